@@ -1,0 +1,118 @@
+"""Every error the service raises on purpose: a message, a stable code, an HTTP status.
+
+Knows nothing of FastAPI, Ray or torch; `api/problems.py` turns these into replies, the registry into
+a job's `error`.
+
+ServiceError
+  |- BadRequest             400  invalid_request
+  |- InvalidField           422  invalid_field       (names the field and what is allowed)
+  |- Unauthorized           401  unauthorized
+  |- NotFound               404  not_found
+  |- Gone                   410  expired
+  |- IdempotencyReuse       422  idempotency_key_reuse
+  |- QueueFull              429  queue_full
+  |- Unavailable            503  unavailable         (the registry does not answer, a submit came too late)
+  |- ConfigError            500  bad_config          (styles.yaml, models.yaml, arguments: names file and line)
+  |- ModelError             500  bad_model           (a checkpoint is missing, broken or unsafe)
+  |- StoreHeld              500  store_held          (another registry owns this state)
+  |- StorageFailed          500  storage_failed      (output/ is full or read-only)
+  `- RenderError            500  render_failed
+       |- NonFinite         500  non_finite          (NaN or infinity in the latents)
+       |- OutOfMemory       500  out_of_memory
+       |- TooLarge          500  too_large           (can never fit this device)
+       `- Dropped           500  dropped             (nobody owns this request any more)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ServiceError(Exception):
+    """Base of every deliberate error. `detail` may be shown to a client: no paths, no prompts."""
+
+    code = "internal"
+    status = 500
+    title = "Internal error"
+    retryable = False
+
+    def __init__(self, detail: str = "", *, code: str | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        if code is not None:
+            self.code = code
+
+
+class BadRequest(ServiceError):
+    code, status, title = "invalid_request", 400, "Bad request"
+
+
+class InvalidField(ServiceError):
+    """One field of a request is wrong; `allowed` lists what would have been right."""
+
+    code, status, title = "invalid_field", 422, "Invalid field"
+
+    def __init__(self, field: str, detail: str, allowed: Sequence[object] | None = None) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.allowed = list(allowed) if allowed is not None else None
+
+
+class Unauthorized(ServiceError):
+    code, status, title = "unauthorized", 401, "A valid API key is needed"
+
+
+class NotFound(ServiceError):
+    code, status, title = "not_found", 404, "Not found"
+
+
+class Gone(ServiceError):
+    code, status, title = "expired", 410, "Expired"
+
+
+class IdempotencyReuse(ServiceError):
+    code, status, title = "idempotency_key_reuse", 422, "Idempotency-Key used with another body"
+
+
+class QueueFull(ServiceError):
+    code, status, title, retryable = "queue_full", 429, "The queue is full", True
+
+
+class Unavailable(ServiceError):
+    code, status, title, retryable = "unavailable", 503, "Temporarily unavailable", True
+
+
+class ConfigError(ServiceError):
+    code, title = "bad_config", "A configuration file is wrong"
+
+
+class ModelError(ServiceError):
+    code, title = "bad_model", "A model cannot be loaded"
+
+
+class StoreHeld(ServiceError):
+    code, title = "store_held", "Another registry owns this state directory"
+
+
+class StorageFailed(ServiceError):
+    code, title, retryable = "storage_failed", "The image could not be stored", True
+
+
+class RenderError(ServiceError):
+    code, title = "render_failed", "The image could not be rendered"
+
+
+class NonFinite(RenderError):
+    code, title = "non_finite", "The model produced NaN or infinity"
+
+
+class OutOfMemory(RenderError):
+    code, title, retryable = "out_of_memory", "The device ran out of memory", True
+
+
+class TooLarge(RenderError):
+    code, title = "too_large", "The request can never fit this device"
+
+
+class Dropped(RenderError):
+    code, title = "dropped", "Nobody owns this request any more"

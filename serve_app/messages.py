@@ -1,0 +1,140 @@
+"""Everything that crosses a process border, as plain dicts: old and new code may meet there.
+
+Knows shapes only. Builtins instead of classes, because a detached registry can outlive the code that
+talks to it, and a pickled class would tie the two versions together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+# ---- Renderer -> job task: `render(params, job_id, epoch, fence, alone)` is a stream of these ----
+
+
+class Admitted(TypedDict):
+    """The engine starts to work on this request: from here on a dead replica counts as an attempt."""
+
+    kind: Literal["admitted"]
+    replica: str
+
+
+class Progress(TypedDict):
+    kind: Literal["progress"]
+    stage: Literal["queued", "encoding", "denoising", "decoding"]
+    step: int  # denoising evaluations done, over all images of the job
+    steps: int  # denoising evaluations in all, over all images
+    image: int  # images finished
+    images: int
+
+
+class Preview(TypedDict):
+    kind: Literal["preview"]
+    index: int
+    data: bytes  # a small JPEG
+
+
+class RenderedImage(TypedDict):
+    """One finished image, losslessly encoded (PNG without metadata), under 4 MiB."""
+
+    kind: Literal["image"]
+    index: int
+    seed: int
+    width: int
+    height: int
+    has_alpha: bool
+    data: bytes
+    render_seconds: float
+    made_by: dict[str, Any]  # device, dtype, threads, torch, diffusers, weights hash
+    notes: list[str]  # e.g. "prompt_truncated: 31 of 45 tokens used", "draft: ..."
+
+
+class RenderFailed(TypedDict):
+    """The request ended without (all of) its images; the stream ends after it."""
+
+    kind: Literal["failed"]
+    code: str  # a code of errors.RenderError and its children
+    title: str
+    detail: str
+    retryable: bool
+
+
+RenderEvent = Admitted | Progress | Preview | RenderedImage | RenderFailed
+
+# ---- job task -> registry ----
+
+
+class ImageFile(TypedDict):
+    """One published file. `path` is relative to output/, with forward slashes."""
+
+    path: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+    sha256: str
+    has_alpha: bool
+    notes: list[str]
+
+
+class JobError(TypedDict):
+    code: str
+    title: str
+    detail: str
+    retryable: bool
+
+
+# ---- ingress -> registry ----
+
+
+class SubmitOrder(TypedDict):
+    job_id: str  # UUIDv7, minted by the ingress
+    owner: str
+    params: dict[str, Any]  # GenerationParams.model_dump()
+    deadline: float  # unix seconds; a submit that arrives later is refused, so a 503 leaves no ghost
+    idempotency_key: NotRequired[str | None]
+    body_hash: NotRequired[str]
+
+
+class SubmitReply(TypedDict):
+    """Exactly one of job or error."""
+
+    job: NotRequired[JobView]
+    replayed: NotRequired[bool]
+    error: NotRequired[JobError]  # code: queue_full, too_late, idempotency_key_reuse, draining
+    retry_after: NotRequired[float]
+
+
+class JobView(TypedDict):
+    """What the outside may know of a job. Times are unix seconds, UTC."""
+
+    job_id: str
+    owner: str
+    status: str
+    rev: str  # "epoch.n"
+    order: int  # place in line: smaller runs first; meaningful while PENDING or RETRY
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    attempts: int
+    fence: int
+    waiting_for: str | None
+    progress: dict[str, Any] | None  # value, step, steps, image, images, stage
+    images: list[ImageFile]
+    error: JobError | None
+    params: dict[str, Any]
+    queue_ms: int | None
+    execution_ms: int | None
+
+
+class WatchReply(TypedDict):
+    """What changed after the cursor. `resync`: forget what you hold, `jobs` is everything that is live."""
+
+    epoch: int
+    seq: int
+    resync: bool
+    jobs: list[JobView]
+    seconds_per_job: float | None  # recent mean execution time
+    slots: int  # jobs that may run at once
+    now: float

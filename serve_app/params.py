@@ -1,0 +1,47 @@
+"""GenerationParams: the one description of an image order, fully resolved.
+
+Knows nothing of HTTP, styles or Ray. It is made once, at submit; everything later (task, engine, file
+metadata) reads only this, so a style or model file changed afterwards changes no accepted job.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_SEED = 2**32 - 1
+
+
+class GenerationParams(BaseModel):
+    """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str = Field(description="Final positive prompt, after the style's template.")
+    negative_prompt: str = Field(default="", description="Final negative prompt.")
+    seed: int = Field(ge=0, le=MAX_SEED, description="Seed of image 0; image i uses seed + i.")
+    n: int = Field(default=1, ge=1)
+    width: int = Field(gt=0, description="Pixels.")
+    height: int = Field(gt=0, description="Pixels.")
+    steps: int = Field(ge=1, description="num_inference_steps given to the scheduler.")
+    guidance_scale: float = Field(ge=0, description="1 or less: no guidance rows.")
+    guidance_rescale: float = Field(default=0.0, ge=0, le=1, description="phi of arXiv:2305.08891.")
+    guidance_stop: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the steps that are guided (quality tier)."
+    )
+    decoder: Literal["full", "tiny"] = Field(default="full", description="Quality tier.")
+    scheduler: str = Field(description="A name from the model's `schedulers` in configs/models.yaml.")
+    reproducible: Literal["strict"] | None = Field(
+        default=None, description="strict: own model calls, byte-equal whatever else runs."
+    )
+    model: str = Field(description="A name from configs/models.yaml.")
+    model_revision: str = Field(description="Hash of the weights, or the pinned hub revision.")
+    quality: Literal["full", "draft"] = Field(default="full", description="Tier as it was asked.")
+    style_id: str = Field(default="none")
+    style_revision: str = Field(default="")
+    subject: str = Field(default="", description="The prompt as the client sent it.")
+    subject_negative: str = Field(default="", description="The negative prompt as sent.")
+
+    def seed_of(self, index: int) -> int:
+        return self.seed + index

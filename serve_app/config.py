@@ -1,0 +1,117 @@
+"""Settings: every knob once, with its default, unit and reason. Only here is the environment read.
+
+Knows nothing of what the knobs do. The `args:` of a Serve config are these fields; a field left out is
+taken from the environment (`ASSETS_<FIELD>`, and `REDIS_URL` as in the app this service replaces).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
+
+
+class Settings(BaseSettings):
+    """Arguments of the application. Unknown ones are refused."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASSETS_", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    # ---- where things are ----
+    app_name: str = Field(default="assets", description="Serve application; also names the registry.")
+    output_dir: Path = Field(default=Path("output"), description="Finished files; served at /output.")
+    state_dir: Path = Field(default=Path(".state"), description="SQLite; never below output_dir.")
+    styles_file: Path = Path("configs/styles.yaml")
+    models_file: Path = Path("configs/models.yaml")
+    redis_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL"),
+        description="The clustered store. Not built yet: setting it is refused.",
+    )
+
+    # ---- rendering ----
+    model: str | None = Field(default=None, description="Active model; default: models.yaml says.")
+    num_gpus: Literal["auto"] | float = Field(
+        default="auto", description="Per replica. auto: 1 if the cluster shows a GPU at build time."
+    )
+    num_cpus: float = Field(default=1, description="Logical CPUs a renderer replica reserves.")
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=1, ge=1)
+    slots: int = Field(default=4, ge=1, description="Jobs one replica works on at a time.")
+    upscale_delay_s: float = Field(default=5, ge=0)
+    downscale_delay_s: float = Field(default=120, ge=0)
+    scale_to_zero_delay_s: float = Field(default=600, ge=0, description="1 -> 0 replicas only.")
+    autoscaling_interval_s: float = Field(default=5, gt=0, description="Metric push; look-back is 3x.")
+    stall_timeout_s: float = Field(
+        default=120, gt=0, description="A replica with work and no step for this long is unhealthy."
+    )
+    shutdown_grace_s: float = Field(
+        default=180, ge=0, description="A replica that is told to stop may finish its jobs for so long."
+    )
+    expose_pids: bool = Field(
+        default=False, description="Fault tests only: stats name the process ids of the service."
+    )
+
+    # ---- jobs ----
+    max_pending: int = Field(default=10_000, ge=1, description="Queued jobs; beyond it 429.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="Replica deaths one job may be part of before it fails."
+    )
+    submit_timeout_s: float = Field(
+        default=10, gt=0, description="After it the registry refuses a submit, and the client has a 503."
+    )
+    idempotency_hours: float = Field(default=24, gt=0)
+    cached_jobs: int = Field(default=10_000, ge=1, description="Finished jobs held in memory.")
+    ingress_replicas: int = Field(default=1, ge=1)
+
+    # ---- limits of one request ----
+    max_images: int = Field(default=16, ge=1, description="n")
+    max_pixels: int = Field(
+        default=16 * 1024 * 1024, ge=64, description="width x height x n: bounds memory and minutes."
+    )
+    max_prompt_chars: int = Field(default=2000, ge=1)
+    max_body_bytes: int = Field(default=64 * 1024, ge=1024)
+
+    # ---- who may come in ----
+    api_keys_file: Path | None = Field(
+        default=None, description="`owner:sha256-of-key` lines. None: everyone on this host is `local`."
+    )
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        description="Host header; `*` allows any (only with API keys).",
+    )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        return [h.strip() for h in value.split(",")] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.redis_url:
+            raise ValueError(
+                "REDIS_URL is set, but the Redis store is not built yet: unset it to use SQLite in "
+                f"state_dir ({self.state_dir})"
+            )
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas must not exceed max_replicas")
+        if self.path(self.state_dir).is_relative_to(self.path(self.output_dir)):
+            raise ValueError("state_dir must not lie below output_dir: everything there is served")
+        if "*" in self.allowed_hosts and self.api_keys_file is None:
+            raise ValueError("allowed_hosts '*' needs api_keys_file")
+        return self
+
+    def path(self, path: Path) -> Path:
+        """`path` as an absolute path, from the project root."""
+        return (PROJECT_ROOT / path).resolve()
+
+    @property
+    def max_in_flight(self) -> int:
+        """Job tasks at once. A constant on purpose: a bound on *free* slots is 0 at zero replicas,
+        so nothing would ever start, and it would hide the queue from the autoscaler."""
+        return (self.max_replicas + 1) * self.slots

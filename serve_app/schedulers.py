@@ -1,0 +1,76 @@
+"""SCHEDULERS: the names an order may use, each as a diffusers class and what it changes in the config.
+
+Plain data: knows nothing of diffusers or torch, so the ingress and a job task may read it. The engine
+builds `getattr(diffusers, class_name).from_config(checkpoint_config, **config)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSpec:
+    """`config` goes over the checkpoint's own scheduler config, which keeps betas and prediction type."""
+
+    class_name: str
+    sampler: str  # what AUTOMATIC1111 calls it in `Sampler:`
+    schedule: str | None = None  # its `Schedule type:`; None: the sampler has only one
+    config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
+
+
+# A name means the same for every checkpoint, so what a name is about is always said, also where it is
+# diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
+_UNIFORM = {"use_karras_sigmas": False}
+_KARRAS = {"use_karras_sigmas": True}
+# DDIM and DDPM clip to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
+_LATENTS = {"clip_sample": False}
+_DPMPP_2M = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+_DPMPP_2M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
+_DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
+
+SCHEDULERS: Mapping[str, SchedulerSpec] = {
+    "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM),
+    "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS),
+    # Trailing spacing starts at the last training step, as the distilled (turbo) models were taught.
+    "euler_trailing": SchedulerSpec(
+        "EulerDiscreteScheduler",
+        "Euler",
+        "SGM Uniform",
+        {**_UNIFORM, "timestep_spacing": "trailing"},
+    ),
+    "euler_a": SchedulerSpec("EulerAncestralDiscreteScheduler", "Euler a", "Uniform"),
+    "euler_a_trailing": SchedulerSpec(
+        "EulerAncestralDiscreteScheduler",
+        "Euler a",
+        "SGM Uniform",
+        {"timestep_spacing": "trailing"},
+    ),
+    "dpmpp_2m": SchedulerSpec(
+        "DPMSolverMultistepScheduler", "DPM++ 2M", "Uniform", {**_DPMPP_2M, **_UNIFORM}
+    ),
+    "dpmpp_2m_karras": SchedulerSpec(
+        "DPMSolverMultistepScheduler", "DPM++ 2M", "Karras", {**_DPMPP_2M, **_KARRAS}
+    ),
+    "dpmpp_2m_sde": SchedulerSpec(
+        "DPMSolverMultistepScheduler", "DPM++ 2M SDE", "Uniform", {**_DPMPP_2M_SDE, **_UNIFORM}
+    ),
+    "dpmpp_2m_sde_karras": SchedulerSpec(
+        "DPMSolverMultistepScheduler", "DPM++ 2M SDE", "Karras", {**_DPMPP_2M_SDE, **_KARRAS}
+    ),
+    "dpmpp_3m_sde_karras": SchedulerSpec(
+        "DPMSolverMultistepScheduler", "DPM++ 3M SDE", "Karras", {**_DPMPP_3M_SDE, **_KARRAS}
+    ),
+    "dpm2": SchedulerSpec("KDPM2DiscreteScheduler", "DPM2", "Uniform", _UNIFORM),
+    "dpm2_a": SchedulerSpec("KDPM2AncestralDiscreteScheduler", "DPM2 a", "Uniform", _UNIFORM),
+    "heun": SchedulerSpec("HeunDiscreteScheduler", "Heun", "Uniform", {**_UNIFORM, **_LATENTS}),
+    "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC", None, _UNIFORM),
+    "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
+    "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS),
+    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS),
+    # With the Runge-Kutta start-up steps on, PNDM is not the PLMS that the checkpoints were shown with.
+    "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}),
+    "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _LATENTS),
+    "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _LATENTS),
+}

@@ -1,7 +1,7 @@
-"""SCHEDULERS: the names an order may use, each as a diffusers class and what it changes in the config.
+"""SCHEDULERS: the names an order may use, each as a diffusers class and its config changes.
 
-Plain data: knows nothing of diffusers or torch, so the ingress and a job task may read it. The engine
-builds `getattr(diffusers, class_name).from_config(checkpoint_config, **config)`.
+Plain data: knows nothing of diffusers or torch, so the ingress and a job task may read it. The
+engine builds `getattr(diffusers, class_name).from_config(checkpoint_config, **config)`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSpec:
-    """`config` goes over the checkpoint's own scheduler config, which keeps betas and prediction type."""
+    """`config` goes over the checkpoint's own, which keeps its betas and prediction type."""
 
     class_name: str
     sampler: str  # what AUTOMATIC1111 calls it in `Sampler:`
@@ -20,8 +20,8 @@ class SchedulerSpec:
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
 
 
-# A name means the same for every checkpoint, so what a name is about is always said, also where it is
-# diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
+# A name means the same for every checkpoint, so what a name is about is always said, also where it
+# is diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
 _UNIFORM = {"use_karras_sigmas": False}
 _KARRAS = {"use_karras_sigmas": True}
 # DDIM and DDPM clip to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
@@ -33,7 +33,7 @@ _DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
 SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM),
     "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS),
-    # Trailing spacing starts at the last training step, as the distilled (turbo) models were taught.
+    # Trailing spacing starts at the last training step, as distilled (turbo) models were taught.
     "euler_trailing": SchedulerSpec(
         "EulerDiscreteScheduler",
         "Euler",
@@ -69,7 +69,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
     "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS),
     "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS),
-    # With the Runge-Kutta start-up steps on, PNDM is not the PLMS that the checkpoints were shown with.
+    # With its Runge-Kutta start-up steps, PNDM is not the PLMS that the checkpoints were shown with.
     "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}),
     "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _LATENTS),
     "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _LATENTS),

@@ -20,8 +20,8 @@ class SchedulerSpec:
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
 
 
-# A name means the same for every checkpoint, so what a name is about is always said, also where it
-# is diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
+# A name means the same for every checkpoint, so what it is about is always said, also where it is
+# diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
 _UNIFORM = {"use_karras_sigmas": False}
 _KARRAS = {"use_karras_sigmas": True}
 # DDIM and DDPM clip to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
@@ -69,7 +69,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
     "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS),
     "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS),
-    # With its Runge-Kutta start-up steps, PNDM is not the PLMS that the checkpoints were shown with.
+    # With its Runge-Kutta start-up steps, PNDM is not the PLMS that checkpoints were shown with.
     "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}),
     "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _LATENTS),
     "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _LATENTS),

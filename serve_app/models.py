@@ -5,9 +5,18 @@ Knows nothing of torch or diffusers: the ingress reads it too. Loading is `engin
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.schedulers import SCHEDULERS
+from serve_app.yamlfile import At, Problem, did_you_mean, read_yaml
+
+MAX_GUIDANCE = 30.0
+PROMPT = "{prompt}"
 
 
 class Limits(BaseModel):
@@ -58,3 +67,125 @@ class ModelSpec(BaseModel):
     compile: bool = Field(default=False, description="torch.compile the whole UNet.")
     max_rows: int = Field(default=16, ge=2, description="Hard cap of UNet rows per call.")
     draft: Draft = Draft()
+
+
+class Models(Mapping[str, ModelSpec]):
+    """Every checkpoint of models.yaml by name; `default` names the one that is active unasked."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec], default: str) -> None:
+        self._specs = dict(specs)
+        self.default = default
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    default: str
+    models: dict[str, ModelSpec] = Field(min_length=1)
+
+
+def load_models(path: Path) -> Models:
+    """Raises ConfigError with file, line and what is allowed. Looks at no checkpoint."""
+    source = read_yaml(path)
+    file = source.parse(_File)
+    problems = [p for name, spec in file.models.items() for p in _problems(name, spec)]
+    named = {name: spec.model_copy(update={"name": name}) for name, spec in file.models.items()}
+    problems += [p for spec in named.values() for p in _size_problems(spec)]
+    if file.default not in file.models:
+        unknown = f"unknown model {file.default!r}{did_you_mean(file.default, file.models)}"
+        problems.append(Problem(("default",), unknown))
+    source.refuse(problems)
+    return Models(named, file.default)
+
+
+def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
+    """Why the model does not draw this size, or None."""
+    if spec.sizes is not None:
+        allowed = (width, height) in spec.sizes
+        return None if allowed else f"{width}x{height} is not a size of {spec.name}"
+    if spec.side is None:
+        native = (width, height) == spec.native_size
+        return None if native else f"{spec.name} draws only its native size"
+    for side in (width, height):
+        if side % spec.multiple:
+            return f"{side} is not a multiple of {spec.multiple}"
+        if not spec.side.min <= side <= spec.side.max:
+            return f"{side} is not within {spec.side.min} to {spec.side.max}"
+    return None
+
+
+def template_problem(template: str) -> str | None:
+    """Why this is no prompt template, or None. Other braces are refused: `{promt}` is a typo."""
+    if template.count(PROMPT) != 1:
+        return f"must hold {PROMPT} exactly once"
+    if re.search(r"[{}]", template.replace(PROMPT, "")):
+        return f"{PROMPT} is the only placeholder"
+    return None
+
+
+def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
+    def at(*keys: str | int) -> At:
+        return ("models", name, *keys)
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+        yield Problem(at(), "a model's name is made of a-z, 0-9, '_', '.', '-'")
+    if spec.name:
+        yield Problem(at("name"), f"the name is the key already: {name!r}")
+    yield from _source_problems(spec, at())
+    if spec.steps > spec.max_steps:
+        yield Problem(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
+    if spec.guidance_scale > MAX_GUIDANCE:
+        yield Problem(at("guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
+    for i, scheduler in enumerate(spec.schedulers):
+        if scheduler not in SCHEDULERS:
+            unknown = f"unknown scheduler {scheduler!r}{did_you_mean(scheduler, SCHEDULERS)}"
+            yield Problem(at("schedulers", i), unknown)
+        elif scheduler in spec.schedulers[:i]:
+            yield Problem(at("schedulers", i), f"{scheduler!r} is here twice")
+    if wrong := template_problem(spec.prompt_template):
+        yield Problem(at("prompt_template"), wrong)
+    if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
+        yield Problem(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
+
+
+def _source_problems(spec: ModelSpec, at: At) -> Iterator[Problem]:
+    if (spec.path is None) == (spec.hub is None):
+        yield Problem(at, "needs exactly one of `path` and `hub`")
+    if spec.hub is None:
+        if spec.revision is not None:
+            yield Problem((*at, "revision"), "only a `hub` model has one; a `path` is hashed")
+        return
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec.hub, re.ASCII):
+        yield Problem((*at, "hub"), "must be a repository id: owner/name")
+    if not re.fullmatch(r"[0-9a-f]{40}", spec.revision or ""):
+        text = "must be a full commit id of 40 hex digits: branches and tags move"
+        yield Problem((*at, "revision"), text)
+
+
+def _size_problems(spec: ModelSpec) -> Iterator[Problem]:
+    at: At = ("models", spec.name)
+    if spec.multiple % 8:
+        yield Problem((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
+    if spec.sizes is not None and spec.side is not None:
+        yield Problem((*at, "side"), "`sizes` is the whole list; give one of both")
+    if spec.side is not None and spec.side.min > spec.side.max:
+        yield Problem((*at, "side"), "min must not exceed max")
+    for i, (width, height) in enumerate(spec.sizes or []):
+        if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
+            text = f"{width}x{height} is not made of multiples of {spec.multiple}"
+            yield Problem((*at, "sizes", i), text)
+    width, height = spec.native_size
+    if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
+        text = f"{width}x{height} is not made of multiples of {spec.multiple}"
+        yield Problem((*at, "native_size"), text)
+    elif wrong := size_problem(spec, width, height):
+        yield Problem((*at, "native_size"), wrong)

@@ -1,0 +1,190 @@
+"""A YAML file that remembers the line of every key, so that whoever mistyped it is shown where.
+
+Knows no file of this project: `styles.py`, `models.py` and `lint.py` say what their files may hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from serve_app.config import PROJECT_ROOT
+from serve_app.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+At = tuple[str | int, ...]
+"""Where in the file: keys and list positions from the top."""
+
+
+class Problem(NamedTuple):
+    at: At
+    text: str
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    path: Path
+    data: Any
+    lines: Mapping[At, int]
+
+    def line(self, at: At) -> int:
+        """Line of a key or item, from 1; of what is missing: the line of what should hold it."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        return self.lines.get(at, 1)
+
+    def refuse(self, problems: Iterable[Problem]) -> None:
+        """Raise one ConfigError that lists all problems, in the order of the file; none: return."""
+        found = sorted({(self.line(p.at), self._sentence(p)) for p in problems})
+        if found:
+            raise ConfigError(
+                "\n".join(f"{shown(self.path)}:{line}: {text}" for line, text in found)
+            )
+
+    def parse(self, model: type[M]) -> M:
+        """The file as a `model`. Strict: `steps: "20"` and `steps: yes` are not numbers."""
+        self.refuse(unknown_keys(model, self.data))
+        try:
+            # As JSON, because there a list may fill a tuple without also letting text be a number.
+            return model.model_validate_json(json.dumps(self.data, default=str), strict=True)
+        except ValidationError as error:
+            self.refuse(problems_of(error))
+            raise
+
+    @staticmethod
+    def _sentence(problem: Problem) -> str:
+        where = ".".join(str(key) for key in problem.at)
+        return f"{where}: {problem.text}" if where else problem.text
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Raises ConfigError: not readable, not YAML, a key twice (YAML would keep the last one)."""
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(path)}: not UTF-8: {error.reason}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{shown(path)}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{shown(path)}: not YAML: {error}") from error
+    lines: dict[At, int] = {}
+    return YamlFile(path, _plain(path, loader, root, (), lines) if root else None, lines)
+
+
+def shown(path: Path) -> str:
+    """From the project root when it is below: the name a reader of the repository knows."""
+    absolute = path.absolute()
+    return str(
+        absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else path
+    )
+
+
+def _plain(
+    path: Path, loader: yaml.SafeLoader, node: yaml.Node, at: At, lines: dict[At, int]
+) -> Any:
+    lines.setdefault(at, node.start_mark.line + 1)
+
+    def refuse(mark: yaml.Mark | None, text: str) -> NoReturn:
+        raise ConfigError(f"{shown(path)}:{mark.line + 1 if mark else 1}: {text}")
+
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(path, loader, v, (*at, i), lines) for i, v in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key: Hashable = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                refuse(key_node.start_mark, f"the key {key!r} is not text: put it in quotes")
+            if key in mapping:
+                first = lines[(*at, key)]
+                refuse(key_node.start_mark, f"{key!r} is here twice; the first is in line {first}")
+            lines[(*at, key)] = key_node.start_mark.line + 1
+            mapping[key] = _plain(path, loader, value_node, (*at, key), lines)
+        return mapping
+    try:
+        return loader.construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError) as error:
+        refuse(node.start_mark, f"not a value: {error}")
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'? Allowed: x, y, z`"""
+    names = sorted(allowed)
+    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Allowed: {', '.join(names) or 'nothing'}"
+
+
+def problems_of(error: ValidationError, at: At = ()) -> Iterator[Problem]:
+    """pydantic's findings about the part of the file that starts `at`."""
+    for found in error.errors(include_url=False):
+        yield Problem((*at, *found["loc"]), _text(found))
+
+
+def _text(found: ErrorDetails) -> str:
+    if found["type"] == "missing":
+        return "is missing"
+    if found["type"] == "value_error":
+        return found["msg"].removeprefix("Value error, ")
+    return f"{found['msg']}, not {found['input']!r}"
+
+
+def unknown_keys(annotation: Any, data: Any, at: At = ()) -> Iterator[Problem]:
+    """Keys that no model inside `annotation` has, at every depth.
+
+    Works on the types, so it also finds what a model without `extra="forbid"` would swallow.
+    """
+    options = list(_options(annotation))
+    if isinstance(data, list):
+        for option in (o for o in options if get_origin(o) is list and get_args(o)):
+            for i, item in enumerate(data):
+                yield from unknown_keys(get_args(option)[0], item, (*at, i))
+    if not isinstance(data, dict):
+        return
+    models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+    if models:
+        fields = {name: f.annotation for m in models for name, f in _fields(m)}
+        for key, value in data.items():
+            if key in fields:
+                yield from unknown_keys(fields[key], value, (*at, key))
+            else:
+                yield Problem((*at, key), f"unknown key{did_you_mean(key, fields)}")
+        return
+    for option in (o for o in options if get_origin(o) is dict and get_args(o)):
+        for key, value in data.items():
+            yield from unknown_keys(get_args(option)[1], value, (*at, key))
+
+
+def _options(annotation: Any) -> Iterator[Any]:
+    """The members of a union, without Annotated."""
+    if get_origin(annotation) is Annotated:
+        yield from _options(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _options(member)
+    else:
+        yield annotation
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """Every name a field may be given by."""
+    for name, field in model.model_fields.items():
+        yield name, field
+        alias = field.validation_alias
+        for other in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+            if isinstance(other, str) and other != name:
+                yield other, field

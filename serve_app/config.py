@@ -24,13 +24,18 @@ class Settings(BaseSettings):
     )
 
     # ---- where things are ----
-    app_name: str = Field(default="assets", description="Serve application; also names the registry.")
-    output_dir: Path = Field(default=Path("output"), description="Finished files; served at /output.")
+    app_name: str = Field(
+        default="assets", description="Serve application; also names the registry."
+    )
+    output_dir: Path = Field(
+        default=Path("output"), description="Finished files; served at /output."
+    )
     state_dir: Path = Field(default=Path(".state"), description="SQLite; never below output_dir.")
     styles_file: Path = Path("configs/styles.yaml")
     models_file: Path = Path("configs/models.yaml")
     redis_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("redis_url", "REDIS_URL"),
+        default=None,
+        validation_alias=AliasChoices("redis_url", "REDIS_URL"),
         description="The clustered store. Not built yet: setting it is refused.",
     )
 
@@ -46,12 +51,16 @@ class Settings(BaseSettings):
     upscale_delay_s: float = Field(default=5, ge=0)
     downscale_delay_s: float = Field(default=120, ge=0)
     scale_to_zero_delay_s: float = Field(default=600, ge=0, description="1 -> 0 replicas only.")
-    autoscaling_interval_s: float = Field(default=5, gt=0, description="Metric push; look-back is 3x.")
+    autoscaling_interval_s: float = Field(
+        default=5, gt=0, description="Metric push; look-back is 3x."
+    )
     stall_timeout_s: float = Field(
         default=120, gt=0, description="A replica with work and no step for this long is unhealthy."
     )
     shutdown_grace_s: float = Field(
-        default=180, ge=0, description="A replica that is told to stop may finish its jobs for so long."
+        default=180,
+        ge=0,
+        description="A replica that is told to stop may finish its jobs for so long.",
     )
     expose_pids: bool = Field(
         default=False, description="Fault tests only: stats name the process ids of the service."
@@ -63,7 +72,9 @@ class Settings(BaseSettings):
         default=3, ge=1, description="Replica deaths one job may be part of before it fails."
     )
     submit_timeout_s: float = Field(
-        default=10, gt=0, description="After it the registry refuses a submit, and the client has a 503."
+        default=10,
+        gt=0,
+        description="After it the registry refuses a submit, and the client has a 503.",
     )
     idempotency_hours: float = Field(default=24, gt=0)
     cached_jobs: int = Field(default=10_000, ge=1, description="Finished jobs held in memory.")
@@ -72,14 +83,17 @@ class Settings(BaseSettings):
     # ---- limits of one request ----
     max_images: int = Field(default=16, ge=1, description="n")
     max_pixels: int = Field(
-        default=16 * 1024 * 1024, ge=64, description="width x height x n: bounds memory and minutes."
+        default=16 * 1024 * 1024,
+        ge=64,
+        description="width x height x n: bounds memory and minutes.",
     )
     max_prompt_chars: int = Field(default=2000, ge=1)
     max_body_bytes: int = Field(default=64 * 1024, ge=1024)
 
     # ---- who may come in ----
     api_keys_file: Path | None = Field(
-        default=None, description="`owner:sha256-of-key` lines. None: everyone on this host is `local`."
+        default=None,
+        description="`owner:sha256-of-key` lines. None: everyone on this host is `local`.",
     )
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],

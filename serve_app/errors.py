@@ -12,7 +12,7 @@ ServiceError
   |- IdempotencyReuse       422  idempotency_key_reuse
   |- QueueFull              429  queue_full
   |- Unavailable            503  unavailable         (the registry does not answer, a submit came too late)
-  |- ConfigError            500  bad_config          (styles.yaml, models.yaml, arguments: names file and line)
+  |- ConfigError            500  bad_config          (styles.yaml, models.yaml, arguments: file and line)
   |- ModelError             500  bad_model           (a checkpoint is missing, broken or unsafe)
   |- StoreHeld              500  store_held          (another registry owns this state)
   |- StorageFailed          500  storage_failed      (output/ is full or read-only)

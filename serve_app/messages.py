@@ -92,7 +92,9 @@ class SubmitOrder(TypedDict):
     job_id: str  # UUIDv7, minted by the ingress
     owner: str
     params: dict[str, Any]  # GenerationParams.model_dump()
-    deadline: float  # unix seconds; a submit that arrives later is refused, so a 503 leaves no ghost
+    deadline: (
+        float  # unix seconds; a submit that arrives later is refused, so a 503 leaves no ghost
+    )
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
 
@@ -137,4 +139,31 @@ class WatchReply(TypedDict):
     jobs: list[JobView]
     seconds_per_job: float | None  # recent mean execution time
     slots: int  # jobs that may run at once
+    paused: str | None  # why nothing is launched now: application, renderer, storage, draining
     now: float
+
+
+# ---- registry -> job task ----
+
+
+class LaunchOrder(TypedDict):
+    """All that an attempt may know: the stored, fully resolved record. It reads no file."""
+
+    job_id: str
+    params: dict[str, Any]
+    created_at: float
+    epoch: int
+    fence: int
+    alone: bool  # no company in the engine: a replica died with this job on it
+
+
+class Outcome(TypedDict):
+    """How an attempt ended, seen from its task.
+
+    settled: the registry has its result. released: nothing was admitted, so nothing counts.
+    died: the replica died after it admitted the job. stopped: it was told to stop (redeploy), so the
+    attempt does not count either.
+    """
+
+    kind: Literal["settled", "released", "died", "stopped"]
+    reason: str

@@ -31,7 +31,9 @@ class GenerationParams(BaseModel):
         default=1.0, ge=0, le=1, description="Share of the steps that are guided (quality tier)."
     )
     decoder: Literal["full", "tiny"] = Field(default="full", description="Quality tier.")
-    scheduler: str = Field(description="A name from the model's `schedulers` in configs/models.yaml.")
+    scheduler: str = Field(
+        description="A name from the model's `schedulers` in configs/models.yaml."
+    )
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."
     )

@@ -1,0 +1,94 @@
+"""Names of the metrics, and the calls that feed them. Ray exports them as `ray_assets_...`.
+
+Knows nothing of what is measured. No job id, prompt or owner is ever a tag.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800]
+
+
+class JobMetrics(Protocol):
+    """What the registry reports."""
+
+    def submitted(self) -> None: ...
+    def finished(self, state: str, model: str) -> None: ...
+    def retried(self, reason: str) -> None: ...
+    def times(self, *, queue_s: float, run_s: float) -> None: ...
+    def depth(self, waiting: int, in_flight: int) -> None: ...
+
+
+class NoMetrics:
+    """For use outside Ray."""
+
+    def submitted(self) -> None: ...
+    def finished(self, state: str, model: str) -> None: ...
+    def retried(self, reason: str) -> None: ...
+    def times(self, *, queue_s: float, run_s: float) -> None: ...
+    def depth(self, waiting: int, in_flight: int) -> None: ...
+
+
+class RayJobMetrics:
+    """In the registry actor. Made once per process."""
+
+    def __init__(self, application: str) -> None:
+        from ray.util.metrics import Counter, Gauge, Histogram
+
+        tags = {"application": application}
+        keys = ("application",)
+        self._submitted = Counter("assets_jobs_submitted", "Jobs accepted.", keys)
+        self._finished = Counter(
+            "assets_jobs_finished", "Jobs ended, by state.", (*keys, "state", "model")
+        )
+        self._retried = Counter(
+            "assets_job_retries", "Attempts lost, by reason.", (*keys, "reason")
+        )
+        self._queue = Histogram("assets_job_queue_seconds", "Submit to start.", SECONDS, keys)
+        self._run = Histogram("assets_job_run_seconds", "Start to end.", SECONDS, keys)
+        self._waiting = Gauge("assets_queue_depth", "Jobs that wait.", keys)
+        self._in_flight = Gauge("assets_jobs_in_flight", "Job tasks at work.", keys)
+        for metric in (
+            self._submitted, self._finished, self._retried, self._queue, self._run, self._waiting,
+            self._in_flight,
+        ):  # fmt: skip
+            metric.set_default_tags(tags)
+
+    def submitted(self) -> None:
+        self._submitted.inc()
+
+    def finished(self, state: str, model: str) -> None:
+        self._finished.inc(tags={"state": state, "model": model})
+
+    def retried(self, reason: str) -> None:
+        self._retried.inc(tags={"reason": reason})
+
+    def times(self, *, queue_s: float, run_s: float) -> None:
+        self._queue.observe(max(0.0, queue_s))
+        self._run.observe(max(0.0, run_s))
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        self._waiting.set(waiting)
+        self._in_flight.set(in_flight)
+
+
+class RayRenderMetrics:
+    """In a renderer replica: seconds and steps come from the engine's own events."""
+
+    def __init__(self) -> None:
+        from ray.serve.metrics import Counter, Gauge, Histogram
+
+        keys = ("model",)
+        self._seconds = Histogram(
+            "assets_render_seconds", "Admission to finished image.", SECONDS, keys
+        )
+        self._steps = Counter("assets_denoising_steps", "Denoising evaluations.", keys)
+        self._live = Gauge("assets_engine_live_requests", "Images the engine holds.", keys)
+
+    def image(self, model: str, seconds: float, steps: int) -> None:
+        self._seconds.observe(seconds, tags={"model": model})
+        self._steps.inc(steps, tags={"model": model})
+
+    def live(self, model: str, count: int) -> None:
+        self._live.set(count, tags={"model": model})

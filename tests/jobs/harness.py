@@ -1,0 +1,209 @@
+"""What registry tests stand on: a launcher that tests steer, real files, a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uuid_utils
+
+from serve_app.jobs.registry import JobRegistry, TaskLost
+from serve_app.jobs.store import SqliteStore
+from serve_app.messages import ImageFile, LaunchOrder, Outcome, SubmitOrder
+from serve_app.metrics import NoMetrics
+
+PARAMS: dict[str, Any] = {
+    "prompt": "a sword",
+    "seed": 1,
+    "width": 64,
+    "height": 64,
+    "steps": 4,
+    "guidance_scale": 3.0,
+    "scheduler": "ddim",
+    "model": "tiny",
+    "model_revision": "abc",
+}
+SETTLED = Outcome(kind="settled", reason="")
+RELEASED = Outcome(kind="released", reason="no renderer")
+DIED = Outcome(kind="died", reason="killed")
+STOPPED = Outcome(kind="stopped", reason="redeploy")
+
+
+@dataclass
+class ManualLauncher:
+    """Attempts run until the test ends them."""
+
+    running: dict[tuple[str, int], tuple[LaunchOrder, asyncio.Future[Outcome]]] = field(
+        default_factory=dict[tuple[str, int], tuple[LaunchOrder, asyncio.Future[Outcome]]]
+    )
+    launched: list[LaunchOrder] = field(default_factory=list[LaunchOrder])
+    drops: list[tuple[int, dict[str, int]]] = field(default_factory=list[Any])
+
+    async def run(self, order: LaunchOrder) -> Outcome:
+        key = (order["job_id"], order["fence"])
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.running[key] = (order, future)
+        self.launched.append(order)
+        try:
+            return await future
+        finally:
+            del self.running[key]
+
+    async def drop(self, epoch: int, fences: dict[str, int]) -> None:
+        self.drops.append((epoch, fences))
+
+    def end(self, job_id: str, fence: int, outcome: Outcome | None) -> None:
+        """None: the task's process was killed."""
+        future = self.running[job_id, fence][1]
+        if outcome is None:
+            future.set_exception(TaskLost("SIGKILL"))
+        else:
+            future.set_result(outcome)
+
+
+@dataclass
+class Folder:
+    """`registry.Output` over plain files named `{job_id}_{fence}.png`."""
+
+    root: Path
+
+    def put(self, job_id: str, fence: int) -> ImageFile:
+        data = f"{job_id} {fence}".encode()
+        path = f"{job_id}_{fence}.png"
+        (self.root / path).write_bytes(data)
+        return ImageFile(
+            path=path,
+            index=0,
+            seed=1,
+            width=64,
+            height=64,
+            content_type="image/png",
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            has_alpha=False,
+            notes=[],
+        )
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())
+
+    def files_of(self, job_id: str) -> list[str]:
+        return [path.name for path in self.root.glob(f"{job_id}_*")]
+
+    def stored(self) -> Iterable[tuple[str, str]]:
+        for path in self.root.iterdir():
+            yield path.name, path.name.split("_")[0]
+
+    def remove(self, paths: Iterable[str]) -> int:
+        count = 0
+        for path in paths:
+            (self.root / path).unlink(missing_ok=True)
+            count += 1
+        return count
+
+
+@dataclass
+class World:
+    """One registry on one directory, which can die and come back."""
+
+    directory: Path
+    limits: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        (self.directory / "out").mkdir(exist_ok=True)
+        self.files = Folder(self.directory / "out")
+
+    async def __aenter__(self) -> World:
+        await self.rise()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.registry.close()
+
+    async def rise(self) -> None:
+        self.launcher = ManualLauncher()
+        self.registry = JobRegistry(
+            SqliteStore(self.directory / "state", lock_timeout_s=0.2),
+            self.launcher,
+            self.files,
+            NoMetrics(),
+            **{
+                "max_in_flight": 4,
+                "max_pending": 100,
+                "max_attempts": 3,
+                "slots": 2,
+                "cached_jobs": 100,
+                "idempotency_s": 3600,
+                **self.limits,
+            },
+        )
+        await self.registry.start()
+        await self.see_ingress()
+
+    async def die_and_rise(self) -> None:
+        """Everything in memory is gone, as after a SIGKILL: nothing is flushed or finished first."""
+        await self.registry.close()
+        await self.rise()
+
+    async def see_ingress(self) -> None:
+        await self.registry.watch(self.registry.epoch, 0, 0)
+
+    async def submit(self, **changes: Any) -> str:
+        order = new_order(**changes)
+        reply = await self.registry.submit(order)
+        assert "job" in reply, reply
+        return reply["job"]["job_id"]
+
+    async def launched(self, job_id: str, fence: int = 1) -> LaunchOrder:
+        """Wait until this attempt runs."""
+        await self.until(lambda: (job_id, fence) in self.launcher.running)
+        return self.launcher.running[job_id, fence][0]
+
+    async def started(self, job_id: str, fence: int = 1) -> None:
+        await self.launched(job_id, fence)
+        assert await self.registry.admitted(job_id, fence)
+
+    async def until(self, condition: Any) -> None:
+        """Wait for a condition on state that changes only when the registry acts."""
+        async with asyncio.timeout(10):
+            cursor = 0
+            while not condition():
+                cursor = (await self.registry.watch(self.registry.epoch, cursor, 0.05))["seq"]
+
+    async def status(self, job_id: str) -> str:
+        view = await self.registry.get(job_id)
+        assert view is not None
+        return view["status"]
+
+    async def ended(self, job_id: str) -> None:
+        async with asyncio.timeout(10):
+            cursor = 0
+            while await self.status(job_id) not in ("SUCCESS", "FAILURE"):
+                cursor = (await self.registry.watch(self.registry.epoch, cursor, 0.05))["seq"]
+
+    async def draw(self, job_id: str, fence: int = 1) -> bool:
+        """Play a whole successful attempt."""
+        await self.started(job_id, fence)
+        image = self.files.put(job_id, fence)
+        published = await self.registry.finish(job_id, fence, [image])
+        self.launcher.end(job_id, fence, SETTLED)
+        return published
+
+    async def idle(self) -> None:
+        await self.until(lambda: self.registry.stats()["in_flight"] == 0)
+
+
+def new_order(**changes: Any) -> SubmitOrder:
+    order: dict[str, Any] = {
+        "job_id": str(uuid_utils.uuid7()),
+        "owner": "ann",
+        "params": PARAMS,
+        "deadline": time.time() + 60,
+        **changes,
+    }
+    return order  # type: ignore[return-value]

@@ -129,7 +129,14 @@ def template_problem(template: str) -> str | None:
         return f"must hold {PROMPT} exactly once"
     if re.search(r"[{}]", template.replace(PROMPT, "")):
         return f"{PROMPT} is the only placeholder"
-    return None
+    return words_problem(template)
+
+
+def words_problem(text: str) -> str | None:
+    """Why this is no part of a prompt, or None. A request is one trimmed line, and the final words
+    of an image must survive being sent as one."""
+    plain = text == text.strip() and not re.search(r"[\x00-\x1f\x7f-\x9f]", text)
+    return None if plain else "must be one line, without spaces at its ends"
 
 
 def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
@@ -153,6 +160,8 @@ def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
             yield Problem(at("schedulers", i), f"{scheduler!r} is here twice")
     if wrong := template_problem(spec.prompt_template):
         yield Problem(at("prompt_template"), wrong)
+    if wrong := words_problem(spec.negative_prompt):
+        yield Problem(at("negative_prompt"), wrong)
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
         yield Problem(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
 

@@ -21,6 +21,7 @@ from serve_app.models import (
     ModelSpec,
     size_problem,
     template_problem,
+    words_problem,
 )
 from serve_app.schedulers import SCHEDULERS
 from serve_app.yamlfile import At, Problem, did_you_mean, read_yaml
@@ -122,14 +123,19 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
     def at(*keys: str | int) -> At:
         return ("styles", name, *keys)
 
-    if not re.fullmatch(r"[a-z0-9_]{1,40}", name):
-        yield Problem(at(), "a style's id becomes part of file names: up to 40 of a-z, 0-9, '_'")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,39}", name):  # URLs of files cannot start with `_`
+        text = (
+            "a style's id becomes part of file names: a-z, 0-9, and '_' after the first; up to 40"
+        )
+        yield Problem(at(), text)
     if name == NONE.id:
         yield Problem(at(), "is built in: it means no style at all")
     if style.id:
         yield Problem(at("id"), f"the id is the key already: {name!r}")
     if wrong := _template_problem(style.template):
         yield Problem(at("template"), wrong)
+    if wrong := words_problem(style.negative_prompt):
+        yield Problem(at("negative_prompt"), wrong)
     for i, model in enumerate(style.only or []):
         if model not in models:
             yield Problem(at("only", i), f"unknown model {model!r}{did_you_mean(model, models)}")
@@ -141,6 +147,8 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
             yield Problem(at("models", model), f"{model!r} is not in `only`: this is never used")
         if override.template is not None and (wrong := _template_problem(override.template)):
             yield Problem(at("models", model, "template"), wrong)
+        if wrong := words_problem(override.negative_prompt or ""):
+            yield Problem(at("models", model, "negative_prompt"), wrong)
     yield from _unknown_schedulers(style.defaults, at("defaults"))
     for model, override in style.models.items():
         yield from _unknown_schedulers(override.defaults, at("models", model, "defaults"))

@@ -91,6 +91,7 @@ def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
         ("steps: 30", "steps: 30\n    prompt_template: masterpiece", 20, "{prompt} exactly once"),
         ("steps: 30", 'steps: 30\n    prompt_template: "{prompt}{x}"', 20, "only placeholder"),
         ("steps: 30", "steps: 30\n    draft: {decoder: tiny}", 20, "tiny needs `tiny_decoder`"),
+        ("steps: 30", 'steps: 30\n    negative_prompt: " text"', 20, "without spaces at its ends"),
         ("  tiny:", "  Tiny Model:", 3, "a-z, 0-9"),
         ("  tiny:", "  3:", 3, "is not text: put it in quotes"),
         ("family: sd\n", "family: sd\n    name: other\n", 5, "the name is the key already"),

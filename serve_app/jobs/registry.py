@@ -268,38 +268,31 @@ class JobRegistry:
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
         """Publish. False: the attempt is superseded, and its files must go."""
-        return await self._end(job_id, fence, Status.SUCCESS, tuple(images), None)
+        job = self._held_by(job_id, fence)
+        if job is None:
+            return await self._has_ended(job_id, fence, Status.SUCCESS)
+        return await self._end(job.evolve(status=Status.SUCCESS, images=tuple(images)))
 
     async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
         """The job failed for good. False: the attempt is superseded."""
-        return await self._end(job_id, fence, Status.FAILURE, (), error)
-
-    async def _end(
-        self,
-        job_id: str,
-        fence: int,
-        status: Status,
-        images: tuple[ImageFile, ...],
-        error: JobError | None,
-    ) -> bool:
         job = self._held_by(job_id, fence)
         if job is None:
-            done = self._finished.get(job_id) or await self._store.get(job_id)
-            return done is not None and (done.fence, done.status) == (fence, status)
+            return await self._has_ended(job_id, fence, Status.FAILURE)
+        return await self._end(job.evolve(status=Status.FAILURE, error=error))
+
+    async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
+        """The call is a repeat of the one that ended the job."""
+        job = self._finished.get(job_id) or await self._store.get(job_id)
+        return job is not None and (job.fence, job.status) == (fence, status)
+
+    async def _end(self, job: Job) -> bool:
         now = time.time()
-        ended = job.evolve(
-            status=status,
-            images=images,
-            error=error,
-            started_at=job.started_at or now,
-            completed_at=now,
-            progress=None,
-            alone=False,
-        )
-        if not await self._save(ended, fence):
+        started_at = job.started_at or now
+        ended = job.evolve(started_at=started_at, completed_at=now, progress=None, alone=False)
+        if not await self._save(ended, job.fence):
             return False
         self._observe_end(ended)
-        if fence > 1 or status is Status.FAILURE:
+        if job.fence > 1 or job.status is Status.FAILURE:
             await self._remove_losers(ended)
         return True
 
@@ -383,7 +376,7 @@ class JobRegistry:
                 detail=f"It died {attempts} times, the last time with nothing else to draw.",
                 retryable=True,
             )
-            await self._end(job.job_id, job.fence, Status.FAILURE, (), error)
+            await self._end(job.evolve(status=Status.FAILURE, error=error, attempts=attempts))
             return
         if kind in ("lost", "settled"):
             self._losses[job.job_id] = self._losses.get(job.job_id, 0) + 1
@@ -434,8 +427,10 @@ class JobRegistry:
     # ---- state, kept in step: row, memory, watchers ----
 
     def _held_by(self, job_id: str, fence: int) -> Job | None:
+        """The job, if this attempt is the one that is driven now."""
         job = self._live.get(job_id)
-        return job if job is not None and job.fence == fence else None
+        owned = job is not None and job.fence == fence == self._in_flight.get(job_id)
+        return job if owned else None
 
     async def _save(self, job: Job, expected_fence: int) -> bool:
         """Row first, then memory. False, and nothing changed, if the row has moved on."""

@@ -1,0 +1,264 @@
+"""Composition root: typed arguments in, a Serve application out. Ray decorators are applied only here.
+
+Knows which part gets which; what the parts do is in `api/`, `jobs/` and `engine/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from serve_app import cluster, logs
+from serve_app.artifacts import OutputDir
+from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.engine.revision import weights_revision
+from serve_app.errors import ModelError
+from serve_app.jobs.registry import JobRegistry
+from serve_app.jobs.runner import run_job
+from serve_app.jobs.store import SqliteStore
+from serve_app.messages import (
+    ImageFile,
+    JobError,
+    JobView,
+    LaunchOrder,
+    Outcome,
+    SubmitOrder,
+    SubmitReply,
+    WatchReply,
+)
+from serve_app.metrics import RayJobMetrics, RayRenderMetrics
+from serve_app.models import Models, ModelSpec, load_models
+from serve_app.params import GenerationParams
+from serve_app.styles import load_styles
+
+
+def build(args: Settings) -> Application:
+    """`import_path: serve_app.app:build`. Raises before anything is deployed if a file is wrong or
+    the model is missing."""
+    models = load_models(args.path(args.models_file))
+    load_styles(args.path(args.styles_file), models)
+    spec = active_model(args, models)
+    weights_revision(spec, PROJECT_ROOT)
+    renderer = Renderer.options(**renderer_options(args)).bind(args.model_dump(mode="json"))
+    ingress = Ingress.options(
+        num_replicas=args.ingress_replicas,
+        ray_actor_options={"num_cpus": 0.1, "runtime_env": cluster.worker_env()},
+    )
+    return ingress.bind(args.model_dump(mode="json"), renderer)
+
+
+def active_model(settings: Settings, models: Models) -> ModelSpec:
+    name = settings.model or models.default
+    if name not in models:
+        raise ModelError(f"model {name!r} is not in {settings.models_file}: {', '.join(models)}")
+    return models[name]
+
+
+def renderer_options(settings: Settings) -> dict[str, Any]:
+    """Deployment options of the renderer, all from the typed arguments."""
+    return {
+        "max_ongoing_requests": settings.slots + 2,
+        "graceful_shutdown_timeout_s": settings.shutdown_grace_s,
+        "autoscaling_config": {
+            "min_replicas": settings.min_replicas,
+            "max_replicas": settings.max_replicas,
+            "target_ongoing_requests": settings.slots,
+            "upscale_delay_s": settings.upscale_delay_s,
+            "downscale_delay_s": settings.downscale_delay_s,
+            "downscale_to_zero_delay_s": settings.scale_to_zero_delay_s,
+            "upscaling_factor": 2.0,
+            "metrics_interval_s": settings.autoscaling_interval_s,
+            "look_back_period_s": 3 * settings.autoscaling_interval_s,
+        },
+        "ray_actor_options": {
+            "num_cpus": settings.num_cpus,
+            "num_gpus": cluster.gpus_per_replica(settings),
+            "runtime_env": cluster.worker_env(),
+        },
+    }
+
+
+@serve.deployment(name="Ingress", max_ongoing_requests=1000, health_check_period_s=5)
+@serve.ingress()
+class Ingress:
+    """HTTP. Owns no job: it validates, resolves, and asks the registry."""
+
+    def __init__(self, settings: dict[str, Any], renderer: DeploymentHandle) -> None:
+        self._settings = Settings.model_validate(settings)
+        self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
+        cluster.refuse_open_bind(self._settings)
+        self._registry = cluster.attach(self._settings, self._create_registry)
+
+    def _create_registry(self) -> Any:
+        name = cluster.registry_name(self._settings.app_name)
+        version = cluster.REGISTRY_VERSION
+        actor = Registry.options(name=name, runtime_env=cluster.worker_env())
+        return actor.remote(self._settings.model_dump(mode="json"), name, version)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serve_app.api.app import create_app
+
+        models = load_models(self._settings.path(self._settings.models_file))
+        return create_app(
+            self._settings,
+            self._registry,
+            styles=load_styles(self._settings.path(self._settings.styles_file), models),
+            models=models,
+            active=active_model(self._settings, models).name,
+            revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
+        )
+
+
+@serve.deployment(name=cluster.RENDERER, health_check_period_s=10, health_check_timeout_s=30)
+class Renderer:
+    """One engine on one device. The event loop only passes events; torch has its own thread."""
+
+    async def __init__(self, settings: dict[str, Any]) -> None:
+        from serve_app.engine.service import start_engine
+
+        parsed = Settings.model_validate(settings)
+        spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
+        self._model = spec.name
+        self._stall_s = parsed.stall_timeout_s
+        self._engine = await asyncio.to_thread(start_engine, spec, PROJECT_ROOT, parsed.slots)
+        self._metrics = RayRenderMetrics()
+        self._engine.drop(*await cluster.dead_fences(parsed.app_name))
+
+    async def render(self, order: LaunchOrder) -> AsyncIterator[dict[str, Any]]:
+        """Events of `messages.RenderEvent`; closing the stream drops the request."""
+        params = GenerationParams.model_validate(order["params"])
+        events = self._engine.render(
+            params,
+            job_id=order["job_id"],
+            epoch=order["epoch"],
+            fence=order["fence"],
+            alone=order["alone"],
+        )
+        async for event in cluster.events_of(events):
+            if event["kind"] == "image":
+                self._metrics.image(self._model, event["render_seconds"], params.steps)
+            yield event
+
+    async def drop(self, epoch: int, fences: dict[str, int]) -> int:
+        return self._engine.drop(epoch, fences)
+
+    async def stats(self) -> dict[str, Any]:
+        return self._engine.stats() | {"pid": os.getpid()}
+
+    async def check_health(self) -> None:
+        stats = self._engine.stats()
+        self._metrics.live(self._model, stats["live"])
+        if not self._engine.healthy(self._stall_s):
+            raise RuntimeError(f"no step for {self._stall_s:.0f} s with work at hand")
+
+
+@ray.remote(
+    namespace=cluster.NAMESPACE,
+    lifetime="detached",
+    get_if_exists=True,
+    max_restarts=-1,
+    max_task_retries=-1,
+    num_cpus=0,
+    resources={"node:__internal_head__": 0.001},  # SQLite needs a local disk, always the same one
+    max_concurrency=2000,
+)
+class Registry:
+    """`jobs.registry.JobRegistry` as a detached actor: it outlives every deployment."""
+
+    def __init__(self, settings: dict[str, Any], name: str, version: int) -> None:
+        logs.configure()
+        parsed = Settings.model_validate(settings)
+        self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
+        output_dir = str(parsed.path(parsed.output_dir))
+        launcher = cluster.RayLauncher(
+            parsed.app_name, run_job_task, ray.get_runtime_context().current_actor, output_dir
+        )
+        self._registry = JobRegistry(
+            SqliteStore(parsed.path(parsed.state_dir)),
+            launcher,
+            OutputDir(parsed.path(parsed.output_dir)),
+            RayJobMetrics(parsed.app_name),
+            **_limits(parsed),
+        )
+        loop = asyncio.get_running_loop()
+        self._started = loop.create_task(self._registry.start(), context=contextvars.Context())
+
+    async def hello(self) -> dict[str, Any]:
+        await asyncio.shield(self._started)
+        return {
+            "version": self._version,
+            "epoch": self._registry.epoch,
+            "state_dir": self._state_dir,
+            "pid": os.getpid(),
+        }
+
+    async def configure(self, settings: dict[str, Any]) -> None:
+        self._registry.configure(**_limits(Settings.model_validate(settings)))
+        self._registry.resume()
+
+    async def drain(self, timeout_s: float) -> bool:
+        return await self._registry.drain(timeout_s)
+
+    async def submit(self, order: SubmitOrder) -> SubmitReply:
+        await asyncio.shield(self._started)
+        return await self._registry.submit(order)
+
+    async def get(self, job_id: str) -> JobView | None:
+        await asyncio.shield(self._started)
+        return await self._registry.get(job_id)
+
+    async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
+        await asyncio.shield(self._started)
+        return await self._registry.watch(epoch, seq, timeout_s)
+
+    async def admitted(self, job_id: str, fence: int) -> bool:
+        return await self._registry.admitted(job_id, fence)
+
+    async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
+        return await self._registry.progress(job_id, fence, progress)
+
+    async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
+        return await self._registry.finish(job_id, fence, images)
+
+    async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
+        return await self._registry.fail(job_id, fence, error)
+
+    async def dropped(self) -> tuple[int, dict[str, int]]:
+        await asyncio.shield(self._started)
+        return self._registry.epoch, self._registry.dropped()
+
+    async def stats(self) -> dict[str, Any]:
+        return self._registry.stats() | {"pid": os.getpid()}
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    return {
+        "max_in_flight": settings.max_in_flight,
+        "max_pending": settings.max_pending,
+        "max_attempts": settings.max_attempts,
+        "slots": settings.max_replicas * settings.slots,
+        "cached_jobs": settings.cached_jobs,
+        "idempotency_s": settings.idempotency_hours * 3600,
+    }
+
+
+@ray.remote(max_retries=0, num_cpus=0.05)
+def run_job_task(order: LaunchOrder, app_name: str, registry: Any, output_dir: str) -> Outcome:
+    """One attempt. Never retried by Ray: the registry alone counts attempts."""
+    from pathlib import Path
+
+    logs.configure()
+    return run_job(
+        order,
+        cluster.ServeRenderer(app_name),
+        cluster.RayRegistryInTask(registry),
+        OutputDir(Path(output_dir)),
+    )

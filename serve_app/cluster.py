@@ -1,0 +1,260 @@
+"""The Ray side of every port: how registry, task, renderer and ingress reach each other.
+
+Knows handles and Ray's errors; decides nothing about jobs. No decorator is applied here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Generator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+from ray import serve
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.serve.exceptions import RayServeException
+
+from serve_app.config import Settings
+from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
+from serve_app.jobs.registry import TaskLost
+from serve_app.jobs.runner import RendererGone
+from serve_app.messages import (
+    ImageFile,
+    JobError,
+    JobView,
+    LaunchOrder,
+    Outcome,
+    RenderEvent,
+    SubmitOrder,
+    SubmitReply,
+    WatchReply,
+)
+
+log = logging.getLogger("assets.cluster")
+
+NAMESPACE = "assets"
+"""Never "serve": Serve's own tools look there."""
+RENDERER = "Renderer"
+REGISTRY_VERSION = 1
+"""Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
+CALL_TIMEOUT_S = 15.0
+DROP_TIMEOUT_S = 5.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def registry_name(app_name: str) -> str:
+    return f"{app_name}-registry"
+
+
+@cache
+def code_version() -> str:
+    """Hash of the package's Python files. In a worker's environment it keeps a process that has
+    imported other code from being reused."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def worker_env(**variables: str) -> dict[str, Any]:
+    """A runtime environment for processes that run this code."""
+    return {"env_vars": {"ASSETS_CODE": code_version(), **variables}}
+
+
+def call_sync(ref: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    return ray.get(ref, timeout=timeout_s)
+
+
+# ---- ingress -> registry ----
+
+
+class RayRegistryPort:
+    """`api.ports.RegistryPort` over the registry actor; it comes back to a restarted one by itself."""
+
+    def __init__(self, settings: Settings, actor: ActorHandle) -> None:
+        self._settings = settings.model_dump(mode="json")
+        self._actor = actor
+        self._epoch = 0
+
+    async def submit(self, order: SubmitOrder) -> SubmitReply:
+        return await self._call("submit", order)
+
+    async def get(self, job_id: str) -> JobView | None:
+        return await self._call("get", job_id)
+
+    async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
+        reply = await self._call("watch", epoch, seq, timeout_s)
+        if reply["epoch"] != self._epoch:  # a restarted registry has the settings it was born with
+            await self._call("configure", self._settings)
+            self._epoch = reply["epoch"]
+        return reply
+
+    async def readiness(self) -> str | None:
+        """None, or why a job would not be drawn."""
+        try:
+            stats = await self._call("stats")
+        except Unavailable:
+            return "the job registry does not answer"
+        if stats["paused"] in ("storage", "draining"):
+            return f"nothing is launched: {stats['paused']}"
+        status = await asyncio.to_thread(serve.status)
+        app = status.applications.get(self._settings["app_name"])
+        renderer = app.deployments.get(RENDERER) if app else None
+        if renderer is None or renderer.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+            return "the renderer is not healthy"
+        return None
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        try:
+            ref = getattr(self._actor, method).remote(*args)
+            return await asyncio.wait_for(ref, CALL_TIMEOUT_S)
+        except (RayActorError, TimeoutError) as error:
+            raise Unavailable("The job registry does not answer.") from error
+
+
+def attach(settings: Settings, create: Callable[[], ActorHandle]) -> RayRegistryPort:
+    """The registry of this application, made if there is none, replaced if it is older than this
+    code. Raises StoreHeld or ConfigError if it cannot be had."""
+    for _ in range(3):
+        actor = create()
+        try:
+            hello = call_sync(actor.hello.remote(), 60)
+        except ActorDiedError as error:
+            raise _why_unborn(error) from error
+        if hello["version"] >= REGISTRY_VERSION:
+            break
+        log.warning("replacing registry version %d", hello["version"])
+        with contextlib.suppress(RayActorError):
+            drained = call_sync(actor.drain.remote(settings.drain_s), settings.drain_s + 10)
+            log.info("drained: %s", drained)
+        ray.kill(actor, no_restart=True)
+    else:
+        raise Unavailable("an older registry cannot be replaced")
+    state_dir = str(settings.path(settings.state_dir))
+    if hello["state_dir"] != state_dir:
+        raise ConfigError("state_dir differs from the running registry's; stop that one first")
+    call_sync(actor.configure.remote(settings.model_dump(mode="json")))
+    return RayRegistryPort(settings, actor)
+
+
+def _why_unborn(error: ActorDiedError) -> ServiceError:
+    text = str(error)
+    if "StoreHeld" in text:
+        return StoreHeld(text.rsplit("StoreHeld: ", 1)[-1].strip())
+    return Unavailable(f"the job registry cannot start: {text[-400:]}")
+
+
+# ---- registry -> task, registry -> renderer ----
+
+
+class RayLauncher:
+    """`jobs.registry.Launcher`: one Ray task per attempt, owned by the registry's process."""
+
+    def __init__(self, app_name: str, run_job: Any, registry: ActorHandle, output_dir: str) -> None:
+        self._app_name, self._run_job = app_name, run_job
+        self._registry, self._output_dir = registry, output_dir
+
+    async def run(self, order: LaunchOrder) -> Outcome:
+        task = self._run_job.options(name=f"job:{order['job_id']}", runtime_env=worker_env())
+        try:
+            return await task.remote(order, self._app_name, self._registry, self._output_dir)
+        except RayError as error:
+            raise TaskLost(type(error).__name__ + ": " + str(error)[:300]) from error
+
+    async def drop(self, epoch: int, fences: dict[str, int]) -> None:
+        """Best effort in time: an engine that does not hear of it learns the same from the next
+        attempt of the job, or from the next epoch."""
+        with contextlib.suppress(RayServeException, RayError, TimeoutError):
+            handle = serve.get_deployment_handle(RENDERER, app_name=self._app_name)
+            answers = handle.broadcast("drop", epoch, fences)
+            await asyncio.wait_for(answers.results_async(), DROP_TIMEOUT_S)
+
+
+# ---- task -> renderer, task -> registry ----
+
+
+class ServeRenderer:
+    """`jobs.runner.Renderer` over the deployment's streaming handle."""
+
+    def __init__(self, app_name: str) -> None:
+        self._app_name = app_name
+
+    def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
+        try:
+            handle = serve.get_deployment_handle(RENDERER, app_name=self._app_name)
+            stream = handle.options(stream=True).render.remote(order)
+            try:
+                yield from stream
+            finally:
+                stream.cancel()
+        except ActorDiedError as error:
+            how = "stopped" if "killed by `ray.kill`" in str(error) else "crashed"
+            raise RendererGone(how, str(error)[:300]) from error
+        except RayActorError as error:
+            raise RendererGone("crashed", str(error)[:300]) from error
+        except RayServeException as error:
+            raise RendererGone("absent", str(error)[:300]) from error
+
+
+class RayRegistryInTask:
+    """`jobs.runner.Registry` over the actor. The task dies with its registry, so nothing is retried."""
+
+    def __init__(self, actor: ActorHandle) -> None:
+        self._actor = actor
+
+    def admitted(self, job_id: str, fence: int) -> bool:
+        return ray.get(self._actor.admitted.remote(job_id, fence))
+
+    def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None:
+        self._actor.progress.remote(job_id, fence, progress)
+
+    def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
+        return ray.get(self._actor.finish.remote(job_id, fence, images))
+
+    def fail(self, job_id: str, fence: int, error: JobError) -> bool:
+        return ray.get(self._actor.fail.remote(job_id, fence, error))
+
+
+async def dead_fences(app_name: str) -> tuple[int, dict[str, int]]:
+    """What a new renderer must refuse: older epochs, and these attempts. (0, {}) without a registry."""
+    try:
+        actor = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
+        return await asyncio.wait_for(actor.dropped.remote(), DROP_TIMEOUT_S)
+    except (ValueError, RayError, TimeoutError):
+        return 0, {}
+
+
+# ---- what the cluster is like ----
+
+
+def gpus_per_replica(settings: Settings) -> float:
+    if settings.num_gpus == "auto":
+        return 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+    return settings.num_gpus
+
+
+def refuse_open_bind(settings: Settings) -> None:
+    """Raises ConfigError if strangers could reach the service and no key would be asked of them."""
+    if settings.api_keys_file is not None:
+        return
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        raise ConfigError("RAY_SERVE_ENABLE_HA_PROXY=1 listens on every interface: set api_keys_file")
+    controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    host = call_sync(controller.get_http_config.remote()).host
+    if host is not None and host not in LOOPBACK:
+        raise ConfigError(
+            f"http_options.host is {host}: without api_keys_file only {', '.join(LOOPBACK)} are allowed"
+        )
+
+
+async def events_of(stream: AsyncIterator[RenderEvent]) -> AsyncIterator[dict[str, Any]]:
+    async for event in stream:
+        yield cast(dict[str, Any], event)

@@ -1,0 +1,159 @@
+"""The registry attacked: any order of calls either raises or does what was asked, and nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from serve_app.messages import Outcome
+
+from .harness import DIED, RELEASED, SETTLED, STOPPED, World, new_order
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """Rules play clients, tasks, replicas and SIGKILL; invariants hold after each."""
+
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.directory = Path(tempfile.mkdtemp())
+        self.world = World(self.directory, {"max_in_flight": 3, "cached_jobs": 4})
+        self.wait(self.world.rise())
+        self.accepted: list[str] = []
+        self.ended: dict[str, tuple[str, list[str]]] = {}  # what the outside was told once
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def settle_down(self) -> None:
+        """Let the registry act on what the rule did."""
+        registry = self.world.registry
+
+        async def quiet() -> None:
+            before = -1
+            while before != (before := registry.stats()["changes"] + len(self.world.launcher.drops)):
+                await registry._store.last_in_line()  # pyright: ignore[reportPrivateUsage]
+                await registry.watch(registry.epoch, 0, 0)
+
+        self.wait(quiet())
+
+    @rule(target=jobs, key=st.sampled_from([None, "a", "b"]), body=st.sampled_from(["x", "y"]))
+    def submit(self, key: str | None, body: str) -> str:
+        order = new_order(idempotency_key=key, body_hash=body)
+        reply = self.wait(self.world.registry.submit(order))
+        if "error" in reply:
+            assert reply["error"]["code"] == "idempotency_key_reuse"
+            assert key is not None
+            return order["job_id"]
+        job_id = reply["job"]["job_id"]
+        if not reply["replayed"]:
+            self.accepted.append(job_id)
+        return job_id
+
+    @rule(job=jobs, fence=st.integers(0, 4))
+    def a_task_says_admitted(self, job: str, fence: int) -> None:
+        owns = (job, fence) in self.world.launcher.running and job not in self.ended
+        assert self.wait(self.world.registry.admitted(job, fence)) is owns
+
+    @rule(job=jobs, fence=st.integers(0, 4), step=st.integers(0, 9))
+    def a_task_reports_progress(self, job: str, fence: int, step: int) -> None:
+        self.wait(self.world.registry.progress(job, fence, {"step": step}))
+
+    @rule(job=jobs, fence=st.integers(1, 4), success=st.booleans())
+    def a_task_ends_the_job(self, job: str, fence: int, success: bool) -> None:
+        owns = (job, fence) in self.world.launcher.running and job not in self.ended
+        image = self.world.files.put(job, fence) if success else None
+        if image is not None:
+            done = self.wait(self.world.registry.finish(job, fence, [image]))
+        else:
+            error: Any = {"code": "x", "title": "x", "detail": "x", "retryable": False}
+            done = self.wait(self.world.registry.fail(job, fence, error))
+        if owns:
+            assert done
+            self.ended[job] = ("SUCCESS", [image["path"]]) if image else ("FAILURE", [])
+        elif not done and image is not None:
+            self.world.files.remove([image["path"]])  # as a superseded attempt does
+
+    @rule(outcome=st.sampled_from([SETTLED, RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9))
+    def an_attempt_comes_to_its_end(self, outcome: Outcome | None, which: int) -> None:
+        running = sorted(self.world.launcher.running)
+        if running:
+            self.world.launcher.end(*running[which % len(running)], outcome)
+            self.settle_down()
+
+    @rule(job=consumes(jobs))
+    def a_client_asks_for_an_unknown_job(self, job: str) -> None:
+        assert self.wait(self.world.registry.get(job + "0")) is None
+
+    @rule()
+    def everything_is_killed_and_started_again(self) -> None:
+        self.wait(self.world.die_and_rise())
+
+    @rule()
+    def a_pause_is_over(self) -> None:
+        self.world.registry.resume()
+        self.settle_down()
+
+    @invariant()
+    def every_accepted_job_is_known_and_an_end_is_final(self) -> None:
+        for job_id in self.accepted:
+            view = self.wait(self.world.registry.get(job_id))
+            assert view is not None
+            if job_id in self.ended:
+                status, paths = self.ended[job_id]
+                assert (view["status"], [i["path"] for i in view["images"]]) == (status, paths)
+            elif view["status"] == "FAILURE":
+                assert view["attempts"] >= 3
+                self.ended[job_id] = ("FAILURE", [])
+            else:
+                assert view["status"] in ("PENDING", "STARTED", "RETRY")
+
+    @invariant()
+    def no_job_runs_twice_and_no_more_than_allowed(self) -> None:
+        running = [job_id for job_id, _ in self.world.launcher.running]
+        assert len(running) == len(set(running)) <= 3
+
+    def teardown(self) -> None:
+        """Let all that is left end: then nothing is held, and published files are the only ones."""
+        self.wait(self.finish_everything())
+        for job_id in self.accepted:
+            view = self.wait(self.world.registry.get(job_id))
+            assert view["status"] in ("SUCCESS", "FAILURE")
+        published = {
+            image["path"]
+            for job_id in self.accepted
+            for image in self.wait(self.world.registry.get(job_id))["images"]
+        }
+        assert set(self.world.files.names()) == published
+        stats = self.world.registry.stats()
+        assert (stats["live"], stats["in_flight"], stats["losses"]) == (0, 0, 0)
+        self.wait(self.world.registry.close())
+        self.loop.close()
+        shutil.rmtree(self.directory)
+
+    async def finish_everything(self) -> None:
+        registry, launcher = self.world.registry, self.world.launcher
+        async with asyncio.timeout(30):
+            while registry.stats()["live"] or launcher.running:
+                registry.resume()
+                for job_id, fence in sorted(launcher.running):
+                    if await registry.admitted(job_id, fence):
+                        image = self.world.files.put(job_id, fence)
+                        assert await registry.finish(job_id, fence, [image])
+                    launcher.end(job_id, fence, SETTLED)
+                await registry.watch(registry.epoch, 0, 0)
+                await registry._store.last_in_line()  # pyright: ignore[reportPrivateUsage]
+
+
+RegistryMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestRegistry = RegistryMachine.TestCase

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import serve
@@ -98,10 +98,19 @@ class Ingress:
         self._registry = cluster.attach(self._settings, self._create_registry)
 
     def _create_registry(self) -> Any:
-        name = cluster.registry_name(self._settings.app_name)
-        version = cluster.REGISTRY_VERSION
-        actor = Registry.options(name=name, runtime_env=cluster.worker_env())
-        return actor.remote(self._settings.model_dump(mode="json"), name, version)
+        actor = cast(Any, Registry).options(
+            name=cluster.registry_name(self._settings.app_name),
+            namespace=cluster.NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=2000,
+            num_cpus=0,
+            resources={"node:__internal_head__": 0.001},  # SQLite: one node's own disk, always
+            runtime_env=cluster.worker_env(),
+        )
+        return actor.remote(self._settings.model_dump(mode="json"), cluster.REGISTRY_VERSION)
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve_app.api.app import create_app
@@ -122,13 +131,19 @@ class Renderer:
     """One engine on one device. The event loop only passes events; torch has its own thread."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
-        from serve_app.engine.service import start_engine
+        from serve_app.engine import build
 
         parsed = Settings.model_validate(settings)
         spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
         self._model = spec.name
-        self._stall_s = parsed.stall_timeout_s
-        self._engine = await asyncio.to_thread(start_engine, spec, PROJECT_ROOT, parsed.slots)
+        self._engine = await asyncio.to_thread(
+            build.build,
+            spec,
+            PROJECT_ROOT,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            stall_seconds=parsed.stall_timeout_s,
+        )
+        self._engine.start()
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await cluster.dead_fences(parsed.app_name))
 
@@ -156,24 +171,15 @@ class Renderer:
     async def check_health(self) -> None:
         stats = self._engine.stats()
         self._metrics.live(self._model, stats["live"])
-        if not self._engine.healthy(self._stall_s):
-            raise RuntimeError(f"no step for {self._stall_s:.0f} s with work at hand")
+        if not stats["healthy"]:
+            raise RuntimeError(f"no step for {stats['last_progress']:.0f} s with work at hand")
 
 
-@ray.remote(
-    namespace=cluster.NAMESPACE,
-    lifetime="detached",
-    get_if_exists=True,
-    max_restarts=-1,
-    max_task_retries=-1,
-    num_cpus=0,
-    resources={"node:__internal_head__": 0.001},  # SQLite needs a local disk, always the same one
-    max_concurrency=2000,
-)
+@ray.remote
 class Registry:
     """`jobs.registry.JobRegistry` as a detached actor: it outlives every deployment."""
 
-    def __init__(self, settings: dict[str, Any], name: str, version: int) -> None:
+    def __init__(self, settings: dict[str, Any], version: int) -> None:
         logs.configure()
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))

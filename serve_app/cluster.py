@@ -69,7 +69,7 @@ def worker_env(**variables: str) -> dict[str, Any]:
     return {"env_vars": {"ASSETS_CODE": code_version(), **variables}}
 
 
-def call_sync(ref: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     return ray.get(ref, timeout=timeout_s)
 
 
@@ -190,7 +190,7 @@ class ServeRenderer:
     def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
         try:
             handle = serve.get_deployment_handle(RENDERER, app_name=self._app_name)
-            stream = handle.options(stream=True).render.remote(order)
+            stream: Any = handle.options(stream=True).render.remote(order)
             try:
                 yield from stream
             finally:
@@ -211,16 +211,16 @@ class RayRegistryInTask:
         self._actor = actor
 
     def admitted(self, job_id: str, fence: int) -> bool:
-        return ray.get(self._actor.admitted.remote(job_id, fence))
+        return call_sync(self._actor.admitted.remote(job_id, fence), None)
 
     def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None:
         self._actor.progress.remote(job_id, fence, progress)
 
     def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        return ray.get(self._actor.finish.remote(job_id, fence, images))
+        return call_sync(self._actor.finish.remote(job_id, fence, images), None)
 
     def fail(self, job_id: str, fence: int, error: JobError) -> bool:
-        return ray.get(self._actor.fail.remote(job_id, fence, error))
+        return call_sync(self._actor.fail.remote(job_id, fence, error), None)
 
 
 async def dead_fences(app_name: str) -> tuple[int, dict[str, int]]:

@@ -62,9 +62,6 @@ class Settings(BaseSettings):
         ge=0,
         description="A replica that is told to stop may finish its jobs for so long.",
     )
-    expose_pids: bool = Field(
-        default=False, description="Fault tests only: stats name the process ids of the service."
-    )
 
     # ---- jobs ----
     max_pending: int = Field(default=10_000, ge=1, description="Queued jobs; beyond it 429.")

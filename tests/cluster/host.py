@@ -1,0 +1,59 @@
+"""A process that runs the service on a Ray cluster of its own until its standard input closes.
+
+Tests start it, talk HTTP to it, kill parts of it or all of it, and start it again. It reads one JSON
+line `{"settings": {...}, "port": n, "cluster": {...}}` and prints READY; each further line is another
+command: `{"deploy": {...}}`, `{"delete": true}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # loopback only, and gone with the test
+os.environ["RAY_ADDRESS"] = "local"
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from serve_app.app import build
+from serve_app.cluster import NAMESPACE, registry_name
+from serve_app.config import Settings
+
+
+def deploy(settings: dict[str, Any]) -> None:
+    parsed = Settings.model_validate(settings)
+    serve.run(build(parsed), name=parsed.app_name, route_prefix="/", blocking=False)
+
+
+def main() -> None:
+    first = json.loads(sys.stdin.readline())
+    ray.init(
+        address="local",
+        namespace="host",
+        include_dashboard=False,
+        object_store_memory=100 * 1024 * 1024,
+        log_to_driver=False,
+        **first["cluster"],
+    )
+    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=first["port"]))
+    deploy(first["settings"])
+    print("READY", flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "deploy" in command:
+            deploy(command["deploy"])
+        if "delete" in command:
+            serve.delete(first["settings"]["app_name"])
+        print("READY", flush=True)
+    serve.shutdown()
+    ray.kill(ray.get_actor(registry_name(first["settings"]["app_name"]), namespace=NAMESPACE))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Service: the running product as a test sees it: HTTP, files on disk, and processes that can die."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+TERMINAL = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "") -> Any:
+    """Ask until the answer is true; the last answer is returned."""
+    give_up = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {timeout_s} s: {what or condition}")
+        # Another process decides; there is no event to wait for across this border.
+        time.sleep(0.05)  # noqa: a poll, not a guess
+    return answer
+
+
+@dataclass
+class Service:
+    directory: Path
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    cluster: dict[str, Any] = field(default_factory=lambda: {"num_cpus": 4})
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.output = self.directory / "output"
+        self.settings = {
+            "app_name": "assets",
+            "output_dir": str(self.output),
+            "state_dir": str(self.directory / "state"),
+            "num_cpus": 0.5,
+            "num_gpus": 0,
+            "autoscaling_interval_s": 0.5,
+            "upscale_delay_s": 0,
+            **self.settings,
+        }
+        self.port = free_port()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self._host: subprocess.Popen[str] | None = None
+        self._seen: dict[int, psutil.Process] = {}
+
+    # ---- life ----
+
+    def start(self) -> Service:
+        # A short path of its own: Ray's sockets must fit into 107 characters.
+        self._temp = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
+        self._log = (self.directory / "host.log").open("a")
+        self._host = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.host"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        cluster = {"_temp_dir": self._temp.name, **self.cluster}
+        self._say({"settings": self.settings, "port": self.port, "cluster": cluster})
+        return self
+
+    def deploy(self, **changes: Any) -> None:
+        self.settings.update(changes)
+        self._say({"deploy": self.settings})
+
+    def delete(self) -> None:
+        self._say({"delete": True})
+
+    def _say(self, command: dict[str, Any]) -> None:
+        assert self._host is not None
+        assert self._host.stdin is not None
+        assert self._host.stdout is not None
+        self._host.stdin.write(json.dumps(command) + "\n")
+        self._host.stdin.flush()
+        while (line := self._host.stdout.readline()) != "READY\n":
+            if not line:
+                raise AssertionError(f"the service ended: {self.log()[-3000:]}")
+        self.tree()
+
+    def stop(self) -> None:
+        """Ctrl-C, in effect. Nothing may be left of it."""
+        if self._host is None:
+            return
+        self.tree()
+        assert self._host.stdin is not None
+        self._host.stdin.close()
+        self._host.wait(timeout=90)
+        self._end()
+
+    def kill_everything(self) -> None:
+        """SIGKILL to every process there is of it, in no helpful order."""
+        self.tree()
+        assert self._host is not None
+        for process in self._seen.values():
+            if process.is_running():
+                process.kill()
+        self._host.wait(timeout=30)
+        self._end()
+
+    def _end(self) -> None:
+        assert self._host is not None
+        for pipe in (self._host.stdin, self._host.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
+        psutil.wait_procs(list(self._seen.values()), timeout=20)
+        left = [p for p in self._seen.values() if p.is_running() and p.status() != "zombie"]
+        for process in left:
+            process.kill()
+        names = [" ".join(_title(p)) for p in left]
+        self._seen.clear()
+        self._host = None
+        self._temp.cleanup()
+        assert not names, f"left behind: {names}"
+
+    def log(self) -> str:
+        return (self.directory / "host.log").read_text()
+
+    # ---- processes ----
+
+    def tree(self) -> list[psutil.Process]:
+        """Every process of the service. Remembered: Ray's agents can outlive their parents."""
+        assert self._host is not None
+        host = psutil.Process(self._host.pid)
+        found = [host, *host.children(recursive=True)]
+        self._seen.update({process.pid: process for process in found})
+        return found
+
+    def processes(self, pattern: str) -> list[psutil.Process]:
+        """Those whose title matches, such as `ray::ServeReplica:assets:Renderer`."""
+        return [p for p in self.tree() if re.search(pattern, " ".join(_title(p)))]
+
+    def kill(self, pattern: str) -> psutil.Process:
+        """SIGKILL one, and wait until it is dead."""
+        process = wait_until(lambda: self.processes(pattern), 30, pattern)[0]
+        os.kill(process.pid, signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+        return process
+
+    # ---- jobs ----
+
+    def submit(self, **order: Any) -> str:
+        body = {"prompt": "a red sword", "style_id": "none", "seed": 7, "steps": 4, **order}
+        reply = self.http.post("/v1/generate", json=body)
+        assert reply.status_code == 202, reply.text
+        return reply.json()["job_id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        reply = self.http.get(f"/v1/jobs/{job_id}")
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def await_status(self, job_id: str, *statuses: str, timeout_s: float = 90) -> dict[str, Any]:
+        def ask() -> dict[str, Any] | None:
+            try:
+                reply = self.http.get(f"/v1/jobs/{job_id}")
+            except httpx.TransportError:
+                return None
+            assert reply.status_code in (200, 503, 500), reply.text
+            job = reply.json()
+            return job if reply.status_code == 200 and job["status"] in statuses else None
+
+        return wait_until(ask, timeout_s, f"{job_id} {statuses}")
+
+    def result(self, job_id: str, timeout_s: float = 90) -> dict[str, Any]:
+        return self.await_status(job_id, *TERMINAL, timeout_s=timeout_s)
+
+    def pixels(self, job: dict[str, Any]) -> list[str]:
+        """A hash per image of what a viewer sees: metadata left out."""
+        from PIL import Image
+
+        hashes: list[str] = []
+        for url in job["result_urls"]:
+            with Image.open(self.output / url.removeprefix("/output/")) as image:
+                hashes.append(hashlib.sha256(image.tobytes()).hexdigest())
+        return hashes
+
+    def files(self) -> list[str]:
+        """Everything below output/, temporary files too."""
+        paths = self.output.rglob("*") if self.output.exists() else []
+        return sorted(str(p.relative_to(self.output)) for p in paths if p.is_file())
+
+
+def _title(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

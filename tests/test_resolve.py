@@ -353,5 +353,5 @@ def test_every_image_can_be_ordered_again_over_http(order: Order, active: str) -
     clean = replace(order, prompt=sent.prompt, negative_prompt=sent.negative_prompt)
     params = resolved(active, **{f: getattr(clean, f) for f in clean.__slots__})
     request = GenerateRequest.model_validate(order_again(params, 0))
-    second = again(params, 0, Order(**request.model_dump(exclude={"size"})))
+    second = again(params, 0, request.order())
     assert the_picture(second) == the_picture(params)

@@ -174,7 +174,7 @@ def test_the_shipped_styles_are_good_and_cover_game_art() -> None:
 
 
 def test_the_starter_is_given_short_words() -> None:
-    """It reads 24 tokens: a style may take five of them, and no negative prompt."""
+    """It reads 24 tokens: a style may take a few of them, and no negative prompt."""
     models = load_models(PROJECT_ROOT / "configs/models.yaml")
     styles = load_styles(PROJECT_ROOT / "configs/styles.yaml", models)
     for style in styles.values():

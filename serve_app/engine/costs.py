@@ -1,0 +1,102 @@
+"""CostTable: what a UNet call of n rows costs per size, and how many rows are worth sharing one.
+
+Knows seconds and counts only. Measured at warm-up, refined with every call while the engine runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serve_app.engine.request import Request
+
+Size = tuple[int, int]
+
+LEARNING_RATE = 0.1
+OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
+
+
+class CostTable:
+    """`measured[n]` seconds per call of n rows at `native` size; other sizes scale with pixels."""
+
+    def __init__(self, native: Size, measured: Mapping[int, float], *, decode: float = 0.0) -> None:
+        if not measured or min(measured.values()) <= 0:
+            raise ValueError("a cost table needs at least one positive measurement")
+        self.native = native
+        self._calls: dict[Size, dict[int, float]] = {native: dict(measured)}
+        self._decode: dict[Size, float] = {native: decode}
+
+    def seconds(self, size: Size, rows: int) -> float:
+        """Predicted seconds of one call; straight lines between (and beyond) the known counts."""
+        known = self._calls.get(size)
+        if known is None:
+            return self.seconds(self.native, rows) * _pixels(size) / _pixels(self.native)
+        if rows in known:
+            return known[rows]
+        counts = sorted(known)
+        if len(counts) == 1 or rows < counts[0]:
+            return known[counts[0]] * rows / counts[0]
+        above = next((i for i, n in enumerate(counts) if n > rows), len(counts) - 1)
+        low, high = counts[above - 1], counts[above]
+        slope = (known[high] - known[low]) / (high - low)
+        return max(known[low] + slope * (rows - low), known[counts[0]])
+
+    def decode_seconds(self, size: Size, images: int = 1) -> float:
+        known = self._decode.get(size)
+        if known is None:
+            known = self._decode[self.native] * _pixels(size) / _pixels(self.native)
+        return known * images
+
+    def solo_seconds(self, request: Request) -> float:
+        """What is left of the request, if it had the device to itself."""
+        guided = max(0, request.guided_evaluations - request.step)
+        plain = request.evaluations - request.step - guided
+        size = request.size
+        return (
+            guided * self.seconds(size, 2)
+            + plain * self.seconds(size, 1)
+            + self.decode_seconds(size)
+        )
+
+    def worthwhile_rows(self, size: Size, head: int, backlog: int, limit: int) -> int:
+        """Rows of the next call, given that the first request needs `head` of the `backlog` rows.
+
+        A call of k rows keeps the first request waiting for the others; a narrow call keeps the
+        others waiting for the first. Served k at a time, m equal rows finish after (m + k) / 2 x
+        c(k) / k on average, so take the k that makes this least. With no backlog, or nothing to
+        gain from sharing, that is the first request alone: never slower than one at a time.
+        """
+        return min(
+            range(head, max(head, min(backlog, limit)) + 1),
+            key=lambda k: (backlog + k) * self.seconds(size, k) / k,
+        )
+
+    def knee(self, size: Size, limit: int) -> int:
+        """The fewest rows whose cost per row is within 5 % of the best up to `limit`."""
+        per_row = {n: self.seconds(size, n) / n for n in range(1, limit + 1)}
+        best = min(per_row.values())
+        return next(n for n, seconds in per_row.items() if seconds <= 1.05 * best)
+
+    def observe(self, size: Size, rows: int, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        known = self._calls.setdefault(size, {})
+        if rows not in known:
+            known[rows] = seconds
+        elif seconds < OUTLIER * known[rows]:
+            known[rows] += LEARNING_RATE * (seconds - known[rows])
+
+    def observe_decode(self, size: Size, images: int, seconds: float) -> None:
+        each = seconds / images
+        known = self._decode.get(size)
+        self._decode[size] = each if not known else known + LEARNING_RATE * (each - known)
+
+    def as_dict(self) -> dict[str, dict[int, float]]:
+        """Milliseconds, for people."""
+        return {
+            f"{width}x{height}": {n: round(s * 1000, 3) for n, s in sorted(known.items())}
+            for (width, height), known in self._calls.items()
+        }
+
+
+def _pixels(size: Size) -> int:
+    return size[0] * size[1]

@@ -1,0 +1,120 @@
+"""Order: one GenerationParams in flight, its requests and its listeners. Listener: one reader.
+
+Knows events and event loops; nothing of batches, deadlines or models. Orders are changed only under
+the engine's lock; a listener only in the event loop it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from serve_app.engine.request import RECORDED, Request, Stage
+from serve_app.errors import RenderError
+from serve_app.messages import Progress, RenderedImage, RenderEvent, RenderFailed
+from serve_app.params import GenerationParams
+
+
+class Listener:
+    """One `render` call: who asked, and the events it has not read yet.
+
+    A slow reader finds every image, but only the latest progress and preview.
+    """
+
+    def __init__(self, job_id: str, epoch: int, fence: int, preview: bool) -> None:
+        self.job_id = job_id
+        self.epoch = epoch
+        self.fence = fence
+        self.preview = preview
+        self._loop = asyncio.get_running_loop()
+        self._unread: deque[RenderEvent | None] = deque()
+        self._arrived = asyncio.Event()
+
+    def post(self, *events: RenderEvent | None) -> None:
+        """From any thread. None ends the stream."""
+        with suppress(RuntimeError):  # the loop is closed: nobody reads any more
+            self._loop.call_soon_threadsafe(self._take, events)
+
+    def _take(self, events: tuple[RenderEvent | None, ...]) -> None:
+        for event in events:
+            last = self._unread[-1] if self._unread else None
+            if last and event and last["kind"] == event["kind"] and _replaceable(last, event):
+                self._unread.pop()
+            self._unread.append(event)
+        self._arrived.set()
+
+    async def events(self) -> AsyncIterator[RenderEvent]:
+        while True:
+            while not self._unread:
+                self._arrived.clear()
+                await self._arrived.wait()
+            event = self._unread.popleft()
+            if event is None:
+                return
+            yield event
+
+
+@dataclass(eq=False, slots=True)
+class Order:
+    """`key` is equal for orders that would draw the same pixels: they are drawn once."""
+
+    id: int
+    key: Hashable
+    params: GenerationParams
+    alone: bool
+    requests: list[Request] = field(default_factory=list[Request])
+    listeners: list[Listener] = field(default_factory=list[Listener])
+    images: dict[int, RenderedImage] = field(default_factory=dict[int, RenderedImage])
+    admitted_at: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        return len(self.images) == len(self.requests)
+
+    @property
+    def wants_previews(self) -> bool:
+        return any(listener.preview for listener in self.listeners)
+
+    def post(self, *events: RenderEvent | None) -> None:
+        for listener in self.listeners:
+            listener.post(*events)
+
+    def progress(self) -> Progress:
+        stages = {r.stage for r in self.requests if r.index not in self.images}
+        stage = "decoding"
+        if self.admitted_at is None:
+            stage = "queued"
+        elif stages & {Stage.WAITING, Stage.DENOISING}:
+            stage = "denoising" if any(r.step for r in self.requests) else "encoding"
+        return Progress(
+            kind="progress",
+            stage=stage,
+            step=sum(r.step for r in self.requests),
+            steps=sum(r.evaluations for r in self.requests),
+            image=len(self.images),
+            images=len(self.requests),
+        )
+
+
+def order_key(params: GenerationParams, alone_for: str | None) -> Hashable:
+    """Every parameter that reaches the pixels. A job under quarantine shares with nobody else."""
+    return alone_for, tuple(params.model_dump(exclude=set(RECORDED)).items())
+
+
+def failed(error: RenderError) -> RenderFailed:
+    return RenderFailed(
+        kind="failed",
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        retryable=error.retryable,
+    )
+
+
+def _replaceable(last: RenderEvent, event: RenderEvent) -> bool:
+    if last["kind"] == "preview" and event["kind"] == "preview":
+        return last["index"] == event["index"]
+    return event["kind"] == "progress"

@@ -1,0 +1,143 @@
+"""Scheduler: which requests run the next step. Earliest deadline first, pre-empting at every step.
+
+No torch, no I/O, no clock: `schedule()` picks, `update()` settles. Two lists: waiting requests hold
+nothing, live ones hold latents, a scheduler object and embeddings, so their number is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from serve_app.engine.costs import CostTable
+from serve_app.engine.request import Request, Stage
+
+RECOVERY_CALLS = 200  # calls without running out of memory before the cap is doubled again
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that share the next model call; `stage` says which model."""
+
+    stage: Stage
+    requests: list[Request]
+
+    @property
+    def rows(self) -> int:
+        return sum(r.rows for r in self.requests) if self.stage is Stage.DENOISING else 0
+
+
+class Scheduler:
+    """`max_rows`: UNet rows per call. `max_live`: started requests, running or paused."""
+
+    def __init__(
+        self, costs: CostTable, *, max_rows: int = 16, max_live: int = 64, max_decodes: int = 4
+    ) -> None:
+        self.costs = costs
+        self.max_rows = max_rows
+        self.max_live = max_live
+        self.max_decodes = max_decodes
+        self.cap = max_rows
+        self.waiting: list[Request] = []
+        self.live: list[Request] = []
+        self._calls_since_cut = 0
+
+    def add(self, request: Request) -> None:
+        self.waiting.append(request)
+
+    def drop(self, request: Request) -> None:
+        """Forget a request, wherever it is. One that is in a call right now ends with that call."""
+        if request.stage is not Stage.GONE:
+            (self.waiting if request.stage is Stage.WAITING else self.live).remove(request)
+            request.stage = Stage.GONE
+
+    finish = drop
+
+    def schedule(self) -> Batch | None:
+        """The next call, or None when nothing may run. The requests in it count as started."""
+        ready = [r for r in self.live if r.stage in (Stage.DENOISING, Stage.DECODING)]
+        ready = sorted([*ready, *self._startable()], key=_by_deadline)
+        if not ready:
+            return None
+        head = ready[0]
+        if head.stage is Stage.DECODING:
+            return Batch(Stage.DECODING, self._decode_mates(head, ready))
+        chosen = self._denoise_mates(head, ready)
+        for request in chosen:
+            if request.stage is Stage.WAITING:
+                self.waiting.remove(request)
+                self.live.append(request)
+                request.stage = Stage.DENOISING
+        return Batch(Stage.DENOISING, chosen)
+
+    def update(self, batch: Batch) -> None:
+        """The call succeeded: count it for every request that is still wanted."""
+        for request in batch.requests:
+            if request.stage is Stage.DENOISING:
+                request.step += 1
+                if request.denoised:
+                    request.stage = Stage.DECODING
+            elif request.stage is Stage.DECODING:
+                request.stage = Stage.ENCODING
+        self._calls_since_cut += 1
+        if self.cap < self.max_rows and self._calls_since_cut >= RECOVERY_CALLS:
+            self.cap = min(2 * self.cap, self.max_rows)
+            self._calls_since_cut = 0
+
+    def cut(self, batch: Batch) -> None:
+        """The call ran out of memory: smaller ones from here on, until it has gone well for long."""
+        self._calls_since_cut = 0
+        if batch.stage is Stage.DECODING:
+            self.max_decodes = max(1, len(batch.requests) // 2)
+        else:
+            self.cap = max(1, batch.rows // 2)
+
+    def _startable(self) -> list[Request]:
+        """Waiting requests that may start now, most urgent first.
+
+        An order under quarantine starts when no other order is under way, and holds back all that
+        come after it: if the process dies meanwhile, it is the only suspect.
+        """
+        under_way = {r.order for r in self.live}
+        line = sorted(self.waiting, key=_by_deadline)
+        startable = [r for r in line if r.order in under_way]
+        if not any(r.alone for r in self.live):
+            for request in line:
+                if request.order in under_way:
+                    continue
+                if request.alone:
+                    if not under_way and not startable:
+                        startable = [r for r in line if r.order == request.order]
+                    break
+                startable.append(request)
+        return startable[: max(0, self.max_live - len(self.live))]
+
+    def _denoise_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
+        if head.own_call:
+            return [head]
+        key = head.key
+        mates = [
+            r for r in ready if r.stage is not Stage.DECODING and not r.own_call and r.key == key
+        ]
+        limit = min(self.cap, self.costs.knee(head.size, self.max_rows))
+        backlog = sum(r.rows for r in mates)
+        room = self.costs.worthwhile_rows(head.size, head.rows, backlog, limit)
+        chosen: list[Request] = []
+        for request in mates:
+            if request.rows <= room:
+                chosen.append(request)
+                room -= request.rows
+        return chosen
+
+    def _decode_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
+        if head.own_call:
+            return [head]
+        key = head.decode_key
+        mates = [
+            r for r in ready if r.stage is Stage.DECODING and not r.own_call and r.decode_key == key
+        ]
+        return mates[: self.max_decodes]
+
+
+def _by_deadline(request: Request) -> tuple[float, int, int]:
+    return request.deadline, request.order, request.index

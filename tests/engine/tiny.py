@@ -1,0 +1,213 @@
+"""Tiny checkpoints of real diffusers classes, made in memory in a second; no downloads.
+
+Random weights draw noise, which is all an identity test needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+)
+
+from serve_app.engine.costs import CostTable
+from serve_app.engine.loading import ModelParts
+from serve_app.models import Limits, ModelSpec
+from serve_app.params import GenerationParams
+from serve_app.schedulers import SCHEDULERS
+
+WORDS = ["red", "blue", "sword", "shield", "potion", "of", "a", "icon", "stone", "wood", "blurry"]
+TOKENS = 16
+SIZE = 32  # pixels; latents are 8 x 8
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word; 14 words fit between the begin and end marks."""
+    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", *WORDS])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+    inner.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=TOKENS,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+    )
+
+
+def text_config(**changes: Any) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=4 + len(WORDS),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        **changes,
+    )
+
+
+def unet(**changes: Any) -> UNet2DConditionModel:
+    """`attention_head_dim` is the number of heads: width 16 per head at 32 and 64 channels."""
+    sizes: dict[str, Any] = {
+        "sample_size": SIZE // 4,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": 32,
+        "attention_head_dim": (2, 4),
+        "norm_num_groups": 8,
+    }
+    return UNet2DConditionModel(**{**sizes, **changes})
+
+
+def vae() -> AutoencoderKL:
+    sizes: dict[str, Any] = {
+        "block_out_channels": (16, 16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "latent_channels": 4,
+        "sample_size": SIZE,
+    }
+    return AutoencoderKL(**sizes)
+
+
+def scheduler() -> Any:
+    return EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+
+
+def pipeline(**unet_changes: Any) -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    return StableDiffusionPipeline(
+        vae=vae(),
+        text_encoder=CLIPTextModel(text_config()),
+        tokenizer=tokenizer(),  # pyright: ignore[reportArgumentType]
+        unet=unet(**unet_changes),
+        scheduler=scheduler(),
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
+    )
+
+
+def xl_pipeline() -> StableDiffusionXLPipeline:
+    torch.manual_seed(0)
+    return StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=CLIPTextModel(text_config()),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(projection_dim=32)),
+        tokenizer=tokenizer(),  # pyright: ignore[reportArgumentType]
+        tokenizer_2=tokenizer(),  # pyright: ignore[reportArgumentType]
+        unet=unet(
+            cross_attention_dim=64,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 32,
+            use_linear_projection=True,
+        ),
+        scheduler=scheduler(),
+        add_watermarker=False,
+    )
+
+
+def tiny_decoder() -> AutoencoderTiny:
+    torch.manual_seed(1)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+        latent_channels=4,
+    )
+
+
+def spec(**changes: Any) -> ModelSpec:
+    return ModelSpec.model_validate(
+        {
+            "name": "tiny",
+            "family": "sd",
+            "path": "tiny",
+            "native_size": (SIZE, SIZE),
+            "side": Limits(min=16, max=64),
+            "token_limit": TOKENS,
+            "steps": 5,
+            "guidance_scale": 5.0,
+            "schedulers": list(SCHEDULERS),
+            **changes,
+        }
+    )
+
+
+def parts(pipe: Any, **spec_changes: Any) -> ModelParts:
+    for network in (pipe.unet, pipe.vae, pipe.text_encoder):
+        network.eval().requires_grad_(False)
+    pipe.set_progress_bar_config(disable=True)
+    return ModelParts(
+        spec=spec(**spec_changes),
+        pipe=pipe,
+        revision="0" * 12,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        tiny_decoder=tiny_decoder().eval().requires_grad_(False),
+        made_by={"model": "tiny"},
+    )
+
+
+@functools.cache
+def shared_parts() -> ModelParts:
+    return parts(pipeline())
+
+
+def params(**changes: Any) -> GenerationParams:
+    return GenerationParams.model_validate(
+        {
+            "prompt": "a red sword",
+            "seed": 1,
+            "width": SIZE,
+            "height": SIZE,
+            "steps": 5,
+            "guidance_scale": 5.0,
+            "scheduler": "euler",
+            "model": "tiny",
+            "model_revision": "0" * 12,
+            **changes,
+        }
+    )
+
+
+def sharing_costs(size: tuple[int, int] = (SIZE, SIZE)) -> CostTable:
+    """More rows cost next to nothing, so everything that may share a call does."""
+    return CostTable(size, {1: 1.0, 64: 1.001})
+
+
+def save(pipe: Any, folder: Path) -> Path:
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder

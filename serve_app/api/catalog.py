@@ -1,0 +1,181 @@
+"""What this server offers: its styles, models, limits and features.
+
+Built once when the app starts; asks nobody afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+from pydantic import BaseModel, Field
+
+from serve_app import __version__
+from serve_app.config import Settings
+from serve_app.models import Models, ModelSpec
+from serve_app.params import MAX_SEED
+from serve_app.styles import Style, StyleDefaults, Styles
+
+FEATURES = ["etag", "idempotency_key", "quality_draft", "reproducible_strict"]
+
+
+class StyleInfo(BaseModel):
+    """A named preset around a prompt."""
+
+    style_id: str = Field(description="What `style_id` of an order names.", examples=["icon"])
+    title: str = Field(description="For people.", examples=["Icon"])
+    description: str = Field(description="What it is for.", examples=["One item, centered."])
+    revision: str = Field(
+        description="Changes exactly when a picture could.", examples=["4be1c9d20f11"]
+    )
+    models: list[str] = Field(description="Models that can draw it.", examples=[["starter"]])
+    drawable: bool = Field(description="The active model is one of them.", examples=[True])
+    template: str = Field(
+        description="What becomes of the prompt, for the active model.",
+        examples=["{prompt}, game icon, centered"],
+    )
+    negative_prompt: str = Field(
+        description="Its own negative prompt, for the active model.", examples=["blurry, text"]
+    )
+    defaults: StyleDefaults = Field(
+        description="What an order gets that does not say; null: the model decides."
+    )
+
+    @classmethod
+    def of(cls, style: Style, models: Models, active: str) -> Self:
+        return cls(
+            style_id=style.id,
+            title=style.title or style.id,
+            description=style.description,
+            revision=style.revision,
+            models=[name for name in models if style.draws(name)],
+            drawable=style.draws(active),
+            template=style.template_for(active),
+            negative_prompt=style.negative_for(active),
+            defaults=style.defaults_for(active),
+        )
+
+
+class SideRange(BaseModel):
+    """Any width and height within, in steps of `multiple`. Pixels."""
+
+    min: int = Field(description="Smallest.", examples=[256])
+    max: int = Field(description="Largest.", examples=[1024])
+    multiple: int = Field(description="Step.", examples=[64])
+
+
+class ModelInfo(BaseModel):
+    """A checkpoint this server knows. Only the active one renders."""
+
+    name: str = Field(description="What `model` of an order names.", examples=["starter"])
+    title: str = Field(description="For people.", examples=["Starter"])
+    active: bool = Field(description="It renders here.", examples=[True])
+    family: str = Field(description="Kind of pipeline.", examples=["sd"])
+    revision: str | None = Field(
+        description="Hash of the weights or pinned hub commit; null: not loaded here.",
+        examples=["a91f03bb"],
+    )
+    native_size: tuple[int, int] = Field(description="Pixels.", examples=[[128, 128]])
+    sizes: list[tuple[int, int]] | None = Field(
+        description="The only sizes, if it is that strict.", examples=[[[128, 128]]]
+    )
+    side: SideRange | None = Field(description="Or the range of its sides.", examples=[None])
+    token_limit: int = Field(description="Tokens of a prompt it reads.", examples=[24])
+    steps: int = Field(description="Default.", examples=[20])
+    max_steps: int = Field(description="Most.", examples=[100])
+    guidance_scale: float = Field(description="Default.", examples=[4.0])
+    schedulers: list[str] = Field(
+        description="Allowed; the first is the default.", examples=[["dpmpp_2m", "euler"]]
+    )
+    draft_guidance_stop: float = Field(
+        description="Share of the steps that are guided in quality `draft`.", examples=[0.5]
+    )
+    draft_decoder: str = Field(description="Decoder in quality `draft`.", examples=["full"])
+
+    @classmethod
+    def of(cls, spec: ModelSpec, active: str, revision: str | None) -> Self:
+        side = None
+        if spec.side is not None:
+            side = SideRange(min=spec.side.min, max=spec.side.max, multiple=spec.multiple)
+        return cls(
+            name=spec.name,
+            title=spec.title or spec.name,
+            active=spec.name == active,
+            family=spec.family,
+            revision=revision,
+            native_size=spec.native_size,
+            sizes=spec.sizes,
+            side=side,
+            token_limit=spec.token_limit,
+            steps=spec.steps,
+            max_steps=spec.max_steps,
+            guidance_scale=spec.guidance_scale,
+            schedulers=spec.schedulers,
+            draft_guidance_stop=spec.draft.guidance_stop,
+            draft_decoder=spec.draft.decoder,
+        )
+
+
+class LimitsInfo(BaseModel):
+    """What one order may ask for."""
+
+    images: int = Field(description="Largest `n`.", examples=[16])
+    pixels: int = Field(description="Largest width x height x n.", examples=[16_777_216])
+    prompt_chars: int = Field(description="Longest prompt.", examples=[2000])
+    body_bytes: int = Field(description="Largest body.", examples=[65_536])
+    seed: int = Field(description="Largest seed of any image.", examples=[MAX_SEED])
+    pending_jobs: int = Field(description="Jobs in line; beyond it 429.", examples=[10_000])
+
+
+class Capabilities(BaseModel):
+    """What this server can do."""
+
+    version: str = Field(description="Of the service.", examples=["0.1.0"])
+    features: list[str] = Field(description="What is built.", examples=[FEATURES])
+    model: str = Field(description="The active model.", examples=["starter"])
+    schedulers: list[str] = Field(
+        description="Of the active model.", examples=[["dpmpp_2m", "euler"]]
+    )
+    limits: LimitsInfo = Field(description="Of one order.")
+
+
+class StyleList(BaseModel):
+    results: list[StyleInfo] = Field(description="In the order of the file.")
+
+
+class ModelList(BaseModel):
+    results: list[ModelInfo] = Field(description="In the order of the file.")
+
+
+class Catalog:
+    """The three answers, ready made."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        styles: Styles,
+        models: Models,
+        active: str,
+        revision_of: Callable[[str], str],
+    ) -> None:
+        self.styles = StyleList(results=[StyleInfo.of(s, models, active) for s in styles.values()])
+        self.models = ModelList(
+            results=[
+                ModelInfo.of(spec, active, revision_of(name) if name == active else None)
+                for name, spec in models.items()
+            ]
+        )
+        self.capabilities = Capabilities(
+            version=__version__,
+            features=FEATURES,
+            model=active,
+            schedulers=models[active].schedulers,
+            limits=LimitsInfo(
+                images=settings.max_images,
+                pixels=settings.max_pixels,
+                prompt_chars=settings.max_prompt_chars,
+                body_bytes=settings.max_body_bytes,
+                seed=MAX_SEED,
+                pending_jobs=settings.max_pending,
+            ),
+        )

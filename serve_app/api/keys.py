@@ -1,0 +1,72 @@
+"""ApiKeys: who may come in, from a file of `owner:sha256-of-key` lines.
+
+Knows no HTTP. Keys are 256 random bits, so a plain hash suffices: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from serve_app.errors import ConfigError
+
+OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
+
+
+class ApiKeys:
+    """Owners by the hash of their key. An owner may have several keys."""
+
+    def __init__(self, entries: Sequence[tuple[str, str]]) -> None:
+        self._entries = tuple((owner, bytes.fromhex(digest)) for owner, digest in entries)
+
+    @classmethod
+    def load(cls, path: Path) -> ApiKeys:
+        """Raises ConfigError naming the line; it never shows what the line holds."""
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: the API keys cannot be read") from error
+        entries: list[tuple[str, str]] = []
+        for number, line in enumerate(lines, 1):
+            text = line.partition("#")[0].strip()
+            if not text:
+                continue
+            match = _LINE.fullmatch(text)
+            if match is None:
+                raise ConfigError(f"{path}:{number}: expected owner:sha256, 64 hex digits")
+            entries.append((match[1], match[2]))
+        if not entries:
+            raise ConfigError(f"{path}: no keys in it; make one with `assets keys add OWNER`")
+        return cls(entries)
+
+    def owner_of(self, key: str) -> str | None:
+        """Compares with every entry, so the time taken tells nothing."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        found: str | None = None
+        for owner, known in self._entries:
+            if hmac.compare_digest(digest, known):
+                found = owner
+        return found
+
+
+def add_key(path: Path, owner: str) -> str:
+    """Make a key for `owner`, append its hash to the file, and return the key: it is kept nowhere."""
+    if not OWNER.fullmatch(owner):
+        raise ConfigError(
+            "an owner is 1 to 64 of A-Z a-z 0-9 _ . - and starts with one of the first"
+        )
+    key = secrets.token_urlsafe(32)
+    line = f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        line = "\n" + line  # an editor left the last line open
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        file.write(line)
+    return key

@@ -1,0 +1,139 @@
+"""The description of the HTTP interface: headers, every error with an example, and the shared Problem.
+
+Knows nothing of what the routes do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from serve_app import __version__
+from serve_app.api.problems import MEDIA_TYPE
+from serve_app.api.schemas import Problem
+
+DESCRIPTION = """Orders images for games and serves the finished files.
+
+`POST /v1/generate` answers at once with a job; poll it until its `status` is final and fetch its
+`result_urls`. Every error is `application/problem+json` with a stable `code`; 429 and 503 always carry
+`Retry-After`. Send an `Idempotency-Key` and any POST may be repeated safely."""
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _header(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+_ETAG = _header("The job's revision; it covers neither place in line nor ETA.", 'W/"3.117"')
+_RETRY_AFTER = _header("Seconds to wait before asking again; absent once final.", "2")
+
+JOB_HEADERS: Responses = {200: {"headers": {"ETag": _ETAG, "Retry-After": _RETRY_AFTER}}}
+NOT_MODIFIED: Responses = {304: {"description": "Nothing changed since that ETag."}}
+SUBMIT_HEADERS: Responses = {
+    202: {
+        "headers": {
+            "Location": _header("The job.", "/v1/jobs/019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"),
+            "ETag": _ETAG,
+            "Retry-After": _RETRY_AFTER,
+            "Idempotency-Replayed": _header("`true`: this key was here before.", "true"),
+        }
+    }
+}
+_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+FILES: Responses = {200: {"content": {"image/png": _FILE, "application/json": {"schema": {}}}}}
+
+_EXAMPLES: dict[int, tuple[str, str, str, str]] = {
+    400: ("host_not_allowed", "Bad request", "This Host is not served here.", "Not understood."),
+    401: (
+        "unauthorized",
+        "A valid API key is needed",
+        "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+        "No key, or not one of this server's.",
+    ),
+    404: ("not_found", "Not found", "There is no job of this id.", "Unknown, or not yours."),
+    413: ("body_too_large", "Content Too Large", "A body may have 65536 bytes.", "Too much."),
+    415: (
+        "unsupported_media_type",
+        "Unsupported Media Type",
+        "Send the body as application/json.",
+        "Not JSON.",
+    ),
+    422: ("invalid_field", "Invalid field", "Wrong: seed.", "A field or header is wrong."),
+    429: ("queue_full", "The queue is full", "10000 jobs wait already.", "Come back later."),
+    500: (
+        "internal",
+        "Internal error",
+        "Something went wrong here, and is in the log under 3f0c.",
+        "A bug.",
+    ),
+    503: (
+        "unavailable",
+        "Temporarily unavailable",
+        "The registry does not answer.",
+        "Come back later.",
+    ),
+}
+_ONE_FIELD = {
+    "pointer": "#/seed",
+    "field": "seed",
+    "detail": "Input should be a valid integer",
+    "allowed": ["integer from -1 to 4294967295", "null"],
+}
+
+
+def problems(*statuses: int) -> Responses:
+    """Declares these errors, and the 500 that any route may answer."""
+    responses: Responses = {status: _problem(status) for status in sorted({*statuses, 500})}
+    # Without it FastAPI adds its own 422 to every route that has a parameter.
+    responses["default"] = {"description": "Any other error.", "content": _content(None)}
+    return responses
+
+
+def _problem(status: int) -> dict[str, Any]:
+    code, title, detail, description = _EXAMPLES[status]
+    example: dict[str, Any] = {
+        "type": f"urn:problem-type:assets:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if status == 422:
+        example["errors"] = [_ONE_FIELD]
+    response: dict[str, Any] = {"description": description, "content": _content(example)}
+    if status in (429, 503):
+        response["headers"] = {"Retry-After": _header("Seconds to wait.", "2")}
+    if status == 401:
+        response["headers"] = {"WWW-Authenticate": _header("How.", 'Bearer realm="assets"')}
+    return response
+
+
+def _content(example: dict[str, Any] | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {MEDIA_TYPE: content if example is None else content | {"example": example}}
+
+
+def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
+    """The whole document. `keys`: this server asks for API keys."""
+    document = get_openapi(
+        title="Game asset generator",
+        version=__version__,
+        description=DESCRIPTION,
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    if keys:
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        for path, operations in document["paths"].items():
+            if path.startswith("/v1/"):
+                for operation in operations.values():
+                    operation["security"] = [{"bearer": []}, {"header": []}]
+    return document

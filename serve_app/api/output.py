@@ -1,0 +1,57 @@
+"""OutputFiles: finished files under /output, as static files with a short list of what is one.
+
+Does not know which job a file belongs to: whoever has the URL may fetch it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from os import PathLike
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".json": "application/json",
+}
+
+# Every part starts with a letter, digit or dash: no `..`, no hidden file, no absolute path, nothing
+# that another layer might decode once more. Unfinished files do not end like this.
+_SERVED = re.compile(
+    r"(?:[A-Za-z0-9-][\w.-]*/)*[A-Za-z0-9-][\w.-]*\.(?:png|jpg|webp|json)", re.ASCII
+)
+
+
+class OutputFiles(StaticFiles):
+    """Names are never used twice, so a file may be cached for ever."""
+
+    def __init__(self, directory: PathLike[str]) -> None:
+        super().__init__(directory=directory, check_dir=False)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if not _SERVED.fullmatch(path):
+            raise HTTPException(404, "No such file.")
+        return await super().get_response(path, scope)
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        try:
+            full_path, stat = super().lookup_path(path)
+        except OSError:  # too long, or not ours to read: no difference to whoever asks
+            return "", None
+        # Starlette follows links that stay inside the directory.
+        linked = full_path != os.path.join(os.path.realpath(self.all_directories[0]), path)  # noqa: PTH118
+        return ("", None) if linked else (full_path, stat)
+
+    def file_response(self, full_path: Any, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(full_path, *args, **kwargs)
+        if response.status_code == 200:
+            response.headers["Content-Type"] = MEDIA_TYPES[os.path.splitext(full_path)[1]]  # noqa: PTH122
+        response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        return response

@@ -1,0 +1,153 @@
+"""The one place where errors become HTTP: every failure leaves as `application/problem+json`.
+
+Does not know what the routes do. No traceback, path or prompt ever leaves, or is logged above DEBUG.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve_app.api.schemas import FieldError, GenerateRequest, Problem, allowed_values
+from serve_app.errors import InvalidField, ServiceError
+from serve_app.messages import JobError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2  # when whoever refused does not say: long enough for a registry to restart
+
+CODES = {  # of the errors that Starlette raises itself
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+REFUSALS = {"queue_full": 429, "idempotency_key_reuse": 422}  # all others: 503, come back
+
+log = logging.getLogger("assets.api")
+
+
+class Refused(ServiceError):
+    """The registry answered, and did not take the order."""
+
+    def __init__(self, error: JobError, retry_after: float | None) -> None:
+        super().__init__(error["detail"], code=error["code"])
+        self.title = error["title"]
+        self.status = REFUSALS.get(error["code"], 503)
+        self.retry_after = retry_after
+
+
+def install(app: FastAPI) -> None:
+    """Replace every handler FastAPI brings along."""
+    app.add_exception_handler(ServiceError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+
+
+async def _answer(request: Request, exc: Exception) -> JSONResponse:
+    return answer(exc, request.url.path, request.scope.get("state", {}).get("request_id", ""))
+
+
+def answer(exc: Exception, path: str, request_id: str) -> JSONResponse:
+    """The reply to any exception; what nobody raised on purpose is a 500 that says nothing."""
+    headers: dict[str, str] = {}
+    match exc:
+        case RequestValidationError():
+            problem = _of_validation(exc)
+        case HTTPException():
+            problem = _of_status(exc)
+            headers.update(exc.headers or {})
+        case ServiceError():
+            problem = _of_service(exc)
+            if exc.status in (429, 503):
+                wait_s = exc.retry_after if isinstance(exc, Refused) else None
+                headers["Retry-After"] = str(math.ceil(wait_s or RETRY_AFTER_S))
+            if exc.status == 401:
+                headers["WWW-Authenticate"] = 'Bearer realm="assets"'
+        case _:
+            problem = _of_bug(exc, request_id)
+    problem.instance = _printable(path)
+    body = problem.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(body, problem.status, headers, MEDIA_TYPE)
+
+
+def _of_service(exc: ServiceError) -> Problem:
+    errors = None
+    if isinstance(exc, InvalidField):
+        detail = exc.detail.removeprefix(f"{exc.field}: ")
+        errors = [_field_error(exc.field, detail, exc.allowed)]
+    detail = exc.detail if exc.status != 500 else exc.title  # the detail may name files
+    return _problem(exc.status, exc.code, exc.title, detail, errors)
+
+
+def _of_status(exc: HTTPException) -> Problem:
+    phrase = HTTPStatus(exc.status_code).phrase
+    code = CODES.get(exc.status_code, phrase.lower().replace(" ", "_"))
+    return _problem(exc.status_code, code, phrase, exc.detail)
+
+
+def _of_validation(exc: RequestValidationError) -> Problem:
+    found: Sequence[dict[str, Any]] = exc.errors()
+    if found[0]["type"] == "json_invalid":
+        at = found[0]["loc"][-1]
+        return _problem(400, "invalid_json", "Bad request", f"The body is not JSON (at {at}).")
+    errors = [_one_error(error) for error in found]
+    names = ", ".join(dict.fromkeys(error.field for error in errors))
+    return _problem(422, InvalidField.code, InvalidField.title, f"Wrong: {names}.", errors)
+
+
+def _one_error(error: dict[str, Any]) -> FieldError:
+    """Without pydantic's `input` and `url`: the first repeats the prompt, the second leads away."""
+    where, *path = error["loc"]
+    if where != "body":
+        return FieldError(field=str(path[0]), detail=error["msg"])
+    field = str(path[0]) if path else "body"
+    if error["type"] == "extra_forbidden":
+        return _field_error(field, "Unknown field.", sorted(GenerateRequest.model_fields))
+    return _field_error(field, error["msg"], allowed_values(field))
+
+
+def _field_error(field: str, detail: str, allowed: Sequence[object] | None) -> FieldError:
+    name = _printable(field)
+    # RFC 6901 escapes; `#` because RFC 9457 shows pointers as URI fragments.
+    pointer = "#/" + name.replace("~", "~0").replace("/", "~1") if field != "body" else "#"
+    return FieldError(
+        pointer=pointer, field=name, detail=detail, allowed=list(allowed) if allowed else None
+    )
+
+
+def _of_bug(exc: Exception, request_id: str) -> Problem:
+    # The message may quote the prompt (pydantic does); the frames tell where without it.
+    frames = "".join(traceback.format_tb(exc.__traceback__))
+    log.error("request %s: unhandled %s\n%s", request_id, type(exc).__name__, frames)
+    log.debug("request %s: its message", request_id, exc_info=exc)
+    detail = f"Something went wrong here, and is in the log under {request_id}."
+    return _problem(500, "internal", "Internal error", detail)
+
+
+def _problem(
+    status: int, code: str, title: str, detail: str, errors: list[FieldError] | None = None
+) -> Problem:
+    return Problem(
+        type=f"urn:problem-type:assets:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=errors,
+    )
+
+
+def _printable(text: str) -> str:
+    """JSON may name a field with half a surrogate pair, which no reply can encode."""
+    return text.encode("utf-8", "backslashreplace").decode()[:200]

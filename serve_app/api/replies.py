@@ -1,0 +1,192 @@
+"""What clients get: the job object, styles, models, capabilities.
+
+Knows shapes and how a JobView becomes one; reads no file and asks nobody.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+
+from serve_app.api.view import LocalView
+from serve_app.messages import ImageFile, JobView
+
+JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
+IMAGE_URL = f"/output/2026-11-22/icon_7_{JOB_ID}_0_1.png"
+
+
+class ImageReply(BaseModel):
+    """One finished image."""
+
+    url: str = Field(
+        description="Path on this server. Whoever has it may fetch it: it is a secret.",
+        examples=[IMAGE_URL],
+    )
+    index: int = Field(description="Place in the order, from 0.", examples=[0])
+    seed: int = Field(description="The seed this image was drawn from.", examples=[7])
+    width: int = Field(description="Pixels.", examples=[128])
+    height: int = Field(description="Pixels.", examples=[128])
+    content_type: str = Field(description="Media type.", examples=["image/png"])
+    size_bytes: int = Field(description="Bytes of the file.", examples=[31_234])
+    sha256: str = Field(description="Of the file.", examples=["9f86d081" * 8])
+    has_alpha: bool = Field(description="True: it has transparent pixels.", examples=[False])
+    notes: list[str] = Field(
+        description="What a buyer should know, e.g. a truncated prompt.", examples=[[]]
+    )
+
+    @classmethod
+    def of(cls, file: ImageFile) -> Self:
+        rest = {key: value for key, value in file.items() if key != "path"}
+        return cls.model_validate({"url": "/output/" + quote(file["path"]), **rest})
+
+
+class ProgressReply(BaseModel):
+    """How far a running job is; a full snapshot each time."""
+
+    value: float | None = Field(default=None, description="0 to 1.", examples=[0.35])
+    step: int = Field(default=0, description="Denoising steps done, all images.", examples=[7])
+    steps: int = Field(default=0, description="Denoising steps in all.", examples=[20])
+    image: int = Field(default=0, description="Images finished.", examples=[0])
+    images: int = Field(default=0, description="Images in all.", examples=[1])
+    stage: str | None = Field(
+        default=None, description="queued, encoding, denoising, decoding.", examples=["denoising"]
+    )
+
+
+class ErrorReply(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="For programs; stable.", examples=["out_of_memory"])
+    title: str = Field(description="For people.", examples=["The device ran out of memory"])
+    detail: str = Field(description="This case.", examples=["The device ran out of memory"])
+    retryable: bool = Field(description="Ordering it again may help.", examples=[True])
+
+
+class OrderReply(BaseModel):
+    """The order with every choice made. Sent to POST /v1/generate, it orders the same images."""
+
+    prompt: str = Field(description="As it was sent.", examples=["a red potion in a round bottle"])
+    negative_prompt: str = Field(description="As it was sent.", examples=[""])
+    style_id: str = Field(description="The style.", examples=["icon"])
+    seed: int = Field(description="Of image 0; drawn, if none was given.", examples=[7])
+    n: int = Field(description="Images.", examples=[1])
+    width: int = Field(description="Pixels.", examples=[128])
+    height: int = Field(description="Pixels.", examples=[128])
+    steps: int = Field(description="Denoising steps.", examples=[20])
+    guidance_scale: float = Field(description="Guidance.", examples=[6.0])
+    scheduler: str = Field(description="Scheduler.", examples=["dpmpp_2m"])
+    model: str = Field(description="Model.", examples=["starter"])
+    quality: str = Field(description="Tier.", examples=["full"])
+    reproducible: str | None = Field(description="strict or null.", examples=[None])
+
+
+class ResolvedReply(BaseModel):
+    """What the style and the model made of the order."""
+
+    prompt: str = Field(
+        description="What the model is given.",
+        examples=["a red potion in a round bottle, game icon, centered"],
+    )
+    negative_prompt: str = Field(description="What the model is given.", examples=["blurry"])
+    style_revision: str = Field(description="Hash of the style.", examples=["4be1c9d2"])
+    model_revision: str = Field(description="Hash of the weights.", examples=["a91f03bb"])
+
+
+class MetricsReply(BaseModel):
+    queue_ms: int | None = Field(description="Waited, milliseconds.", examples=[120])
+    execution_ms: int | None = Field(description="Ran, milliseconds.", examples=[None])
+
+
+class UrlsReply(BaseModel):
+    """Where to go on. Only routes that exist."""
+
+    self: str = Field(description="This job.", examples=[f"/v1/jobs/{JOB_ID}"])
+
+
+Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
+
+
+class JobStatusResponse(BaseModel):
+    """A job: what was ordered, how far it is, and what came of it. Times are RFC 3339, UTC."""
+
+    job_id: str = Field(description="UUIDv7: sorts by time of order.", examples=[JOB_ID])
+    status: Status = Field(
+        description="PENDING waits; STARTED runs; RETRY waits to run again; SUCCESS, FAILURE and "
+        "REVOKED are final.",
+        examples=["STARTED"],
+    )
+    result_urls: list[str] = Field(description="`url` of each image.", examples=[[]])
+    images: list[ImageReply] = Field(description="Finished images, by index.", examples=[[]])
+    created_at: datetime = Field(description="Accepted.", examples=["2026-11-22T16:00:00.250000Z"])
+    started_at: datetime | None = Field(
+        description="First began to run.", examples=["2026-11-22T16:00:00.370000Z"]
+    )
+    completed_at: datetime | None = Field(description="Became final.", examples=[None])
+    expires_at: datetime | None = Field(
+        default=None, description="Null: kept until somebody deletes it.", examples=[None]
+    )
+    queue_position: int | None = Field(description="1 is next; null: not in line.", examples=[None])
+    eta_seconds: float | None = Field(
+        description="Until it is done, by how long the recent ones took; null: unknown.",
+        examples=[1.4],
+    )
+    waiting_for: str | None = Field(description="What holds a waiting job.", examples=[None])
+    progress: ProgressReply | None = Field(description="Null before it runs.")
+    error: ErrorReply | None = Field(description="Of a FAILURE.", examples=[None])
+    request: OrderReply = Field(description="The order, every choice made.")
+    resolved: ResolvedReply = Field(description="What the style and the model made of it.")
+    attempts: int = Field(description="Replica deaths this job was part of.", examples=[0])
+    metrics: MetricsReply = Field(description="How long it took.")
+    urls: UrlsReply = Field(description="Where to go on.")
+
+    @classmethod
+    def of(cls, job: JobView, view: LocalView, now: float) -> Self:
+        """`view` says the place in line; `now` is unix time."""
+        images = [ImageReply.of(file) for file in sorted(job["images"], key=_index)]
+        progress = job["progress"]
+        error = job["error"]
+        eta = view.eta_seconds(job, now)
+        return cls(
+            job_id=job["job_id"],
+            status=job["status"],  # pyright: ignore[reportArgumentType]
+            result_urls=[image.url for image in images],
+            images=images,
+            created_at=_utc(job["created_at"]),
+            started_at=None if job["started_at"] is None else _utc(job["started_at"]),
+            completed_at=None if job["completed_at"] is None else _utc(job["completed_at"]),
+            queue_position=view.queue_position(job),
+            eta_seconds=None if eta is None else round(eta, 1),
+            waiting_for=view.waiting_for(job),
+            progress=None if progress is None else ProgressReply.model_validate(progress),
+            error=None if error is None else ErrorReply.model_validate(error),
+            request=OrderReply.model_validate(_as_ordered(job["params"])),
+            resolved=ResolvedReply.model_validate(job["params"]),
+            attempts=job["attempts"],
+            metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
+            urls=UrlsReply(self=f"/v1/jobs/{job['job_id']}"),
+        )
+
+
+class Health(BaseModel):
+    """The probe's answer."""
+
+    status: Literal["ok"] = Field(description="Always ok; otherwise it is a problem.")
+
+
+def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
+    """The style would be applied again to what it was applied to, so its input is shown."""
+    return params | {
+        "prompt": params["subject"],
+        "negative_prompt": params["subject_negative"],
+    }
+
+
+def _index(file: ImageFile) -> int:
+    return file["index"]
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,188 @@
+"""What clients send: GenerateRequest; and the problem they get when it is wrong.
+
+Knows shapes only. What a style or a model allows is `resolve`'s to say, and what a job looks like is in
+`replies`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from serve_app.errors import InvalidField
+from serve_app.params import MAX_SEED
+from serve_app.resolve import Order
+
+_SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
+
+ABSURD = 1_000_000
+"""No limit of any model or setting is near it; what is below, `resolve` judges by the real ones."""
+
+PROMPT = "a red potion in a round bottle"
+
+
+class GenerateRequest(BaseModel):
+    """An order of `n` images of one prompt. What is left out, the style or the model decides."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {"prompt": PROMPT, "style_id": "icon"},
+                {"prompt": PROMPT, "style_id": "icon", "seed": 7, "n": 4, "size": "128x128"},
+            ]
+        },
+    )
+
+    prompt: str = Field(
+        min_length=1,
+        description="What to draw; the style wraps its template around it. Control characters are "
+        "removed. `limits.prompt_chars` of GET /v1/capabilities is the longest.",
+        examples=[PROMPT],
+    )
+    negative_prompt: str = Field(
+        default="",
+        description="What to keep out, added to the style's own. As long as `prompt` at most.",
+        examples=["text, watermark"],
+    )
+    style_id: str = Field(
+        max_length=100, description="A style of GET /v1/styles.", examples=["icon"]
+    )
+    seed: int | None = Field(
+        default=-1,
+        ge=-1,
+        le=MAX_SEED,
+        description="Image i is drawn from seed + i. -1 or null: drawn at random, and returned.",
+        examples=[7],
+    )
+    n: int = Field(default=1, ge=1, le=ABSURD, description="Images.", examples=[1])
+    width: int | None = Field(default=None, ge=1, le=ABSURD, description="Pixels.", examples=[128])
+    height: int | None = Field(default=None, ge=1, le=ABSURD, description="Pixels.", examples=[128])
+    size: str | None = Field(
+        default=None,
+        pattern=f"^{SIZE.pattern}$",
+        description="`WIDTHxHEIGHT` in pixels, instead of `width` and `height`.",
+        examples=["128x128"],
+    )
+    steps: int | None = Field(
+        default=None, ge=1, le=ABSURD, description="Denoising steps.", examples=[20]
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="How closely to follow the prompt. 1 or less: no guidance, half the work.",
+        examples=[6.0],
+    )
+    scheduler: str | None = Field(
+        default=None, max_length=100, description="One the model lists.", examples=["dpmpp_2m"]
+    )
+    model: str | None = Field(
+        default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
+    )
+    quality: Literal["full", "draft"] = Field(
+        default="full", description="`draft` is cheaper, by what the model says under `draft`."
+    )
+    reproducible: Literal["strict"] | None = Field(
+        default=None,
+        description="`strict`: the same bytes whatever else is rendered at that time; slower.",
+    )
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _one_clean_line(cls, text: str) -> str:
+        return text.translate(_CONTROLS | _SPACES).strip()
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text:
+            raise PydanticCustomError("blank_prompt", "Needs at least one visible character")
+        return text
+
+    @field_validator("seed")
+    @classmethod
+    def _null_is_random(cls, seed: int | None) -> int:
+        return -1 if seed is None else seed
+
+    @model_validator(mode="after")
+    def _one_way_to_say_size(self) -> GenerateRequest:
+        if self.size is None:
+            return self
+        if self.width is not None or self.height is not None:
+            raise InvalidField("size", "Give either size or width and height.")
+        width, height = SIZE.findall(self.size)[0]
+        self.width, self.height, self.size = int(width), int(height), None
+        return self
+
+    def order(self) -> Order:
+        return Order(**self.model_dump(exclude={"size"}))
+
+    def body_hash(self) -> str:
+        """The same for every way to write the same order, before a random seed is drawn."""
+        said = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+def allowed_values(field: str) -> list[object] | None:
+    """What `field` of a GenerateRequest may be, as far as its schema tells."""
+    schema: dict[str, Any] = GenerateRequest.model_json_schema()["properties"].get(field, {})
+    allowed = [text for branch in schema.get("anyOf", [schema]) for text in _spelled(branch)]
+    return allowed or None
+
+
+def _spelled(branch: dict[str, Any]) -> list[object]:
+    if "const" in branch:
+        return [branch["const"]]
+    if "enum" in branch:
+        return list(branch["enum"])
+    text: str = branch.get("type", "")
+    low, high = branch.get("minimum"), branch.get("maximum")
+    if low is not None:
+        text += f" of at least {low}" if high is None else f" from {low} to {high}"
+    if "pattern" in branch:
+        text += f" like {branch['pattern']}"
+    return [text] if text else []
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str | None = Field(
+        default=None, description="JSON pointer into the body.", examples=["#/seed"]
+    )
+    field: str = Field(description="Field or header.", examples=["seed"])
+    detail: str = Field(description="For people.", examples=["Input should be a valid integer"])
+    allowed: list[Any] | None = Field(
+        default=None,
+        description="What would have been right.",
+        examples=[["integer from -1 to 4294967295", "null"]],
+    )
+
+
+class Problem(BaseModel):
+    """Why a request was not served, as RFC 9457 has it. Branch on `code`: it does not change."""
+
+    type: str = Field(
+        description="A name, not an address.",
+        examples=["urn:problem-type:assets:invalid_field"],
+    )
+    title: str = Field(description="The kind of problem.", examples=["Invalid field"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="This case of it, for people.", examples=["Wrong: seed."])
+    instance: str | None = Field(
+        default=None, description="The path that was asked.", examples=["/v1/generate"]
+    )
+    code: str = Field(description="For programs.", examples=["invalid_field"])
+    errors: list[FieldError] | None = Field(
+        default=None, description="Every field that is wrong (422 only)."
+    )

@@ -1,0 +1,152 @@
+"""The guards at the door, as plain ASGI middlewares: request id, host, key, body.
+
+They know nothing of routes beyond which paths are open. A guard refuses by raising; `Doorstep`, the
+outermost, turns whatever comes out of the app into a reply.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.api.keys import ApiKeys
+from serve_app.api.problems import answer
+from serve_app.errors import BadRequest, Unauthorized
+
+LOCAL = "local"
+"""The owner of every job where no key file is set."""
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
+OPEN_PREFIX = "/output/"  # capability URLs: whoever has one may fetch it
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
+
+
+class Doorstep:
+    """Names the request, hardens the reply, and answers for whatever the inside raised."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_hardened(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                # Ray's proxy names each request that has no name, and sends that name back itself.
+                if given is None:
+                    headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"  # /output URLs are secrets
+                if scope["path"] != "/docs":  # its page loads scripts
+                    headers["Content-Security-Policy"] = (
+                        "default-src 'none'; frame-ancestors 'none'"
+                    )
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_hardened)
+        except Exception as error:
+            if started:
+                raise
+            await answer(error, scope["path"], request_id)(scope, receive, send_hardened)
+
+
+class HostGuard:
+    """Refuses other Host headers: a page that rebinds its name to 127.0.0.1 must not order here."""
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
+        self._app = app
+        self._allowed = {host.lower() for host in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "*" not in self._allowed:
+            host = _HOST.fullmatch(Headers(scope=scope).get("host", ""))
+            if host is None or host[1].lower() not in self._allowed:
+                raise BadRequest("This Host is not served here.", code="host_not_allowed")
+        await self._app(scope, receive, send)
+
+
+class KeyGuard:
+    """Finds the owner of a request: by its key, or `local` where no key file is set."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys | None) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            scope.setdefault("state", {})["owner"] = self._owner(Headers(scope=scope))
+        await self._app(scope, receive, send)
+
+    def _owner(self, headers: Headers) -> str:
+        if self._keys is None:
+            return LOCAL
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+        owner = self._keys.owner_of(key)
+        if owner is None:
+            raise Unauthorized("Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
+        return owner
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+
+
+class BodyGuard:
+    """Reads the body of a POST before the app does, and never more than `max_bytes` of it."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise HTTPException(415, "Send the body as application/json.")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        body = await self._read(receive)
+        pending = [body]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> Message:
+        """The whole body as one message; or the disconnect of a client that left on the way."""
+        chunks = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            chunks += message.get("body", b"")
+            if len(chunks) > self._max_bytes:  # counted here: Content-Length is only a claim
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return {"type": "http.request", "body": bytes(chunks), "more_body": False}
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"A body may have {self._max_bytes} bytes.")

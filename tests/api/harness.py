@@ -1,0 +1,210 @@
+"""What the HTTP tests stand on: a registry in memory, one model, two styles, and a client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from serve_app.api.app import create_app
+from serve_app.config import Settings
+from serve_app.errors import Unavailable
+from serve_app.messages import ImageFile, JobError, JobView, SubmitOrder, SubmitReply, WatchReply
+from serve_app.models import Models, ModelSpec
+from serve_app.styles import NONE, Style, StyleDefaults
+
+MODEL = ModelSpec(
+    name="tiny",
+    title="Tiny",
+    family="sd",
+    path="nowhere",
+    native_size=(64, 64),
+    sizes=[(64, 64), (64, 128)],
+    steps=4,
+    max_steps=50,
+    guidance_scale=3.0,
+    schedulers=["ddim", "euler"],
+)
+OTHER = MODEL.model_copy(update={"name": "other", "title": "Other"})
+MODELS = Models({"tiny": MODEL, "other": OTHER}, "tiny")
+ICON = Style(
+    id="icon",
+    title="Icon",
+    template="{prompt}, game icon",
+    negative_prompt="blurry",
+    defaults=StyleDefaults(steps=6),
+)
+PORTRAIT = Style(id="portrait", template="{prompt}, portrait", only=["other"])
+STYLES = {style.id: style for style in (NONE, ICON, PORTRAIT)}
+
+ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
+UNKNOWN_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
+
+
+class MemoryRegistry:
+    """A RegistryPort without a process or a disk. Tests move its jobs with `change`."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, JobView] = {}
+        self.keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self.down = False
+        self.reason: str | None = None
+        self.refuse: SubmitReply | None = None
+        self.gets = 0
+        self._seq = itertools.count(1)
+        self._now = 0
+        self._changed = asyncio.Event()
+
+    async def submit(self, order: SubmitOrder) -> SubmitReply:
+        self._reachable()
+        if self.refuse is not None:
+            return self.refuse
+        if key := order.get("idempotency_key"):
+            body_hash = order.get("body_hash", "")
+            job_id, known = self.keys.setdefault(
+                (order["owner"], key), (order["job_id"], body_hash)
+            )
+            if known != body_hash:
+                return refusal("idempotency_key_reuse")
+            if job_id in self.jobs:
+                return SubmitReply(job=self.jobs[job_id], replayed=True)
+        job = job_view(order["job_id"], owner=order["owner"], params=order["params"])
+        self.jobs[job["job_id"]] = job
+        return SubmitReply(job=self.change(job["job_id"], order=len(self.jobs)), replayed=False)
+
+    async def get(self, job_id: str) -> JobView | None:
+        self._reachable()
+        self.gets += 1
+        return self.jobs.get(job_id)
+
+    async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
+        self._reachable()
+        if epoch == 1 and seq >= self._now:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            self._reachable()
+        jobs = [job for job in self.jobs.values() if int(job["rev"].partition(".")[2]) > seq]
+        return watch_reply(jobs, seq=self._now, resync=epoch != 1)
+
+    async def readiness(self) -> str | None:
+        self._reachable()
+        return self.reason
+
+    def change(self, job_id: str, **changes: Any) -> JobView:
+        self._now = next(self._seq)
+        changed: dict[str, Any] = {**self.jobs[job_id], **changes, "rev": f"1.{self._now}"}
+        self.jobs[job_id] = JobView(**changed)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return self.jobs[job_id]
+
+    def finish(self, job_id: str) -> JobView:
+        now = time.time()
+        return self.change(
+            job_id, status="SUCCESS", started_at=now, completed_at=now, images=[image(job_id)]
+        )
+
+    def _reachable(self) -> None:
+        if self.down:
+            raise Unavailable("The registry does not answer.")
+
+
+def job_view(job_id: str = UNKNOWN_ID, **changes: Any) -> JobView:
+    view: dict[str, Any] = {
+        "job_id": job_id,
+        "owner": "local",
+        "status": "PENDING",
+        "rev": "1.0",
+        "order": 1,
+        "created_at": time.time(),
+        "started_at": None,
+        "completed_at": None,
+        "attempts": 0,
+        "fence": 0,
+        "waiting_for": None,
+        "progress": None,
+        "images": [],
+        "error": None,
+        "params": {},
+        "queue_ms": None,
+        "execution_ms": None,
+    }
+    return JobView(**(view | changes))
+
+
+def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
+    reply: dict[str, Any] = {
+        "epoch": 1,
+        "seq": seq,
+        "resync": False,
+        "jobs": jobs,
+        "seconds_per_job": None,
+        "slots": 1,
+        "paused": None,
+        "now": time.time(),
+    }
+    return WatchReply(**(reply | changes))
+
+
+def image(job_id: str) -> ImageFile:
+    return ImageFile(
+        path=f"2026-11-22/icon_7_{job_id}_0_1.png",
+        index=0,
+        seed=7,
+        width=64,
+        height=64,
+        content_type="image/png",
+        size_bytes=3,
+        sha256="0" * 64,
+        has_alpha=False,
+        notes=[],
+    )
+
+
+def refusal(code: str, retry_after: float | None = None) -> SubmitReply:
+    error = JobError(code=code, title="Refused", detail="Not now.", retryable=True)
+    if retry_after is None:
+        return SubmitReply(error=error)
+    return SubmitReply(error=error, retry_after=retry_after)
+
+
+def make_app(registry: MemoryRegistry, root: Path, **changes: Any) -> FastAPI:
+    given = {"output_dir": root / "output", "state_dir": root / "state"} | changes
+    return create_app(
+        Settings.model_validate(given),
+        registry,
+        styles=STYLES,
+        models=MODELS,
+        active="tiny",
+        revision_of=lambda name: f"{name}-weights",
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the running app: with its lifespan, without a socket."""
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield client
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """RFC 9457, with everything this service promises of a problem."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["code"] == code
+    assert body["type"].endswith(code)
+    assert body["title"]
+    assert isinstance(body["detail"], str)
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    return body

@@ -61,6 +61,7 @@ class MemoryRegistry:
         self._seq = itertools.count(1)
         self._now = 0
         self._changed = asyncio.Event()
+        self._caught_up = asyncio.Event()
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         self._reachable()
@@ -87,6 +88,7 @@ class MemoryRegistry:
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         self._reachable()
         if epoch == 1 and seq >= self._now:
+            self._caught_up.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
             self._reachable()
@@ -99,6 +101,7 @@ class MemoryRegistry:
 
     def change(self, job_id: str, **changes: Any) -> JobView:
         self._now = next(self._seq)
+        self._caught_up.clear()
         changed: dict[str, Any] = {**self.jobs[job_id], **changes, "rev": f"1.{self._now}"}
         self.jobs[job_id] = JobView(**changed)
         self._changed.set()
@@ -110,6 +113,10 @@ class MemoryRegistry:
         return self.change(
             job_id, status="SUCCESS", started_at=now, completed_at=now, images=[image(job_id)]
         )
+
+    async def watched(self) -> None:
+        """Returns when whoever watches has seen every change so far."""
+        await asyncio.wait_for(self._caught_up.wait(), 30)
 
     def _reachable(self) -> None:
         if self.down:

@@ -90,11 +90,14 @@ class GenerateRequest(BaseModel):
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
     )
     quality: Literal["full", "draft"] = Field(
-        default="full", description="`draft` is cheaper, by what the model says under `draft`."
+        default="full",
+        description="`draft` is cheaper, by what GET /v1/models says of it.",
+        examples=["full"],
     )
     reproducible: Literal["strict"] | None = Field(
         default=None,
         description="`strict`: the same bytes whatever else is rendered at that time; slower.",
+        examples=["strict"],
     )
 
     @field_validator("prompt", "negative_prompt")
@@ -184,5 +187,5 @@ class Problem(BaseModel):
     )
     code: str = Field(description="For programs.", examples=["invalid_field"])
     errors: list[FieldError] | None = Field(
-        default=None, description="Every field that is wrong (422 only)."
+        default=None, description="Every field or header that is wrong (422 only)."
     )

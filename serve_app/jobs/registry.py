@@ -96,6 +96,7 @@ class JobRegistry:
         self._line: list[tuple[int, str]] = []  # heap: jobs that wait to be launched
         self._in_flight: dict[str, int] = {}  # job id -> fence
         self._losses: dict[str, int] = {}  # job id -> tasks lost in a row, for the backoff
+        self._born_at = time.time()
         self._order = 0
         self._arriving = 0  # submits on their way to the disk
         self._seq = 0
@@ -525,8 +526,8 @@ class JobRegistry:
             for start in range(0, len(ids), 500):
                 jobs = await self._store.get_many(ids[start : start + 500])
                 for job_id, job in jobs.items():
-                    if job_id in self._in_flight:
-                        continue  # this life's; `_end` removes what its attempts leave
+                    if job.completed_at is None or job.completed_at >= self._born_at:
+                        continue  # this life's: `_end` removes what its attempts leave
                     published = {image["path"] for image in job.images}
                     losers = [path for path in by_job[job_id] if path not in published]
                     await asyncio.to_thread(self._output.remove, losers)

@@ -57,7 +57,9 @@ def tiny_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]) -> Iterator[Service]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]
+) -> Iterator[Service]:
     """One running service for every test that breaks nothing."""
     service = Service(tmp_path_factory.mktemp("shared"), tiny_settings)
     try:

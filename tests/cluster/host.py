@@ -2,7 +2,9 @@
 
 Tests start it, talk HTTP to it, kill parts of it or all of it, and start it again. It reads one JSON
 line `{"settings": {...}, "port": n, "cluster": {...}}` and prints READY; each further line is another
-command: `{"deploy": {...}}`, `{"delete": true}`.
+command: `{"deploy": {...}}`, `{"delete": true}`, `{"registry": [method, args]}` and `{"renderer": ...}`,
+whose answer is printed as JSON before READY. `{"address": ...}` in the first line joins a running
+cluster, deploys, and leaves.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from serve_app.app import build
-from serve_app.cluster import NAMESPACE, registry_name
+from serve_app.cluster import NAMESPACE, RENDERER, registry_name
 from serve_app.config import Settings
 
 
@@ -30,8 +32,31 @@ def deploy(settings: dict[str, Any]) -> None:
     serve.run(build(parsed), name=parsed.app_name, route_prefix="/", blocking=False)
 
 
+def call(app_name: str, command: dict[str, Any]) -> None:
+    if "registry" in command:
+        method, args = command["registry"]
+        actor = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
+        print(json.dumps(ray.get(getattr(actor, method).remote(*args), timeout=60)))
+    if "renderer" in command:
+        method, args = command["renderer"]
+        handle: Any = serve.get_deployment_handle(RENDERER, app_name=app_name)
+        print(json.dumps(handle.broadcast(method, *args).results(timeout_s=60), default=str))
+
+
+def join(first: dict[str, Any]) -> None:
+    """Deploy this process's code, wherever it was imported from, on somebody else's cluster."""
+    path = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
+    ray.init(address=first["address"], namespace="host", runtime_env=path, log_to_driver=False)
+    deploy(first["settings"])
+    ray.shutdown()
+    print("READY", flush=True)
+
+
 def main() -> None:
     first = json.loads(sys.stdin.readline())
+    if "address" in first:
+        join(first)
+        return
     ray.init(
         address="local",
         namespace="host",
@@ -42,6 +67,7 @@ def main() -> None:
     )
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=first["port"]))
     deploy(first["settings"])
+    print(json.dumps(ray.get_runtime_context().gcs_address))
     print("READY", flush=True)
     for line in sys.stdin:
         command = json.loads(line)
@@ -49,6 +75,7 @@ def main() -> None:
             deploy(command["deploy"])
         if "delete" in command:
             serve.delete(first["settings"]["app_name"])
+        call(first["settings"]["app_name"], command)
         print("READY", flush=True)
     serve.shutdown()
     ray.kill(ray.get_actor(registry_name(first["settings"]["app_name"]), namespace=NAMESPACE))

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 60, what: str = 
         if time.monotonic() > give_up:
             raise AssertionError(f"not within {timeout_s} s: {what or condition}")
         # Another process decides; there is no event to wait for across this border.
-        time.sleep(0.05)  # noqa: a poll, not a guess
+        threading.Event().wait(0.05)
     return answer
 
 
@@ -61,13 +62,13 @@ class Service:
             **self.settings,
         }
         self.port = free_port()
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
         self._host: subprocess.Popen[str] | None = None
         self._seen: dict[int, psutil.Process] = {}
 
     # ---- life ----
 
     def start(self) -> Service:
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
         # A short path of its own: Ray's sockets must fit into 107 characters.
         self._temp = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self._log = (self.directory / "host.log").open("a")
@@ -80,26 +81,54 @@ class Service:
             text=True,
         )
         cluster = {"_temp_dir": self._temp.name, **self.cluster}
-        self._say({"settings": self.settings, "port": self.port, "cluster": cluster})
+        first = {"settings": self.settings, "port": self.port, "cluster": cluster}
+        self._address = self._say(first)
         return self
 
     def deploy(self, **changes: Any) -> None:
         self.settings.update(changes)
         self._say({"deploy": self.settings})
 
+    def deploy_code(self, directory: Path) -> None:
+        """Deploy the same settings with the `serve_app` below `directory`."""
+        first = {"address": self._address, "settings": self.settings}
+        subprocess.run(
+            [sys.executable, "-m", "tests.cluster.host"],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(directory)},
+            input=json.dumps(first) + "\n",
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            check=True,
+            timeout=180,
+        )
+        self.tree()
+
     def delete(self) -> None:
         self._say({"delete": True})
 
-    def _say(self, command: dict[str, Any]) -> None:
+    def registry(self, method: str, *args: Any) -> Any:
+        """Call the registry actor as a job task would."""
+        return self._say({"registry": [method, args]})
+
+    def renderers(self, method: str, *args: Any) -> list[Any]:
+        """Call every renderer replica."""
+        return self._say({"renderer": [method, args]})
+
+    def _say(self, command: dict[str, Any]) -> Any:
         assert self._host is not None
         assert self._host.stdin is not None
         assert self._host.stdout is not None
         self._host.stdin.write(json.dumps(command) + "\n")
         self._host.stdin.flush()
+        answer = ""
         while (line := self._host.stdout.readline()) != "READY\n":
             if not line:
                 raise AssertionError(f"the service ended: {self.log()[-3000:]}")
+            answer = line
         self.tree()
+        return json.loads(answer) if answer else None
 
     def stop(self) -> None:
         """Ctrl-C, in effect. Nothing may be left of it."""
@@ -123,6 +152,7 @@ class Service:
 
     def _end(self) -> None:
         assert self._host is not None
+        self.http.close()
         for pipe in (self._host.stdin, self._host.stdout, self._log):
             if pipe is not None:
                 pipe.close()
@@ -153,9 +183,12 @@ class Service:
         """Those whose title matches, such as `ray::ServeReplica:assets:Renderer`."""
         return [p for p in self.tree() if re.search(pattern, " ".join(_title(p)))]
 
+    def one(self, pattern: str) -> psutil.Process:
+        return wait_until(lambda: self.processes(pattern), 30, pattern)[0]
+
     def kill(self, pattern: str) -> psutil.Process:
         """SIGKILL one, and wait until it is dead."""
-        process = wait_until(lambda: self.processes(pattern), 30, pattern)[0]
+        process = self.one(pattern)
         os.kill(process.pid, signal.SIGKILL)
         psutil.wait_procs([process], timeout=10)
         return process

@@ -191,7 +191,9 @@ async def test_point_6_only_a_replica_death_counts_as_an_attempt(tmp_path: Path)
         assert view["attempts"] == 1
 
 
-async def test_point_6_without_a_renderer_dispatch_pauses_and_the_job_says_so(tmp_path: Path) -> None:
+async def test_point_6_without_a_renderer_dispatch_pauses_and_the_job_says_so(
+    tmp_path: Path,
+) -> None:
     async with World(tmp_path, {"max_in_flight": 1}) as world:
         first, second = await world.submit(), await world.submit()
         await world.launched(first)
@@ -248,7 +250,7 @@ async def test_point_7_a_second_registry_refuses_and_names_the_holder(tmp_path: 
             SqliteStore(tmp_path / "state", lock_timeout_s=0)
 
 
-async def test_point_7_the_lock_of_a_killed_holder_is_free_at_once(tmp_path: Path) -> None:
+def test_point_7_the_lock_of_a_killed_holder_is_free_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from serve_app.jobs.store import SqliteStore\n"
         "store = SqliteStore(Path(sys.argv[1])); print(store.epoch, flush=True); sys.stdin.read()"
@@ -269,7 +271,7 @@ async def test_point_7_the_lock_of_a_killed_holder_is_free_at_once(tmp_path: Pat
     holder.stdout.close()
     store = SqliteStore(tmp_path / "state", lock_timeout_s=0)
     assert store.epoch == 2
-    await store.close()
+    asyncio.run(store.close())
 
 
 async def test_point_7_every_start_is_a_new_epoch(tmp_path: Path) -> None:
@@ -308,16 +310,27 @@ async def test_a_watcher_sees_every_change_once_and_resyncs_on_a_new_epoch(tmp_p
         reply = await world.registry.watch(0, 0, 0)
         assert reply["resync"]
         job_id = await world.submit()
-        seen: list[str] = []
-        while not seen or seen[-1] != "SUCCESS":
-            reply = await world.registry.watch(world.registry.epoch, reply["seq"], 1)
-            seen += [view["status"] for view in reply["jobs"]]
-            if seen == ["PENDING"]:
-                await world.draw(job_id)
-        assert sorted(set(seen)) == ["PENDING", "SUCCESS"] or "STARTED" in seen
+        seen = await watched(world, reply["seq"], "PENDING")
+        await world.started(job_id)
+        seen += await watched(world, seen[-1][0], "STARTED")
+        await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+        seen += await watched(world, seen[-1][0], "SUCCESS")
+        assert len(set(seen)) == len(seen)
+        reply = await world.registry.watch(world.registry.epoch, seen[-1][0], 0)
         assert not (await world.registry.watch(world.registry.epoch, reply["seq"], 0))["jobs"]
         await world.die_and_rise()
         assert (await world.registry.watch(reply["epoch"], reply["seq"], 0))["resync"]
+
+
+async def watched(world: World, seq: int, status: str) -> list[tuple[int, str]]:
+    """(cursor, status) of every change up to the first one of this status."""
+    seen: list[tuple[int, str]] = []
+    async with asyncio.timeout(10):
+        while not seen or seen[-1][1] != status:
+            reply = await world.registry.watch(world.registry.epoch, seq, 1)
+            seq = reply["seq"]
+            seen += [(seq, view["status"]) for view in reply["jobs"]]
+    return seen
 
 
 async def test_a_watcher_that_fell_behind_the_cache_resyncs(tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ class RegistryMachine(RuleBasedStateMachine):
 
         async def quiet() -> None:
             before = -1
-            while before != (before := registry.stats()["changes"] + len(self.world.launcher.drops)):
+            while before != (
+                before := registry.stats()["changes"] + len(self.world.launcher.drops)
+            ):
                 await registry._store.last_in_line()  # pyright: ignore[reportPrivateUsage]
                 await registry.watch(registry.epoch, 0, 0)
 
@@ -84,7 +86,9 @@ class RegistryMachine(RuleBasedStateMachine):
         elif not done and image is not None:
             self.world.files.remove([image["path"]])  # as a superseded attempt does
 
-    @rule(outcome=st.sampled_from([SETTLED, RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9))
+    @rule(
+        outcome=st.sampled_from([SETTLED, RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9)
+    )
     def an_attempt_comes_to_its_end(self, outcome: Outcome | None, which: int) -> None:
         running = sorted(self.world.launcher.running)
         if running:

@@ -1,0 +1,295 @@
+"""Kill anything at any moment: every accepted job ends once, with one set of files, and the same pixels.
+
+Real Ray, real HTTP, real SIGKILL. Jobs are `reproducible: strict`, so "the same pixels" means every byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .service import ROOT, Service, wait_until
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
+
+LONG: dict[str, Any] = {"steps": 400, "n": 3, "reproducible": "strict", "seed": 11}
+SHORT: dict[str, Any] = {"steps": 8, "reproducible": "strict"}
+
+INGRESS = "ray::ServeReplica:assets:Ingress"
+RENDERER = "ray::ServeReplica:assets:Renderer"
+REGISTRY = r"ray::Registry\b"
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]
+) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("faults"), {**tiny_settings, "shutdown_grace_s": 3})
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Service) -> list[str]:
+    """The pixels of LONG when nothing happens to it."""
+    return service.pixels(service.result(service.submit(**LONG)))
+
+
+@pytest.fixture(autouse=True)
+def everything_is_in_order_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each fault: one set of files per success, nobody else's, and an engine at rest."""
+    yield
+    if "service" in request.fixturenames:
+        check_order(request.getfixturevalue("service"))
+
+
+def check_order(service: Service) -> None:
+    rows = jobs_on_disk(service)
+    assert rows
+    for job_id, status, error in rows.values():
+        assert status == "SUCCESS" or (status == "FAILURE" and error), (job_id, status)
+    published = {path for job_id in rows for path in paths_on_disk(service, job_id)}
+    wait_until(lambda: set(service.files()) == published, 30, "losers' files are swept")
+    stats = wait_until(lambda: service.renderers("stats"), 60, "a renderer")
+    assert [(s["live"], s["waiting"], s["jobs"]) for s in stats] == [(0, 0, 0)] * len(stats)
+    registry = service.registry("stats")
+    assert (registry["live"], registry["in_flight"]) == (0, 0)
+
+
+def jobs_on_disk(service: Service) -> dict[str, tuple[str, str, str | None]]:
+    with sqlite3.connect(service.directory / "state" / "jobs.db") as db:
+        rows = db.execute("SELECT job_id, status, NULLIF(error, 'null') FROM jobs").fetchall()
+    return {row[0]: row for row in rows}
+
+
+def paths_on_disk(service: Service, job_id: str) -> list[str]:
+    with sqlite3.connect(service.directory / "state" / "jobs.db") as db:
+        (images,) = db.execute("SELECT images FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    return [image["path"] for image in json.loads(images)]
+
+
+def drawing(service: Service, job_id: str) -> dict[str, Any]:
+    """Wait until some steps of it are done."""
+
+    def busy() -> dict[str, Any] | None:
+        job = service.await_status(job_id, "STARTED")
+        return job if (job["progress"] or {}).get("step", 0) > 5 else None
+
+    return wait_until(busy, 60, f"{job_id} is drawn")
+
+
+def test_ingress_replica_killed_with_jobs_in_flight(
+    service: Service, undisturbed: list[str]
+) -> None:
+    """HTTP is gone for a moment; the job is not, and no attempt is spent."""
+    job_id = service.submit(**LONG)
+    drawing(service, job_id)
+    service.kill(INGRESS)
+    job = service.result(job_id)
+    assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
+    assert service.pixels(job) == undisturbed
+
+
+def test_job_task_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
+    """The replica would render on for a dead owner: its request is dropped before the next try."""
+    job_id = service.submit(**LONG)
+    drawing(service, job_id)
+    service.kill(f"ray::job:{job_id}")
+    job = service.result(job_id)
+    assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
+    assert service.pixels(job) == undisturbed
+    assert {image["url"].rsplit("_", 1)[1] for image in job["images"]} == {"2.png"}
+
+
+def test_renderer_replica_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
+    """This is what an attempt is: the replica died after it admitted the job."""
+    job_id = service.submit(**LONG)
+    drawing(service, job_id)
+    service.kill(RENDERER)
+    job = service.result(job_id, timeout_s=150)
+    assert (job["status"], job["attempts"]) == ("SUCCESS", 1)
+    assert service.pixels(job) == undisturbed
+
+
+def test_registry_killed(service: Service, undisturbed: list[str]) -> None:
+    """Ray kills its tasks with it; the next epoch takes the job up at no attempt."""
+    job_id = service.submit(**LONG)
+    queued = [service.submit(**SHORT, seed=i) for i in range(3)]
+    drawing(service, job_id)
+    service.kill(REGISTRY)
+    job = service.result(job_id)
+    assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
+    assert service.pixels(job) == undisturbed
+    assert [service.result(q)["status"] for q in queued] == ["SUCCESS"] * 3
+
+
+def test_registry_killed_between_file_write_and_commit(
+    service: Service, undisturbed: list[str]
+) -> None:
+    """All files are there, the row is not: they are a loser's files."""
+    before = set(service.files())
+    job_id = service.submit(**LONG)
+    drawing(service, job_id)
+    registry = service.one(REGISTRY)
+    registry.send_signal(signal.SIGSTOP)  # nothing can be committed any more
+
+    def written() -> list[str]:
+        return [f for f in set(service.files()) - before if f.endswith("_1.png")]
+
+    wait_until(lambda: len(written()) == LONG["n"], 60, "all files of the first attempt")
+    registry.send_signal(signal.SIGKILL)
+    job = service.result(job_id)
+    assert job["status"] == "SUCCESS"
+    assert service.pixels(job) == undisturbed
+    assert not any(url.endswith("_1.png") for url in job["result_urls"])
+
+
+def test_stale_attempt_tries_to_finish(service: Service) -> None:
+    """The fence turns it away, while the next attempt runs and after it has published."""
+    job_id = service.submit(**LONG)
+    drawing(service, job_id)
+    service.kill(f"ray::job:{job_id}")
+    wait_until(lambda: service.processes(f"ray::job:{job_id}"), 60, "the second attempt")
+    image = {"path": "x.png", "index": 0}
+    assert service.registry("finish", job_id, 1, [image]) is False
+    assert service.registry("admitted", job_id, 1) is False
+    job = service.result(job_id)
+    assert service.registry("finish", job_id, 1, [image]) is False
+    assert service.job(job_id)["result_urls"] == job["result_urls"]
+
+
+def test_client_gone_in_the_middle_of_the_post(service: Service) -> None:
+    """A hang-up at any byte, and after the last one, loses nothing and doubles nothing."""
+    known = set(jobs_on_disk(service))
+    body = json.dumps({"prompt": "a shield", "style_id": "none", "seed": 5, **SHORT}).encode()
+    head = (
+        f"POST /v1/generate HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    for cut in (20, len(head), len(head) + 10, *([len(head) + len(body)] * 12)):
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall((head + body)[:cut])
+    after = service.result(service.submit(**SHORT, seed=6))
+    assert after["status"] == "SUCCESS"
+    new = set(jobs_on_disk(service)) - known
+    assert len(new) <= 13
+    assert {service.result(job_id)["status"] for job_id in new} == {"SUCCESS"}
+
+
+def test_redeploy_with_a_changed_style_while_jobs_run(service: Service, tmp_path: Path) -> None:
+    """An accepted job keeps the words it was accepted with; later ones get the new words."""
+    old_file = Path(service.settings["styles_file"])
+    new_file = tmp_path / "styles.yaml"
+    new_file.write_text(old_file.read_text().replace("{prompt} icon", "{prompt} of stone icon"))
+    running = service.submit(**LONG, style_id="icon")
+    waiting = [service.submit(**LONG, style_id="icon") for _ in range(3)]
+    drawing(service, running)
+    service.deploy(styles_file=str(new_file))
+    late = service.submit(**SHORT, style_id="icon", seed=3)
+    jobs = [service.result(job_id, timeout_s=180) for job_id in (running, *waiting)]
+    assert {job["status"] for job in jobs} == {"SUCCESS"}
+    assert {job["attempts"] for job in jobs} == {0}
+    assert {prompt_in(service, job) for job in jobs} == {"a red sword icon"}
+    assert len({tuple(service.pixels(job)) for job in jobs}) == 1
+    assert prompt_in(service, service.result(late)) == "a red sword of stone icon"
+    service.deploy(styles_file=str(old_file))
+
+
+def prompt_in(service: Service, job: dict[str, Any]) -> str:
+    from PIL import Image
+
+    with Image.open(service.output / job["result_urls"][0].removeprefix("/output/")) as image:
+        return str(image.text["parameters"]).split("\n")[0]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_redeploy_with_newer_registry_code(service: Service, tmp_path: Path) -> None:
+    """The newer code replaces the older registry after a drain; nothing is lost or doubled."""
+    for name in ("serve_app", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__", "weights")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    code = tmp_path / "serve_app" / "cluster.py"
+    newer = re.sub(r"REGISTRY_VERSION = 1\b", "REGISTRY_VERSION = 2", code.read_text())
+    code.write_text(newer)
+    assert service.registry("hello")["version"] == 1
+    jobs = [service.submit(**LONG) for _ in range(4)]
+    drawing(service, jobs[0])
+    service.deploy_code(tmp_path)
+    assert service.registry("hello")["version"] == 2
+    results = [service.result(job_id, timeout_s=180) for job_id in jobs]
+    assert {(job["status"], job["attempts"]) for job in results} == {("SUCCESS", 0)}
+    assert len({tuple(service.pixels(job)) for job in results}) == 1
+    service.deploy()  # the older code again: it does not replace a newer registry
+    assert service.registry("hello")["version"] == 2
+    assert service.result(service.submit(**SHORT))["status"] == "SUCCESS"
+
+
+def test_app_deleted_while_jobs_wait_then_deployed_again(service: Service) -> None:
+    """Jobs wait as long as it takes, and none of it counts as an attempt."""
+    jobs = [service.submit(**LONG) for _ in range(8)]
+    drawing(service, jobs[0])
+    service.delete()
+    wait_until(lambda: service.registry("stats")["paused"] == "application", 60, "dispatch pauses")
+    service.deploy()
+    results = [service.result(job_id, timeout_s=180) for job_id in jobs]
+    assert {(job["status"], job["attempts"]) for job in results} == {("SUCCESS", 0)}
+    assert len({tuple(service.pixels(job)) for job in results}) == 1
+
+
+def test_whole_cluster_killed_with_fifty_jobs_queued(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    service = Service(tmp_path, tiny_settings).start()
+    try:
+        jobs = [service.submit(**SHORT, seed=100 + i) for i in range(50)]
+        service.result(jobs[0])
+        service.kill_everything()
+        waiting = [row for row in jobs_on_disk(service).values() if row[1] != "SUCCESS"]
+        assert waiting, "the point is that some still wait"
+        assert set(jobs_on_disk(service)) == set(jobs)
+        service.start()
+        results = [service.result(job_id, timeout_s=180) for job_id in jobs]
+        assert {job["status"] for job in results} == {"SUCCESS"}
+        assert sum(len(job["images"]) for job in results) == 50
+        again = service.result(service.submit(**SHORT, seed=149))
+        assert service.pixels(again) == service.pixels(results[49])
+        check_order(service)
+    finally:
+        service.stop()
+
+
+def test_a_thousand_jobs_from_no_replica_and_back(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """On two simulated GPUs: nothing runs at first, both are used, and none is kept at the end."""
+    settings = {
+        **tiny_settings,
+        "num_gpus": 1,
+        "min_replicas": 0,
+        "max_replicas": 2,
+        "slots": 4,
+        "downscale_delay_s": 2,
+        "scale_to_zero_delay_s": 2,
+    }
+    service = Service(tmp_path, settings, {"num_cpus": 8, "num_gpus": 2}).start()
+    try:
+        assert not service.processes(RENDERER)
+        jobs = [service.submit(prompt="a potion", steps=2, seed=i) for i in range(1000)]
+        wait_until(lambda: len(service.processes(RENDERER)) == 2, 180, "both GPUs are used")
+        wait_until(lambda: service.registry("stats")["live"] == 0, 400, "all are drawn")
+        statuses = [row[1] for row in jobs_on_disk(service).values()]
+        assert statuses == ["SUCCESS"] * len(jobs)
+        assert len(service.files()) == 1000
+        wait_until(lambda: not service.processes(RENDERER), 120, "no replica is kept")
+    finally:
+        service.stop()

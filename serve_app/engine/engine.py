@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from serve_app.engine import images
+from serve_app.engine.costs import Size
 from serve_app.engine.orders import Listener, Order, failed, order_key
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
-from serve_app.errors import Dropped, OutOfMemory, RenderError
+from serve_app.errors import Dropped, OutOfMemory, RenderError, TooLarge
 from serve_app.messages import Admitted, Preview, RenderedImage, RenderEvent
 from serve_app.params import GenerationParams
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 5.0  # deadline = arrival + this x predicted solo time
 REMEMBERED_DROPS = 10_000
 PREVIEWS_PER_IMAGE = 8
+ADMISSION_SECONDS = 0.1
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
 
 
@@ -40,7 +42,9 @@ class Runner(Protocol):
     @property
     def made_by(self) -> dict[str, Any]: ...
     def guides(self, params: GenerationParams) -> bool: ...
+    def fits(self, params: GenerationParams) -> bool: ...
     def notes(self, request: Request) -> list[str]: ...
+    def timings(self) -> list[tuple[Size, int, float]]: ...
     def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]: ...
     def decode(self, requests: Sequence[Request]) -> list[Any]: ...
     def preview(self, request: Request) -> Any: ...
@@ -105,7 +109,7 @@ class Engine:
         preview: bool = False,
     ) -> AsyncIterator[RenderEvent]:
         """The events of one order. Closing this iterator drops the order, unless others listen."""
-        listener = Listener(job_id, epoch, fence, preview)
+        listener = Listener(job_id, epoch, fence, preview, self._heard)
         try:
             with self._changed:
                 self._join(listener, params, alone)
@@ -187,10 +191,10 @@ class Engine:
         with self._changed:
             while not self._closing:
                 batch = self.scheduler.schedule()
-                if batch is not None:
-                    self._admit(batch)
+                if batch is None:
+                    self._changed.wait()
+                elif self._admit(batch):
                     return batch
-                self._changed.wait()
         return None
 
     def _run(self, batch: Batch) -> Any:
@@ -210,13 +214,12 @@ class Engine:
                 self._settle_error(batch, outcome)
                 return
             self._last_progress = time.monotonic()
-            fresh = any(r.step == 0 for r in batch.requests)  # includes encoding: no measure
+            for measured in self.runner.timings():
+                self.scheduler.costs.observe(*measured)
             if batch.stage is Stage.DECODING:
                 self.scheduler.costs.observe_decode(size, len(batch.requests), seconds)
                 self._settle_pixels(batch, outcome)
                 return
-            if not fresh and not outcome:
-                self.scheduler.costs.observe(size, rows, seconds)
             self._counts["calls"] += 1
             self._counts["steps"] += len(batch.requests) - len(outcome)
             self._occupancy += 0.05 * (rows / self.scheduler.max_rows - self._occupancy)
@@ -274,6 +277,9 @@ class Engine:
         if self._fault is not None:
             listener.post(failed(RenderError("the engine stopped")), None)
             return
+        if not self.runner.fits(params):
+            listener.post(failed(TooLarge()), None)
+            return
         key = order_key(params, listener.job_id if alone else None)
         order = self._by_key.get(key)
         if order is None:
@@ -330,12 +336,26 @@ class Engine:
             self._leave(listener)
         return len(ended)
 
-    def _admit(self, batch: Batch) -> None:
-        for number in {r.order for r in batch.requests}:
-            order = self._orders[number]
-            if order.admitted_at is None:
-                order.admitted_at = time.monotonic()
-                order.post(self._admitted(), order.progress())
+    def _admit(self, batch: Batch) -> bool:
+        """Tell new orders that they start, and give them a moment to pass it on.
+
+        Should the process die in this very call, the registry knows whom to suspect. The lock is
+        free meanwhile, so requests may be dropped; False when none is left.
+        """
+        new = [
+            o for n in {r.order for r in batch.requests} if not (o := self._orders[n]).admitted_at
+        ]
+        for order in new:
+            order.admitted_at = time.monotonic()
+            order.post(self._admitted(), order.progress())
+        if new:
+            self._changed.wait_for(lambda: all(o.heard for o in new), ADMISSION_SECONDS)
+            batch.requests[:] = [r for r in batch.requests if r.stage is not Stage.GONE]
+        return bool(batch.requests) and not self._closing
+
+    def _heard(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _admitted(self) -> Admitted:
         return Admitted(kind="admitted", replica=self.replica)

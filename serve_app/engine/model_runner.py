@@ -7,6 +7,7 @@ thread that makes it, and nothing in `denoise` waits for the device.
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from serve_app.engine.costs import CostTable
+from serve_app.engine.clock import CallClock
+from serve_app.engine.costs import CostTable, Size
 from serve_app.engine.families import FAMILIES, Conditions, Text, TextCache
 from serve_app.engine.loading import ModelParts
 from serve_app.engine.request import Request
@@ -33,6 +35,7 @@ Failures = dict[Request, Exception]
 # Compiled code exists per row count: these are compiled, others padded up to the next of them.
 ROW_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 WARM_UP_SECONDS = 2.0
+DECODE_BUFFERS = 4  # full-size activations of the VAE's widest stage that live at one moment
 
 
 @dataclass(slots=True)
@@ -61,8 +64,11 @@ class ModelRunner:
         self.unet: Callable[..., Any] = parts.pipe.unet
         self.padded = parts.spec.compile
         if parts.spec.compile:
+            torch._dynamo.config.recompile_limit = 8 * len(ROW_BUCKETS)  # one per size and bucket
             self.unet = torch.compile(parts.pipe.unet, fullgraph=True, dynamic=False)
         self.embeds_guidance = parts.pipe.unet.config.time_cond_proj_dim is not None
+        self._clock = CallClock(parts.device)
+        self._memory = _device_memory(parts.device)
         self._preview_colours: Tensor | None = None  # (channels + 1, 3)
 
     @property
@@ -72,6 +78,16 @@ class ModelRunner:
     def guides(self, params: GenerationParams) -> bool:
         """Whether guidance costs this order a second row per evaluation."""
         return params.guidance_scale > 1 and not self.embeds_guidance
+
+    def timings(self) -> list[tuple[Size, int, float]]:
+        """(size, rows, seconds) of denoising calls that have ended since the last time."""
+        return self._clock.take()
+
+    def fits(self, params: GenerationParams) -> bool:
+        """False when decoding one image alone would overflow the device."""
+        widest = self.pipe.vae.config.block_out_channels[0]
+        item = self.pipe.vae.dtype.itemsize
+        return params.width * params.height * widest * item * DECODE_BUFFERS <= self._memory
 
     # ---- one request ----
 
@@ -143,7 +159,8 @@ class ModelRunner:
         moving = [r for r in requests if r not in failures]
         if not moving:
             return failures
-        with _memory_errors():
+        rows = sum(r.rows for r in moving)
+        with _memory_errors(), self._clock.measure(moving[0].size, rows):
             predictions = self._predict(moving)
         for request, prediction in zip(moving, predictions, strict=True):
             try:
@@ -330,6 +347,13 @@ def new_scheduler(config: Any, name: str) -> Any:
     """A scheduler object of its own: the checkpoint's configuration under the name's changes."""
     spec = SCHEDULERS[name]
     return getattr(diffusers, spec.class_name).from_config(config, **spec.config)
+
+
+def _device_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,11 +24,15 @@ class Listener:
     A slow reader finds every image, but only the latest progress and preview.
     """
 
-    def __init__(self, job_id: str, epoch: int, fence: int, preview: bool) -> None:
+    def __init__(
+        self, job_id: str, epoch: int, fence: int, preview: bool, on_heard: Callable[[], None]
+    ) -> None:
         self.job_id = job_id
         self.epoch = epoch
         self.fence = fence
         self.preview = preview
+        self.heard = False  # its reader came back for more after the first event, "admitted"
+        self._on_heard = on_heard
         self._loop = asyncio.get_running_loop()
         self._unread: deque[RenderEvent | None] = deque()
         self._arrived = asyncio.Event()
@@ -55,6 +59,9 @@ class Listener:
             if event is None:
                 return
             yield event
+            if not self.heard:
+                self.heard = True
+                self._on_heard()
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +80,10 @@ class Order:
     @property
     def complete(self) -> bool:
         return len(self.images) == len(self.requests)
+
+    @property
+    def heard(self) -> bool:
+        return all(listener.heard for listener in self.listeners)
 
     @property
     def wants_previews(self) -> bool:

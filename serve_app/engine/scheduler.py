@@ -37,7 +37,8 @@ class Scheduler:
         self.max_rows = max_rows
         self.max_live = max_live
         self.max_decodes = max_decodes
-        self.cap = max_rows
+        self.cap = max_rows  # what max_rows has become for lack of memory
+        self.decode_cap = max_decodes
         self.waiting: list[Request] = []
         self.live: list[Request] = []
         self._calls_since_cut = 0
@@ -80,15 +81,15 @@ class Scheduler:
             elif request.stage is Stage.DECODING:
                 request.stage = Stage.ENCODING
         self._calls_since_cut += 1
-        if self.cap < self.max_rows and self._calls_since_cut >= RECOVERY_CALLS:
+        if self._calls_since_cut % RECOVERY_CALLS == 0:
             self.cap = min(2 * self.cap, self.max_rows)
-            self._calls_since_cut = 0
+            self.decode_cap = min(2 * self.decode_cap, self.max_decodes)
 
     def cut(self, batch: Batch) -> None:
         """The call ran out of memory: smaller ones from here on, until it has gone well for long."""
         self._calls_since_cut = 0
         if batch.stage is Stage.DECODING:
-            self.max_decodes = max(1, len(batch.requests) // 2)
+            self.decode_cap = max(1, len(batch.requests) // 2)
         else:
             self.cap = max(1, batch.rows // 2)
 
@@ -136,7 +137,7 @@ class Scheduler:
         mates = [
             r for r in ready if r.stage is Stage.DECODING and not r.own_call and r.decode_key == key
         ]
-        return mates[: self.max_decodes]
+        return mates[: self.decode_cap]
 
 
 def _by_deadline(request: Request) -> tuple[float, int, int]:

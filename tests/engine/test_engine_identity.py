@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from serve_app.engine.loading import ModelParts
 from serve_app.engine.model_runner import ModelRunner, new_scheduler
-from serve_app.engine.request import Request
+from serve_app.engine.request import CARRIED, RECORDED, DecodeKey, Request
 from serve_app.engine.scheduler import Scheduler
 from serve_app.params import GenerationParams
 from serve_app.schedulers import SCHEDULERS
@@ -94,23 +95,27 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 MIXED: list[dict[str, Any]] = [
-    {"steps": 8, "guidance_scale": 7.5, "seed": 1, "negative_prompt": "blurry"},
-    {"steps": 5, "guidance_scale": 3.3, "seed": 2, "prompt": "a blue shield"},
-    {"steps": 11, "guidance_scale": 1.0, "seed": 3},
-    {"steps": 8, "guidance_scale": 5.0, "guidance_rescale": 0.7, "seed": 4, "n": 2},
+    {"steps": 6, "guidance_scale": 7.5, "seed": 1, "negative_prompt": "blurry"},
+    {"steps": 4, "guidance_scale": 3.3, "seed": 2, "prompt": "a blue shield"},
+    {"steps": 7, "guidance_scale": 1.0, "seed": 3},
+    {"steps": 5, "guidance_scale": 5.0, "guidance_rescale": 0.7, "seed": 4},
 ]
+
+
+def alone(parts: ModelParts, params: GenerationParams) -> torch.Tensor:
+    runner = Recording(parts)
+    (request,) = requests_of(runner, params, 0)
+    run(runner, [(0, request)])
+    return runner.drawn[request]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_request_alone_is_bit_identical(scheduler: str) -> None:
     """Alone in the engine, every scheduler gives the pipeline's very bits."""
     parts = tiny.shared_parts()
-    for changes in ({}, {"guidance_scale": 1.0}, {"guidance_rescale": 0.7, "steps": 7}):
+    for changes in ({"guidance_scale": 1.0, "steps": 4}, {"guidance_rescale": 0.7}):
         params = tiny.params(scheduler=scheduler, **changes)
-        runner = Recording(parts)
-        (request,) = requests_of(runner, params, 0)
-        run(runner, [(0, request)])
-        assert torch.equal(runner.drawn[request], plain(parts, params))
+        assert torch.equal(alone(parts, params), plain(parts, params))
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -121,10 +126,165 @@ def test_company_changes_nothing_visible(scheduler: str) -> None:
     arrivals: list[tuple[int, Request]] = []
     for i, changes in enumerate(MIXED):
         params = tiny.params(scheduler=scheduler, **changes)
-        arrivals += [(2 * i, request) for request in requests_of(runner, params, i)]
+        arrivals += [(i, request) for request in requests_of(runner, params, i)]
     (leaver,) = requests_of(runner, tiny.params(scheduler=scheduler, seed=9, steps=20), 9)
-    run(runner, [*arrivals, (1, leaver)], drop=(6, leaver))
+    run(runner, [*arrivals, (1, leaver)], drop=(5, leaver))
     assert leaver not in runner.drawn
+    for _, request in arrivals:
+        expected = plain(parts, request.params)
+        assert difference(runner.drawn[request], expected) <= IN_COMPANY
+
+
+def test_mixed_schedulers_and_sizes_share_a_run() -> None:
+    """Different schedulers share calls, different sizes take turns, and n images are n requests."""
+    parts = tiny.shared_parts()
+    runner = Recording(parts)
+    orders: list[dict[str, Any]] = [
+        {"scheduler": "euler", "n": 2},
+        {"scheduler": "dpmpp_2m_karras", "steps": 4, "width": 48},
+        {"scheduler": "ddim", "guidance_scale": 1.0, "width": 48},
+        {"scheduler": "lcm", "guidance_scale": 3.3},
+    ]
+    arrivals = [
+        (i, request)
+        for i, changes in enumerate(orders)
+        for request in requests_of(runner, tiny.params(**changes), i)
+    ]
+    run(runner, arrivals)
     for _, request in arrivals:
         expected = plain(parts, request.params, request.index)
         assert difference(runner.drawn[request], expected) <= IN_COMPANY
+
+
+@pytest.mark.parametrize("negative", ["", "blurry"])
+def test_sdxl_is_drawn_like_its_pipeline(negative: str) -> None:
+    """Pooled embeddings and size conditions: bits alone, tolerance in company of another size."""
+    parts = tiny.parts(tiny.xl_pipeline(), family="sdxl")
+    guided = tiny.params(negative_prompt=negative)
+    plainly = tiny.params(guidance_scale=1.0, steps=4, seed=3)
+    wide = tiny.params(width=48, steps=3)
+    assert torch.equal(alone(parts, guided), plain(parts, guided))
+    runner = Recording(parts)
+    arrivals = [(i, requests_of(runner, p, i)[0]) for i, p in enumerate((guided, plainly, wide))]
+    run(runner, arrivals)
+    for _, request in arrivals:
+        expected = plain(parts, request.params)
+        assert difference(runner.drawn[request], expected) <= IN_COMPANY
+
+
+def test_an_embedded_guidance_scale_needs_no_second_row() -> None:
+    """LCM-style UNets take the scale as an input, one per row, and no guidance rows."""
+    parts = tiny.parts(tiny.pipeline(time_cond_proj_dim=16))
+    params = [tiny.params(scheduler="lcm", steps=4, guidance_scale=g) for g in (8.0, 1.5)]
+    assert torch.equal(alone(parts, params[0]), plain(parts, params[0]))
+    runner = Recording(parts)
+    arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(params)]
+    assert [request.rows for _, request in arrivals] == [1, 1]
+    run(runner, arrivals)
+    for _, request in arrivals:
+        assert difference(runner.drawn[request], plain(parts, request.params)) <= IN_COMPANY
+
+
+def test_half_precision_is_bit_identical_alone() -> None:
+    """bfloat16 weights: guidance and steps round as in the pipeline."""
+    pipe = tiny.pipeline().to(torch.bfloat16)
+    parts = tiny.parts(pipe, dtype="bfloat16")
+    parts.dtype = torch.bfloat16
+    params = tiny.params(guidance_scale=7.3)
+    assert torch.equal(alone(parts, params), plain(parts, params))
+
+
+def test_a_bert_text_encoder_and_a_tiny_vae_are_drawn_like_their_pipeline() -> None:
+    """The starter model's make: attention mask, 8 latent channels, AutoencoderTiny."""
+    parts = tiny.parts(tiny.starter_like())
+    params = tiny.params(negative_prompt="blurry")
+    assert torch.equal(alone(parts, params), plain(parts, params))
+
+
+def test_strict_is_bit_identical_in_company() -> None:
+    """A strict request has model calls of its own, so neighbours cannot change one bit."""
+    parts = tiny.shared_parts()
+    strict = tiny.params(reproducible="strict")
+    runner = Recording(parts)
+    arrivals = [
+        (i, requests_of(runner, p, i)[0])
+        for i, p in enumerate((tiny.params(seed=2), strict, tiny.params(seed=3), strict))
+    ]
+    run(runner, arrivals)
+    for _, request in arrivals[1::2]:
+        assert torch.equal(runner.drawn[request], plain(parts, strict))
+
+
+def test_every_parameter_is_in_the_key_or_carried() -> None:
+    """A new field of GenerationParams must be placed before it can be forgotten."""
+    keyed = {field.name for field in fields(DecodeKey)}
+    assert set(GenerationParams.model_fields) == keyed | CARRIED | RECORDED
+    assert not keyed & CARRIED
+    assert not (keyed | CARRIED) & RECORDED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "a blue shield"},
+        {"negative_prompt": "blurry"},
+        {"seed": 5},
+        {"steps": 4},
+        {"guidance_scale": 1.0},
+        {"guidance_rescale": 0.5},
+        {"guidance_stop": 0.5},
+        {"scheduler": "ddim"},
+        {"decoder": "tiny"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_carried_parameter_does_not_leak(changes: dict[str, Any]) -> None:
+    """Two requests that differ in one parameter share calls, and each gets its own image."""
+    parts = tiny.shared_parts()
+    pair = [tiny.params(), tiny.params(**changes)]
+    runner = Recording(parts)
+    arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(pair)]
+    run(runner, arrivals)
+    drawn = [runner.drawn[request] for _, request in arrivals]
+    for image, params in zip(drawn, pair, strict=True):
+        assert difference(image, alone(parts, params)) <= IN_COMPANY
+    assert difference(drawn[0], drawn[1]) > IN_COMPANY
+
+
+def test_quality_tiers_are_named() -> None:
+    """A guidance interval drops the second row after its share, and the notes say so."""
+    runner = ModelRunner(tiny.shared_parts())
+    params = tiny.params(guidance_stop=0.5, decoder="tiny", steps=5)
+    (request,) = requests_of(runner, params, 0)
+    runner.start(request)
+    rows: list[int] = []
+    while not request.denoised:
+        rows.append(request.rows)
+        assert not runner.denoise([request])
+        request.step += 1
+    assert rows == [2, 2, 2, 1, 1]
+    notes = runner.notes(request)
+    assert [note.split(":")[0] for note in notes] == ["guidance_stop", "tiny_decoder"]
+
+
+def test_a_long_prompt_is_noted() -> None:
+    """Fourteen words fit between the marks; the note counts them."""
+    runner = ModelRunner(tiny.shared_parts())
+    (request,) = requests_of(runner, tiny.params(prompt="a red sword " * 6), 0)
+    runner.start(request)
+    assert runner.notes(request) == ["prompt_truncated: 14 of 18 tokens used"]
+
+
+def test_the_unet_compiles_as_one_graph() -> None:
+    """No graph breaks, and rows padded to a bucket change nothing."""
+    torch.compiler.reset()
+    parts = tiny.parts(tiny.pipeline())
+    params = [tiny.params(seed=i, steps=2, guidance_scale=1.0 + i % 2) for i in range(4)]
+    expected = [alone(parts, p) for p in params]
+    runner = Recording(parts)
+    runner.padded = True
+    runner.unet = torch.compile(parts.pipe.unet, fullgraph=True, dynamic=False, backend="eager")
+    arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(params[:3])]
+    run(runner, arrivals)
+    for (_, request), image in zip(arrivals, expected, strict=False):
+        assert difference(runner.drawn[request], image) <= IN_COMPANY

@@ -20,6 +20,8 @@ from diffusers import (
 )
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    BertConfig,
+    BertModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -118,6 +120,30 @@ def pipeline(**unet_changes: Any) -> StableDiffusionPipeline:
     )
 
 
+def starter_like() -> StableDiffusionPipeline:
+    """A BERT text encoder that reads its attention mask, and a tiny autoencoder, 8 channels."""
+    torch.manual_seed(0)
+    bert = BertConfig(
+        vocab_size=4 + len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=37,
+        max_position_embeddings=TOKENS,
+    )
+    bert.use_attention_mask = True
+    return StableDiffusionPipeline(
+        vae=tiny_decoder(latent_channels=8),  # pyright: ignore[reportArgumentType]
+        text_encoder=BertModel(bert),  # pyright: ignore[reportArgumentType]
+        tokenizer=tokenizer(),  # pyright: ignore[reportArgumentType]
+        unet=unet(in_channels=8, out_channels=8),
+        scheduler=scheduler(),
+        safety_checker=None,  # pyright: ignore[reportArgumentType]
+        feature_extractor=None,  # pyright: ignore[reportArgumentType]
+        requires_safety_checker=False,
+    )
+
+
 def xl_pipeline() -> StableDiffusionXLPipeline:
     torch.manual_seed(0)
     return StableDiffusionXLPipeline(
@@ -138,14 +164,14 @@ def xl_pipeline() -> StableDiffusionXLPipeline:
     )
 
 
-def tiny_decoder() -> AutoencoderTiny:
+def tiny_decoder(latent_channels: int = 4) -> AutoencoderTiny:
     torch.manual_seed(1)
     return AutoencoderTiny(
         encoder_block_out_channels=(16, 16, 16),
         decoder_block_out_channels=(16, 16, 16),
         num_encoder_blocks=(1, 1, 1),
         num_decoder_blocks=(1, 1, 1),
-        latent_channels=4,
+        latent_channels=latent_channels,
     )
 
 

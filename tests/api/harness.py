@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncGenerator
@@ -45,6 +46,7 @@ PORTRAIT = Style(id="portrait", template="{prompt}, portrait", only=["other"])
 STYLES = {style.id: style for style in (NONE, ICON, PORTRAIT)}
 
 ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
+PIXELS = b"pixels"
 UNKNOWN_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 
 
@@ -161,6 +163,7 @@ def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
 
 
 def image(job_id: str) -> ImageFile:
+    """Of the file that `store` writes."""
     return ImageFile(
         path=f"2026-11-22/icon_7_{job_id}_0_1.png",
         index=0,
@@ -168,11 +171,17 @@ def image(job_id: str) -> ImageFile:
         width=64,
         height=64,
         content_type="image/png",
-        size_bytes=3,
-        sha256="0" * 64,
+        size_bytes=len(PIXELS),
+        sha256=hashlib.sha256(PIXELS).hexdigest(),
         has_alpha=False,
-        notes=[],
+        notes=["prompt_truncated"],
     )
+
+
+def store(output: Path, job_id: str, data: bytes = PIXELS) -> None:
+    path = output / image(job_id)["path"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def refusal(code: str, retry_after: float | None = None) -> SubmitReply:

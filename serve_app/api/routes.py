@@ -5,6 +5,7 @@ Knows nothing of how a job is resolved, stored, launched or rendered.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -21,14 +22,16 @@ from serve_app.api.submit import submit
 from serve_app.errors import Unavailable
 from serve_app.messages import SubmitOrder
 
+log = logging.getLogger("assets.api")
 router = APIRouter()
 
 
-def board_of(request: Request) -> JobBoard:
+# Async although they wait for nothing: FastAPI sends plain functions through a thread, on every request.
+async def board_of(request: Request) -> JobBoard:
     return request.app.state.board
 
 
-def owner_of(request: Request) -> str:
+async def owner_of(request: Request) -> str:
     return request.state.owner
 
 
@@ -75,6 +78,7 @@ async def generate(
     if "job" not in reply:
         assert "error" in reply
         raise Refused(reply["error"], reply.get("retry_after"))
+    log.info("job accepted", extra={"job_id": reply["job"]["job_id"]})
     return board.accepted(reply["job"], replayed=reply.get("replayed", False))
 
 

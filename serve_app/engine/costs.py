@@ -11,7 +11,8 @@ from serve_app.engine.request import Request
 
 Size = tuple[int, int]
 
-LEARNING_RATE = 0.1
+PACE_RATE = 0.1  # how fast the whole table follows the device
+SHAPE_RATE = 0.02  # how fast one count's share in it follows
 OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
 
 
@@ -22,6 +23,7 @@ class CostTable:
         if not measured or min(measured.values()) <= 0:
             raise ValueError("a cost table needs at least one positive measurement")
         self.native = native
+        self._measured = sorted(measured)
         self._calls: dict[Size, dict[int, float]] = {native: dict(measured)}
         self._decode: dict[Size, float] = {native: decode}
 
@@ -77,18 +79,23 @@ class CostTable:
         return next(n for n, seconds in per_row.items() if seconds <= 1.05 * best)
 
     def observe(self, size: Size, rows: int, seconds: float) -> None:
-        if seconds <= 0:
+        """Learn from one call. A faster or slower device moves all counts of the size together:
+
+        if only the count that was run moved, the others would look dear or cheap for no reason.
+        """
+        known = self._calls.setdefault(size, {n: self.seconds(size, n) for n in self._measured})
+        known.setdefault(rows, self.seconds(size, rows))
+        ratio = seconds / known[rows]
+        if not 0 < ratio < OUTLIER:
             return
-        known = self._calls.setdefault(size, {})
-        if rows not in known:
-            known[rows] = seconds
-        elif seconds < OUTLIER * known[rows]:
-            known[rows] += LEARNING_RATE * (seconds - known[rows])
+        for n in known:
+            known[n] *= 1 + PACE_RATE * (ratio - 1)
+        known[rows] += SHAPE_RATE * (seconds - known[rows])
 
     def observe_decode(self, size: Size, images: int, seconds: float) -> None:
         each = seconds / images
         known = self._decode.get(size)
-        self._decode[size] = each if not known else known + LEARNING_RATE * (each - known)
+        self._decode[size] = each if not known else known + PACE_RATE * (each - known)
 
     def as_dict(self) -> dict[str, dict[int, float]]:
         """Milliseconds, for people."""

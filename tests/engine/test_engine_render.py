@@ -1,42 +1,373 @@
-"""Orders through the whole engine: the events of a stream, images, sharing and failures."""
+"""Orders through the whole engine: the events of a stream, drops, sharing, quarantine, failures."""
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.model_runner import ModelRunner
+from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
+from serve_app.errors import ModelError
 from tests.engine import tiny
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine(ModelRunner(tiny.shared_parts()), Scheduler(tiny.sharing_costs()))
+class Gated(ModelRunner):
+    """Stops before a denoising call while its gate is closed, and writes down every call."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny.shared_parts())
+        self.gate = threading.Event()
+        self.gate.set()
+        self.at_gate = threading.Semaphore(0)
+        self.calls: list[list[Request]] = []
+        self.before_call: Callable[[list[Request]], None] = lambda requests: None
+
+    def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]:
+        self.calls.append(list(requests))
+        if not self.gate.is_set():
+            self.at_gate.release()
+            assert self.gate.wait(30)
+        self.before_call(list(requests))
+        return super().denoise(requests)
+
+    async def arrived(self) -> None:
+        """A call stands at the closed gate."""
+        assert await asyncio.to_thread(self.at_gate.acquire, timeout=30)
+
+
+@asynccontextmanager
+async def running(runner: ModelRunner) -> AsyncIterator[Engine]:
+    """An engine whose books are empty at the end, whatever happened."""
+    engine = Engine(runner, Scheduler(tiny.sharing_costs()), replica="r1")
     engine.start()
-    yield engine
-    await engine.close()
-    assert engine.stats()["live"] == engine.stats()["waiting"] == engine.stats()["jobs"] == 0
+    try:
+        yield engine
+    finally:
+        if isinstance(runner, Gated):
+            runner.gate.set()
+        await engine.close()
+    stats = engine.stats()
+    assert (stats["jobs"], stats["live"], stats["waiting"]) == (0, 0, 0)
+    assert not engine._by_key
 
 
-async def events_of(engine: Engine, job_id: str = "a", **changes: Any) -> list[Any]:
-    stream = engine.render(tiny.params(**changes), job_id=job_id, epoch=1, fence=1)
+async def render(engine: Engine, job_id: str = "a", **changes: Any) -> list[Any]:
+    how = {name: changes.pop(name) for name in ("alone", "preview") if name in changes}
+    epoch, fence = changes.pop("epoch", 1), changes.pop("fence", 1)
+    stream = engine.render(tiny.params(**changes), job_id=job_id, epoch=epoch, fence=fence, **how)
     return [event async for event in stream]
 
 
-async def test_a_stream_is_admitted_progress_images(engine: Engine) -> None:
+def kinds(events: Sequence[Any]) -> list[str]:
+    return [event["kind"] for event in events]
+
+
+def image_of(events: Sequence[Any]) -> np.ndarray[Any, Any]:
+    (data,) = [event["data"] for event in events if event["kind"] == "image"]
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+async def test_a_stream_is_admitted_progress_images() -> None:
     """Admitted comes first and once; every image has its seed; progress ends complete."""
-    events = await events_of(engine, n=3, seed=7)
-    kinds = [event["kind"] for event in events]
-    assert kinds[0] == "admitted"
-    assert kinds.count("admitted") == 1
+    async with running(Gated()) as engine:
+        events = await render(engine, n=3, seed=7)
+    assert events[0] == {"kind": "admitted", "replica": "r1"}
+    assert kinds(events).count("admitted") == 1
     images = {e["index"]: e for e in events if e["kind"] == "image"}
     assert {i: e["seed"] for i, e in images.items()} == {0: 7, 1: 8, 2: 9}
     assert Image.open(io.BytesIO(images[0]["data"])).size == (tiny.SIZE, tiny.SIZE)
     last = [e for e in events if e["kind"] == "progress"][-1]
     assert (last["step"], last["steps"], last["image"], last["images"]) == (15, 15, 3, 3)
+
+
+async def test_images_of_a_job_share_one_text_encoding() -> None:
+    """Four images, two texts: the prompt and the negative prompt."""
+    runner = Gated()
+    async with running(runner) as engine:
+        await render(engine, n=4)
+    assert runner.texts.misses == 2
+    assert runner.texts.hits == 6
+
+
+async def test_concurrent_jobs_share_calls_and_draw_their_own_images() -> None:
+    """Two jobs that arrive together run in the same calls; their images are those drawn alone."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        first = asyncio.create_task(render(engine, "a", seed=1))
+        await runner.arrived()
+        second = asyncio.create_task(render(engine, "b", seed=2))
+        third = asyncio.create_task(render(engine, "c", seed=3, guidance_scale=1.0))
+        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 3)
+        runner.gate.set()
+        drawn = [image_of(await task) for task in (first, second, third)]
+        assert max(len(call) for call in runner.calls) == 3
+    async with running(Gated()) as engine:
+        for seed, guidance, image in zip((1, 2, 3), (5.0, 5.0, 1.0), drawn, strict=True):
+            alone = image_of(await render(engine, seed=seed, guidance_scale=guidance))
+            assert np.abs(alone.astype(int) - image.astype(int)).max() <= 1
+
+
+async def test_a_slow_reader_finds_the_latest_progress_and_every_image() -> None:
+    """Progress nobody read is replaced by the next one; images are not."""
+    async with running(Gated()) as engine:
+        stream = engine.render(tiny.params(n=2, steps=9), job_id="a", epoch=1, fence=1)
+        events = [await anext(stream)]
+        await asyncio.to_thread(_until, lambda: engine.stats()["images"] == 2)
+        events += [event async for event in stream]
+    assert kinds(events).count("image") == 2
+    assert kinds(events).count("progress") <= 4
+
+
+async def test_no_step_starts_after_a_drop() -> None:
+    """The step that runs when the drop comes is the last one; the neighbour finishes."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        dropped = asyncio.create_task(render(engine, "a", fence=3))
+        await runner.arrived()
+        kept = asyncio.create_task(render(engine, "b", seed=2))
+        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        assert engine.drop(1, {"a": 3, "b": 0}) == 1
+        done = len(runner.calls)
+        runner.gate.set()
+        events = await dropped
+        assert events[-1]["code"] == "dropped"
+        assert kinds(await kept)[-1] == "progress"
+        assert all(r.params.seed == 2 for call in runner.calls[done:] for r in call)
+        assert (await render(engine, "a", fence=2))[0]["code"] == "dropped"
+        assert "image" in kinds(await render(engine, "a", fence=4))
+
+
+async def test_a_newer_epoch_ends_every_older_one() -> None:
+    """Streams of older epochs end, and later ones are refused at once."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        old = asyncio.create_task(render(engine, "a", epoch=1))
+        await runner.arrived()
+        assert engine.drop(2, {}) == 1
+        runner.gate.set()
+        assert (await old)[-1]["code"] == "dropped"
+        assert kinds(await render(engine, "b", epoch=1)) == ["failed"]
+        assert "image" in kinds(await render(engine, "b", epoch=2))
+
+
+async def test_drops_are_remembered_boundedly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that lives for years does not fill the engine."""
+    monkeypatch.setattr("serve_app.engine.engine.REMEMBERED_DROPS", 3)
+    async with running(Gated()) as engine:
+        engine.drop(1, {str(i): 1 for i in range(10)})
+        assert list(engine._drops) == ["7", "8", "9"]
+
+
+async def test_closing_the_iterator_drops_the_request() -> None:
+    """A reader that goes away takes its request with it."""
+    runner = Gated()
+    async with running(runner) as engine:
+        async with aclosing(
+            engine.render(tiny.params(steps=40), job_id="a", epoch=1, fence=1)
+        ) as stream:
+            await anext(stream)
+        assert engine.stats()["jobs"] == 0
+    assert len(runner.calls) < 40
+
+
+async def test_identical_orders_are_drawn_once() -> None:
+    """Both readers get everything, and the order lives until the last of them leaves."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        tasks = [asyncio.create_task(render(engine, job)) for job in "ab"]
+        await runner.arrived()
+        leaver = engine.render(tiny.params(), job_id="c", epoch=1, fence=1)
+        assert (await anext(leaver))["kind"] == "admitted"
+        await leaver.aclose()
+        assert engine.drop(1, {"b": 1}) == 1
+        runner.gate.set()
+        kept, dropped = await asyncio.gather(*tasks)
+        assert (kinds(kept)[0], kinds(dropped)[-1]) == ("admitted", "failed")
+        assert image_of(kept).shape == (tiny.SIZE, tiny.SIZE, 3)
+        stats = engine.stats()
+    assert (stats["images"], stats["coalesced"]) == (1, 2)
+
+
+async def test_a_job_under_quarantine_is_the_only_suspect() -> None:
+    """While it is under way no other job is admitted, and none was when it started."""
+    runner = Gated()
+    runner.gate.clear()
+    under_way: set[str] = set()
+    seen: list[set[str]] = []
+
+    async def read(job: str, seed: int, **how: Any) -> None:
+        params = tiny.params(seed=seed)
+        async for event in engine.render(params, job_id=job, epoch=1, fence=1, **how):
+            if event["kind"] == "admitted":
+                under_way.add(job)
+                seen.append(set(under_way))
+        under_way.discard(job)
+
+    async with running(runner) as engine:
+        tasks = [asyncio.create_task(read("before", 1))]
+        await runner.arrived()
+        tasks += [asyncio.create_task(read(job, 2, alone=True)) for job in ("poison", "twin")]
+        tasks += [asyncio.create_task(read("after", 3))]
+        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 4)
+        runner.gate.set()
+        await asyncio.gather(*tasks)
+    assert seen == [{"before"}, {"poison"}, {"twin"}, {"after"}]
+
+
+async def test_nan_fails_one_request_and_no_neighbour() -> None:
+    """The neighbour in the same calls gets its image, equal to the one drawn alone."""
+    runner = Gated()
+
+    def poison(requests: list[Request]) -> None:
+        for request in requests:
+            if request.seed == 2 and request.step == 2:
+                request.state.latents.fill_(float("nan"))
+
+    runner.before_call = torch.inference_mode()(poison)
+    runner.gate.clear()
+    async with running(runner) as engine:
+        good = asyncio.create_task(render(engine, "a", seed=1))
+        await runner.arrived()
+        bad = asyncio.create_task(render(engine, "b", seed=2))
+        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        runner.gate.set()
+        assert (await bad)[-1]["code"] == "non_finite"
+        drawn = image_of(await good)
+        alone = image_of(await render(engine, "c", seed=1))
+    assert np.abs(drawn.astype(int) - alone.astype(int)).max() <= 1
+    assert any(len(call) == 2 for call in runner.calls)
+
+
+async def test_out_of_memory_makes_calls_smaller() -> None:
+    """A call that does not fit is repeated in halves; every order still gets its image."""
+    runner = Gated()
+    unet, width = runner.unet, 4
+
+    def small_device(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(sample) > width:
+            raise torch.OutOfMemoryError("no more")
+        return unet(sample, *args, **kwargs)
+
+    runner.unet = small_device
+    async with running(runner) as engine:
+        jobs = await asyncio.gather(*(render(engine, f"{i}", seed=i) for i in range(4)))
+        stats = engine.stats()
+    assert all("image" in kinds(events) for events in jobs)
+    assert stats["out_of_memory"] >= 1
+    assert stats["cap"] <= width
+
+
+async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
+    """It ends with out_of_memory; the engine serves the next one."""
+    runner = Gated()
+    unet = runner.unet
+
+    def no_memory(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if sample.shape[-1] > 8:
+            raise torch.OutOfMemoryError("no more")
+        return unet(sample, *args, **kwargs)
+
+    runner.unet = no_memory
+    async with running(runner) as engine:
+        large = await render(engine, "a", width=64)
+        assert (large[-1]["code"], large[-1]["retryable"]) == ("out_of_memory", True)
+        assert "image" in kinds(await render(engine, "b"))
+        runner._memory = 1000
+        assert kinds(await render(engine, "c")) == ["failed"]
+
+
+async def test_an_error_in_a_shared_call_fails_only_its_cause() -> None:
+    """Requests of a failed call go on in calls of their own, so the guilty one is found."""
+    runner = Gated()
+
+    def crash(requests: list[Request]) -> None:
+        if any(r.seed == 2 and r.step == 1 for r in requests):
+            raise ValueError("bad row")
+
+    runner.before_call = crash
+    runner.gate.clear()
+    async with running(runner) as engine:
+        tasks = [asyncio.create_task(render(engine, str(seed), seed=seed)) for seed in (1, 2, 3)]
+        await runner.arrived()
+        runner.gate.set()
+        results = await asyncio.gather(*tasks)
+    assert ["image" in kinds(events) for events in results] == [True, False, True]
+    assert results[1][-1]["code"] == "render_failed"
+    assert "bad row" not in results[1][-1]["detail"]
+
+
+async def test_previews_come_only_when_asked_for() -> None:
+    """A preview is a small JPEG; without a watcher none is made."""
+    async with running(Gated()) as engine:
+        silent = await render(engine, "a")
+        watched = await render(engine, "b", preview=True, steps=8)
+    assert "preview" not in kinds(silent)
+    previews = [event for event in watched if event["kind"] == "preview"]
+    assert previews
+    assert Image.open(io.BytesIO(previews[0]["data"])).format == "JPEG"
+
+
+async def test_health_and_a_shutdown_in_the_middle() -> None:
+    """Work without progress is unhealthy; a close ends every stream and says so."""
+    runner = Gated()
+    runner.gate.clear()
+    engine = Engine(runner, Scheduler(tiny.sharing_costs()), stall_seconds=0.0)
+    engine.start()
+    assert engine.healthy
+    stream = asyncio.create_task(render(engine))
+    await runner.arrived()
+    assert not engine.healthy
+    closing = asyncio.create_task(engine.close())
+    events = await stream
+    runner.gate.set()
+    await closing
+    assert events[-1]["code"] == "dropped"
+    assert kinds(await render(engine)) == ["failed"]
+
+
+async def test_reprioritised_orders_move_up() -> None:
+    """A waiting order with new, earlier deadlines runs before its elders."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
+        tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
+        await runner.arrived()
+        tasks += [asyncio.create_task(render(engine, "b", seed=2, steps=20))]
+        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        assert engine.reprioritise("b", 0.1) == 1
+        runner.gate.set()
+        await asyncio.gather(*tasks)
+    assert [call[0].seed for call in runner.calls] == [1] + [2] * 20 + [1] * 19
+
+
+def test_warm_up_measures_and_a_missing_model_is_refused(tmp_path: Any) -> None:
+    """The cost table knows several row counts; build() raises ModelError for what is not there."""
+    from serve_app.engine.build import build
+
+    costs = ModelRunner(tiny.shared_parts()).warm_up()
+    assert set(costs.as_dict()["32x32"]) >= {1, 2, 4}
+    assert costs.decode_seconds((32, 32)) > 0
+    with pytest.raises(ModelError):
+        build(tiny.spec(), tmp_path)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """Spin in a worker thread; the condition is set by another thread within milliseconds."""
+    while not condition():
+        threading.Event().wait(0.001)

@@ -258,11 +258,22 @@ def test_where_sharing_gains_nothing_requests_take_turns() -> None:
 
 
 def test_costs_learn_but_ignore_a_hiccup() -> None:
-    """A disturbed call does not move the table; a steady change does."""
+    """A disturbed call does not move the table; a steady change does, at every row count."""
     costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
     costs.observe(SIZE, 1, 10.0)
     assert costs.seconds(SIZE, 1) == 1.0
     for _ in range(100):
-        costs.observe(SIZE, 1, 1.5)
-    assert costs.seconds(SIZE, 1) == pytest.approx(1.5, abs=0.01)
-    assert costs.seconds((128, 64), 1) == pytest.approx(3.0, abs=0.02)
+        costs.observe(SIZE, 1, 2.0)
+    assert costs.seconds(SIZE, 1) == pytest.approx(2.0, abs=0.01)
+    assert costs.seconds(SIZE, 2) == pytest.approx(3.0, rel=0.15)
+
+
+def test_an_unmeasured_size_starts_from_the_native_one() -> None:
+    """Costs scale with pixels until the size has been seen."""
+    costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
+    wide = (128, 64)
+    assert costs.seconds(wide, 2) == pytest.approx(3.0)
+    for _ in range(100):
+        costs.observe(wide, 1, 4.0)
+    assert costs.seconds(wide, 1) == pytest.approx(4.0, abs=0.01)
+    assert costs.seconds(SIZE, 1) == 1.0

@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Order game assets from a running service.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
 keys = typer.Typer(help="API keys of this server.", no_args_is_help=True)
 app.add_typer(keys, name="keys")

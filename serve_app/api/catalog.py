@@ -121,7 +121,9 @@ class LimitsInfo(BaseModel):
 
     images: int = Field(description="Largest `n`.", examples=[16])
     pixels: int = Field(description="Largest width x height x n.", examples=[16_777_216])
-    prompt_chars: int = Field(description="Longest prompt.", examples=[2000])
+    prompt_chars: int = Field(
+        description="Longest prompt, the style's words included.", examples=[2000]
+    )
     body_bytes: int = Field(description="Largest body.", examples=[65_536])
     seed: int = Field(description="Largest seed of any image.", examples=[MAX_SEED])
     pending_jobs: int = Field(description="Jobs in line; beyond it 429.", examples=[10_000])

@@ -155,6 +155,7 @@ class Engine:
                 "live": len(scheduler.live),
                 "rows": self._rows,
                 "cap": scheduler.cap,
+                "rows_per_call": round(self._counts["rows"] / max(1, self._counts["calls"]), 3),
                 "occupancy": round(self._occupancy, 3),
                 "last_progress": time.monotonic() - self._last_progress,
                 "costs_ms": scheduler.costs.as_dict(),
@@ -221,6 +222,7 @@ class Engine:
                 self._settle_pixels(batch, outcome)
                 return
             self._counts["calls"] += 1
+            self._counts["rows"] += rows
             self._counts["steps"] += len(batch.requests) - len(outcome)
             self._occupancy += 0.05 * (rows / self.scheduler.max_rows - self._occupancy)
             for request, error in outcome.items():

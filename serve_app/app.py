@@ -87,11 +87,12 @@ def renderer_options(settings: Settings) -> dict[str, Any]:
 
 
 @serve.deployment(name="Ingress", max_ongoing_requests=1000, health_check_period_s=5)
-@serve.ingress()
+@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
 class Ingress:
     """HTTP. Owns no job: it validates, resolves, and asks the registry."""
 
     def __init__(self, settings: dict[str, Any], renderer: DeploymentHandle) -> None:
+        logs.configure()
         self._settings = Settings.model_validate(settings)
         self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
         cluster.refuse_open_bind(self._settings)
@@ -133,6 +134,7 @@ class Renderer:
     async def __init__(self, settings: dict[str, Any]) -> None:
         from serve_app.engine import build
 
+        logs.configure()
         parsed = Settings.model_validate(settings)
         spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
         self._model = spec.name

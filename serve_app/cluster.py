@@ -44,7 +44,9 @@ NAMESPACE = "assets"
 RENDERER = "Renderer"
 REGISTRY_VERSION = 1
 """Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
-CALL_TIMEOUT_S = 15.0
+SUBMIT_TIMEOUT_S = 15.0
+"""Longer than any submit deadline: the registry has then refused it."""
+CALL_TIMEOUT_S = 5.0
 DROP_TIMEOUT_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -85,7 +87,7 @@ class RayRegistryPort:
         self._epoch = 0
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
-        return await self._call("submit", order)
+        return await self._call("submit", order, timeout_s=SUBMIT_TIMEOUT_S)
 
     async def get(self, job_id: str) -> JobView | None:
         return await self._call("get", job_id)
@@ -112,10 +114,10 @@ class RayRegistryPort:
             return "the renderer is not healthy"
         return None
 
-    async def _call(self, method: str, *args: Any) -> Any:
+    async def _call(self, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         try:
             ref = getattr(self._actor, method).remote(*args)
-            return await asyncio.wait_for(ref, CALL_TIMEOUT_S)
+            return await asyncio.wait_for(ref, timeout_s)
         except (RayActorError, TimeoutError) as error:
             raise Unavailable("The job registry does not answer.") from error
 
@@ -246,7 +248,9 @@ def refuse_open_bind(settings: Settings) -> None:
     if settings.api_keys_file is not None:
         return
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
-        raise ConfigError("RAY_SERVE_ENABLE_HA_PROXY=1 listens on every interface: set api_keys_file")
+        raise ConfigError(
+            "RAY_SERVE_ENABLE_HA_PROXY=1 listens on every interface: set api_keys_file"
+        )
     controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     host = call_sync(controller.get_http_config.remote()).host
     if host is not None and host not in LOOPBACK:

@@ -61,7 +61,7 @@ class Service:
             "upscale_delay_s": 0,
             **self.settings,
         }
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self._host: subprocess.Popen[str] | None = None
         self._seen: dict[int, psutil.Process] = {}
 
@@ -80,7 +80,11 @@ class Service:
             stderr=self._log,
             text=True,
         )
-        cluster = {"_temp_dir": self._temp.name, **self.cluster}
+        cluster = {
+            "_temp_dir": self._temp.name,
+            "_metrics_export_port": self.metrics_port,
+            **self.cluster,
+        }
         first = {"settings": self.settings, "port": self.port, "cluster": cluster}
         self._address = self._say(first)
         return self

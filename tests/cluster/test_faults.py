@@ -21,7 +21,7 @@ from .service import ROOT, Service, wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
-LONG: dict[str, Any] = {"steps": 400, "n": 3, "reproducible": "strict", "seed": 11}
+LONG: dict[str, Any] = {"steps": 150, "n": 3, "reproducible": "strict", "seed": 11}
 SHORT: dict[str, Any] = {"steps": 8, "reproducible": "strict"}
 
 INGRESS = "ray::ServeReplica:assets:Ingress"

@@ -1,0 +1,115 @@
+"""What the README tells an operator to type: ray start, serve deploy, serve status, serve run, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from .service import ROOT, free_port, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+BIN = Path(sys.executable).parent
+
+
+def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
+    """serve_config.yaml itself, with ports, paths and the tiny model put in."""
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["http_options"]["port"] = port
+    config["applications"][0]["args"] |= {
+        **settings,
+        "output_dir": str(directory / "output"),
+        "state_dir": str(directory / "state"),
+    }
+    path = directory / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextmanager
+def running(args: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that stays in the foreground; whatever it started ends with it."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(args, cwd=ROOT, env=env, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+        _, left = psutil.wait_procs(family, timeout=30)
+        for orphan in left:
+            orphan.kill()
+
+
+def draws(port: int) -> bool:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        order = {"prompt": "a sword", "style_id": "icon"}
+        job_id = http.post("/v1/generate", json=order).json()["job_id"]
+
+        def ended() -> str | None:
+            status = http.get(f"/v1/jobs/{job_id}").json()["status"]
+            return status if status in ("SUCCESS", "FAILURE") else None
+
+        return wait_until(ended, 90) == "SUCCESS"
+
+
+def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    """On a cluster with token authentication, as Ray starts them from 2.59 on."""
+    port, gcs, dashboard = free_port(), free_port(), free_port()
+    config = config_file(tmp_path, port, tiny_settings)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    env |= {"RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_worker_niceness": "0"}
+    token = {**env, "RAY_AUTH_MODE": "token"}
+    log = tmp_path / "log.txt"
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as temp:
+        head = [
+            *[str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"],
+            *[f"--port={gcs}", f"--dashboard-port={dashboard}", f"--temp-dir={temp}"],
+            *["--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=true"],
+        ]
+        with running(head, token, log):
+            address = f"http://127.0.0.1:{dashboard}"
+
+            def serve(*args: str, env: dict[str, str] = token) -> subprocess.CompletedProcess[str]:
+                command = [str(BIN / "serve"), *args, "--address", address]
+                return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+            wait_until(lambda: serve("status").returncode == 0, 90, log.read_text)
+            deployed = serve("deploy", str(config))
+            assert deployed.returncode == 0, deployed.stderr
+            wait_until(lambda: "status: RUNNING" in serve("status").stdout, 120, "RUNNING")
+            assert draws(port)
+            assert serve("status", env={**env, "RAY_AUTH_MODE": "disabled"}).returncode != 0
+            stopped = serve("shutdown", "-y")
+            assert stopped.returncode == 0, stopped.stderr
+
+            command = [str(BIN / "serve"), "run", "--address", f"127.0.0.1:{gcs}", str(config)]
+            with running(command, token, log) as foreground:
+
+                def healthy() -> bool:
+                    try:
+                        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                    except httpx.TransportError:
+                        return False
+
+                wait_until(healthy, 120, "serve run answers")
+                assert draws(port)
+                foreground.send_signal(signal.SIGINT)
+                assert foreground.wait(60) == 0

@@ -1,0 +1,142 @@
+"""The product in one piece: real Ray, real HTTP, files on disk."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from .service import Service, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+def open_result(service: Service, job: dict[str, Any], index: int = 0) -> Image.Image:
+    return Image.open(service.output / job["result_urls"][index].removeprefix("/output/"))
+
+
+def test_a_prompt_becomes_a_file_that_says_how_to_make_it_again(shared: Service) -> None:
+    """The order found in the file draws the same pixels, byte for byte."""
+    job = shared.result(shared.submit(style_id="icon", n=2, seed=41, steps=5))
+    assert job["status"] == "SUCCESS"
+    assert [image["seed"] for image in job["images"]] == [41, 42]
+    served = shared.http.get(job["result_urls"][1])
+    assert served.headers["content-type"] == "image/png"
+    with open_result(shared, job, 1) as image:
+        record = json.loads(image.info["job"])
+        assert image.info["parameters"].startswith(
+            "a red sword icon\nNegative prompt: blurry\nSteps: 5"
+        )
+    assert record["order"]["prompt"] == "a red sword icon"
+    again = shared.result(shared.submit(**record["order"]))
+    assert shared.pixels(again) == shared.pixels(job)[1:]
+
+
+def test_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> None:
+    """Different prompts, steps and guidance at once; strict ones are equal in every byte."""
+    orders: list[dict[str, Any]] = [
+        {"prompt": f"a {word}", "seed": i, "steps": 4 + i, "guidance_scale": i % 3 * 2.5}
+        for i, word in enumerate(["sword", "shield", "potion", "stone", "red wood"])
+    ]
+    alone = [shared.pixels(shared.result(shared.submit(**o))) for o in orders]
+    strict = [shared.submit(**o, reproducible="strict") for o in orders]
+    loose = [shared.submit(**o) for o in orders]
+    assert [shared.pixels(shared.result(j)) for j in strict] == alone
+    for job_id, order in zip(loose, orders, strict=True):
+        with open_result(shared, shared.result(job_id)) as drawn:
+            reference = shared.result(shared.submit(**order))
+            with open_result(shared, reference) as expected:
+                assert (
+                    max(high for _, high in ImageChops.difference(drawn, expected).getextrema())
+                    <= 1
+                )
+
+
+def test_a_poller_sees_progress_and_pays_nothing_when_nothing_changed(shared: Service) -> None:
+    job_id = shared.submit(steps=300, n=2, seed=9)
+    job = shared.await_status(job_id, "STARTED")
+    wait_until(lambda: (shared.job(job_id)["progress"] or {}).get("step", 0) > 0, 30)
+    job = shared.result(job_id)
+    first = shared.http.get(f"/v1/jobs/{job_id}")
+    again = shared.http.get(f"/v1/jobs/{job_id}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert job["metrics"]["execution_ms"] > 0
+
+
+def test_a_repeated_order_is_the_same_job(shared: Service) -> None:
+    body = {"prompt": "a stone", "style_id": "none", "steps": 3}
+    replies = [
+        shared.http.post("/v1/generate", json=body, headers={"Idempotency-Key": "k1"})
+        for _ in range(2)
+    ]
+    assert replies[0].json()["job_id"] == replies[1].json()["job_id"]
+    assert replies[1].headers["idempotency-replayed"] == "true"
+    assert replies[0].json()["request"]["seed"] == replies[1].json()["request"]["seed"]
+
+
+def test_storage_that_fails_fails_the_job_and_the_service_lives_on(shared: Service) -> None:
+    """Something stands where the day's folder must be."""
+    good = shared.result(shared.submit(seed=70))
+    day = shared.output / Path(good["result_urls"][0]).parts[2]
+    aside = day.rename(day.with_name("aside"))
+    day.write_text("in the way")
+    failed = shared.result(shared.submit(seed=71))
+    assert (failed["status"], failed["error"]["code"]) == ("FAILURE", "storage_failed")
+    assert str(shared.output) not in json.dumps(failed)
+    day.unlink()
+    aside.rename(day)
+    assert shared.result(shared.submit(seed=71))["status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/output/../pyproject.toml",
+        "/output/%2e%2e/pyproject.toml",
+        "/output/%2e%2e%2fpyproject.toml",
+        "/output/%252e%252e/pyproject.toml",
+        "/output/..%5cpyproject.toml",
+        "/output//etc/passwd",
+        "/output/",
+    ],
+)
+def test_nothing_but_finished_files_leaves_the_output(shared: Service, path: str) -> None:
+    """Sent as raw bytes: a client library would tidy the path first."""
+    with socket.create_connection(("127.0.0.1", shared.port)) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b" 404 " in reply.split(b"\r\n")[0]
+    assert b"build-backend" not in reply
+    assert b"root:" not in reply
+
+
+def test_ready_and_healthy(shared: Service) -> None:
+    assert shared.http.get("/healthz").status_code == 200
+    assert shared.http.get("/readyz").status_code == 200
+
+
+def test_jobs_are_counted_in_rays_metrics(shared: Service) -> None:
+    """Counters of the registry reach Ray's metrics agent under their published names."""
+    shared.result(shared.submit(seed=80))
+    text = wait_until(lambda: _metrics(shared, "ray_assets_jobs_finished"), 60, "metrics")
+    names = [
+        "ray_assets_jobs_submitted",
+        "ray_assets_job_queue_seconds",
+        "ray_assets_job_run_seconds",
+        "ray_assets_queue_depth",
+        "ray_assets_jobs_in_flight",
+        "ray_assets_render_seconds",
+        "ray_assets_denoising_steps",
+    ]
+    wait_until(lambda: all(n in _metrics(shared, n) for n in names), 60, "all of them")
+    assert 'state="SUCCESS"' in text
+
+
+def _metrics(service: Service, name: str) -> str:
+    """The page of the node's metrics agent, if it tells of `name` yet."""
+    text = service.http.get(f"http://127.0.0.1:{service.metrics_port}/metrics").text
+    return text if name in text else ""

@@ -5,7 +5,8 @@ Knows seconds and counts only. Measured at warm-up, refined with every call whil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from serve_app.engine.request import Request
 
@@ -13,6 +14,7 @@ Size = tuple[int, int]
 
 PACE_RATE = 0.1  # how fast the whole table follows the device
 SHAPE_RATE = 0.02  # how fast one count's share in it follows
+EXPECTED = 1.5  # rows to plan for per row that waits: where there is a line, more will come
 OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
 
 
@@ -59,18 +61,18 @@ class CostTable:
             + self.decode_seconds(size)
         )
 
-    def worthwhile_rows(self, size: Size, head: int, backlog: int, limit: int) -> int:
-        """Rows of the next call, given that the first request needs `head` of the `backlog` rows.
+    def worth_sharing(self, size: Size, line: Sequence[int], limit: int) -> int:
+        """How many of the requests in line, needing `line` rows each, should share the next call.
 
-        A call of k rows keeps the first request waiting for the others; a narrow call keeps the
-        others waiting for the first. Served k at a time, m equal rows finish after (m + k) / 2 x
-        c(k) / k on average, so take the k that makes this least. With no backlog, or nothing to
-        gain from sharing, that is the first request alone: never slower than one at a time.
+        A wide call keeps the first request waiting for the others; a narrow one keeps the others
+        waiting for the first. Served k rows at a time, m rows finish after (m + k) / 2 x c(k) / k
+        on average, so take the k that makes this least. With no line, or nothing to gain from
+        sharing, that is the first request alone: never slower than one at a time.
         """
-        return min(
-            range(head, max(head, min(backlog, limit)) + 1),
-            key=lambda k: (backlog + k) * self.seconds(size, k) / k,
-        )
+        expected = line[0] + EXPECTED * sum(line[1:])
+        widths = [k for k in accumulate(line) if k <= limit] or [line[0]]
+        cost = [(expected + k) * self.seconds(size, k) / k for k in widths]
+        return 1 + cost.index(min(cost))
 
     def knee(self, size: Size, limit: int) -> int:
         """The fewest rows whose cost per row is within 5 % of the best up to `limit`."""

@@ -29,7 +29,9 @@ from serve_app.params import GenerationParams
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 5.0  # deadline = arrival + this x predicted solo time
+# deadline = arrival + this x predicted solo time. Smaller values put late long requests before short
+# ones, so that under overload everybody is late; tests/engine/simulation.py shows it.
+PATIENCE = 15.0
 REMEMBERED_DROPS = 10_000
 PREVIEWS_PER_IMAGE = 8
 ADMISSION_SECONDS = 0.1

@@ -121,14 +121,7 @@ class Scheduler:
             r for r in ready if r.stage is not Stage.DECODING and not r.own_call and r.key == key
         ]
         limit = min(self.cap, self.costs.knee(head.size, self.max_rows))
-        backlog = sum(r.rows for r in mates)
-        room = self.costs.worthwhile_rows(head.size, head.rows, backlog, limit)
-        chosen: list[Request] = []
-        for request in mates:
-            if request.rows <= room:
-                chosen.append(request)
-                room -= request.rows
-        return chosen
+        return mates[: self.costs.worth_sharing(head.size, [r.rows for r in mates], limit)]
 
     def _decode_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from serve_app.engine.loading import ModelParts
+from serve_app.config import PROJECT_ROOT
+from serve_app.engine.loading import ModelParts, load
 from serve_app.engine.model_runner import ModelRunner, new_scheduler
 from serve_app.engine.request import CARRIED, RECORDED, DecodeKey, Request
 from serve_app.engine.scheduler import Scheduler
+from serve_app.models import load_models
 from serve_app.params import GenerationParams
 from serve_app.schedulers import SCHEDULERS
 from tests.engine import tiny
@@ -199,6 +201,33 @@ def test_a_bert_text_encoder_and_a_tiny_vae_are_drawn_like_their_pipeline() -> N
     parts = tiny.parts(tiny.starter_like())
     params = tiny.params(negative_prompt="blurry")
     assert torch.equal(alone(parts, params), plain(parts, params))
+
+
+STARTER = PROJECT_ROOT / "serve_app" / "starter" / "weights"
+
+
+@pytest.fixture(scope="module")
+def starter() -> ModelParts:
+    if not (STARTER / "model_index.json").is_file():
+        pytest.skip("the starter model is not here yet")
+    return load(load_models(PROJECT_ROOT / "configs" / "models.yaml")["starter"], PROJECT_ROOT)
+
+
+@pytest.mark.parametrize("scheduler", ["dpmpp_2m", "ddim", "euler", "euler_a"])
+def test_the_starter_model_is_drawn_like_its_pipeline(starter: ModelParts, scheduler: str) -> None:
+    """The weights that ship: bits alone, tolerance in company."""
+    width, height = starter.spec.native_size
+    order = {"scheduler": scheduler, "width": width, "height": height, "model": "starter"}
+    params = [
+        tiny.params(**order, seed=i, steps=3 + i, guidance_scale=g)
+        for i, g in enumerate((4.0, 1.0))
+    ]
+    assert torch.equal(alone(starter, params[0]), plain(starter, params[0]))
+    runner = Recording(starter)
+    arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(params)]
+    run(runner, arrivals)
+    for _, request in arrivals:
+        assert difference(runner.drawn[request], plain(starter, request.params)) <= IN_COMPANY
 
 
 def test_strict_is_bit_identical_in_company() -> None:

@@ -244,17 +244,24 @@ def test_memory_lost_is_won_back() -> None:
 
 
 def test_narrow_calls_for_a_short_line_wide_calls_for_a_long_one() -> None:
-    """Where sharing gains 1.4 at best, two requests take turns and many share."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.7, 4: 2.8, 8: 5.4})
-    assert costs.worthwhile_rows(SIZE, 2, 4, 16) == 2
-    assert costs.worthwhile_rows(SIZE, 2, 32, 16) >= 4
+    """Where sharing gains 1.2 at best, two requests take turns and many share."""
+    costs = CostTable(SIZE, {1: 1.0, 2: 1.7, 4: 3.0, 8: 5.7})
+    assert costs.worth_sharing(SIZE, [2, 2], 16) == 1
+    assert costs.worth_sharing(SIZE, [2] * 16, 16) >= 2
 
 
 def test_where_sharing_gains_nothing_requests_take_turns() -> None:
     """The floor: with c(n) = n x c(1), every call holds one request, whatever waits."""
     costs = CostTable(SIZE, {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0})
-    for backlog in (2, 8, 64):
-        assert costs.worthwhile_rows(SIZE, 2, backlog, 16) == 2
+    for waiting in (1, 4, 32):
+        assert costs.worth_sharing(SIZE, [2] * waiting, 16) == 1
+
+
+def test_the_cap_bounds_a_call_but_never_its_first_request() -> None:
+    """A cap below the rows of one request still lets it run."""
+    costs = CostTable(SIZE, {1: 1.0, 64: 1.001})
+    assert costs.worth_sharing(SIZE, [2, 2, 1, 2], 5) == 3
+    assert costs.worth_sharing(SIZE, [2, 1], 1) == 1
 
 
 def test_costs_learn_but_ignore_a_hiccup() -> None:

@@ -1,0 +1,108 @@
+"""The real scheduler on a virtual clock: hours of traffic in a second, the same on every machine.
+
+Knows costs and arrivals only. No model, no threads; a call of n rows takes exactly c(n).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve_app.engine.costs import CostTable
+from serve_app.engine.engine import PATIENCE
+from serve_app.engine.request import Request, Stage
+from serve_app.engine.scheduler import Scheduler
+from serve_app.params import GenerationParams
+
+SIZE = (64, 64)
+COUNTS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Device:
+    """c(n) = a + b n with b = 1; decoding an image costs `decode`, whatever else is decoded."""
+
+    a: float
+    decode: float = 1.0
+
+    def costs(self) -> CostTable:
+        return CostTable(SIZE, {n: self.a + n for n in COUNTS}, decode=self.decode)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    at: float
+    short: bool
+    request: Request
+
+
+def order(number: int, steps: int, guidance: float) -> Request:
+    params = GenerationParams(
+        prompt="",
+        seed=0,
+        width=SIZE[0],
+        height=SIZE[1],
+        steps=steps,
+        guidance_scale=guidance,
+        scheduler="euler",
+        model="m",
+        model_revision="r",
+    )
+    return Request(params, 0, number, guidance > 1)
+
+
+def trace(device: Device, load: float, count: int, seed: int, *, mixed: bool) -> list[Arrival]:
+    """Poisson arrivals at `load` x what one at a time can serve."""
+    rng, costs = random.Random(seed), device.costs()
+    kinds = [(4, 1.0)] * 7 + [(30, 5.0)] * 3 if mixed else [(20, 5.0)]
+    mean = sum(costs.solo_seconds(order(0, *kind)) for kind in kinds) / len(kinds)
+    now, arrivals = 0.0, list[Arrival]()
+    for number in range(count):
+        now += rng.expovariate(load / mean)
+        steps, guidance = rng.choice(kinds)
+        arrivals.append(Arrival(now, steps == 4, order(number, steps, guidance)))
+    return arrivals
+
+
+def one_at_a_time(device: Device, arrivals: Sequence[Arrival]) -> tuple[np.ndarray, float]:
+    """Latencies and the moment of the last one, first come first served."""
+    costs, now = device.costs(), 0.0
+    latencies: list[float] = []
+    for arrival in arrivals:
+        now = max(now, arrival.at) + costs.solo_seconds(arrival.request)
+        latencies.append(now - arrival.at)
+    return np.array(latencies), now
+
+
+def engine(
+    device: Device,
+    arrivals: Sequence[Arrival],
+    make: Callable[[CostTable], Scheduler] = Scheduler,
+) -> tuple[np.ndarray, float]:
+    """The same by the scheduler under test."""
+    costs = device.costs()
+    scheduler = make(costs)
+    left = list(arrivals)
+    due = {a.request: a.at for a in arrivals}
+    done: dict[Request, float] = {}
+    now = 0.0
+    while len(done) < len(arrivals):
+        while left and left[0].at <= now:
+            request = left[0].request
+            request.deadline = left.pop(0).at + PATIENCE * costs.solo_seconds(request)
+            scheduler.add(request)
+        batch = scheduler.schedule()
+        if batch is None:
+            now = left[0].at
+            continue
+        decoding = batch.stage is Stage.DECODING
+        now += device.decode * len(batch.requests) if decoding else device.a + batch.rows
+        scheduler.update(batch)
+        for request in batch.requests:
+            if request.stage is Stage.ENCODING:
+                scheduler.finish(request)
+                done[request] = now - due[request]
+    return np.array([done[a.request] for a in arrivals]), now

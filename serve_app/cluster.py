@@ -18,7 +18,7 @@ from typing import Any, cast
 import ray
 from ray import serve
 from ray.actor import ActorHandle
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from serve_app.config import Settings
@@ -204,6 +204,11 @@ class ServeRenderer:
             raise RendererGone("crashed", str(error)[:300]) from error
         except RayServeException as error:
             raise RendererGone("absent", str(error)[:300]) from error
+        except RayTaskError:
+            raise  # the renderer's own code failed at this job: waiting would not help
+        except Exception as error:
+            # Serve's router is not always tidy when its deployment goes away (a KeyError was seen).
+            raise RendererGone("stopped", f"{type(error).__name__}: {error}"[:300]) from error
 
 
 class RayRegistryInTask:

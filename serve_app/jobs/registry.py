@@ -226,7 +226,7 @@ class JobRegistry:
             seconds_per_job=self._seconds_per_job,
             slots=self._slots,
             now=time.time(),
-            paused=self._paused,
+            paused=self._why_paused(),
         )
 
     def dropped(self) -> dict[str, int]:
@@ -245,7 +245,7 @@ class JobRegistry:
             "cached": len(self._finished),
             "losses": len(self._losses),
             "changes": len(self._changes),
-            "paused": self._paused,
+            "paused": self._why_paused(),
         }
 
     # ---- for the attempt ----
@@ -304,11 +304,7 @@ class JobRegistry:
             self._wake.clear()
             if self._draining:
                 return
-            if self._absent():
-                self._paused = "application"
-            elif self._paused == "application":
-                self._paused = None
-            while self._line and self._paused is None and self._has_room():
+            while self._line and self._why_paused() is None and self._has_room():
                 _, job_id = heapq.heappop(self._line)
                 job = self._live[job_id]
                 self._in_flight[job_id] = job.fence + 1
@@ -402,6 +398,9 @@ class JobRegistry:
     def _enqueue(self, job: Job) -> None:
         heapq.heappush(self._line, (job.order, job.job_id))
         self._wake.set()
+
+    def _why_paused(self) -> str | None:
+        return "application" if self._absent() else self._paused
 
     def _has_room(self) -> bool:
         return len(self._in_flight) < self._max_in_flight

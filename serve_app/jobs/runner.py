@@ -162,13 +162,13 @@ def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: 
                 retryable=error.retryable,
             )
         )
-    except Exception:
+    except Exception as bug:
         log.exception("attempt failed", extra={"job_id": order["job_id"]})
         attempt.fail(
             JobError(
                 code="internal",
                 title="Internal error",
-                detail="The job met an error that nobody expected; the log has it.",
+                detail=f"The job met an error that nobody expected ({type(bug).__name__}); see the log.",
                 retryable=True,
             )
         )

@@ -44,9 +44,8 @@ def call(app_name: str, command: dict[str, Any]) -> None:
 
 
 def join(first: dict[str, Any]) -> None:
-    """Deploy this process's code, wherever it was imported from, on somebody else's cluster."""
-    path = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
-    ray.init(address=first["address"], namespace="host", runtime_env=path, log_to_driver=False)
+    """Deploy the code as it is on disk now on a cluster that an earlier process started."""
+    ray.init(address=first["address"], namespace="host", log_to_driver=False)
     deploy(first["settings"])
     ray.shutdown()
     print("READY", flush=True)

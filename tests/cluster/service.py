@@ -47,6 +47,7 @@ class Service:
     directory: Path
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     cluster: dict[str, Any] = field(default_factory=lambda: {"num_cpus": 4})
+    root: Path = ROOT  # of the code it runs
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ class Service:
         self._log = (self.directory / "host.log").open("a")
         self._host = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster.host"],
-            cwd=ROOT,
+            cwd=self.root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -93,13 +94,12 @@ class Service:
         self.settings.update(changes)
         self._say({"deploy": self.settings})
 
-    def deploy_code(self, directory: Path) -> None:
-        """Deploy the same settings with the `serve_app` below `directory`."""
+    def deploy_code(self) -> None:
+        """Deploy the same settings with the code below `root` as it is now: a process of its own."""
         first = {"address": self._address, "settings": self.settings}
         subprocess.run(
             [sys.executable, "-m", "tests.cluster.host"],
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(directory)},
+            cwd=self.root,
             input=json.dumps(first) + "\n",
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -6,7 +6,6 @@ Real Ray, real HTTP, real SIGKILL. Jobs are `reproducible: strict`, so "the same
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
 import socket
@@ -213,25 +212,35 @@ def prompt_in(service: Service, job: dict[str, Any]) -> str:
         return str(image.text["parameters"]).split("\n")[0]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_redeploy_with_newer_registry_code(service: Service, tmp_path: Path) -> None:
-    """The newer code replaces the older registry after a drain; nothing is lost or doubled."""
+def test_redeploy_with_newer_registry_code(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    """Code is upgraded in place: it replaces the older registry after a drain, and never a newer one."""
+    root = tmp_path / "code"
     for name in ("serve_app", "tests"):
         ignore = shutil.ignore_patterns("__pycache__", "weights")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-    code = tmp_path / "serve_app" / "cluster.py"
-    newer = re.sub(r"REGISTRY_VERSION = 1\b", "REGISTRY_VERSION = 2", code.read_text())
-    code.write_text(newer)
-    assert service.registry("hello")["version"] == 1
-    jobs = [service.submit(**LONG) for _ in range(4)]
-    drawing(service, jobs[0])
-    service.deploy_code(tmp_path)
-    assert service.registry("hello")["version"] == 2
-    results = [service.result(job_id, timeout_s=180) for job_id in jobs]
-    assert {(job["status"], job["attempts"]) for job in results} == {("SUCCESS", 0)}
-    assert len({tuple(service.pixels(job)) for job in results}) == 1
-    service.deploy()  # the older code again: it does not replace a newer registry
-    assert service.registry("hello")["version"] == 2
-    assert service.result(service.submit(**SHORT))["status"] == "SUCCESS"
+        shutil.copytree(ROOT / name, root / name, ignore=ignore)
+    code = root / "serve_app" / "cluster.py"
+    older = code.read_text()
+    service = Service(tmp_path / "service", tiny_settings, root=root).start()
+    try:
+        version = service.registry("hello")["version"]
+        newer = older.replace(
+            f"REGISTRY_VERSION = {version}\n", f"REGISTRY_VERSION = {version + 1}\n"
+        )
+        jobs = [service.submit(**LONG) for _ in range(4)]
+        drawing(service, jobs[0])
+        code.write_text(newer)
+        service.deploy_code()
+        assert service.registry("hello")["version"] == version + 1
+        results = [service.result(job_id, timeout_s=180) for job_id in jobs]
+        assert {(job["status"], job["attempts"]) for job in results} == {("SUCCESS", 0)}
+        assert len({tuple(service.pixels(job)) for job in results}) == 1
+        code.write_text(older)
+        service.deploy_code()
+        assert service.registry("hello")["version"] == version + 1
+        assert service.result(service.submit(**SHORT))["status"] == "SUCCESS"
+        check_order(service)
+    finally:
+        service.stop()
 
 
 def test_app_deleted_while_jobs_wait_then_deployed_again(service: Service) -> None:
@@ -242,6 +251,7 @@ def test_app_deleted_while_jobs_wait_then_deployed_again(service: Service) -> No
     wait_until(lambda: service.registry("stats")["paused"] == "application", 60, "dispatch pauses")
     service.deploy()
     results = [service.result(job_id, timeout_s=180) for job_id in jobs]
+    assert [job["error"] for job in results] == [None] * len(jobs)
     assert {(job["status"], job["attempts"]) for job in results} == {("SUCCESS", 0)}
     assert len({tuple(service.pixels(job)) for job in results}) == 1
 

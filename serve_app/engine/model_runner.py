@@ -200,14 +200,10 @@ class ModelRunner:
     @torch.inference_mode()
     def warm_up(self, max_rows: int | None = None) -> CostTable:
         """Measure calls of 1, 2, 4, ... rows at the native size until more gains nothing."""
-        spec = self.parts.spec
-        width, height = spec.native_size
-        probe = Request(_warm_up_params(spec.name, width, height, spec.schedulers[0]), 0, 0, False)
-        self.start(probe)
         measured: dict[int, float] = {}
         began = time.perf_counter()
-        for rows in self._row_counts(max_rows or spec.max_rows):
-            measured[rows] = self._seconds(lambda n=rows: self._predict([probe] * n))
+        for rows in self._row_counts(max_rows or self.parts.spec.max_rows):
+            measured[rows] = self._seconds(self.probe(rows))
             spent = time.perf_counter() - began
             if spent > WARM_UP_SECONDS and not self.padded:
                 break
@@ -216,8 +212,22 @@ class ModelRunner:
             ):
                 break
         self._fit_preview()
-        decode = self._seconds(lambda: self._decoded([probe.state.latents], "full"), repeats=1)
-        return CostTable((width, height), measured, decode=decode)
+        latents = self._probe_request().state.latents
+        decode = self._seconds(lambda: self._decoded([latents], "full"), repeats=1)
+        return CostTable(self.parts.spec.native_size, measured, decode=decode)
+
+    def probe(self, rows: int) -> Callable[[], Any]:
+        """A denoising call of `rows` rows at the native size, to be timed."""
+        request = self._probe_request()
+        return torch.inference_mode()(lambda: self._predict([request] * rows))
+
+    def _probe_request(self) -> Request:
+        spec = self.parts.spec
+        request = Request(
+            _warm_up_params(spec.name, *spec.native_size, spec.schedulers[0]), 0, 0, False
+        )
+        self.start(request)
+        return request
 
     # ---- inside ----
 
@@ -263,6 +273,7 @@ class ModelRunner:
             return torch.cat([*parts, *parts[-1:] * padding])
 
         timesteps = torch.stack([*steps, *steps[-1:] * padding]).to(torch.float32)
+        timesteps = timesteps.to(self.device, non_blocking=True)
         added = {name: pack([c[name] for c in conditions]) for name in conditions[0]}
         noise = self.unet(
             pack(samples).to(texts[0].dtype),

@@ -1,0 +1,125 @@
+"""Measures which dtype, and how many replicas of how many threads, serve a model fastest here.
+
+    python -m serve_app.engine.autotune [model]
+
+Knows processes and clocks; it recommends lines for configs/models.yaml and changes nothing. Run it
+on an idle machine: what it finds on a busy one is how busy it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+from serve_app.config import PROJECT_ROOT
+from serve_app.models import ModelSpec, load_models
+
+ROWS = 2  # one guided request
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`replicas` processes side by side, each with `threads` torch threads."""
+
+    dtype: str
+    replicas: int
+    threads: int
+    rows_per_second: float  # UNet rows, over all replicas
+    load_seconds: float  # the slowest replica's
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", nargs="?", help="a name from configs/models.yaml")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    options = parser.parse_args()
+    models = load_models(PROJECT_ROOT / "configs" / "models.yaml")
+    spec = models[options.model or models.default]
+    cores, cuda = len(os.sched_getaffinity(0)), has_cuda()
+    print(f"{spec.name} on {'CUDA' if cuda else f'{cores} cores'}")
+    dtypes = ["float32", "bfloat16", "float16"] if cuda else ["float32", "bfloat16"]
+    trials = [show(run(spec, dtype, 1, cores, options.seconds)) for dtype in dtypes]
+    dtype = max(trials, key=lambda t: t.rows_per_second).dtype
+    if not cuda:  # replicas of a GPU share its memory; more of them is a question of size
+        for replicas, threads in splits(cores):
+            if (replicas, threads) != (1, cores):
+                trials.append(show(run(spec, dtype, replicas, threads, options.seconds)))
+    print(recommendation(trials))
+
+
+def splits(cores: int) -> list[tuple[int, int]]:
+    """Every (replicas, threads) that uses all cores without sharing one."""
+    return [(n, cores // n) for n in range(1, cores + 1) if cores % n == 0]
+
+
+def recommendation(trials: Sequence[Trial]) -> str:
+    """The fastest trial; fewer replicas when it is within 5 %, because each holds the weights."""
+    best = max(t.rows_per_second for t in trials)
+    chosen = min((t for t in trials if t.rows_per_second >= 0.95 * best), key=lambda t: t.replicas)
+    return (
+        f"recommended: dtype: {chosen.dtype}, threads: {chosen.threads} in configs/models.yaml, "
+        f"and {chosen.replicas} replica(s)"
+    )
+
+
+def show(trial: Trial) -> Trial:
+    print(
+        f"  {trial.dtype:9} {trial.replicas} replicas x {trial.threads} threads: "
+        f"{trial.rows_per_second:8.2f} rows/s, loaded in {trial.load_seconds:.1f} s",
+        flush=True,
+    )
+    return trial
+
+
+def run(spec: ModelSpec, dtype: str, replicas: int, threads: int, seconds: float) -> Trial:
+    """All replicas load, wait for each other, and count calls for the same `seconds`."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(replicas), context.SimpleQueue()
+    changed = spec.model_copy(update={"dtype": dtype, "threads": threads})
+    workers = [
+        context.Process(target=_work, args=(changed, seconds, barrier, results))
+        for _ in range(replicas)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            raise SystemExit(f"{dtype} with {threads} threads failed; see above")
+    counted = [results.get() for _ in workers]
+    return Trial(dtype, replicas, threads, sum(c[0] for c in counted), max(c[1] for c in counted))
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _work(spec: ModelSpec, seconds: float, barrier: Barrier, results: Any) -> None:
+    from serve_app.engine.loading import load
+    from serve_app.engine.model_runner import ModelRunner
+
+    began = time.perf_counter()
+    runner = ModelRunner(load(spec, PROJECT_ROOT))
+    loaded = time.perf_counter() - began
+    call = runner.probe(ROWS)
+    call()
+    runner.synchronize()
+    barrier.wait()
+    calls, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        call()
+        runner.synchronize()
+        calls += 1
+    results.put((calls * ROWS / (time.perf_counter() - began), loaded))
+
+
+if __name__ == "__main__":
+    main()

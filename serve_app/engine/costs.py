@@ -12,8 +12,9 @@ from serve_app.engine.request import Request
 
 Size = tuple[int, int]
 
-PACE_RATE = 0.1  # how fast the whole table follows the device
-SHAPE_RATE = 0.02  # how fast one count's share in it follows
+PACE_RATE = 0.3  # how fast the whole table follows the device
+SHAPE_RATE = 0.1  # how fast one count's place in it follows
+CURIOSITY = 0.00002  # per call, counts that were not run look cheaper, until they are tried again
 EXPECTED = 1.5  # rows to plan for per row that waits: where there is a line, more will come
 OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
 
@@ -26,7 +27,7 @@ class CostTable:
             raise ValueError("a cost table needs at least one positive measurement")
         self.native = native
         self._measured = sorted(measured)
-        self._calls: dict[Size, dict[int, float]] = {native: dict(measured)}
+        self._calls: dict[Size, dict[int, float]] = {native: _subadditive(measured)}
         self._decode: dict[Size, float] = {native: decode}
 
     def seconds(self, size: Size, rows: int) -> float:
@@ -84,6 +85,7 @@ class CostTable:
         """Learn from one call. A faster or slower device moves all counts of the size together:
 
         if only the count that was run moved, the others would look dear or cheap for no reason.
+        And what was measured while something else disturbed the device must not stand for ever.
         """
         known = self._calls.setdefault(size, {n: self.seconds(size, n) for n in self._measured})
         known.setdefault(rows, self.seconds(size, rows))
@@ -91,7 +93,7 @@ class CostTable:
         if not 0 < ratio < OUTLIER:
             return
         for n in known:
-            known[n] *= 1 + PACE_RATE * (ratio - 1)
+            known[n] *= 1 + PACE_RATE * (ratio - 1) - CURIOSITY * (n != rows)
         known[rows] += SHAPE_RATE * (seconds - known[rows])
 
     def observe_decode(self, size: Size, images: int, seconds: float) -> None:
@@ -105,6 +107,15 @@ class CostTable:
             f"{width}x{height}": {n: round(s * 1000, 3) for n, s in sorted(known.items())}
             for (width, height), known in self._calls.items()
         }
+
+
+def _subadditive(measured: Mapping[int, float]) -> dict[int, float]:
+    """One call never costs more than the smaller calls that would do the same."""
+    bounded: dict[int, float] = {}
+    for rows in sorted(measured):
+        split = (rows / fewer * seconds for fewer, seconds in bounded.items())
+        bounded[rows] = min(measured[rows], *split, float("inf"))
+    return bounded
 
 
 def _pixels(size: Size) -> int:

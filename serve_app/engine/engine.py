@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -109,7 +109,7 @@ class Engine:
         fence: int,
         alone: bool = False,
         preview: bool = False,
-    ) -> AsyncIterator[RenderEvent]:
+    ) -> AsyncGenerator[RenderEvent]:
         """The events of one order. Closing this iterator drops the order, unless others listen."""
         listener = Listener(job_id, epoch, fence, preview, self._heard)
         try:

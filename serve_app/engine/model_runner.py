@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -200,20 +200,22 @@ class ModelRunner:
     @torch.inference_mode()
     def warm_up(self, max_rows: int | None = None) -> CostTable:
         """Measure calls of 1, 2, 4, ... rows at the native size until more gains nothing."""
+        calls = {rows: self.probe(rows) for rows in self._row_counts(max_rows)}
         measured: dict[int, float] = {}
         began = time.perf_counter()
-        for rows in self._row_counts(max_rows or self.parts.spec.max_rows):
-            measured[rows] = self._seconds(self.probe(rows))
-            spent = time.perf_counter() - began
-            if spent > WARM_UP_SECONDS and not self.padded:
+        for rows, call in calls.items():
+            measured[rows] = self._seconds(call)
+            sooner = [seconds / n for n, seconds in measured.items() if n < rows]
+            gained = rows < 4 or measured[rows] / rows < 0.98 * min(sooner)
+            if not self.padded and (not gained or time.perf_counter() - began > WARM_UP_SECONDS):
                 break
-            if rows >= 4 and measured[rows] / rows > 0.98 * min(
-                seconds / n for n, seconds in measured.items() if n < rows
-            ):
-                break
+        # Counts take turns, so that what disturbs the device for a moment does not single one out.
+        while time.perf_counter() - began < WARM_UP_SECONDS:
+            for rows in measured:
+                measured[rows] = min(measured[rows], self._seconds(calls[rows]))
         self._fit_preview()
         latents = self._probe_request().state.latents
-        decode = self._seconds(lambda: self._decoded([latents], "full"), repeats=1)
+        decode = self._seconds(lambda: self._decoded([latents], "full"))
         return CostTable(self.parts.spec.native_size, measured, decode=decode)
 
     def probe(self, rows: int) -> Callable[[], Any]:
@@ -328,26 +330,19 @@ class ModelRunner:
         fit = torch.linalg.lstsq(known.flatten(1).T.cpu(), colours.cpu())
         self._preview_colours = fit.solution.to(self.device)
 
-    def _row_counts(self, max_rows: int) -> Iterator[int]:
-        if self.padded:
-            yield from (n for n in ROW_BUCKETS if n <= max_rows)
-            return
-        rows = 1
-        while rows <= max_rows:
-            yield rows
-            rows *= 2
+    def _row_counts(self, max_rows: int | None) -> list[int]:
+        limit = max_rows or self.parts.spec.max_rows
+        counts = ROW_BUCKETS if self.padded else (1, 2, 4, 8, 16, 32)
+        return [n for n in counts if n <= limit]
 
-    def _seconds(self, call: Callable[[], Any], repeats: int = 3) -> float:
-        """Best of a few, after one call that pays for whatever happens only once."""
-        best = float("inf")
+    def _seconds(self, call: Callable[[], Any]) -> float:
+        """Of the second call: the first one pays for what happens only once."""
         call()
-        for _ in range(repeats):
-            self.synchronize()
-            began = time.perf_counter()
-            call()
-            self.synchronize()
-            best = min(best, time.perf_counter() - began)
-        return best
+        self.synchronize()
+        began = time.perf_counter()
+        call()
+        self.synchronize()
+        return time.perf_counter() - began
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":

@@ -33,8 +33,9 @@ from tests.benchmarks.arms import ARMS, TITLES, Arm, StepLevel, call_pipeline
 ROOT = Path(__file__).resolve().parents[2]
 SLO = 5.0  # x solo time
 WORDS = (
-    "red blue gold iron magic old tiny round sword shield potion key gem coin apple ring".split()
-)  # noqa: SIM905
+    *("red", "blue", "gold", "iron", "magic", "old", "tiny", "round"),
+    *("sword", "shield", "potion", "key", "gem", "coin", "apple", "ring"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def main() -> None:
                 run = asyncio.run(play(arm, trace, seed, parts, costs, kinds, options))
                 runs.append(run)
                 print(line(run), flush=True)
-    report(runs, kinds, peak, options)
+        write(runs, kinds, peak, options)  # after every seed: a long run may be cut short
+    print((options.out / "bench_engine.md").read_text())
 
 
 def parse() -> argparse.Namespace:
@@ -271,34 +273,29 @@ def interval(
     """
     rng = np.random.default_rng(0)
     pairs = [(a, next(o for o in ours if o.seed == a.seed)) for a in base]
+    arrays = [[np.array(run.latencies) for run in pair] for pair in pairs]
+    short = [np.array([kind == "short" for kind in pair[0].kinds]) for pair in pairs]
 
-    def ratio(drawn: Sequence[tuple[tuple[Run, Run], Any]]) -> float:
+    def ratio(drawn: Sequence[tuple[int, Any]]) -> float:
         values = [
             [
-                value(
-                    np.array(run.latencies)[picks],
-                    run.wall,
-                    np.array([k == "short" for k in run.kinds])[picks],
-                )
-                for run in pair
+                value(latencies[picks], run.wall, short[i][picks])
+                for run, latencies in zip(pairs[i], arrays[i], strict=True)
             ]
-            for pair, picks in drawn
+            for i, picks in drawn
         ]
         a, b = np.nanmedian(np.array(values), axis=0)
         return float(a / b)
 
-    def size(pair: tuple[Run, Run]) -> int:
-        return len(pair[0].latencies)
-
-    point = ratio([(pair, np.arange(size(pair))) for pair in pairs])
+    point = ratio([(i, np.arange(len(short[i]))) for i in range(len(pairs))])
     samples = [
         ratio(
             [
-                (pairs[i], rng.integers(0, size(pairs[i]), size(pairs[i])))
+                (i, rng.integers(0, len(short[i]), len(short[i])))
                 for i in rng.integers(0, len(pairs), len(pairs))
             ]
         )
-        for _ in range(1000)
+        for _ in range(500)
     ]
     low, high = np.nanpercentile(samples, [2.5, 97.5])
     return point, float(low), float(high)
@@ -315,12 +312,15 @@ def line(run: Run) -> str:
     )
 
 
-def report(
+def write(
     runs: list[Run], kinds: dict[str, Kind], peak: float, options: argparse.Namespace
 ) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    text = [f"model {options.model}, {options.arrivals} arrivals, {options.seeds} seeds,"]
-    text += [f"{options.threads} threads, peak {peak / 1e9:.0f} GFLOP/s", ""]
+    text = [f"model {options.model}, {options.arrivals} arrivals, seeds: {1 + runs[-1].seed},"]
+    text += [
+        f"steps x {options.scale}, {options.threads} threads, {peak / 1e9:.0f} GFLOP/s peak",
+        "",
+    ]
     for trace in options.traces:
         rows = {arm: [r for r in runs if r.arm == arm and r.trace == trace] for arm in options.arms}
         table = {arm: numbers(rows[arm], kinds, peak) for arm in options.arms}
@@ -340,7 +340,6 @@ def report(
         text += [""]
     (options.out / "bench_engine.md").write_text("\n".join(text))
     (options.out / "bench_engine.json").write_text(json.dumps([asdict(run) for run in runs]))
-    print("\n".join(text))
     plot(runs, options)
 
 

@@ -99,7 +99,10 @@ def engine(
             now = left[0].at
             continue
         decoding = batch.stage is Stage.DECODING
-        now += device.decode * len(batch.requests) if decoding else device.a + batch.rows
+        seconds = device.decode * len(batch.requests) if decoding else device.a + batch.rows
+        now += seconds
+        if not decoding:
+            costs.observe(SIZE, batch.rows, seconds)
         scheduler.update(batch)
         for request in batch.requests:
             if request.stage is Stage.ENCODING:

@@ -70,7 +70,7 @@ def run(
     drop: tuple[int, Request] | None = None,
 ) -> None:
     """Drive the loop by hand: (call number, request) joins then; `drop` leaves then."""
-    scheduler = Scheduler(tiny.sharing_costs(), max_rows=64)
+    scheduler = Scheduler(tiny.SharingCosts(), max_rows=64)
     left = sorted(arrivals, key=lambda a: a[0])
     call = 0
     while True:

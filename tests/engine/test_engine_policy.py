@@ -66,10 +66,11 @@ def test_mixed_traffic_at_overload(device: Device) -> None:
 def test_uniform_traffic_never_falls_below_the_floor(a: float, load: float) -> None:
     """Equal requests gain what sharing gains, and lose nothing where it gains nothing.
 
-    At light load sharing may cost the median up to an eighth while it halves the tail.
+    At light load sharing may cost the median up to an eighth while it halves the tail, and trying
+    out whether it pays by now costs the tail a few percent where it does not.
     """
     found = gains(Device(a), load, mixed=False, seeds=1)
     assert found["mean"] >= 0.97
-    assert found["p95"] >= 0.97
+    assert found["p95"] >= 0.92
     assert found["throughput"] >= 0.97
     assert found["p50"] >= (0.97 if load > 0.5 else 0.85)

@@ -49,7 +49,7 @@ class Gated(ModelRunner):
 @asynccontextmanager
 async def running(runner: ModelRunner) -> AsyncIterator[Engine]:
     """An engine whose books are empty at the end, whatever happened."""
-    engine = Engine(runner, Scheduler(tiny.sharing_costs()), replica="r1")
+    engine = Engine(runner, Scheduler(tiny.SharingCosts()), replica="r1")
     engine.start()
     try:
         yield engine
@@ -326,7 +326,7 @@ async def test_health_and_a_shutdown_in_the_middle() -> None:
     """Work without progress is unhealthy; a close ends every stream and says so."""
     runner = Gated()
     runner.gate.clear()
-    engine = Engine(runner, Scheduler(tiny.sharing_costs()), stall_seconds=0.0)
+    engine = Engine(runner, Scheduler(tiny.SharingCosts()), stall_seconds=0.0)
     engine.start()
     assert engine.healthy
     stream = asyncio.create_task(render(engine))

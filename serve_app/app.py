@@ -40,19 +40,21 @@ from serve_app.params import GenerationParams
 from serve_app.styles import load_styles
 
 
-def build(args: Settings) -> Application:
-    """`import_path: serve_app.app:build`. Raises before anything is deployed if a file is wrong or
-    the model is missing."""
-    models = load_models(args.path(args.models_file))
-    load_styles(args.path(args.styles_file), models)
-    spec = active_model(args, models)
-    weights_revision(spec, PROJECT_ROOT)
-    renderer = Renderer.options(**renderer_options(args)).bind(args.model_dump(mode="json"))
+def build(args: Settings | dict[str, Any]) -> Application:
+    """`import_path: serve_app.app:build`. Raises before anything is deployed if an argument or a
+    file is wrong, or the model is missing. (Ray passes a dict: it cannot read a postponed annotation.)
+    """
+    settings = Settings.model_validate(args)
+    models = load_models(settings.path(settings.models_file))
+    load_styles(settings.path(settings.styles_file), models)
+    weights_revision(active_model(settings, models), PROJECT_ROOT)
+    dumped = settings.model_dump(mode="json")
+    renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
     ingress = Ingress.options(
-        num_replicas=args.ingress_replicas,
+        num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": 0.1, "runtime_env": cluster.worker_env()},
     )
-    return ingress.bind(args.model_dump(mode="json"), renderer)
+    return ingress.bind(dumped, renderer)
 
 
 def active_model(settings: Settings, models: Models) -> ModelSpec:
@@ -186,9 +188,9 @@ class Registry:
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
         output_dir = str(parsed.path(parsed.output_dir))
-        launcher = cluster.RayLauncher(
-            parsed.app_name, run_job_task, ray.get_runtime_context().current_actor, output_dir
-        )
+        this = ray.get_runtime_context().current_actor
+        launcher = cluster.RayLauncher(parsed.app_name, run_job_task, this, output_dir)
+        self._launcher = launcher
         self._registry = JobRegistry(
             SqliteStore(parsed.path(parsed.state_dir)),
             launcher,
@@ -208,7 +210,8 @@ class Registry:
             "pid": os.getpid(),
         }
 
-    async def configure(self, settings: dict[str, Any]) -> None:
+    async def configure(self, settings: dict[str, Any], session: str) -> None:
+        self._launcher.serve_is(session)
         self._registry.configure(**_limits(Settings.model_validate(settings)))
         self._registry.resume()
 

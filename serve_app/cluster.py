@@ -19,6 +19,7 @@ import ray
 from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+from ray.serve import context
 from ray.serve.exceptions import RayServeException
 
 from serve_app.config import Settings
@@ -75,6 +76,25 @@ def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     return ray.get(ref, timeout=timeout_s)
 
 
+def serve_session() -> str:
+    """Which Serve this is: another one after it was shut down and started again. Raises ValueError
+    if there is none."""
+    controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    return controller._actor_id.hex()
+
+
+def renderer_handle(app_name: str) -> Any:
+    """Raises ValueError without Serve, RayServeException without the application.
+
+    Serve keeps its client per process for ever: a worker that outlived `serve shutdown` would ask a
+    dead controller, and wait without end.
+    """
+    client = context._global_client
+    if client and client._controller._actor_id.hex() != serve_session():
+        context._disconnect()
+    return serve.get_deployment_handle(RENDERER, app_name=app_name)
+
+
 # ---- ingress -> registry ----
 
 
@@ -84,6 +104,7 @@ class RayRegistryPort:
     def __init__(self, settings: Settings, actor: ActorHandle) -> None:
         self._settings = settings.model_dump(mode="json")
         self._actor = actor
+        self._session = serve_session()
         self._epoch = 0
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
@@ -95,7 +116,7 @@ class RayRegistryPort:
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         reply = await self._call("watch", epoch, seq, timeout_s)
         if reply["epoch"] != self._epoch:  # a restarted registry has the settings it was born with
-            await self._call("configure", self._settings)
+            await self._call("configure", self._settings, self._session)
             self._epoch = reply["epoch"]
         return reply
 
@@ -143,8 +164,9 @@ def attach(settings: Settings, create: Callable[[], ActorHandle]) -> RayRegistry
     state_dir = str(settings.path(settings.state_dir))
     if hello["state_dir"] != state_dir:
         raise ConfigError("state_dir differs from the running registry's; stop that one first")
-    call_sync(actor.configure.remote(settings.model_dump(mode="json")))
-    return RayRegistryPort(settings, actor)
+    port = RayRegistryPort(settings, actor)
+    call_sync(actor.configure.remote(settings.model_dump(mode="json"), serve_session()))
+    return port
 
 
 def _why_unborn(error: ActorDiedError) -> ServiceError:
@@ -163,20 +185,32 @@ class RayLauncher:
     def __init__(self, app_name: str, run_job: Any, registry: ActorHandle, output_dir: str) -> None:
         self._app_name, self._run_job = app_name, run_job
         self._registry, self._output_dir = registry, output_dir
+        self._session: str | None = None
+        self._running: set[Any] = set()
 
     async def run(self, order: LaunchOrder) -> Outcome:
         task = self._run_job.options(name=f"job:{order['job_id']}", runtime_env=worker_env())
+        ref = task.remote(order, self._app_name, self._registry, self._output_dir)
+        self._running.add(ref)
         try:
-            return await task.remote(order, self._app_name, self._registry, self._output_dir)
+            return await ref
         except RayError as error:
             raise TaskLost(type(error).__name__ + ": " + str(error)[:300]) from error
+        finally:
+            self._running.discard(ref)
+
+    def serve_is(self, session: str) -> None:
+        """Tasks that wait for a Serve that was shut down would wait for ever: end them."""
+        if self._session not in (None, session):
+            for ref in self._running:
+                ray.cancel(ref, force=True)
+        self._session = session
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         """Best effort in time: an engine that does not hear of it learns the same from the next
         attempt of the job, or from the next epoch."""
-        with contextlib.suppress(RayServeException, RayError, TimeoutError):
-            handle = serve.get_deployment_handle(RENDERER, app_name=self._app_name)
-            answers = handle.broadcast("drop", epoch, fences)
+        with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
+            answers = renderer_handle(self._app_name).broadcast("drop", epoch, fences)
             await asyncio.wait_for(answers.results_async(), DROP_TIMEOUT_S)
 
 
@@ -191,8 +225,8 @@ class ServeRenderer:
 
     def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
         try:
-            handle = serve.get_deployment_handle(RENDERER, app_name=self._app_name)
-            stream: Any = handle.options(stream=True).render.remote(order)
+            handle = renderer_handle(self._app_name)
+            stream = handle.options(stream=True).render.remote(order)
             try:
                 yield from stream
             finally:
@@ -202,7 +236,7 @@ class ServeRenderer:
             raise RendererGone(how, str(error)[:300]) from error
         except RayActorError as error:
             raise RendererGone("crashed", str(error)[:300]) from error
-        except RayServeException as error:
+        except (RayServeException, ValueError) as error:
             raise RendererGone("absent", str(error)[:300]) from error
         except RayTaskError:
             raise  # the renderer's own code failed at this job: waiting would not help

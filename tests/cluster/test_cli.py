@@ -32,6 +32,7 @@ def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
         **settings,
         "output_dir": str(directory / "output"),
         "state_dir": str(directory / "state"),
+        "shutdown_grace_s": 3,
     }
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -58,16 +59,20 @@ def running(args: list[str], env: dict[str, str], log: Path) -> Iterator[subproc
             orphan.kill()
 
 
-def draws(port: int) -> bool:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-        order = {"prompt": "a sword", "style_id": "icon"}
-        job_id = http.post("/v1/generate", json=order).json()["job_id"]
+def order(port: int, **changes: Any) -> str:
+    body = {"prompt": "a sword", "style_id": "icon", **changes}
+    reply = httpx.post(f"http://127.0.0.1:{port}/v1/generate", json=body, timeout=30)
+    assert reply.status_code == 202, reply.text
+    return reply.json()["job_id"]
 
-        def ended() -> str | None:
-            status = http.get(f"/v1/jobs/{job_id}").json()["status"]
-            return status if status in ("SUCCESS", "FAILURE") else None
 
-        return wait_until(ended, 90) == "SUCCESS"
+def job(port: int, job_id: str) -> dict[str, Any]:
+    return httpx.get(f"http://127.0.0.1:{port}/v1/jobs/{job_id}", timeout=30).json()
+
+
+def draws(port: int, job_id: str) -> bool:
+    wait_until(lambda: job(port, job_id)["status"] in ("SUCCESS", "FAILURE"), 90, "the job's end")
+    return job(port, job_id)["status"] == "SUCCESS"
 
 
 def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
@@ -95,8 +100,10 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
             deployed = serve("deploy", str(config))
             assert deployed.returncode == 0, deployed.stderr
             wait_until(lambda: "status: RUNNING" in serve("status").stdout, 120, "RUNNING")
-            assert draws(port)
+            assert draws(port, order(port))
             assert serve("status", env={**env, "RAY_AUTH_MODE": "disabled"}).returncode != 0
+            left_behind = order(port, steps=900, n=16)
+            wait_until(lambda: job(port, left_behind)["status"] == "STARTED", 60, "it runs")
             stopped = serve("shutdown", "-y")
             assert stopped.returncode == 0, stopped.stderr
 
@@ -110,6 +117,8 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
                         return False
 
                 wait_until(healthy, 120, "serve run answers")
-                assert draws(port)
+                assert draws(port, order(port))
+                assert job(port, left_behind)["attempts"] == 0
+                assert job(port, left_behind)["status"] in ("STARTED", "SUCCESS")
                 foreground.send_signal(signal.SIGINT)
                 assert foreground.wait(60) == 0

@@ -1,0 +1,59 @@
+"""Settings: what is refused, and where paths start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from serve_app.config import PROJECT_ROOT, Settings
+
+
+def test_point_8_paths_start_at_the_project_never_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ray worker's working directory is wherever Ray was started."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings()
+    assert settings.path(settings.output_dir) == PROJECT_ROOT / "output"
+    assert settings.path(settings.state_dir) == PROJECT_ROOT / ".state"
+    assert settings.path(tmp_path) == tmp_path
+
+
+def test_point_5_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
+    """Also with no replica there are some, or nothing would ever ask for one."""
+    assert Settings(min_replicas=0, max_replicas=3, slots=4).max_in_flight == 16
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"slot": 3}, "slot"),
+        ({"slots": 0}, "slots"),
+        ({"min_replicas": 3, "max_replicas": 2}, "min_replicas must not exceed"),
+        ({"output_dir": "out", "state_dir": "out/state"}, "below output_dir"),
+        ({"allowed_hosts": ["*"]}, "needs api_keys_file"),
+        ({"num_gpus": "some"}, "num_gpus"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Settings.model_validate(args)
+
+
+def test_point_12_a_set_redis_url_is_refused_until_there_is_a_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    with pytest.raises(ValidationError, match="not built yet"):
+        Settings()
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSETS_SLOTS", "7")
+    monkeypatch.setenv("ASSETS_ALLOWED_HOSTS", "art.example, localhost")
+    assert Settings().slots == 7
+    assert Settings(slots=2).slots == 2
+    assert Settings().allowed_hosts == ["art.example", "localhost"]

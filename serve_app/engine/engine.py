@@ -13,13 +13,14 @@ import os
 import socket
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from serve_app.engine import images
 from serve_app.engine.costs import Size
+from serve_app.engine.fences import Fences
 from serve_app.engine.orders import Listener, Order, failed, order_key
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
@@ -32,10 +33,21 @@ log = logging.getLogger(__name__)
 # deadline = arrival + this x predicted solo time. Smaller values put late long requests before short
 # ones, so that under overload everybody is late; tests/engine/simulation.py shows it.
 PATIENCE = 15.0
-REMEMBERED_DROPS = 10_000
 PREVIEWS_PER_IMAGE = 8
 ADMISSION_SECONDS = 0.1
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
+
+
+class DeviceLost(RenderError):
+    """Every call after this one would fail too: the replica has to start anew."""
+
+    title, retryable = "The device failed", True
+
+
+class Stopped(RenderError):
+    """Nothing more will come from this engine; another replica may draw it."""
+
+    title, retryable = "The engine stopped", True
 
 
 class Runner(Protocol):
@@ -72,8 +84,7 @@ class Engine:
         self._orders: dict[int, Order] = {}
         self._by_key: dict[Any, Order] = {}
         self._numbers = itertools.count()
-        self._epoch = 0
-        self._drops: OrderedDict[str, int] = OrderedDict()  # job id -> newest fence dropped
+        self._fences = Fences()
         self._closing = False
         self._fault: BaseException | None = None
         self._last_progress = time.monotonic()
@@ -127,12 +138,8 @@ class Engine:
         After it returned no step starts for them. Returns how many streams it ended.
         """
         with self._changed:
-            self._epoch = max(self._epoch, epoch)
-            for job_id, fence in fences.items():
-                self._drops[job_id] = max(fence, self._drops.get(job_id, 0))
-                self._drops.move_to_end(job_id)
-            while len(self._drops) > REMEMBERED_DROPS:
-                self._drops.popitem(last=False)
+            self._fences.see(epoch)
+            self._fences.drop(fences)
             return self._end_dropped()
 
     def reprioritise(self, job_id: str, patience: float) -> int:
@@ -151,7 +158,7 @@ class Engine:
             scheduler = self.scheduler
             return {
                 "healthy": self.healthy,
-                "epoch": self._epoch,
+                "epoch": self._fences.epoch,
                 "jobs": sum(len(order.listeners) for order in self._orders.values()),
                 "waiting": len(scheduler.waiting),
                 "live": len(scheduler.live),
@@ -187,7 +194,7 @@ class Engine:
             with self._changed:
                 self._fault = fault
                 for order in list(self._orders.values()):
-                    self._fail(order, RenderError("the engine stopped"))
+                    self._fail(order, Stopped())
 
     def _next_batch(self) -> Batch | None:
         """Wait for work. From the moment this returns, the step of its requests has started."""
@@ -246,6 +253,8 @@ class Engine:
 
     def _settle_error(self, batch: Batch, error: Exception) -> None:
         """No request has moved. Out of memory: smaller calls. Else: find out alone who it was."""
+        if isinstance(error, DeviceLost):
+            raise error
         if isinstance(error, OutOfMemory):
             self._counts["out_of_memory"] += 1
             log.warning("out of memory with %d requests in a call", len(batch.requests))
@@ -273,13 +282,13 @@ class Engine:
     # ---- orders; all of it under the lock ----
 
     def _join(self, listener: Listener, params: GenerationParams, alone: bool) -> None:
-        self._epoch = max(self._epoch, listener.epoch)
+        self._fences.see(listener.epoch)
         self._end_dropped()
         if self._is_dropped(listener) or self._closing:
             listener.post(failed(Dropped()), None)
             return
         if self._fault is not None:
-            listener.post(failed(RenderError("the engine stopped")), None)
+            listener.post(failed(Stopped()), None)
             return
         if not self.runner.fits(params):
             listener.post(failed(TooLarge()), None)
@@ -325,8 +334,7 @@ class Engine:
                     self._forget(order)
 
     def _is_dropped(self, listener: Listener) -> bool:
-        older = listener.epoch < self._epoch
-        return older or listener.fence <= self._drops.get(listener.job_id, -1)
+        return self._fences.dropped(listener.job_id, listener.epoch, listener.fence)
 
     def _end_dropped(self) -> int:
         ended = [

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import diffusers
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from serve_app.engine.clock import CallClock
 from serve_app.engine.costs import CostTable, Size
+from serve_app.engine.engine import DeviceLost
 from serve_app.engine.families import FAMILIES, Conditions, Text, TextCache
 from serve_app.engine.loading import ModelParts
+from serve_app.engine.preview import PreviewColours
 from serve_app.engine.request import Request
 from serve_app.errors import NonFinite, OutOfMemory, RenderError
 from serve_app.params import GenerationParams
@@ -69,7 +72,6 @@ class ModelRunner:
         self.embeds_guidance = parts.pipe.unet.config.time_cond_proj_dim is not None
         self._clock = CallClock(parts.device)
         self._memory = _device_memory(parts.device)
-        self._preview_colours: Tensor | None = None  # (channels + 1, 3)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class ModelRunner:
         if not moving:
             return failures
         rows = sum(r.rows for r in moving)
-        with _memory_errors(), self._clock.measure(moving[0].size, rows):
+        with _device_errors(), self._clock.measure(moving[0].size, rows):
             predictions = self._predict(moving)
         for request, prediction in zip(moving, predictions, strict=True):
             try:
@@ -172,7 +174,7 @@ class ModelRunner:
     @torch.inference_mode()
     def decode(self, requests: Sequence[Request]) -> list[Pixels | RenderError]:
         """Pixels (height, width, 3) of each, or why it has none. Equal decoders and sizes."""
-        with _memory_errors():
+        with _device_errors():
             images = self._decoded([r.state.latents for r in requests], requests[0].params.decoder)
         finite = torch.stack([r.state.latents.isfinite().all() for r in requests]) & (
             images.isfinite().flatten(1).all(1)
@@ -185,15 +187,8 @@ class ModelRunner:
 
     @torch.inference_mode()
     def preview(self, request: Request) -> Pixels:
-        """A rough picture at latent resolution, from a linear map that was fitted at warm-up."""
-        latents = request.state.latents[0].float()
-        if self._preview_colours is None:
-            self._fit_preview()
-        assert self._preview_colours is not None
-        flat = latents / latents.std().clamp(min=1.0)
-        flat = torch.cat([flat, torch.ones_like(flat[:1])]).flatten(1)
-        colours = (self._preview_colours.T @ flat).view(3, *latents.shape[1:])
-        return (colours.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        """A rough picture at latent resolution."""
+        return self._preview_colours.draw(request.state.latents)
 
     # ---- start-up ----
 
@@ -213,7 +208,7 @@ class ModelRunner:
         while time.perf_counter() - began < WARM_UP_SECONDS:
             for rows in measured:
                 measured[rows] = min(measured[rows], self._seconds(calls[rows]))
-        self._fit_preview()
+        _ = self._preview_colours  # fitted now, not while somebody waits
         latents = self._probe_request().state.latents
         decode = self._seconds(lambda: self._decoded([latents], "full"))
         return CostTable(self.parts.spec.native_size, measured, decode=decode)
@@ -316,19 +311,14 @@ class ModelRunner:
         embedding = self.pipe.get_guidance_scale_embedding(scale, embedding_dim=width)
         return embedding.to(device=self.device, dtype=dtype)
 
-    def _fit_preview(self) -> None:
-        """Least squares from latents to the mean colour of the pixels that they decode to."""
-        channels, factor = self.pipe.unet.config.in_channels, self.pipe.vae_scale_factor
-        generator = torch.Generator("cpu").manual_seed(0)
-        latents = randn_tensor(
-            (1, channels, 16, 16), generator=generator, device=self.device, dtype=self.parts.dtype
+    @cached_property
+    def _preview_colours(self) -> PreviewColours:
+        return PreviewColours(
+            lambda latents: self._decoded([latents], "full"),
+            self.pipe.unet.config.in_channels,
+            self.device,
+            self.parts.dtype,
         )
-        latents = torch.nn.functional.avg_pool2d(latents, 3, 1, 1) * 3  # smooth, as images are
-        images = self._decoded([latents], "full").float()
-        colours = torch.nn.functional.avg_pool2d(images, factor)[0].flatten(1).T
-        known = torch.cat([latents[0].float(), torch.ones_like(latents[0, :1]).float()])
-        fit = torch.linalg.lstsq(known.flatten(1).T.cpu(), colours.cpu())
-        self._preview_colours = fit.solution.to(self.device)
 
     def _row_counts(self, max_rows: int | None) -> list[int]:
         limit = max_rows or self.parts.spec.max_rows
@@ -384,13 +374,15 @@ def _guide(request: Request, noise: Tensor) -> Tensor:
 
 
 @contextmanager
-def _memory_errors() -> Generator[None]:
+def _device_errors() -> Generator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise OutOfMemory() from error
+    except torch.AcceleratorError as error:
+        raise DeviceLost() from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error):  # how the CPU allocator says it
             raise OutOfMemory() from error

@@ -166,10 +166,10 @@ async def test_a_newer_epoch_ends_every_older_one() -> None:
 
 async def test_drops_are_remembered_boundedly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that lives for years does not fill the engine."""
-    monkeypatch.setattr("serve_app.engine.engine.REMEMBERED_DROPS", 3)
+    monkeypatch.setattr("serve_app.engine.fences.REMEMBERED", 3)
     async with running(Gated()) as engine:
         engine.drop(1, {str(i): 1 for i in range(10)})
-        assert list(engine._drops) == ["7", "8", "9"]
+        assert list(engine._fences._drops) == ["7", "8", "9"]
 
 
 async def test_closing_the_iterator_drops_the_request() -> None:
@@ -309,6 +309,21 @@ async def test_an_error_in_a_shared_call_fails_only_its_cause() -> None:
     assert ["image" in kinds(events) for events in results] == [True, False, True]
     assert results[1][-1]["code"] == "render_failed"
     assert "bad row" not in results[1][-1]["detail"]
+
+
+async def test_a_lost_device_ends_the_engine() -> None:
+    """Every call after a device error would fail, so orders may be drawn elsewhere."""
+    runner = Gated()
+
+    def lost(*args: Any, **kwargs: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    runner.unet = lost
+    async with running(runner) as engine:
+        events = await render(engine)
+        assert (events[-1]["kind"], events[-1]["retryable"]) == ("failed", True)
+        assert not engine.healthy
+        assert (await render(engine))[0]["retryable"]
 
 
 async def test_previews_come_only_when_asked_for() -> None:

@@ -47,8 +47,9 @@ def running(args: list[str], env: dict[str, str], log: Path) -> Iterator[subproc
     try:
         yield process
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
+        ended = process.poll() is not None
+        family = [] if ended else psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

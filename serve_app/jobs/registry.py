@@ -8,18 +8,17 @@ launched) -> admitted -> finish or fail, both checked against the fence -> watch
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
 import contextvars
 import heapq
 import logging
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.ledger import Ledger
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import (
     ImageFile,
@@ -37,8 +36,6 @@ log = logging.getLogger("assets.registry")
 
 ABSENT_AFTER_S = 5.0
 """No ingress has watched for so long: there is no application, so nothing is launched."""
-CHANGES_PER_REPLY = 500
-"""Jobs in one watch reply; the rest follows in the next ones. A resync is bounded by `max_pending`."""
 LONGEST_BACKOFF_S = 15.0
 
 
@@ -90,19 +87,14 @@ class JobRegistry:
     ) -> None:
         self._store, self._launcher, self._output, self._metrics = store, launcher, output, metrics
         self.epoch = store.epoch
+        self._ledger = Ledger(cached_jobs)
         self.configure(max_in_flight, max_pending, max_attempts, slots, cached_jobs, idempotency_s)
-        self._live: dict[str, Job] = {}
-        self._finished: OrderedDict[str, Job] = OrderedDict()  # the newest `cached_jobs`
         self._line: list[tuple[int, str]] = []  # heap: jobs that wait to be launched
         self._in_flight: dict[str, int] = {}  # job id -> fence
         self._losses: dict[str, int] = {}  # job id -> tasks lost in a row, for the backoff
         self._born_at = time.time()
         self._order = 0
         self._arriving = 0  # submits on their way to the disk
-        self._seq = 0
-        self._forgotten_seq = 0  # changes up to here may have left the cache
-        self._changes: list[tuple[int, str]] = []  # (seq, job id), stale entries included
-        self._changed = asyncio.Event()
         self._wake = asyncio.Event()
         self._paused: str | None = None
         self._pauses = 0  # in a row, for the backoff
@@ -123,19 +115,19 @@ class JobRegistry:
         """New limits, from the newest deployed settings."""
         self._max_in_flight, self._max_pending = max_in_flight, max_pending
         self._max_attempts, self._slots = max_attempts, slots
-        self._cached_jobs, self._idempotency_s = cached_jobs, idempotency_s
+        self._ledger.cached_jobs, self._idempotency_s = cached_jobs, idempotency_s
 
     # ---- life ----
 
     async def start(self) -> None:
         """Take up what an earlier life left: its jobs wait again, at no attempt."""
         self._order = await self._store.last_in_line()
-        for job in await self._store.recent(self._cached_jobs):
-            self._remember(job)
+        for job in await self._store.recent(self._ledger.cached_jobs):
+            self._ledger.hold(job)
         for job in await self._store.live():
             if job.status is Status.STARTED:
                 job = job.evolve(status=Status.RETRY, started_at=None)
-            self._remember(job)
+            self._ledger.hold(job)
             self._enqueue(job)
         self._spawn(self._launcher.drop(self.epoch, {}))  # nobody owns what older epochs started
         self._spawn(self._dispatch())
@@ -147,7 +139,7 @@ class JobRegistry:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._in_flight:
-                    await self._changed.wait()
+                    await self._ledger.change()
         return not self._in_flight
 
     async def close(self) -> None:
@@ -161,7 +153,7 @@ class JobRegistry:
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         """Committed before it is answered. Refused: too late, or the line is full."""
-        known = self._live.get(order["job_id"]) or self._finished.get(order["job_id"])
+        known = self._ledger.get(order["job_id"])
         if known is not None:
             return SubmitReply(job=known.view(self.epoch), replayed=False)
         now = time.time()
@@ -169,7 +161,7 @@ class JobRegistry:
             return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
         self._order += 1
         job = Job(order["job_id"], order["owner"], order["params"], now, self._order)
-        full = len(self._live) - len(self._in_flight) + self._arriving >= self._max_pending
+        full = self._waiting() + self._arriving >= self._max_pending
         self._arriving += 1
         try:
             inserted = await self._store.insert(
@@ -198,7 +190,7 @@ class JobRegistry:
         return SubmitReply(job=job.view(self.epoch), replayed=False)
 
     async def get(self, job_id: str) -> JobView | None:
-        job = self._live.get(job_id) or self._finished.get(job_id)
+        job = self._ledger.get(job_id)
         if job is None:
             job = await self._store.get(job_id)
         return None if job is None else job.view(self.epoch)
@@ -210,14 +202,13 @@ class JobRegistry:
         self._watched_at = time.monotonic()
         if absent:
             self._wake.set()
-        resync = epoch != self.epoch or seq < self._forgotten_seq
-        if seq >= self._seq and not resync:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+        resync = epoch != self.epoch or self._ledger.lost_track(seq)
+        if seq >= self._ledger.seq and not resync:
+            await self._ledger.change(timeout_s)
         if resync:
-            jobs, upto = list(self._live.values()), self._seq
+            jobs, upto = list(self._ledger.live.values()), self._ledger.seq
         else:
-            jobs, upto = self._changes_after(seq)
+            jobs, upto = self._ledger.after(seq)
         return WatchReply(
             epoch=self.epoch,
             seq=upto,
@@ -232,19 +223,19 @@ class JobRegistry:
     def dropped(self) -> dict[str, int]:
         """What a new renderer must not work on, whoever asks: job id -> highest dead fence."""
         running = {job_id: fence - 1 for job_id, fence in self._in_flight.items() if fence > 1}
-        ended = {job.job_id: job.fence for job in self._finished.values() if job.fence > 1}
+        ended = {job.job_id: job.fence for job in self._ledger.finished.values() if job.fence > 1}
         return running | ended
 
     def stats(self) -> dict[str, Any]:
         """Sizes of everything held; the maps are empty when nothing lives."""
         return {
             "epoch": self.epoch,
-            "live": len(self._live),
-            "waiting": len(self._live) - len(self._in_flight),
+            "live": len(self._ledger.live),
+            "waiting": self._waiting(),
             "in_flight": len(self._in_flight),
-            "cached": len(self._finished),
+            "cached": len(self._ledger.finished),
             "losses": len(self._losses),
-            "changes": len(self._changes),
+            "changes": len(self._ledger),
             "paused": self._why_paused(),
         }
 
@@ -283,7 +274,7 @@ class JobRegistry:
 
     async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
         """The call is a repeat of the one that ended the job."""
-        job = self._finished.get(job_id) or await self._store.get(job_id)
+        job = self._ledger.finished.get(job_id) or await self._store.get(job_id)
         return job is not None and (job.fence, job.status) == (fence, status)
 
     async def _end(self, job: Job) -> bool:
@@ -306,7 +297,7 @@ class JobRegistry:
                 return
             while self._line and self._why_paused() is None and self._has_room():
                 _, job_id = heapq.heappop(self._line)
-                job = self._live[job_id]
+                job = self._ledger.live[job_id]
                 self._in_flight[job_id] = job.fence + 1
                 self._spawn(self._drive(job))
             await self._wake.wait()
@@ -316,21 +307,21 @@ class JobRegistry:
         fence = job.fence + 1
         try:
             if await self._save(job.evolve(fence=fence, waiting_for="renderer"), job.fence):
-                outcome = await self._attempt(self._live[job.job_id])
+                outcome = await self._attempt(self._ledger.live[job.job_id])
                 if self._held_by(job.job_id, fence) is not None:
                     # Nobody waits for this attempt any more; only then may the next one start.
                     await self._launcher.drop(self.epoch, {job.job_id: fence})
-                    await self._settle(self._live[job.job_id], outcome)
+                    await self._settle(self._ledger.live[job.job_id], outcome)
         except sqlite3.Error as error:
             log.error("not stored: %s", error, extra={"job_id": job.job_id})
             self._pause("storage")
         finally:
             self._in_flight.pop(job.job_id, None)
-            if job.job_id in self._live:
-                self._retry_later(self._live[job.job_id])
+            if job.job_id in self._ledger.live:
+                self._retry_later(self._ledger.live[job.job_id])
             else:
                 self._losses.pop(job.job_id, None)
-            self._notify()
+            self._ledger.notify()
             self._wake.set()
 
     async def _attempt(self, job: Job) -> Outcome | None:
@@ -422,13 +413,13 @@ class JobRegistry:
         if not self._draining:
             self._paused = None
             self._wake.set()
-            self._notify()
+            self._ledger.notify()
 
     # ---- state, kept in step: row, memory, watchers ----
 
     def _held_by(self, job_id: str, fence: int) -> Job | None:
         """The job, if this attempt is the one that is driven now."""
-        job = self._live.get(job_id)
+        job = self._ledger.live.get(job_id)
         owned = job is not None and job.fence == fence == self._in_flight.get(job_id)
         return job if owned else None
 
@@ -436,55 +427,19 @@ class JobRegistry:
         """Row first, then memory. False, and nothing changed, if the row has moved on."""
         if not await self._store.update(job, expected_fence=expected_fence):
             return False
-        latest = self._live.get(job.job_id)
+        latest = self._ledger.live.get(job.job_id)
         if latest is not None and latest.fence <= job.fence:
             self._touch(job)
         return True
 
     def _touch(self, job: Job) -> Job:
         """Hold `job` as the newest truth and tell the watchers."""
-        self._seq += 1
-        job = job.evolve(seq=self._seq)
-        self._remember(job)
-        self._notify()
+        job = self._ledger.hold(job)
+        self._metrics.depth(self._waiting(), len(self._in_flight))
         return job
 
-    def _remember(self, job: Job) -> None:
-        if not job.seq:
-            self._seq += 1
-            job = job.evolve(seq=self._seq)
-        if job.status.terminal:
-            self._live.pop(job.job_id, None)
-            self._finished[job.job_id] = job
-            while len(self._finished) > self._cached_jobs:
-                _, forgotten = self._finished.popitem(last=False)
-                self._forgotten_seq = max(self._forgotten_seq, forgotten.seq)
-        else:
-            self._live[job.job_id] = job
-        self._changes.append((job.seq, job.job_id))
-        if len(self._changes) > 64 + 2 * (len(self._live) + len(self._finished)):
-            self._changes = [entry for entry in self._changes if self._current(entry)]
-        self._metrics.depth(len(self._live) - len(self._in_flight), len(self._in_flight))
-
-    def _current(self, entry: tuple[int, str]) -> Job | None:
-        """The job whose newest change `entry` is."""
-        job = self._live.get(entry[1]) or self._finished.get(entry[1])
-        return job if job is not None and job.seq == entry[0] else None
-
-    def _changes_after(self, seq: int) -> tuple[list[Job], int]:
-        """Jobs changed after `seq`, oldest change first, and the cursor that follows them."""
-        start = bisect.bisect_right(self._changes, seq, key=lambda entry: entry[0])
-        jobs: list[Job] = []
-        for entry in self._changes[start:]:
-            if (job := self._current(entry)) is not None:
-                jobs.append(job)
-                if len(jobs) == CHANGES_PER_REPLY:
-                    return jobs, job.seq
-        return jobs, self._seq
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _waiting(self) -> int:
+        return len(self._ledger.live) - len(self._in_flight)
 
     def _observe_end(self, job: Job) -> None:
         assert job.started_at is not None

@@ -297,7 +297,9 @@ class JobRegistry:
                 return
             while self._line and self._why_paused() is None and self._has_room():
                 _, job_id = heapq.heappop(self._line)
-                job = self._ledger.live[job_id]
+                job = self._ledger.live.get(job_id)
+                if job is None or job_id in self._in_flight:
+                    continue  # it ended, or was taken up, while it stood in line
                 self._in_flight[job_id] = job.fence + 1
                 self._spawn(self._drive(job))
             await self._wake.wait()

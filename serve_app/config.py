@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     )
     idempotency_hours: float = Field(default=24, gt=0)
     drain_s: float = Field(
-        default=30, ge=0, description="How long running jobs may take to end before newer code takes over."
+        default=30,
+        ge=0,
+        description="How long running jobs may take to end before newer code takes over.",
     )
     cached_jobs: int = Field(default=10_000, ge=1, description="Finished jobs held in memory.")
     ingress_replicas: int = Field(default=1, ge=1)

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 PROMPT = "a red potion bottle"
 
@@ -39,6 +38,8 @@ def start() -> int:
     """A Ray of its own, Serve on a free port. Returns the port."""
     os.environ["RAY_AUTH_MODE"] = "disabled"  # nobody else is told of this cluster
     os.environ.setdefault("RAY_worker_niceness", "0")
+    import logging
+
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -51,7 +52,9 @@ def start() -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = Settings(app_name="demo", state_dir=Path(".demo/state"), num_cpus=0.5)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     serve.start(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
         logging_config=LoggingConfig(log_level="ERROR"),
@@ -61,28 +64,18 @@ def start() -> int:
 
 
 def draw(console: Console, port: int, prompt: str, style: str, seed: int) -> None:
+    from serve_app.__main__ import watch
     from serve_app.client import Client
     from serve_app.config import Settings
 
     settings = Settings()
-    server = f"http://127.0.0.1:{port}"
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Client(server) as client, Progress(*columns, console=console) as bar:
-        task = bar.add_task(f'"{prompt}"', total=1.0)
-        job = client.generate(prompt=prompt, style_id=style, seed=seed)
-        job = client.wait(
-            job.job_id,
-            on_progress=lambda now: bar.update(
-                task, completed=now.progress or 0, description=f'"{prompt}" {now.status}'
-            ),
-        )
-        bar.update(task, completed=1.0)
-    if job.status != "SUCCESS":
-        raise SystemExit(f"{job.status}: {job.error}")
-    for url in job.result_urls:
-        path = settings.path(settings.output_dir) / url.removeprefix("/output/")
-        console.print(f"Picture: {path}", soft_wrap=True)
-        console.print(f"URL (while the service runs): {server}{url}", soft_wrap=True)
+    with Client(f"http://127.0.0.1:{port}") as client:
+        console.print(f'Ordering "{prompt}" in style {style}, seed {seed}.')
+        job = watch(client, client.generate(prompt, style_id=style, seed=seed))
+        for image in job.images:
+            path = settings.path(settings.output_dir) / image.url.removeprefix("/output/")
+            console.print(f"Picture: {path}", soft_wrap=True)
+            console.print(f"URL (while the service runs): {client.url(image)}", soft_wrap=True)
 
 
 def stop() -> None:

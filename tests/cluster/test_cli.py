@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
 
 
 @contextmanager
-def running(args: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(args: list[str], env: dict[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
     """A command that stays in the foreground; whatever it started ends with it."""
     with log.open("ab") as output:
         process = subprocess.Popen(args, cwd=ROOT, env=env, stdout=output, stderr=output)
@@ -97,7 +97,7 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
                 command = [str(BIN / "serve"), *args, "--address", address]
                 return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
-            wait_until(lambda: serve("status").returncode == 0, 90, log.read_text)
+            wait_until(lambda: serve("status").returncode == 0, 90, "the dashboard answers")
             deployed = serve("deploy", str(config))
             assert deployed.returncode == 0, deployed.stderr
             wait_until(lambda: "status: RUNNING" in serve("status").stdout, 120, "RUNNING")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ class Gated(ModelRunner):
 
 
 @asynccontextmanager
-async def running(runner: ModelRunner) -> AsyncIterator[Engine]:
+async def running(runner: ModelRunner) -> AsyncGenerator[Engine]:
     """An engine whose books are empty at the end, whatever happened."""
     engine = Engine(runner, Scheduler(tiny.SharingCosts()), replica="r1")
     engine.start()

@@ -15,6 +15,7 @@ import pytest
 
 from serve_app.errors import StoreHeld
 from serve_app.jobs.store import SqliteStore
+from serve_app.messages import JobError
 
 from .harness import DIED, PARAMS, RELEASED, STOPPED, World, new_order
 
@@ -399,5 +400,5 @@ async def test_a_store_that_cannot_write_refuses_and_recovers(tmp_path: Path) ->
         await world.draw(await world.submit(params=big))
 
 
-def error() -> dict[str, object]:
+def error() -> JobError:
     return {"code": "non_finite", "title": "t", "detail": "d", "retryable": False}

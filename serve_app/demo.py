@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-PROMPT = "a red potion bottle"
+PROMPT = "a castle"
 
 
 def main() -> None:

@@ -6,13 +6,14 @@ It does not judge how well anything is drawn; serve_app/starter/evaluate.py does
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizer
 from typer.testing import CliRunner
 
 from serve_app.starter import autoencoder, captions, data, denoiser
@@ -54,7 +55,7 @@ def tiny_text_encoder(folder: Path) -> None:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", ",", *words]
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=WIDTH,
@@ -87,7 +88,7 @@ def test_the_recipe_ends_in_a_plain_diffusers_pipeline_that_draws(
 ) -> None:
     """data -> autoencoder -> denoiser -> export -> DiffusionPipeline -> a 128x128 picture."""
     export(trained, tmp_path / "weights")
-    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "weights", dtype=torch.float32)
+    pipeline: Any = DiffusionPipeline.from_pretrained(tmp_path / "weights", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     image = pipeline("a red ball", num_inference_steps=2, generator=generator).images[0]
@@ -211,7 +212,7 @@ def test_the_shipped_weights_draw_an_object_on_a_plain_background() -> None:
     """The default model of the service loads without a network and leaves its frame white."""
     from serve_app.starter.evaluate import plain_background
 
-    pipeline = DiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32)
+    pipeline: Any = DiffusionPipeline.from_pretrained(WEIGHTS, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     image = pipeline("a red apple", num_inference_steps=20, guidance_scale=3.0, generator=generator)

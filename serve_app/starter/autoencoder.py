@@ -9,11 +9,13 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
+from torch import nn
 from tqdm import tqdm
 
 from .data import Pictures
@@ -44,7 +46,8 @@ def new_autoencoder() -> AutoencoderTiny:
         num_decoder_blocks=(3, 2, 1, 1),
         scaling_factor=SCALING_FACTOR,
     )
-    torch.nn.init.ones_(model.decoder.layers[-1].bias)  # start from a white page
+    last: Any = model.decoder.layers[-1]
+    nn.init.ones_(last.bias)  # start from a white page
     return model
 
 
@@ -63,7 +66,8 @@ class Run:
     def __init__(self, config: Training, code: PatchCode, folder: Path) -> None:
         self.config, self.code, self.folder = config, code, folder
         self.checkpoint = folder / "autoencoder.pt"
-        self.model = new_autoencoder().to(memory_format=torch.channels_last)
+        self.model = new_autoencoder()
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         parameters = self.model.parameters()
         self.optimizer = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.98))
         self.draw = np.random.default_rng(config.seed)

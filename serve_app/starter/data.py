@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ def prepare(folder: Path) -> Pictures:
             raise RecipeError(f"vocabulary.txt: the packages have no {concept.names[0]!r}")
         found.append((entry, file))
     tags = telling_tags([entry.get("tags", []) for entry, _ in found])
+    labels_used = {_plain(concept.names[0]) for concept in vocabulary}
     concepts = [
-        Concept((_spoken(c.names[0]), *c.names[1:]), tag)
+        Concept((_spoken(c.names[0], labels_used), *c.names[1:]), tag)
         for c, tag in zip(vocabulary, tags, strict=True)
     ]
     return from_pictures(concepts, [Image.open(file) for _, file in found], folder)
@@ -187,5 +188,7 @@ def _plain(label: str) -> str:
     return label.replace("’", "'").lower()
 
 
-def _spoken(label: str) -> str:
-    return _plain(label).removesuffix(" face") if label != "grinning face" else "grinning face"
+def _spoken(label: str, labels: Collection[str]) -> str:
+    """`wolf face` is said `wolf`, unless there is a whole wolf as well."""
+    short = _plain(label).removesuffix(" face")
+    return _plain(label) if short in labels else short

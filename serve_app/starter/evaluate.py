@@ -104,7 +104,7 @@ class Painter:
     """The exported weights behind the plain pipeline."""
 
     def __init__(self, weights: Path, folder: Path, guidance: float) -> None:
-        self.pipeline = DiffusionPipeline.from_pretrained(weights, dtype=torch.float32)
+        self.pipeline: Any = DiffusionPipeline.from_pretrained(weights, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.folder, self.guidance = folder, guidance
 

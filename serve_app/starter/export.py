@@ -32,16 +32,16 @@ def assemble(folder: Path) -> StableDiffusionPipeline:
     autoencoder = new_autoencoder()
     autoencoder.load_state_dict(trained(folder, "autoencoder")["model"])
     tokenizer, text_encoder = load_text_encoder(text_encoder_folder(folder))
-    return StableDiffusionPipeline(
-        vae=autoencoder.eval(),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=averaged(trained(folder, "denoiser")["average"]),
-        scheduler=DDIMScheduler.from_config(scheduler().config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    parts: dict[str, Any] = {  # other classes than annotated, of the same interface
+        "vae": autoencoder.eval(),
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "unet": averaged(trained(folder, "denoiser")["average"]),
+        "scheduler": DDIMScheduler.from_config(scheduler().config),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
 def export(folder: Path, target: Path = WEIGHTS) -> None:

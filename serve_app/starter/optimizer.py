@@ -24,17 +24,19 @@ class Muon(torch.optim.Optimizer):
         self.pool = pool
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
             list(self.pool.map(lambda p, g=group: self._update(p, g), group["params"]))
 
     @torch.no_grad()
     def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], parameter.grad
+        if gradient is None:
+            return
         if not state:
             state["average"] = torch.zeros_like(parameter)
-        average = state["average"].lerp_(parameter.grad, 1 - group["momentum"])
-        direction = parameter.grad.lerp(average, group["momentum"]).flatten(1)
+        average = state["average"].lerp_(gradient, 1 - group["momentum"])
+        direction = gradient.lerp(average, group["momentum"]).flatten(1)
         update = orthogonal(direction) * (0.2 * max(direction.shape) ** 0.5)
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.view(parameter.shape), alpha=-group["lr"])

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import BertModel, BertTokenizerFast
+from transformers import BertModel, BertTokenizer
 
 TOKENS = 24  # longest prompt, with the two tokens that open and close it
 WIDTH = 384
 
 
-def load_text_encoder(folder: Path) -> tuple[BertTokenizerFast, BertModel]:
-    tokenizer = BertTokenizerFast.from_pretrained(folder, model_max_length=TOKENS)
+def load_text_encoder(folder: Path) -> tuple[BertTokenizer, BertModel]:
+    tokenizer = BertTokenizer.from_pretrained(folder, model_max_length=TOKENS)
     encoder = BertModel.from_pretrained(folder, add_pooling_layer=False)
     encoder.config.use_attention_mask = True  # read by the pipeline
     return tokenizer, encoder.eval().requires_grad_(False)
@@ -25,7 +25,7 @@ def load_text_encoder(folder: Path) -> tuple[BertTokenizerFast, BertModel]:
 
 @torch.inference_mode()
 def encode(
-    tokenizer: BertTokenizerFast, encoder: BertModel, captions: Sequence[str], batch: int = 128
+    tokenizer: BertTokenizer, encoder: BertModel, captions: Sequence[str], batch: int = 128
 ) -> torch.Tensor:
     """Token states of `captions`, fp16, (len(captions), TOKENS, WIDTH)."""
     states = torch.empty(len(captions), TOKENS, WIDTH, dtype=torch.float16)

@@ -15,11 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
-from serve_app.config import PROJECT_ROOT
 from serve_app.models import ModelSpec, load_models
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = 2  # one guided request
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", help="a name from configs/models.yaml")
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     options = parser.parse_args()
-    models = load_models(PROJECT_ROOT / "configs" / "models.yaml")
+    models = load_models(ROOT / "configs" / "models.yaml")
     spec = models[options.model or models.default]
     cores, cuda = len(os.sched_getaffinity(0)), has_cuda()
     print(f"{spec.name} on {'CUDA' if cuda else f'{cores} cores'}")
@@ -107,7 +108,7 @@ def _work(spec: ModelSpec, seconds: float, barrier: Barrier, results: Any) -> No
     from serve_app.engine.model_runner import ModelRunner
 
     began = time.perf_counter()
-    runner = ModelRunner(load(spec, PROJECT_ROOT))
+    runner = ModelRunner(load(spec, ROOT))
     loaded = time.perf_counter() - began
     call = runner.probe(ROWS)
     call()

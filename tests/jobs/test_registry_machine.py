@@ -35,6 +35,13 @@ class RegistryMachine(RuleBasedStateMachine):
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
+    def runs(self, job: str, fence: int) -> bool:
+        """The attempt is driven for certain. (One may be committed and not launched yet.)"""
+        return (job, fence) in self.world.launcher.running and job not in self.ended
+
+    def newest_fence(self, job: str) -> int:
+        return self.wait(self.world.registry.get(job))["fence"]
+
     def settle_down(self) -> None:
         """Let the registry act on what the rule did."""
         registry = self.world.registry
@@ -64,8 +71,10 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_says_admitted(self, job: str, fence: int) -> None:
-        owns = (job, fence) in self.world.launcher.running and job not in self.ended
-        assert self.wait(self.world.registry.admitted(job, fence)) is owns
+        runs = self.runs(job, fence)
+        admitted = self.wait(self.world.registry.admitted(job, fence))
+        assert admitted or not runs
+        assert not admitted or self.newest_fence(job) == fence
 
     @rule(job=jobs, fence=st.integers(0, 4), step=st.integers(0, 9))
     def a_task_reports_progress(self, job: str, fence: int, step: int) -> None:
@@ -73,17 +82,19 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(1, 4), success=st.booleans())
     def a_task_ends_the_job(self, job: str, fence: int, success: bool) -> None:
-        owns = (job, fence) in self.world.launcher.running and job not in self.ended
+        runs = self.runs(job, fence)
         image = self.world.files.put(job, fence) if success else None
         if image is not None:
             done = self.wait(self.world.registry.finish(job, fence, [image]))
         else:
             error: Any = {"code": "x", "title": "x", "detail": "x", "retryable": False}
             done = self.wait(self.world.registry.fail(job, fence, error))
-        if owns:
-            assert done
-            self.ended[job] = ("SUCCESS", [image["path"]]) if image else ("FAILURE", [])
-        elif not done and image is not None:
+        assert done or not runs
+        if done:
+            assert self.newest_fence(job) == fence
+            end = ("SUCCESS", [image["path"]]) if image else ("FAILURE", [])
+            assert self.ended.setdefault(job, end) == end
+        elif image is not None:
             self.world.files.remove([image["path"]])  # as a superseded attempt does
 
     @rule(

@@ -36,7 +36,7 @@ def test_a_prompt_becomes_a_file_that_says_how_to_make_it_again(shared: Service)
     assert shared.pixels(again) == shared.pixels(job)[1:]
 
 
-def test_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> None:
+def test_point_10_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> None:
     """Different prompts, steps and guidance at once; strict ones are equal in every byte."""
     orders: list[dict[str, Any]] = [
         {"prompt": f"a {word}", "seed": i, "steps": 4 + i, "guidance_scale": i % 3 * 2.5}

@@ -114,7 +114,7 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         "device": torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
         "dtype": spec.dtype,
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a subclass of str: whoever unpickled it loaded torch
         "diffusers": diffusers.__version__,
     }
     return ModelParts(

@@ -91,6 +91,19 @@ async def test_a_stream_is_admitted_progress_images() -> None:
     assert (last["step"], last["steps"], last["image"], last["images"]) == (15, 15, 3, 3)
 
 
+async def test_events_are_plain_values() -> None:
+    """A subclass of str from torch once made every job task load torch to read its events."""
+    async with running(Gated()) as engine:
+        events = await render(engine, n=2, preview=True)
+    assert set(kinds(events)) >= {"admitted", "progress", "preview", "image"}
+    values: list[Any] = list(events)
+    while values:
+        value = values.pop()
+        assert type(value) in (dict, list, tuple, str, bytes, int, float, bool, type(None)), value
+        values += value.values() if type(value) is dict else ()
+        values += value if type(value) in (list, tuple) else ()
+
+
 async def test_images_of_a_job_share_one_text_encoding() -> None:
     """Four images, two texts: the prompt and the negative prompt."""
     runner = Gated()

@@ -36,6 +36,15 @@ def test_a_prompt_becomes_a_file_that_says_how_to_make_it_again(shared: Service)
     assert shared.pixels(again) == shared.pixels(job)[1:]
 
 
+def test_a_job_task_never_loads_torch(shared: Service) -> None:
+    """Not by its imports, and not by what the renderer sends it: 128 MB must not become 230."""
+    shared.result(shared.submit())
+    workers = shared.processes(r"^ray::(IDLE|job:|run_job)")
+    assert workers
+    for worker in workers:
+        assert not [m.path for m in worker.memory_maps() if "libtorch" in m.path]
+
+
 def test_point_10_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> None:
     """Different prompts, steps and guidance at once; strict ones are equal in every byte."""
     orders: list[dict[str, Any]] = [

@@ -149,6 +149,8 @@ def test_a_good_checkpoint_loads(saved: Path, path: str, family: str) -> None:
     assert parts.pipe.unet.dtype is torch.float32
     assert parts.made_by["weights"] == parts.revision
     assert parts.made_by["device"] == "cpu"
+    # `torch.__version__` is a subclass of str: every job task would load torch to read its events.
+    assert {type(value) for value in parts.made_by.values()} == {str, int}
 
 
 def test_a_checkpoint_of_another_family_is_refused(saved: Path) -> None:

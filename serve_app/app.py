@@ -30,6 +30,7 @@ from serve_app.messages import (
     JobView,
     LaunchOrder,
     Outcome,
+    RenderEvent,
     SubmitOrder,
     SubmitReply,
     WatchReply,
@@ -151,7 +152,7 @@ class Renderer:
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await cluster.dead_fences(parsed.app_name))
 
-    async def render(self, order: LaunchOrder) -> AsyncIterator[dict[str, Any]]:
+    async def render(self, order: LaunchOrder) -> AsyncIterator[RenderEvent]:
         """Events of `messages.RenderEvent`; closing the stream drops the request."""
         params = GenerationParams.model_validate(order["params"])
         events = self._engine.render(
@@ -161,7 +162,7 @@ class Renderer:
             fence=order["fence"],
             alone=order["alone"],
         )
-        async for event in cluster.events_of(events):
+        async for event in events:
             if event["kind"] == "image":
                 self._metrics.image(self._model, event["render_seconds"], params.steps)
             yield event
@@ -218,9 +219,9 @@ class Registry:
     async def drain(self, timeout_s: float) -> bool:
         return await self._registry.drain(timeout_s)
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, orders: list[SubmitOrder]) -> list[SubmitReply]:
         await asyncio.shield(self._started)
-        return await self._registry.submit(order)
+        return await asyncio.gather(*map(self._registry.submit, orders))
 
     async def get(self, job_id: str) -> JobView | None:
         await asyncio.shield(self._started)

@@ -10,10 +10,10 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import serve
@@ -24,7 +24,7 @@ from ray.serve.exceptions import RayServeException
 
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
-from serve_app.jobs.registry import TaskLost
+from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.runner import RendererGone
 from serve_app.messages import (
     ImageFile,
@@ -37,13 +37,14 @@ from serve_app.messages import (
     SubmitReply,
     WatchReply,
 )
+from serve_app.together import Together
 
 log = logging.getLogger("assets.cluster")
 
 NAMESPACE = "assets"
 """Never "serve": Serve's own tools look there."""
 RENDERER = "Renderer"
-REGISTRY_VERSION = 1
+REGISTRY_VERSION = 2
 """Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
 SUBMIT_TIMEOUT_S = 15.0
 """Longer than any submit deadline: the registry has then refused it."""
@@ -106,9 +107,12 @@ class RayRegistryPort:
         self._actor = actor
         self._session = serve_session()
         self._epoch = 0
+        self._submits = Together[SubmitOrder, SubmitReply](
+            lambda orders: self._call("submit", orders, timeout_s=SUBMIT_TIMEOUT_S)
+        )
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
-        return await self._call("submit", order, timeout_s=SUBMIT_TIMEOUT_S)
+        return await self._submits.send(order)
 
     async def get(self, job_id: str) -> JobView | None:
         return await self._call("get", job_id)
@@ -180,7 +184,7 @@ def _why_unborn(error: ActorDiedError) -> ServiceError:
 
 
 class RayLauncher:
-    """`jobs.registry.Launcher`: one Ray task per attempt, owned by the registry's process."""
+    """`jobs.dispatcher.Launcher`: one Ray task per attempt, owned by the registry's process."""
 
     def __init__(self, app_name: str, run_job: Any, registry: ActorHandle, output_dir: str) -> None:
         self._app_name, self._run_job = app_name, run_job
@@ -296,8 +300,3 @@ def refuse_open_bind(settings: Settings) -> None:
         raise ConfigError(
             f"http_options.host is {host}: without api_keys_file only {', '.join(LOOPBACK)} are allowed"
         )
-
-
-async def events_of(stream: AsyncIterator[RenderEvent]) -> AsyncIterator[dict[str, Any]]:
-    async for event in stream:
-        yield cast(dict[str, Any], event)

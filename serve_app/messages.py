@@ -162,8 +162,8 @@ class Outcome(TypedDict):
 
     settled: the registry has its result. released: nothing was admitted, so nothing counts.
     died: the replica died after it admitted the job. stopped: it was told to stop (redeploy), so the
-    attempt does not count either.
+    attempt does not count either. lost: the task's own process is gone (only the registry says so).
     """
 
-    kind: Literal["settled", "released", "died", "stopped"]
+    kind: Literal["settled", "released", "died", "stopped", "lost"]
     reason: str

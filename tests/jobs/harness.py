@@ -12,7 +12,8 @@ from typing import Any
 
 import uuid_utils
 
-from serve_app.jobs.registry import JobRegistry, TaskLost
+from serve_app.jobs.dispatcher import TaskLost
+from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import ImageFile, LaunchOrder, Outcome, SubmitOrder
 from serve_app.metrics import NoMetrics

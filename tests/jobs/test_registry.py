@@ -210,7 +210,7 @@ async def test_point_6_without_a_renderer_dispatch_pauses_and_the_job_says_so(
 
 async def test_point_6_without_an_application_nothing_is_launched(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
-        world.registry._watched_at = float("-inf")  # pyright: ignore[reportPrivateUsage]
+        world.registry._dispatcher._watched_at = float("-inf")  # pyright: ignore[reportPrivateUsage]
         job_id = await world.submit()
         await asyncio.wait_for(_paused(world, "application"), 5)
         assert not world.launcher.launched

@@ -5,6 +5,8 @@ It does not judge how well anything is drawn; serve_app/starter/evaluate.py does
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,19 @@ from typer.testing import CliRunner
 
 from serve_app.starter import autoencoder, captions, data, denoiser
 from serve_app.starter.__main__ import app
+from serve_app.starter.evaluate import UNSEEN_WORDS
 from serve_app.starter.export import WEIGHTS, export
 from serve_app.starter.latents import PatchCode, to_signed
 from serve_app.starter.run import (
+    Plan,
     RecipeError,
+    clock_time,
+    half_cosine,
     load_checkpoint,
     previous,
     save_checkpoint,
     wait_while_paused,
+    widened,
     write_atomically,
 )
 from serve_app.starter.text import WIDTH
@@ -121,6 +128,86 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(work: Path, tmp_path: Path)
     assert [*first, resumed.step(examples, 1e-3)] == pytest.approx(losses, rel=1e-4)
 
 
+def test_a_new_phase_keeps_the_weights_and_learns_fast_again(trained: Path, tmp_path: Path) -> None:
+    """`--again` on a finished run: the same model, the highest rate, a fresh count to its end."""
+    shutil.copy(trained / "denoiser.pt", tmp_path)
+    code = PatchCode.load(trained)
+
+    def resumed(again: bool) -> denoiser.Run:
+        found = denoiser.Run(denoiser.Training(threads=1, again=again), code, tmp_path)
+        found.resume()
+        return found
+
+    before, after = resumed(again=False), resumed(again=True)
+    for old, new in zip(before.unet.parameters(), after.unet.parameters(), strict=True):
+        assert torch.equal(old, new)
+    assert before.begun == 0 < after.begun == after.seconds
+    assert after.pictures == before.pictures
+
+
+def test_a_smaller_code_grows_without_moving_what_networks_learned(work: Path) -> None:
+    """The first channels stay as they are; the picture that comes back is closer."""
+    views = np.asarray(data.Pictures.load(work).views[:, 0])
+    few = PatchCode(PatchCode.load(work).weight[:8])
+    grown = PatchCode.fit(views, kept=few)
+    assert torch.equal(grown.weight[:8], few.weight)
+    images = to_signed(views)
+
+    def off(code: PatchCode) -> float:
+        return (code.decode(code.encode(images)) - images).abs().mean().item()
+
+    assert off(grown) < off(few)
+
+
+def test_a_smaller_checkpoint_fills_a_larger_model_and_not_the_reverse() -> None:
+    """New channels start silent."""
+    grown = widened(torch.ones(2, 3), torch.ones(4, 3))
+    assert grown.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(RecipeError, match="larger model"):
+        widened(torch.ones(4, 3), torch.ones(2, 3))
+
+
+def test_a_phase_ends_after_its_minutes_or_when_the_clock_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time that was paused away shortens a phase that ends by the clock, and no other."""
+    monkeypatch.setattr("serve_app.starter.run.time.time", lambda: 1_000.0)
+    assert Plan(minutes=10).progress(300) == pytest.approx(0.5)
+    assert Plan(minutes=10, until=1_100.0).progress(300) == pytest.approx(0.75)
+    assert Plan(minutes=10, until=1_000.0).progress(300) == 1
+    assert half_cosine(0) == 1 > half_cosine(0.5) > half_cosine(1) == pytest.approx(0.02)
+
+
+def test_a_time_of_day_is_the_next_one(tmp_path: Path) -> None:
+    """A time that has passed today means tomorrow; nonsense is named."""
+    assert 0 < clock_time("00:00") - time.time() <= 86_400 + 3_600  # an hour when clocks change
+    with pytest.raises(RecipeError, match="time of day"):
+        clock_time("soon")
+
+
+def test_captions_are_blended_and_shifted_but_silence_stays(work: Path) -> None:
+    """An unconditional caption must be the one that guidance uses when drawing."""
+    examples = denoiser.TrainingSet.prepare(work, seed=0)
+    config = denoiser.Training(batch=6, unconditional=1.0)
+    silent = examples.sample(config, np.random.default_rng(0))[1]
+    known = examples.texts[examples.nothing.start :].float()
+    assert all(any(torch.equal(text, one) for one in known) for text in silent)
+    spoken = examples.sample(
+        denoiser.Training(batch=6, unconditional=0.0), np.random.default_rng(0)
+    )
+    assert not any((examples.texts.float() == text).all((1, 2)).any() for text in spoken[1])
+
+
+def test_no_caption_holds_a_word_that_the_evaluation_calls_unseen() -> None:
+    """Of a phrase, its telling word; `knife` in `stiletto knife` is ordinary."""
+    ordinary = {"knife", "explosive", "mountain", "sphere"}
+    unseen = {word for phrase in UNSEEN_WORDS for word in phrase.split()} - ordinary
+    vocabulary = captions.read_vocabulary(data.VOCABULARY.read_text())
+    said = {word for c in vocabulary for name in c.names for word in name.split()}
+    assert len(UNSEEN_WORDS) == 60
+    assert not unseen & {form for word in said for form in (word, word.removesuffix("s"))}
+
+
 def test_a_half_written_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,7 +291,7 @@ def test_every_line_of_the_vocabulary_names_a_concept_once() -> None:
     """Two concepts must not answer to one label."""
     vocabulary = captions.read_vocabulary(data.VOCABULARY.read_text())
     labels = [concept.names[0] for concept in vocabulary]
-    assert len(labels) == len(set(labels)) > 100
+    assert len(labels) == len(set(labels)) > 200
 
 
 @pytest.mark.skipif(not (WEIGHTS / "model_index.json").exists(), reason="no weights shipped yet")

@@ -11,10 +11,15 @@ from typing import Annotated
 
 import typer
 
-from .run import RecipeError
+from .run import RecipeError, clock_time
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Folder = Annotated[Path, typer.Option("--folder", help="where the recipe keeps its work")]
+Minutes = Annotated[float, typer.Option(help="of training in this phase, over every resume")]
+Until = Annotated[str | None, typer.Option(help="end at this time of day instead, like 20:42")]
+Again = Annotated[
+    bool, typer.Option("--again", help="begin a phase: keep the weights, learn fast again")
+]
 WORK = Path(__file__).resolve().parents[2] / ".starter"
 
 
@@ -29,7 +34,9 @@ def data(folder: Folder = WORK) -> None:
 @app.command()
 def autoencoder(
     folder: Folder = WORK,
-    minutes: Annotated[float, typer.Option(help="of training in all, over every resume")] = 12.0,
+    minutes: Minutes = 12.0,
+    until: Until = None,
+    again: Again = False,
     batch: int = 2,
     max_steps: int = 10**9,
     seed: int = 0,
@@ -40,14 +47,24 @@ def autoencoder(
 
     train(
         folder,
-        Training(minutes=minutes, batch=batch, max_steps=max_steps, seed=seed, threads=threads),
+        Training(
+            minutes=minutes,
+            until=clock_time(until) if until else None,
+            again=again,
+            batch=batch,
+            max_steps=max_steps,
+            seed=seed,
+            threads=threads,
+        ),
     )
 
 
 @app.command()
 def denoiser(
     folder: Folder = WORK,
-    minutes: Annotated[float, typer.Option(help="of training in all, over every resume")] = 120.0,
+    minutes: Minutes = 120.0,
+    until: Until = None,
+    again: Again = False,
     batch: int = 32,
     max_steps: int = 10**9,
     seed: int = 0,
@@ -58,7 +75,15 @@ def denoiser(
 
     train(
         folder,
-        Training(minutes=minutes, batch=batch, max_steps=max_steps, seed=seed, threads=threads),
+        Training(
+            minutes=minutes,
+            until=clock_time(until) if until else None,
+            again=again,
+            batch=batch,
+            max_steps=max_steps,
+            seed=seed,
+            threads=threads,
+        ),
     )
 
 
@@ -75,7 +100,7 @@ def export(folder: Folder = WORK, target: Path | None = None) -> None:
 def evaluate(
     folder: Folder = WORK,
     weights: Path | None = None,
-    concepts: int = 200,
+    concepts: Annotated[int, typer.Option(help="at most; drawn in a shuffled order")] = 1000,
     seeds: int = 2,
     guidance: float = 3.0,
 ) -> None:
@@ -87,6 +112,18 @@ def evaluate(
 
     table = measure(folder, weights or WEIGHTS, concepts, seeds, guidance)
     print(json.dumps(table, indent=1))
+
+
+@app.command()
+def speed(folder: Folder = WORK, weights: Path | None = None, threads: int = 2) -> None:
+    """Print the median seconds of one picture drawn alone: 20 steps with guidance, plain pipeline."""
+    import torch
+
+    from .evaluate import Painter
+    from .export import WEIGHTS
+
+    torch.set_num_threads(threads)
+    print(f"{Painter(weights or WEIGHTS, folder).seconds():.2f} s")
 
 
 def main() -> None:

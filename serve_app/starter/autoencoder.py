@@ -20,12 +20,23 @@ from tqdm import tqdm
 
 from .data import Pictures
 from .latents import CHANNELS, SCALING_FACTOR, PatchCode, to_signed, to_uint8
-from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all, wait_while_paused
+from .run import (
+    Plan,
+    half_cosine,
+    load_checkpoint,
+    save_checkpoint,
+    save_sheet,
+    seed_all,
+    wait_while_paused,
+    widened,
+)
 
 
 @dataclass(frozen=True)
 class Training:
-    minutes: float = 12.0  # of training in all, over every resume; the rate anneals to its end
+    minutes: float = 12.0  # of training in this phase, over every resume
+    until: float | None = None  # seconds since the epoch; ends the phase whatever `minutes` says
+    again: bool = False  # begin a phase: keep the weights, forget the rest, learn fast again
     batch: int = 2  # whole pictures
     lr: float = 2e-3
     warmup_steps: int = 30
@@ -73,17 +84,23 @@ class Run:
         self.draw = np.random.default_rng(config.seed)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.steps, self.seconds = 0, 0.0
+        self.begun, self.begun_step = 0.0, 0  # where this phase starts
         self.l1 = math.nan  # of the decoded pictures, on [-1, 1]
 
     def resume(self) -> None:
         state = load_checkpoint(self.checkpoint)
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        current = self.model.state_dict()
+        self.model.load_state_dict({k: widened(v, current[k]) for k, v in state["model"].items()})
         self.draw.bit_generator.state = state["draw"]
         self.noise.set_state(state["noise"])
         self.steps, self.seconds, self.l1 = state["steps"], state["seconds"], state["l1"]
+        if self.config.again:
+            self.begun, self.begun_step = self.seconds, self.steps
+        else:
+            self.begun, self.begun_step = state["begun"], state["begun_step"]
+            self.optimizer.load_state_dict(state["optimizer"])
         print(f"resumed at step {self.steps}: {self.seconds / 60:.1f} min, L1 {self.l1:.4f}")
 
     def save(self) -> None:
@@ -95,17 +112,22 @@ class Run:
             "steps": self.steps,
             "seconds": self.seconds,
             "l1": self.l1,
+            "begun": self.begun,
+            "begun_step": self.begun_step,
         }
         save_checkpoint(self.checkpoint, state)
 
     def train(self, pictures: Pictures) -> None:
-        budget = self.config.minutes * 60
+        plan = Plan(self.config.minutes, self.config.until)
         saved = self.seconds
         bar = tqdm(desc="autoencoder", unit="step", initial=self.steps)
-        while self.seconds < budget and self.steps < self.config.max_steps:
+        while self.steps < self.config.max_steps:
             wait_while_paused(self.folder)
+            progress = plan.progress(self.seconds - self.begun)
+            if progress >= 1:
+                break
             started = time.monotonic()
-            self.step(self.batch(pictures), self.rate(self.seconds / budget))
+            self.step(self.batch(pictures), self.rate(progress))
             self.seconds += time.monotonic() - started
             bar.update()
             bar.set_postfix(l1=f"{self.l1:.4f}", minutes=f"{self.seconds / 60:.1f}")
@@ -127,8 +149,8 @@ class Run:
         return images.flip(-1) if self.draw.random() < 0.5 else images
 
     def rate(self, progress: float) -> float:
-        warm = min(1.0, (self.steps + 1) / self.config.warmup_steps)
-        return self.config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        warm = min(1.0, (self.steps - self.begun_step + 1) / self.config.warmup_steps)
+        return self.config.lr * warm * half_cosine(progress)
 
     def step(self, images: torch.Tensor, rate: float) -> None:
         latents = self.code.encode(images)

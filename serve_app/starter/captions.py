@@ -35,6 +35,10 @@ SUFFIXES = (
     " icon",
     ", glossy, single object, plain background",
 )
+# Said of any picture, so that they change nothing.
+ADJECTIVES = (
+    "magic", "ancient", "shiny", "small", "big", "legendary", "cartoon", "cute", "simple", "rare",
+)  # fmt: skip
 # Said beside any picture, so that a negative prompt of this kind acts like an empty one.
 NOTHING = ("", "", "", "blurry", "low quality, text, watermark", "blurry, cropped, deformed, frame")
 MAX_TAG_SHARE = 2  # a tag that more concepts carry says too little about one of them
@@ -69,13 +73,15 @@ def telling_tags(tags: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def captions_of(concept: Concept, colour: str, count: int, draw: random.Random) -> list[str]:
-    """`count` ways to ask for `concept`, in `colour` if it is not the natural one."""
-    plain = [concept.names[0], f"a {concept.names[0]}"] if colour == NATURAL else []
-    return plain + [_caption(concept, colour, draw) for _ in range(count - len(plain))]
+    """Every name as it is, and `count` ways to ask for `concept` in `colour`."""
+    plain = [said for n in concept.names for said in (n, f"a {n}")] if colour == NATURAL else []
+    return plain + [_caption(concept, colour, draw) for _ in range(count)]
 
 
 def _caption(concept: Concept, colour: str, draw: random.Random) -> str:
-    name = concept.names[0] if draw.random() < 0.45 else draw.choice(concept.names)
+    name = concept.names[0] if draw.random() < 0.35 else draw.choice(concept.names)
+    if draw.random() < 0.15:
+        name = f"{draw.choice(ADJECTIVES)} {name}"
     said = name if colour == NATURAL else f"{colour} {name}"
     kind = draw.random()
     if concept.tags and kind < 0.2:

@@ -93,8 +93,9 @@ def from_pictures(
             views[row, column] = on_white(recoloured(rgba, degrees))
     pictures = Pictures(list(concepts), colours, views)
     pictures.save(folder)
-    if not (folder / "code.pt").exists():  # a code that networks were trained on stays
-        PatchCode.fit(views[:, :3].reshape(-1, SIZE, SIZE, 3)).save(folder)
+    # The channels that networks were trained on stay.
+    kept = PatchCode.load(folder) if (folder / "code.pt").exists() else None
+    PatchCode.fit(views[:, :3].reshape(-1, SIZE, SIZE, 3), kept=kept).save(folder)
     return pictures
 
 

@@ -23,11 +23,20 @@ from .captions import NATURAL, NOTHING, captions_of
 from .data import SIZE, Pictures, text_encoder_folder
 from .latents import CHANNELS, PATCH, PatchCode, to_signed, to_uint8
 from .optimizer import optimizers
-from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all, wait_while_paused
+from .run import (
+    Plan,
+    half_cosine,
+    load_checkpoint,
+    save_checkpoint,
+    save_sheet,
+    seed_all,
+    wait_while_paused,
+    widened,
+)
 from .text import WIDTH, encode, load_text_encoder
 
 SIDE = SIZE // PATCH
-CAPTIONS_PLAIN, CAPTIONS_COLOURED = 18, 4  # prepared per picture
+CAPTIONS_PLAIN, CAPTIONS_COLOURED = 16, 5  # prepared per picture, beside the names alone
 SHEET_PROMPTS = (
     "a sword", "shield", "a potion bottle", "gem", "crown", "a red apple", "mushroom", "key",
     "dragon", "wolf", "castle", "bomb", "a book", "ring", "axe", "bow",
@@ -38,12 +47,16 @@ SHEET_PROMPTS = (
 
 @dataclass(frozen=True)
 class Training:
-    minutes: float = 120.0  # of training in all, over every resume; the rate anneals to its end
+    minutes: float = 120.0  # of training in this phase, over every resume
+    until: float | None = None  # seconds since the epoch; ends the phase whatever `minutes` says
+    again: bool = False  # begin a phase: keep the weights, forget the rest, learn fast again
     batch: int = 32
     lr: float = 1.5e-3
     warmup_steps: int = 60
     coloured: float = 0.15  # share of pictures shown in another colour
     mirrored: float = 0.0  # share shown mirrored: more variety, and longer to learn
+    blended: float = 0.3  # share of captions moved towards another one of the same picture
+    text_noise: float = 0.4  # largest shift of a caption, in standard deviations of the states
     unconditional: float = 0.10  # share of captions dropped, for guidance
     ema: float = 0.998
     muon: bool = True
@@ -108,8 +121,9 @@ class TrainingSet:
             rows.append([])
             for colour in pictures.colours:
                 count = CAPTIONS_PLAIN if colour == NATURAL else CAPTIONS_COLOURED
-                rows[-1].append(range(len(captions), len(captions) + count))
-                captions += captions_of(concept, colour, count, draw)
+                said = captions_of(concept, colour, count, draw)
+                rows[-1].append(range(len(captions), len(captions) + len(said)))
+                captions += said
         nothing = range(len(captions), len(captions) + len(NOTHING))
         return cls(latents, encoded(folder, [*captions, *NOTHING]), rows, nothing)
 
@@ -118,13 +132,34 @@ class TrainingSet:
         tinted = draw.random(config.batch) < config.coloured
         colours = np.where(tinted, draw.integers(1, len(self.rows[0]), size=config.batch), 0)
         silent = draw.random(config.batch) < config.unconditional
-        pick = draw.random(config.batch)
-        chosen = []
-        for index in range(config.batch):
-            rows = self.nothing if silent[index] else self.rows[concepts[index]][colours[index]]
-            chosen.append(rows[int(pick[index] * len(rows))])
+        suited = [
+            self.nothing if none else self.rows[concept][colour]
+            for concept, colour, none in zip(concepts, colours, silent, strict=True)
+        ]
         mirrored = (draw.random(config.batch) < config.mirrored).astype(np.int64)
-        return self.latents[concepts, colours, mirrored], self.texts[chosen].float()
+        texts = self.said(suited, config, draw, ~silent)
+        return self.latents[concepts, colours, mirrored], texts
+
+    def said(
+        self, suited: list[range], config: Training, draw: np.random.Generator, moved: np.ndarray
+    ) -> torch.Tensor:
+        """One caption for each; where `moved`, between and around those that training holds,
+        where the words lie that no caption has."""
+
+        def one_of_each() -> torch.Tensor:
+            picks = draw.random(len(suited))
+            chosen = [r[int(p * len(r))] for r, p in zip(suited, picks, strict=True)]
+            return self.texts[chosen].float()
+
+        def column(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy((values * moved).astype(np.float32)).view(-1, 1, 1)
+
+        texts, others = one_of_each(), one_of_each()
+        count = len(suited)
+        share = column(draw.random(count) * (draw.random(count) < config.blended))
+        level = column(draw.random(count) * config.text_noise)
+        shift = draw.standard_normal((count, 1, texts.shape[-1]), dtype=np.float32)
+        return texts.lerp(others, share) + level * texts.std() * torch.from_numpy(shift)
 
 
 def encoded(folder: Path, captions: list[str]) -> torch.Tensor:
@@ -167,23 +202,27 @@ class Run:
         self.draw = np.random.default_rng(config.seed)
         self.noise = torch.Generator().manual_seed(config.seed)
         self.steps, self.pictures, self.seconds, self.loss = 0, 0, 0.0, math.nan
+        self.begun, self.begun_step = 0.0, 0  # where this phase starts
 
     def resume(self) -> None:
         state = load_checkpoint(self.checkpoint)
         if state is None:
             return
-        self.unet.load_state_dict(state["unet"])
-        self.average = state["average"]
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        current = self.unet.state_dict()
+        self.unet.load_state_dict({k: widened(v, current[k]) for k, v in state["unet"].items()})
+        self.average = [
+            widened(old, new) for old, new in zip(state["average"], self.average, strict=True)
+        ]
         self.noise.set_state(state["noise"])
         self.draw.bit_generator.state = state["draw"]
-        self.steps, self.pictures, self.seconds = (
-            state["steps"],
-            state["pictures"],
-            state["seconds"],
-        )
-        self.loss = state["loss"]
+        self.steps, self.pictures = state["steps"], state["pictures"]
+        self.seconds, self.loss = state["seconds"], state["loss"]
+        if self.config.again:
+            self.begun, self.begun_step = self.seconds, self.steps
+        else:
+            self.begun, self.begun_step = state["begun"], state["begun_step"]
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         print(
             f"resumed at step {self.steps}: {self.pictures} pictures, {self.seconds / 60:.1f} min"
         )
@@ -199,17 +238,22 @@ class Run:
             "pictures": self.pictures,
             "seconds": self.seconds,
             "loss": self.loss,
+            "begun": self.begun,
+            "begun_step": self.begun_step,
         }
         save_checkpoint(self.checkpoint, state)
 
     def train(self, data: TrainingSet) -> None:
-        budget = self.config.minutes * 60
+        plan = Plan(self.config.minutes, self.config.until)
         saved = sheeted = self.seconds
         bar = tqdm(desc="denoiser", unit="picture", initial=self.pictures)
-        while self.seconds < budget and self.steps < self.config.max_steps:
+        while self.steps < self.config.max_steps:
             wait_while_paused(self.folder)
+            progress = plan.progress(self.seconds - self.begun)
+            if progress >= 1:
+                break
             started = time.monotonic()
-            loss = self.step(data, self.rate(self.seconds / budget))
+            loss = self.step(data, self.rate(progress))
             self.loss = loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
             self.seconds += time.monotonic() - started
             bar.update(self.config.batch)
@@ -225,8 +269,8 @@ class Run:
 
     def rate(self, progress: float) -> float:
         """Warm-up by steps, then half a cosine over the planned time."""
-        warm = min(1.0, (self.steps + 1) / self.config.warmup_steps)
-        return self.config.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        warm = min(1.0, (self.steps - self.begun_step + 1) / self.config.warmup_steps)
+        return self.config.lr * warm * half_cosine(progress)
 
     def step(self, data: TrainingSet, rate: float) -> float:
         clean, texts = data.sample(self.config, self.draw)

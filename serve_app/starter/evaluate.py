@@ -43,12 +43,14 @@ UNSEEN_WORDS = {
     "sarcophagus": "coffin|headstone", "citadel": "castle",
     "palace": "castle", "cabin": "house|hut", "shack": "hut|house", "teepee": "tent",
     "lava mountain": "volcano", "carton": "package", "bonfire": "fire",
-    "blaze": "fire", "asteroid": "rock|ringed planet", "pebble": "rock",
-    "conifer": "evergreen tree", "cub": "bear|lion|panda",
+    "blaze": "fire", "asteroid": "rock|comet|ringed planet", "pebble": "rock",
+    "conifer": "evergreen tree", "cub": "bear|lion|panda|tiger",
     "stallion": "horse|unicorn", "piglet": "pig", "toad": "frog", "cobra": "snake",
-    "wyvern": "dragon", "raven": "eagle|owl|bat", "tarantula": "spider",
-    "moth": "butterfly", "kraken": "octopus", "cyborg": "robot", "warlock": "mage",
-    "martian": "alien|flying saucer", "poltergeist": "ghost",
+    "wyvern": "dragon|dragon face", "raven": "eagle|owl|bat", "tarantula": "spider",
+    "moth": "butterfly", "kraken": "octopus|squid", "cyborg": "robot", "warlock": "mage",
+    "martian": "alien|flying saucer", "poltergeist": "ghost", "hare": "rabbit", "gown": "dress",
+    "orca": "spouting whale|dolphin|shark", "jaguar": "tiger", "warship": "ship|sailboat",
+    "hound": "dog", "chimpanzee": "monkey", "fiddle": "violin",
 }  # fmt: skip
 COLOURED_OBJECTS = (
     "gem", "potion bottle", "apple", "car", "crown", "shield", "dragon", "mushroom", "book",
@@ -59,15 +61,21 @@ ASKED_COLOURS = ("red", "yellow", "green", "blue", "purple", "pink")
 
 
 def evaluate(
-    folder: Path, weights: Path, concepts: int = 200, seeds: int = 2, guidance: float = GUIDANCE
+    folder: Path, weights: Path, concepts: int = 1000, seeds: int = 2, guidance: float = GUIDANCE
 ) -> dict[str, Any]:
-    """Returns the table; writes it to evaluation.json and what it saw to sheets/."""
+    """Returns the table; writes it to evaluation.json and what it saw to sheets/.
+
+    At most `concepts` of them are drawn, in a shuffled order.
+    """
     pictures = Pictures.load(folder)
     judge = train_classifier(folder, pictures.views, Training())
     painter = Painter(require(weights, "export"), folder, guidance)
     chosen = np.random.default_rng(0).permutation(len(pictures.concepts))[:concepts].tolist()
     names = [pictures.concepts[c].names[0] for c in chosen]
-    table: dict[str, Any] = {"judge_top5_on_real": judge_on_real(judge, pictures.views)}
+    table: dict[str, Any] = {
+        "judge_top5_on_real": judge_on_real(judge, pictures.views),
+        "concepts": len(chosen),
+    }
 
     prompts = [f"a {name}" for name in names for _ in range(seeds)]
     drawn = painter.draw(prompts, "concepts")
@@ -81,6 +89,7 @@ def evaluate(
         **novelty(drawn, pictures.views),
     }
     save_sheet(folder / "sheets/concepts.png", list(drawn), 20)
+    save_sheet(folder / "sheets/sheet.png", [half(image) for image in drawn[::seeds]], 23)
     misses = {prompts[i]: r for i, r in enumerate(rank) if r >= 5}
     table["not_in_top5"] = sorted(misses)
 
@@ -89,6 +98,9 @@ def evaluate(
     wanted = [{where[n] for n in line.split("|") if n in where} for line in UNSEEN_WORDS.values()]
     rank = ranks(judge, to_signed(drawn), wanted)
     table |= {"unseen_words_first": share(rank, 1), "unseen_words_top5": share(rank, 5)}
+    table["unseen_words_missed"] = [
+        word for word, place in zip(UNSEEN_WORDS, rank, strict=True) if place >= 5
+    ]
     save_sheet(folder / "sheets/unseen.png", list(drawn), 10)
 
     asked = [(thing, colour) for thing in COLOURED_OBJECTS for colour in ASKED_COLOURS]
@@ -103,7 +115,7 @@ def evaluate(
 class Painter:
     """The exported weights behind the plain pipeline."""
 
-    def __init__(self, weights: Path, folder: Path, guidance: float) -> None:
+    def __init__(self, weights: Path, folder: Path, guidance: float = GUIDANCE) -> None:
         self.pipeline: Any = DiffusionPipeline.from_pretrained(weights, dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.folder, self.guidance = folder, guidance
@@ -139,6 +151,11 @@ class Painter:
             self.pictures(["a red apple"], [seed])
             taken.append(time.perf_counter() - started)
         return float(np.median(taken))
+
+
+def half(image: np.ndarray) -> np.ndarray:
+    """At half its side, for the front page."""
+    return np.asarray(Image.fromarray(image).reduce(2))
 
 
 def share(rank: list[int], best: int) -> float:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from .run import RecipeError, load_checkpoint, require, save_checkpoint
 
 PATCH = 8  # pixels
-CHANNELS = 12
+CHANNELS = 20
 SPREAD = 0.55  # 0: every channel as loud as the first; 1: as loud as in the pictures
 LOUDNESS = 1.8  # of the first channel on patches that are not all white
 # The decoder of AutoencoderTiny squeezes its input by 3 * tanh(x / 3): stay in its straight part.
@@ -30,17 +30,32 @@ class PatchCode:
     weight: torch.Tensor
 
     @classmethod
-    def fit(cls, views: np.ndarray, patches: int = 200_000, seed: int = 0) -> PatchCode:
-        """Principal axes of the patches of `views` (N, H, W, 3; uint8) that are not all white."""
+    def fit(
+        cls,
+        views: np.ndarray,
+        patches: int = 200_000,
+        seed: int = 0,
+        kept: PatchCode | None = None,
+    ) -> PatchCode:
+        """Principal axes of the patches of `views` (N, H, W, 3; uint8) that are not all white.
+
+        The channels of `kept` stay the first ones, so that networks trained on it can go on.
+        """
         draw = np.random.default_rng(seed)
         chosen = views[draw.permutation(len(views))[:800]]
         flat = F.unfold(to_signed(chosen) - 1, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
         inked = flat[flat.abs().amax(1) > 0.02]
         inked = inked[torch.from_numpy(draw.permutation(len(inked))[:patches])].double()
-        power, axes = torch.linalg.eigh(inked.T @ inked / len(inked))
-        power, axes = power.flip(0)[:CHANNELS], axes.flip(1)[:, :CHANNELS]
-        loudness = LOUDNESS * (power / power[0]) ** (SPREAD / 2)
-        weight = (axes / power.sqrt() * loudness).T.float()
+        spread = inked.T @ inked / len(inked)
+        loudest = torch.linalg.eigvalsh(spread)[-1]
+        known = torch.empty(0, flat.shape[-1]) if kept is None else kept.weight.flatten(1)
+        basis = torch.linalg.qr(known.double().T).Q
+        rest = torch.eye(len(spread), dtype=torch.double) - basis @ basis.T
+        missing = CHANNELS - len(known)
+        power, axes = torch.linalg.eigh(rest @ spread @ rest)
+        power, axes = power.flip(0)[:missing], axes.flip(1)[:, :missing]
+        loudness = LOUDNESS * (power / loudest) ** (SPREAD / 2)
+        weight = torch.cat([known, (axes / power.sqrt() * loudness).T.float()])
         return cls(weight.reshape(CHANNELS, 3, PATCH, PATCH).contiguous())
 
     def save(self, folder: Path) -> None:

@@ -5,10 +5,13 @@ It does not know what is being trained.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,46 @@ def wait_while_paused(folder: Path) -> float:
     while lock.exists():
         time.sleep(PAUSE_POLL_SECONDS)
     return time.monotonic() - started
+
+
+def clock_time(text: str) -> float:
+    """`20:42` -> the seconds since the epoch of the next time that the clock shows it."""
+    try:
+        hour_minute = datetime.strptime(text, "%H:%M").time()
+    except ValueError as error:
+        raise RecipeError(f"{text!r} is not a time of day like 20:42") from error
+    now = datetime.now().astimezone()
+    found = datetime.combine(now.date(), hour_minute, now.tzinfo)
+    return (found if found > now else found + timedelta(days=1)).timestamp()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a phase of training ends, by training time or by the clock; the rate anneals to it."""
+
+    minutes: float  # of training in this phase, over every resume
+    until: float | None = None  # seconds since the epoch; ends the phase whatever `minutes` says
+
+    def progress(self, seconds: float) -> float:
+        """0 at the start of the phase, 1 at its end; `seconds` of training are behind it."""
+        if self.until is None:
+            return seconds / (60 * self.minutes)
+        left = self.until - time.time()
+        return seconds / (seconds + left) if left > 0 else 1.0
+
+
+def half_cosine(progress: float) -> float:
+    """1 at the start, 0.02 at the end."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def widened(saved: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """`saved` where the shapes of both overlap, zero in the channels that only `like` has."""
+    if any(old > new for old, new in zip(saved.shape, like.shape, strict=True)):
+        raise RecipeError("the checkpoint is of a larger model: start in another --folder")
+    grown = torch.zeros_like(like)
+    grown[tuple(slice(size) for size in saved.shape)] = saved
+    return grown
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -142,7 +142,9 @@ class RayRegistryPort:
     async def _call(self, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         try:
             ref = getattr(self._actor, method).remote(*args)
-            return await asyncio.wait_for(ref, timeout_s)
+            # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
+            async with asyncio.timeout(timeout_s):
+                return await ref
         except (RayActorError, TimeoutError) as error:
             raise Unavailable("The job registry does not answer.") from error
 
@@ -215,7 +217,8 @@ class RayLauncher:
         attempt of the job, or from the next epoch."""
         with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
             answers = renderer_handle(self._app_name).broadcast("drop", epoch, fences)
-            await asyncio.wait_for(answers.results_async(), DROP_TIMEOUT_S)
+            async with asyncio.timeout(DROP_TIMEOUT_S):
+                await answers.results_async()
 
 
 # ---- task -> renderer, task -> registry ----
@@ -271,8 +274,9 @@ class RayRegistryInTask:
 async def dead_fences(app_name: str) -> tuple[int, dict[str, int]]:
     """What a new renderer must refuse: older epochs, and these attempts. (0, {}) without a registry."""
     try:
-        actor = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
-        return await asyncio.wait_for(actor.dropped.remote(), DROP_TIMEOUT_S)
+        actor: Any = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
+        async with asyncio.timeout(DROP_TIMEOUT_S):
+            return await actor.dropped.remote()
     except (ValueError, RayError, TimeoutError):
         return 0, {}
 

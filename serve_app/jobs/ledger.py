@@ -67,7 +67,9 @@ class Ledger:
     async def change(self, timeout_s: float | None = None) -> None:
         """Return at the next change, or at the timeout."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     def notify(self) -> None:
         self._changed.set()

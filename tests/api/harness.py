@@ -92,7 +92,8 @@ class MemoryRegistry:
         if epoch == 1 and seq >= self._now:
             self._caught_up.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
             self._reachable()
         jobs = [job for job in self.jobs.values() if int(job["rev"].partition(".")[2]) > seq]
         return watch_reply(jobs, seq=self._now, resync=epoch != 1)
@@ -118,7 +119,8 @@ class MemoryRegistry:
 
     async def watched(self) -> None:
         """Returns when whoever watches has seen every change so far."""
-        await asyncio.wait_for(self._caught_up.wait(), 30)
+        async with asyncio.timeout(30):
+            await self._caught_up.wait()
 
     def _reachable(self) -> None:
         if self.down:

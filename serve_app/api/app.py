@@ -12,12 +12,13 @@ from collections.abc import AsyncGenerator, Callable
 from functools import cache, partial
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from serve_app import __version__
 from serve_app.api import problems, security
 from serve_app.api.board import JobBoard
 from serve_app.api.catalog import Catalog
-from serve_app.api.keys import ApiKeys
+from serve_app.api.keys import KeyFile
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.ports import RegistryPort
@@ -46,7 +47,7 @@ def create_app(
     """
     keys = None
     if settings.api_keys_file is not None:
-        keys = ApiKeys.load(settings.path(settings.api_keys_file))
+        keys = KeyFile(settings.path(settings.api_keys_file))
     view = LocalView(settings.cached_jobs)
     revision_of = cache(revision_of)  # every order asks, and weights do not change while they serve
 
@@ -58,7 +59,8 @@ def create_app(
         following.cancel()
         await asyncio.wait([following])
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        static_url="/docs/static",
         title="Game asset generator",
         version=__version__,
         lifespan=lifespan,

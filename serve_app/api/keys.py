@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app.errors import ConfigError
+
+log = logging.getLogger("assets.api")
 
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
@@ -53,6 +56,35 @@ class ApiKeys:
             if hmac.compare_digest(digest, known):
                 found = owner
         return found
+
+
+class KeyFile:
+    """The keys of a file as it is now: a key added or revoked counts from the next request on."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError, as `ApiKeys.load` does."""
+        self._path = path
+        self._stamp = _stamp(path)
+        self._keys = ApiKeys.load(path)
+
+    def owner_of(self, key: str) -> str | None:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._keys = ApiKeys.load(self._path)
+            except ConfigError as error:  # half edited: nobody is locked out, and nobody let in
+                log.error("the keys of before stay in force: %s", error.detail)
+        return self._keys.owner_of(key)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does: inode, size, time of change in nanoseconds."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def add_key(path: Path, owner: str) -> str:

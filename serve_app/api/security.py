@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.api.keys import ApiKeys
+from serve_app.api.keys import KeyFile
 from serve_app.api.problems import answer
 from serve_app.errors import BadRequest, Unauthorized
 
@@ -22,7 +22,12 @@ LOCAL = "local"
 """The owner of every job where no key file is set."""
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-OPEN_PREFIX = "/output/"  # capability URLs: whoever has one may fetch it
+OPEN_PREFIXES = ("/output/", "/docs/")  # /output: capability URLs: whoever has one may fetch it
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+DOCS_POLICY = (  # its page has a script and styles inline; nothing of it comes from elsewhere
+    "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src 'self' data:; "
+    "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
@@ -53,10 +58,8 @@ class Doorstep:
                     headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"  # /output URLs are secrets
-                if scope["path"] != "/docs":  # its page loads scripts
-                    headers["Content-Security-Policy"] = (
-                        "default-src 'none'; frame-ancestors 'none'"
-                    )
+                policy = DOCS_POLICY if scope["path"] == "/docs" else POLICY
+                headers["Content-Security-Policy"] = policy
             await send(message)
 
         try:
@@ -85,7 +88,7 @@ class HostGuard:
 class KeyGuard:
     """Finds the owner of a request: by its key, or `local` where no key file is set."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys | None) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyFile | None) -> None:
         self._app = app
         self._keys = keys
 
@@ -106,7 +109,7 @@ class KeyGuard:
 
 
 def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
 
 class BodyGuard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,36 @@ async def test_open_paths_need_no_key(registry: MemoryRegistry, tmp_path: Path) 
             assert (await client.get(path)).status_code == 200, path
         document = (await client.get("/openapi.json")).json()
     assert document["paths"]["/v1/styles"]["get"]["security"]
+
+
+async def test_the_documentation_needs_no_internet(client: httpx.AsyncClient) -> None:
+    """Script, style sheet and icon come from the service itself, and nothing else may run there."""
+    page = await client.get("/docs")
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(parts) == 3
+    for part in parts:
+        assert part.startswith("/docs/"), part
+        assert (await client.get(part)).status_code == 200, part
+    assert "http" not in page.headers["content-security-policy"]
+
+
+async def test_keys_come_and_go_while_it_serves(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """A revoked key is refused at once; a file that cannot be read changes nothing."""
+    path = tmp_path / "keys"
+    first = add_key(path, "studio")
+    async with serving(make_app(registry, tmp_path, api_keys_file=path)) as client:
+
+        async def status(key: str) -> int:
+            return (await client.get("/v1/styles", headers={"X-API-Key": key})).status_code
+
+        second = add_key(path, "artist")
+        assert (await status(first), await status(second)) == (200, 200)
+        path.write_text(path.read_text().splitlines()[1] + "\n")
+        assert (await status(first), await status(second)) == (401, 200)
+        path.write_text("half a li")
+        assert (await status(first), await status(second)) == (401, 200)
+        path.unlink()
+        assert await status(second) == 200
 
 
 def test_a_key_file_is_read_with_comments(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from serve_app.artifacts import OutputDir
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine.revision import weights_revision
 from serve_app.errors import ModelError
-from serve_app.jobs.registry import JobRegistry
+from serve_app.jobs.registry import JobRegistry, Limits
 from serve_app.jobs.runner import run_job
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import (
@@ -197,7 +197,7 @@ class Registry:
             launcher,
             OutputDir(parsed.path(parsed.output_dir)),
             RayJobMetrics(parsed.app_name),
-            **_limits(parsed),
+            _limits(parsed),
         )
         loop = asyncio.get_running_loop()
         self._started = loop.create_task(self._registry.start(), context=contextvars.Context())
@@ -213,7 +213,7 @@ class Registry:
 
     async def configure(self, settings: dict[str, Any], session: str) -> None:
         self._launcher.serve_is(session)
-        self._registry.configure(**_limits(Settings.model_validate(settings)))
+        self._registry.configure(_limits(Settings.model_validate(settings)))
         self._registry.resume()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -251,15 +251,15 @@ class Registry:
         return self._registry.stats() | {"pid": os.getpid()}
 
 
-def _limits(settings: Settings) -> dict[str, Any]:
-    return {
-        "max_in_flight": settings.max_in_flight,
-        "max_pending": settings.max_pending,
-        "max_attempts": settings.max_attempts,
-        "slots": settings.max_replicas * settings.slots,
-        "cached_jobs": settings.cached_jobs,
-        "idempotency_s": settings.idempotency_hours * 3600,
-    }
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_in_flight=settings.max_in_flight,
+        max_pending=settings.max_pending,
+        max_attempts=settings.max_attempts,
+        slots=settings.max_replicas * settings.slots,
+        cached_jobs=settings.cached_jobs,
+        idempotency_s=settings.idempotency_hours * 3600,
+    )
 
 
 @ray.remote(max_retries=0, num_cpus=0.05)

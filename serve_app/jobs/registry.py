@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serve_app.jobs.background import Background
@@ -47,6 +48,18 @@ class Output(Protocol):
     def remove(self, paths: Iterable[str]) -> int: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a deployment may set anew while jobs live."""
+
+    max_in_flight: int
+    max_pending: int
+    max_attempts: int
+    slots: int  # of all replicas together
+    cached_jobs: int
+    idempotency_s: float
+
+
 class JobRegistry:
     """Call `start` first. Every method may be called again with the same arguments: the transport
     repeats calls whose answer was lost."""
@@ -57,42 +70,28 @@ class JobRegistry:
         launcher: Launcher,
         output: Output,
         metrics: JobMetrics,
-        *,
-        max_in_flight: int,
-        max_pending: int,
-        max_attempts: int,
-        slots: int,
-        cached_jobs: int,
-        idempotency_s: float,
+        limits: Limits,
     ) -> None:
         self._store, self._launcher, self._output, self._metrics = store, launcher, output, metrics
         self.epoch = store.epoch
-        self._ledger = Ledger(cached_jobs)
+        self._ledger = Ledger(limits.cached_jobs)
         self._record = Record(store, self._ledger, metrics)
         self._background = Background()
         self._dispatcher = Dispatcher(
             self._record, launcher, metrics, self._background, epoch=store.epoch, end=self._end
         )
-        self.configure(max_in_flight, max_pending, max_attempts, slots, cached_jobs, idempotency_s)
+        self.configure(limits)
         self._born_at = time.time()
         self._order = 0
         self._arriving = 0  # submits on their way to the disk
         self._seconds_per_job: float | None = None
 
-    def configure(
-        self,
-        max_in_flight: int,
-        max_pending: int,
-        max_attempts: int,
-        slots: int,
-        cached_jobs: int,
-        idempotency_s: float,
-    ) -> None:
+    def configure(self, limits: Limits) -> None:
         """New limits, from the newest deployed settings."""
-        self._dispatcher.max_in_flight = max_in_flight
-        self._dispatcher.max_attempts = max_attempts
-        self._ledger.cached_jobs = cached_jobs
-        self._max_pending, self._slots, self._idempotency_s = max_pending, slots, idempotency_s
+        self._limits = limits
+        self._dispatcher.max_in_flight = limits.max_in_flight
+        self._dispatcher.max_attempts = limits.max_attempts
+        self._ledger.cached_jobs = limits.cached_jobs
 
     def resume(self) -> None:
         """Something changed for the better: launch again at once."""
@@ -135,14 +134,14 @@ class JobRegistry:
             return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
         self._order += 1
         job = Job(order["job_id"], order["owner"], order["params"], now, self._order)
-        full = self._record.waiting() + self._arriving >= self._max_pending
+        full = self._record.waiting() + self._arriving >= self._limits.max_pending
         self._arriving += 1
         try:
             inserted = await self._store.insert(
                 job,
                 key=order.get("idempotency_key"),
                 body_hash=order.get("body_hash", ""),
-                key_expires_before=now - self._idempotency_s,
+                key_expires_before=now - self._limits.idempotency_s,
                 only_replay=full,
             )
         except sqlite3.Error as error:
@@ -186,7 +185,7 @@ class JobRegistry:
             resync=resync,
             jobs=[job.view(self.epoch) for job in jobs],
             seconds_per_job=self._seconds_per_job,
-            slots=self._slots,
+            slots=self._limits.slots,
             now=time.time(),
             paused=self._dispatcher.why_paused(),
         )
@@ -275,8 +274,8 @@ class JobRegistry:
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})
 
     def _full(self) -> SubmitReply:
-        wait = (self._seconds_per_job or 1.0) * 10 / self._slots
-        detail = f"{self._max_pending} jobs wait already."
+        wait = (self._seconds_per_job or 1.0) * 10 / self._limits.slots
+        detail = f"{self._limits.max_pending} jobs wait already."
         return _refused("queue_full", detail, retry_after=max(1.0, wait))
 
     # ---- files that nobody published ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any
 import uuid_utils
 
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.jobs.registry import JobRegistry
+from serve_app.jobs.registry import JobRegistry, Limits
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import ImageFile, LaunchOrder, Outcome, SubmitOrder
 from serve_app.metrics import NoMetrics
@@ -29,6 +30,9 @@ PARAMS: dict[str, Any] = {
     "model": "tiny",
     "model_revision": "abc",
 }
+LIMITS = Limits(
+    max_in_flight=4, max_pending=100, max_attempts=3, slots=2, cached_jobs=100, idempotency_s=3600
+)
 SETTLED = Outcome(kind="settled", reason="")
 RELEASED = Outcome(kind="released", reason="no renderer")
 DIED = Outcome(kind="died", reason="killed")
@@ -133,15 +137,7 @@ class World:
             self.launcher,
             self.files,
             NoMetrics(),
-            **{
-                "max_in_flight": 4,
-                "max_pending": 100,
-                "max_attempts": 3,
-                "slots": 2,
-                "cached_jobs": 100,
-                "idempotency_s": 3600,
-                **self.limits,
-            },
+            dataclasses.replace(LIMITS, **self.limits),
         )
         await self.registry.start()
         await self.see_ingress()

@@ -114,5 +114,9 @@ class TooLarge(RenderError):
     code, title = "too_large", "The request can never fit this device"
 
 
+class Flagged(RenderError):
+    code, title = "safety_flagged", "The model's safety checker refused the image"
+
+
 class Dropped(RenderError):
     code, title = "dropped", "Nobody owns this request any more"

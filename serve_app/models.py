@@ -17,6 +17,10 @@ from serve_app.yamlfile import At, Problem, did_you_mean, read_yaml
 
 MAX_GUIDANCE = 30.0
 PROMPT = "{prompt}"
+# An image leaves the renderer as one event of at most 4 MiB. A PNG of noise is a little larger than its
+# pixels: one byte a row, of at least 8 pixels, and a few per block of the compressor.
+EVENT_BYTES = 4 * 1024 * 1024
+MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
 
 
 class Limits(BaseModel):
@@ -64,7 +68,13 @@ class ModelSpec(BaseModel):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     threads: int | None = Field(default=None, description="torch threads per replica on a CPU.")
     channels_last: bool = False
-    compile: bool = Field(default=False, description="torch.compile the whole UNet.")
+    compile: bool | Literal["background"] = Field(
+        default=False,
+        description="torch.compile the whole UNet: before the first job, or while eager code serves.",
+    )
+    safety_check: bool = Field(
+        default=True, description="Use the checkpoint's safety checker, if it has one."
+    )
     max_rows: int = Field(default=16, ge=2, description="Hard cap of UNet rows per call.")
     draft: Draft = Draft()
 
@@ -109,6 +119,8 @@ def load_models(path: Path) -> Models:
 
 def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
     """Why the model does not draw this size, or None."""
+    if width * height > MAX_IMAGE_PIXELS:
+        return f"{width}x{height} is more than the {MAX_IMAGE_PIXELS} pixels one image may have"
     if spec.sizes is not None:
         allowed = (width, height) in spec.sizes
         return None if allowed else f"{width}x{height} is not a size of {spec.name}"
@@ -150,6 +162,9 @@ def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
     yield from _source_problems(spec, at())
     if spec.steps > spec.max_steps:
         yield Problem(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
+    least = SCHEDULERS[spec.schedulers[0]].min_steps if spec.schedulers[0] in SCHEDULERS else 1
+    if spec.steps < least:
+        yield Problem(at("steps"), f"{spec.schedulers[0]} needs at least {least}")
     if spec.guidance_scale > MAX_GUIDANCE:
         yield Problem(at("guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
     for i, scheduler in enumerate(spec.schedulers):
@@ -189,6 +204,9 @@ def _size_problems(spec: ModelSpec) -> Iterator[Problem]:
     if spec.side is not None and spec.side.min > spec.side.max:
         yield Problem((*at, "side"), "min must not exceed max")
     for i, (width, height) in enumerate(spec.sizes or []):
+        if width * height > MAX_IMAGE_PIXELS:
+            text = f"{width}x{height} is more than {MAX_IMAGE_PIXELS} pixels"
+            yield Problem((*at, "sizes", i), text)
         if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
             text = f"{width}x{height} is not made of multiples of {spec.multiple}"
             yield Problem((*at, "sizes", i), text)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from serve_app.errors import InvalidField
 from serve_app.models import MAX_GUIDANCE, PROMPT, Models, ModelSpec, size_problem
 from serve_app.params import MAX_SEED, GenerationParams
+from serve_app.schedulers import SCHEDULERS
 from serve_app.styles import NONE, Style, Styles
 
 T = TypeVar("T")
@@ -77,13 +78,13 @@ def resolve(
     height = _first(order.height, defaults.height, spec.native_size[1])
     _check_size(order, spec, width, height, limits.max_pixels)
     steps = _first(order.steps, defaults.steps, spec.steps)
-    _within("steps", steps, 1, spec.max_steps)
     guidance = _first(order.guidance_scale, defaults.guidance_scale, spec.guidance_scale)
     _within("guidance_scale", guidance, 0, MAX_GUIDANCE)
     scheduler = _first(order.scheduler, defaults.scheduler, spec.schedulers[0])
     if scheduler not in spec.schedulers:
         text = f"{spec.name} does not draw with {scheduler!r}"
         raise InvalidField("scheduler", text, spec.schedulers)
+    _within("steps", steps, SCHEDULERS[scheduler].min_steps, spec.max_steps)
     draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,

@@ -18,6 +18,7 @@ class SchedulerSpec:
     sampler: str  # what AUTOMATIC1111 calls it in `Sampler:`
     schedule: str | None = None  # its `Schedule type:`; None: the sampler has only one
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
+    min_steps: int = 1  # fewer draw nothing, or NaN
 
 
 # A name means the same for every checkpoint, so what it is about is always said, also where it is
@@ -30,9 +31,14 @@ _DPMPP_2M = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 _DPMPP_2M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
 _DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
 
+# With leading spacing, which most checkpoints ask for, the only step of one starts where the noise ends.
+_TWO = 2
+# Ancestral steps take the difference of nearly equal squares: at three, a cosine schedule gave NaN.
+_FOUR = 4
+
 SCHEDULERS: Mapping[str, SchedulerSpec] = {
-    "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM),
-    "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS),
+    "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO),
+    "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS, _TWO),
     # Trailing spacing starts at the last training step, as distilled (turbo) models were taught.
     "euler_trailing": SchedulerSpec(
         "EulerDiscreteScheduler",
@@ -40,7 +46,9 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
         "SGM Uniform",
         {**_UNIFORM, "timestep_spacing": "trailing"},
     ),
-    "euler_a": SchedulerSpec("EulerAncestralDiscreteScheduler", "Euler a", "Uniform"),
+    "euler_a": SchedulerSpec(
+        "EulerAncestralDiscreteScheduler", "Euler a", "Uniform", min_steps=_FOUR
+    ),
     "euler_a_trailing": SchedulerSpec(
         "EulerAncestralDiscreteScheduler",
         "Euler a",
@@ -62,15 +70,19 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "dpmpp_3m_sde_karras": SchedulerSpec(
         "DPMSolverMultistepScheduler", "DPM++ 3M SDE", "Karras", {**_DPMPP_3M_SDE, **_KARRAS}
     ),
-    "dpm2": SchedulerSpec("KDPM2DiscreteScheduler", "DPM2", "Uniform", _UNIFORM),
-    "dpm2_a": SchedulerSpec("KDPM2AncestralDiscreteScheduler", "DPM2 a", "Uniform", _UNIFORM),
-    "heun": SchedulerSpec("HeunDiscreteScheduler", "Heun", "Uniform", {**_UNIFORM, **_LATENTS}),
+    "dpm2": SchedulerSpec("KDPM2DiscreteScheduler", "DPM2", "Uniform", _UNIFORM, _TWO),
+    "dpm2_a": SchedulerSpec(
+        "KDPM2AncestralDiscreteScheduler", "DPM2 a", "Uniform", _UNIFORM, _FOUR
+    ),
+    "heun": SchedulerSpec(
+        "HeunDiscreteScheduler", "Heun", "Uniform", {**_UNIFORM, **_LATENTS}, _TWO
+    ),
     "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC", None, _UNIFORM),
     "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
-    "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS),
-    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS),
+    "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS, _TWO),
+    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO),
     # With its Runge-Kutta start-up steps, PNDM is not the PLMS that checkpoints were shown with.
-    "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}),
+    "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}, _TWO),
     "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _LATENTS),
     "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _LATENTS),
 }

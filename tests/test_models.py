@@ -86,6 +86,8 @@ def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
         ("native_size: [1024, 1024]", "native_size: [256, 256]", 16, "within 512 to 2048"),
         ("[128, 192]]", "[128, 190]]", 7, "128x190 is not made of multiples of 8"),
         ("multiple: 64", "multiple: 12", 18, "multiple of 8"),
+        ("[128, 192]]", "[1200, 1200]]", 7, "1200x1200 is more than"),
+        ("steps: 20", "steps: 1", 9, "ddim needs at least 2"),
         ("multiple: 64", "multiple: 64\n    sizes: [[1024, 1024]]", 17, "give one of both"),
         ("min: 512, max: 2048", "min: 2048, max: 512", 17, "min must not exceed max"),
         ("steps: 30", "steps: 30\n    prompt_template: masterpiece", 20, "{prompt} exactly once"),

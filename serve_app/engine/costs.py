@@ -62,17 +62,28 @@ class CostTable:
             + self.decode_seconds(size)
         )
 
-    def worth_sharing(self, size: Size, line: Sequence[int], limit: int) -> int:
-        """How many of the requests in line, needing `line` rows each, should share the next call.
+    def worth_sharing(
+        self, size: Size, line: Sequence[int], limit: int, left: Sequence[int] | None = None
+    ) -> int:
+        """How many of the requests in line should share the next call; at least the first.
 
-        A wide call keeps the first request waiting for the others; a narrow one keeps the others
-        waiting for the first. Served k rows at a time, m rows finish after (m + k) / 2 x c(k) / k
-        on average, so take the k that makes this least. With no line, or nothing to gain from
-        sharing, that is the first request alone: never slower than one at a time.
+        `line` rows each needs, `left` evaluations each still has. A wide call keeps the first request
+        waiting for the others; a narrow one keeps the others waiting for the first. Served k rows at
+        a time, m rows finish after (m + k) / 2 x c(k) / k on average, so take the k that makes this
+        least. With no line, or nothing to gain from sharing, that is the first request alone: never
+        slower than one at a time. While the line is short, a request with little left does not wait
+        for those with much: they count for as much less. In a long line every row counts the same,
+        for then the device's rate decides how late everybody is.
         """
-        expected = line[0] + EXPECTED * sum(line[1:])
+        worth: list[float] = list(line)
+        if left and sum(line) <= limit // 2:
+            worth = [min(1.0, left[0] / n) for n in left]
+        expected = worth[0] + EXPECTED * sum(worth[1:])
         widths = [k for k in accumulate(line) if k <= limit] or [line[0]]
-        cost = [(expected + k) * self.seconds(size, k) / k for k in widths]
+        cost = [
+            (expected + w) * self.seconds(size, k) / w
+            for k, w in zip(widths, accumulate(worth), strict=False)
+        ]
         return 1 + cost.index(min(cost))
 
     def knee(self, size: Size, limit: int) -> int:

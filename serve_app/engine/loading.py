@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
 from serve_app.engine.revision import (
     check_safetensors,
@@ -46,13 +47,19 @@ ALLOWED = {
         "BertTokenizerFast",
         "PreTrainedTokenizerFast",
         "TokenizersBackend",
+        "CLIPImageProcessor",
+        "CLIPImageProcessorFast",
+        "CLIPImageProcessorPil",  # where torchvision is not installed
+        "CLIPFeatureExtractor",  # its name in old checkpoints
     },
+    "stable_diffusion": {"StableDiffusionSafetyChecker"},
 }
 QUIET = (
     "diffusers.configuration_utils",
     "diffusers.pipelines.pipeline_utils",
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
+    "diffusers.pipelines.stable_diffusion.safety_checker",
     "transformers.modeling_utils",
     "transformers.tokenization_utils_base",
 )
@@ -69,6 +76,8 @@ class ModelParts:
     device: torch.device
     dtype: torch.dtype
     tiny_decoder: Any = None  # AutoencoderTiny
+    safety_checker: Any = None  # StableDiffusionSafetyChecker
+    feature_extractor: Any = None  # the CLIP image processor before it
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -101,6 +110,7 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     pipe.set_progress_bar_config(disable=True)
     _check_fit(spec, pipe)
     tiny = _tiny_decoder(spec, root, dtype)
+    checker, extractor = _safety_checker(spec, folder, dtype)
     pipe.to(target)
     if spec.family == "sdxl" and dtype is torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # it overflows in half precision
@@ -124,6 +134,8 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         device=target,
         dtype=dtype,
         tiny_decoder=None if tiny is None else tiny.to(target),
+        safety_checker=None if checker is None else checker.to(target),
+        feature_extractor=extractor,
         made_by=made_by,
     )
 
@@ -148,7 +160,7 @@ def _download(spec: ModelSpec) -> Path:
                 revision=commit,
                 variant=spec.variant,
                 use_safetensors=True,
-                safety_checker=None,
+                **({} if spec.safety_check else {"safety_checker": None}),
             ),
         )
     )
@@ -186,22 +198,26 @@ def _check_index(spec: ModelSpec, folder: Path) -> None:
             f"but family {spec.family} needs a {wanted}"
         )
     for part in (*NETWORKS[spec.family], *PLAIN_PARTS[spec.family]):
-        library, name = (index.get(part) or (None, None))[:2]
-        allowed = name in ALLOWED.get(str(library), ())
-        if part == "scheduler":
-            allowed = library == "diffusers" and str(name).endswith("Scheduler")
-        if not allowed:
-            raise ModelError(
-                f"model {spec.name!r}: {part} is {library}.{name}, which is not on the list of "
-                "classes this service loads"
-            )
-        if not (folder / part).is_dir():
-            raise ModelError(f"model {spec.name!r}: the directory {part}/ is missing")
-        for config in (folder / part).glob("*config.json"):
-            if "auto_map" in _read_json(spec, config):
-                raise ModelError(f"model {spec.name!r}: {part}/{config.name} asks for foreign code")
+        _check_part(spec, folder, part, index)
     for part in NETWORKS[spec.family]:
         _check_weights(spec, folder / part)
+
+
+def _check_part(spec: ModelSpec, folder: Path, part: str, index: dict[str, Any]) -> None:
+    library, name = (index.get(part) or (None, None))[:2]
+    allowed = name in ALLOWED.get(str(library), ())
+    if part == "scheduler":
+        allowed = library == "diffusers" and str(name).endswith("Scheduler")
+    if not allowed:
+        raise ModelError(
+            f"model {spec.name!r}: {part} is {library}.{name}, which is not on the list of "
+            "classes this service loads"
+        )
+    if not (folder / part).is_dir():
+        raise ModelError(f"model {spec.name!r}: the directory {part}/ is missing")
+    for config in (folder / part).glob("*config.json"):
+        if "auto_map" in _read_json(spec, config):
+            raise ModelError(f"model {spec.name!r}: {part}/{config.name} asks for foreign code")
 
 
 def _check_weights(spec: ModelSpec, folder: Path) -> None:
@@ -219,8 +235,9 @@ def _check_weights(spec: ModelSpec, folder: Path) -> None:
 def _network(spec: ModelSpec, folder: Path, part: str, dtype: torch.dtype) -> Any:
     """One network, with every weight from the file: diffusers only warns about missing ones."""
     library, name = _read_json(spec, folder / "model_index.json")[part]
-    model_class = getattr(diffusers if library == "diffusers" else transformers, name)
-    dtype_word = "torch_dtype" if library == "diffusers" else "dtype"
+    model_class: Any = getattr(diffusers if library == "diffusers" else transformers, name, None)
+    if library == "stable_diffusion":
+        model_class = StableDiffusionSafetyChecker
     model, report = _reading(
         spec,
         part,
@@ -230,7 +247,7 @@ def _network(spec: ModelSpec, folder: Path, part: str, dtype: torch.dtype) -> An
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **{dtype_word: dtype},
+            dtype=dtype,
         ),
     )
     lacking = [*report.get("missing_keys", ()), *report.get("mismatched_keys", ())]
@@ -300,9 +317,29 @@ def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype) -> Any:
         "tiny_decoder",
         lambda: (
             diffusers.AutoencoderTiny.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, torch_dtype=dtype
+                folder, use_safetensors=True, local_files_only=True, dtype=dtype
             )
             .eval()
             .requires_grad_(False)
         ),
     )
+
+
+def _safety_checker(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The checker and its image processor, or (None, None) where there is none or it is turned off."""
+    index = _read_json(spec, folder / "model_index.json")
+    if not spec.safety_check or not (index.get("safety_checker") or [None])[0]:
+        return None, None
+    for part in ("safety_checker", "feature_extractor"):
+        _check_part(spec, folder, part, index)
+    _check_weights(spec, folder / "safety_checker")
+    checker = _network(spec, folder, "safety_checker", dtype)
+    extractor_class: Any = transformers.CLIPImageProcessor
+    extractor = _reading(
+        spec,
+        "feature_extractor",
+        lambda: extractor_class.from_pretrained(
+            folder / "feature_extractor", local_files_only=True
+        ),
+    )
+    return checker, extractor

@@ -98,7 +98,7 @@ class Order:
         stage = "decoding"
         if self.admitted_at is None:
             stage = "queued"
-        elif stages & {Stage.WAITING, Stage.DENOISING}:
+        elif stages & {Stage.WAITING, Stage.STARTING, Stage.DENOISING}:
             stage = "denoising" if any(r.step for r in self.requests) else "encoding"
         return Progress(
             kind="progress",

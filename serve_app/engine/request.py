@@ -47,6 +47,7 @@ class DecodeKey(BatchKey):
 
 class Stage(Enum):
     WAITING = "waiting"  # holds no memory of the device
+    STARTING = "starting"  # its prompts are being encoded, off the loop
     DENOISING = "denoising"
     DECODING = "decoding"  # all evaluations done, latents ready
     ENCODING = "encoding"  # pixels are being compressed, off the loop

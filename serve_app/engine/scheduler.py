@@ -1,7 +1,7 @@
 """Scheduler: which requests run the next step. Earliest deadline first, pre-empting at every step.
 
-No torch, no I/O, no clock: `schedule()` picks, `update()` settles. Two lists: waiting requests hold
-nothing, live ones hold latents, a scheduler object and embeddings, so their number is bounded.
+No torch, no I/O, no clock: `start()` lets in, `schedule()` picks, `update()` settles. Two lists: waiting
+requests hold nothing, live ones hold latents, a scheduler object and embeddings, so they are bounded.
 """
 
 from __future__ import annotations
@@ -54,22 +54,30 @@ class Scheduler:
 
     finish = drop
 
+    def start(self) -> list[Request]:
+        """Waiting requests that may start now; they are live from here on. Each needs `started()`."""
+        starting = self._startable() if self.waiting else []
+        for request in starting:
+            self.waiting.remove(request)
+            self.live.append(request)
+            request.stage = Stage.STARTING
+        return starting
+
+    def started(self, request: Request) -> None:
+        """It has embeddings and noise: its steps may be scheduled, unless it was dropped meanwhile."""
+        if request.stage is Stage.STARTING:
+            request.stage = Stage.DENOISING
+
     def schedule(self) -> Batch | None:
-        """The next call, or None when nothing may run. The requests in it count as started."""
+        """The next call, or None when nothing may run."""
         ready = [r for r in self.live if r.stage in (Stage.DENOISING, Stage.DECODING)]
-        ready = sorted([*ready, *self._startable()], key=_by_deadline)
         if not ready:
             return None
+        ready.sort(key=_by_deadline)
         head = ready[0]
         if head.stage is Stage.DECODING:
             return Batch(Stage.DECODING, self._decode_mates(head, ready))
-        chosen = self._denoise_mates(head, ready)
-        for request in chosen:
-            if request.stage is Stage.WAITING:
-                self.waiting.remove(request)
-                self.live.append(request)
-                request.stage = Stage.DENOISING
-        return Batch(Stage.DENOISING, chosen)
+        return Batch(Stage.DENOISING, self._denoise_mates(head, ready))
 
     def update(self, batch: Batch) -> None:
         """The call succeeded: count it for every request that is still wanted."""
@@ -121,7 +129,8 @@ class Scheduler:
             r for r in ready if r.stage is not Stage.DECODING and not r.own_call and r.key == key
         ]
         limit = min(self.cap, self.costs.knee(head.size, self.max_rows))
-        return mates[: self.costs.worth_sharing(head.size, [r.rows for r in mates], limit)]
+        rows, left = [r.rows for r in mates], [r.evaluations - r.step for r in mates]
+        return mates[: self.costs.worth_sharing(head.size, rows, limit, left)]
 
     def _decode_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:

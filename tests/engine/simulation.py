@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serve_app.engine.book import PATIENCE
 from serve_app.engine.costs import CostTable
-from serve_app.engine.engine import PATIENCE
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Scheduler
 from serve_app.params import GenerationParams
@@ -94,6 +94,8 @@ def engine(
             request = left[0].request
             request.deadline = left.pop(0).at + PATIENCE * costs.solo_seconds(request)
             scheduler.add(request)
+        for request in scheduler.start():
+            scheduler.started(request)
         batch = scheduler.schedule()
         if batch is None:
             now = left[0].at

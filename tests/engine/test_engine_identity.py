@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from serve_app.config import PROJECT_ROOT
 from serve_app.engine.loading import ModelParts, load
-from serve_app.engine.model_runner import ModelRunner, new_scheduler
+from serve_app.engine.model_runner import ModelRunner
 from serve_app.engine.request import CARRIED, RECORDED, DecodeKey, Request
 from serve_app.engine.scheduler import Scheduler
+from serve_app.engine.trajectory import new_scheduler
+from serve_app.engine.unet import SharedUnet
 from serve_app.models import load_models
 from serve_app.params import GenerationParams
 from serve_app.schedulers import SCHEDULERS
@@ -78,6 +81,9 @@ def run(
             scheduler.add(left.pop(0)[1])
         if drop is not None and drop[0] == call:
             scheduler.drop(drop[1])
+        for request in scheduler.start():
+            runner.start(request)
+            scheduler.started(request)
         batch = scheduler.schedule()
         call += 1
         if batch is None:
@@ -306,19 +312,43 @@ def test_a_long_prompt_is_noted() -> None:
     assert runner.notes(request) == ["prompt_truncated: 14 of 18 tokens used"]
 
 
-def test_the_unet_compiles_as_one_graph() -> None:
-    """No graph breaks, and rows padded to a bucket change nothing."""
+def test_the_unet_compiles_as_one_graph_while_eager_code_serves() -> None:
+    """No graph breaks; until the compiled code is there the eager network serves; rows padded to a
+    bucket change nothing."""
     torch.compiler.reset()
     parts = tiny.parts(tiny.pipeline())
     params = [tiny.params(seed=i, steps=2, guidance_scale=1.0 + i % 2) for i in range(4)]
     expected = [alone(parts, p) for p in params]
     runner = Recording(parts)
-    runner.padded = True
-    runner.unet = torch.compile(parts.pipe.unet, fullgraph=True, dynamic=False, backend="eager")
+    begun, go = threading.Event(), threading.Event()
+
+    def calls(unet: SharedUnet) -> list[Callable[[], Any]]:
+        begun.set()
+        assert go.wait(60)
+        return [runner.probe(rows, unet) for rows in (1, 4)]
+
+    thread = runner.unet.compile_beside(calls, backend="eager")
+    assert begun.wait(60)
+    assert runner.unet.network is parts.pipe.unet
+    go.set()
+    thread.join()
+    assert runner.unet.padded
     arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(params[:3])]
     run(runner, arrivals)
     for (_, request), image in zip(arrivals, expected, strict=False):
         assert difference(runner.drawn[request], image) <= IN_COMPANY
+
+
+def test_a_unet_that_cannot_be_compiled_stays_eager() -> None:
+    """The service goes on as before."""
+    runner = ModelRunner(tiny.shared_parts())
+
+    def calls(unet: SharedUnet) -> list[Callable[[], Any]]:
+        raise RuntimeError("no compiler here")
+
+    runner.unet.compile_beside(calls, backend="eager").join()
+    assert not runner.unet.padded
+    assert runner.unet.network is runner.pipe.unet
 
 
 class NoWaiting(TorchDispatchMode):

@@ -59,7 +59,7 @@ async def running(runner: ModelRunner) -> AsyncGenerator[Engine]:
         await engine.close()
     stats = engine.stats()
     assert (stats["jobs"], stats["live"], stats["waiting"]) == (0, 0, 0)
-    assert not engine._by_key
+    assert not engine._book._by_key
 
 
 async def render(engine: Engine, job_id: str = "a", **changes: Any) -> list[Any]:
@@ -122,7 +122,7 @@ async def test_concurrent_jobs_share_calls_and_draw_their_own_images() -> None:
         await runner.arrived()
         second = asyncio.create_task(render(engine, "b", seed=2))
         third = asyncio.create_task(render(engine, "c", seed=3, guidance_scale=1.0))
-        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 3)
+        await joined(engine, 3)
         runner.gate.set()
         drawn = [image_of(await task) for task in (first, second, third)]
         assert max(len(call) for call in runner.calls) == 3
@@ -151,7 +151,7 @@ async def test_no_step_starts_after_a_drop() -> None:
         dropped = asyncio.create_task(render(engine, "a", fence=3))
         await runner.arrived()
         kept = asyncio.create_task(render(engine, "b", seed=2))
-        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        await joined(engine, 2)
         assert engine.drop(1, {"a": 3, "b": 0}) == 1
         done = len(runner.calls)
         runner.gate.set()
@@ -182,7 +182,7 @@ async def test_drops_are_remembered_boundedly(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("serve_app.engine.fences.REMEMBERED", 3)
     async with running(Gated()) as engine:
         engine.drop(1, {str(i): 1 for i in range(10)})
-        assert list(engine._fences._drops) == ["7", "8", "9"]
+        assert list(engine._book.fences._drops) == ["7", "8", "9"]
 
 
 async def test_closing_the_iterator_drops_the_request() -> None:
@@ -257,7 +257,7 @@ async def test_nan_fails_one_request_and_no_neighbour() -> None:
         good = asyncio.create_task(render(engine, "a", seed=1))
         await runner.arrived()
         bad = asyncio.create_task(render(engine, "b", seed=2))
-        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        await joined(engine, 2)
         runner.gate.set()
         assert (await bad)[-1]["code"] == "non_finite"
         drawn = image_of(await good)
@@ -269,14 +269,14 @@ async def test_nan_fails_one_request_and_no_neighbour() -> None:
 async def test_out_of_memory_makes_calls_smaller() -> None:
     """A call that does not fit is repeated in halves; every order still gets its image."""
     runner = Gated()
-    unet, width = runner.unet, 4
+    unet, width = runner.unet.network, 4
 
     def small_device(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if len(sample) > width:
             raise torch.OutOfMemoryError("no more")
         return unet(sample, *args, **kwargs)
 
-    runner.unet = small_device
+    runner.unet.network = small_device
     async with running(runner) as engine:
         jobs = await asyncio.gather(*(render(engine, f"{i}", seed=i) for i in range(4)))
         stats = engine.stats()
@@ -288,14 +288,14 @@ async def test_out_of_memory_makes_calls_smaller() -> None:
 async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
     """It ends with out_of_memory; the engine serves the next one."""
     runner = Gated()
-    unet = runner.unet
+    unet = runner.unet.network
 
     def no_memory(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if sample.shape[-1] > 8:
             raise torch.OutOfMemoryError("no more")
         return unet(sample, *args, **kwargs)
 
-    runner.unet = no_memory
+    runner.unet.network = no_memory
     async with running(runner) as engine:
         large = await render(engine, "a", width=64)
         assert (large[-1]["code"], large[-1]["retryable"]) == ("out_of_memory", True)
@@ -331,7 +331,7 @@ async def test_a_lost_device_ends_the_engine() -> None:
     def lost(*args: Any, **kwargs: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    runner.unet = lost
+    runner.unet.network = lost
     async with running(runner) as engine:
         events = await render(engine)
         assert (events[-1]["kind"], events[-1]["retryable"]) == ("failed", True)
@@ -377,7 +377,7 @@ async def test_reprioritised_orders_move_up() -> None:
         tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
         await runner.arrived()
         tasks += [asyncio.create_task(render(engine, "b", seed=2, steps=20))]
-        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 2)
+        await joined(engine, 2)
         assert engine.reprioritise("b", 0.1) == 1
         runner.gate.set()
         await asyncio.gather(*tasks)
@@ -393,6 +393,16 @@ def test_warm_up_measures_and_a_missing_model_is_refused(tmp_path: Any) -> None:
     assert costs.decode_seconds((32, 32)) > 0
     with pytest.raises(ModelError):
         build(tiny.spec(), tmp_path)
+
+
+async def joined(engine: Engine, count: int) -> None:
+    """So many jobs are in the engine, and all of them have been encoded."""
+
+    def met() -> bool:
+        stats = engine.stats()
+        return stats["jobs"] == stats["live"] == count and stats["starting"] == 0
+
+    await asyncio.to_thread(_until, met)
 
 
 def _until(condition: Callable[[], bool]) -> None:

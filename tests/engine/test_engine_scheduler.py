@@ -42,7 +42,13 @@ def sharing(**changes: Any) -> Scheduler:
     return Scheduler(CostTable(SIZE, {1: 1.0, 64: 1.001}), **changes)
 
 
+def start(scheduler: Scheduler) -> None:
+    for r in scheduler.start():
+        scheduler.started(r)
+
+
 def scheduled(scheduler: Scheduler) -> Batch:
+    start(scheduler)
     batch = scheduler.schedule()
     assert batch is not None
     return batch
@@ -55,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.scheduler = sharing(max_rows=6, max_live=5, max_decodes=2)
         self.known: list[Request] = []
+        self.late: list[Request] = []
         self.orders = 0
         self.clock = 0.0
 
@@ -121,10 +128,10 @@ class Machine(RuleBasedStateMachine):
     def take(self) -> Batch | None:
         """What `schedule` returns is checked here against everything it promises."""
         self.clock += 1
-        under_way = {r.order for r in self.scheduler.live}
+        self.let_in()
         batch = self.scheduler.schedule()
         if batch is None:
-            assert not self.known
+            assert not self.known or self.late
             return None
         head = batch.requests[0]
         assert len(set(batch.requests)) == len(batch.requests)
@@ -137,13 +144,28 @@ class Machine(RuleBasedStateMachine):
             assert len(batch.requests) <= self.scheduler.decode_cap
         if any(r.own_call for r in batch.requests):
             assert len(batch.requests) == 1
-        started = {r.order for r in batch.requests} - under_way
-        for r in batch.requests:
-            if r.alone and r.order in started:
-                assert not under_way, "started beside others"
         if any(r.alone for r in self.scheduler.live):
             assert len({r.order for r in self.scheduler.live}) == 1
         return batch
+
+    def let_in(self) -> None:
+        under_way = {r.order for r in self.scheduler.live}
+        for r in self.scheduler.start():
+            assert r.stage is Stage.STARTING
+            if r.alone and r.order not in under_way:
+                assert not under_way, "started beside others"
+            self.scheduler.started(r)
+
+    @rule()
+    def start_and_encode_later(self) -> None:
+        """Requests are let in, and nothing says yet that they are encoded."""
+        for r in self.scheduler.start():
+            self.late.append(r)
+
+    @rule()
+    def encoded(self) -> None:
+        while self.late:
+            self.scheduler.started(self.late.pop())
 
     def settle(self, batch: Batch) -> None:
         self.scheduler.update(batch)
@@ -165,6 +187,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened, everything still known ends, and nothing is left behind."""
+        self.encoded()
         work = sum(r.evaluations - r.step + 1 for r in self.known)
         for _ in range(work):
             if (batch := self.take()) is None:
@@ -223,7 +246,8 @@ def test_an_order_under_quarantine_waits_and_holds_back() -> None:
     for r in (before, suspect, after):
         scheduler.add(r)
     order_of_work: list[int] = []
-    while (batch := scheduler.schedule()) is not None:
+    while scheduler.waiting or scheduler.live:
+        batch = scheduled(scheduler)
         assert len(batch.requests) == 1
         order_of_work.append(batch.requests[0].order)
         scheduler.update(batch)
@@ -248,6 +272,14 @@ def test_narrow_calls_for_a_short_line_wide_calls_for_a_long_one() -> None:
     costs = CostTable(SIZE, {1: 1.0, 2: 1.7, 4: 3.0, 8: 5.7})
     assert costs.worth_sharing(SIZE, [2, 2], 16) == 1
     assert costs.worth_sharing(SIZE, [2] * 16, 16) >= 2
+
+
+def test_a_short_request_does_not_wait_for_long_ones_unless_the_line_is_long() -> None:
+    """Four evaluations beside thirty: alone while few wait, shared when the device must hurry."""
+    costs = CostTable(SIZE, {1: 35.0, 2: 49.0, 4: 71.0, 8: 113.0, 16: 204.0})
+    assert costs.worth_sharing(SIZE, [1, 2, 2], 16, [4, 30, 30]) == 1
+    assert costs.worth_sharing(SIZE, [1, 1, 1, 1, 2], 16, [4, 4, 4, 4, 30]) == 4
+    assert costs.worth_sharing(SIZE, [1] + [2] * 6, 16, [4] + [30] * 6) > 1
 
 
 def test_where_sharing_gains_nothing_requests_take_turns() -> None:

@@ -18,13 +18,17 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
     PreTrainedTokenizerFast,
 )
 
@@ -173,6 +177,31 @@ def tiny_decoder(latent_channels: int = 4) -> AutoencoderTiny:
         num_decoder_blocks=(1, 1, 1),
         latent_channels=latent_channels,
     )
+
+
+def safety_checker(*, flags: bool) -> StableDiffusionSafetyChecker:
+    """One that flags every picture, or none: a cosine is never below -1 nor above 1."""
+    torch.manual_seed(2)
+    vision: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+        "projection_dim": 16,
+    }
+    config = CLIPConfig(vision_config=CLIPVisionConfig(**vision).to_dict(), projection_dim=16)
+    checker = StableDiffusionSafetyChecker(config)
+    for weights in (checker.concept_embeds_weights, checker.special_care_embeds_weights):
+        weights.data.fill_(-2.0 if flags else 2.0)
+    return checker.eval()
+
+
+def feature_extractor() -> CLIPImageProcessor:
+    """32 x 32 pixels for the tiny safety checker."""
+    square = {"height": 32, "width": 32}
+    return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square)
 
 
 def spec(**changes: Any) -> ModelSpec:

@@ -1,4 +1,5 @@
-"""The four ways to serve one device that the benchmark compares. All draw with the same parts.
+"""The four ways to serve one device that the benchmark compares. All draw with the same parts, and all
+start from the same measured costs.
 
 Knows the engine and the plain pipeline; nothing of traces, clocks or statistics. Policies of other
 servers appear as equivalents built from these parts, never under a product's name.
@@ -19,9 +20,10 @@ from serve_app.engine import images
 from serve_app.engine.costs import CostTable
 from serve_app.engine.engine import Engine
 from serve_app.engine.loading import ModelParts
-from serve_app.engine.model_runner import ModelRunner, new_scheduler
+from serve_app.engine.model_runner import ModelRunner
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
+from serve_app.engine.trajectory import new_scheduler
 from serve_app.params import GenerationParams
 
 
@@ -131,17 +133,14 @@ class FifoScheduler(Scheduler):
         if ended:
             return Batch(Stage.DECODING, ended[: self.decode_cap])
         running = [r for r in self.live if r.stage is Stage.DENOISING]
-        room = self.costs.knee(self.costs.native, self.max_rows) - sum(r.rows for r in running)
-        while self.waiting:
-            head = self.waiting[0]
-            if running and (_kind(head) != _kind(running[0]) or head.rows > room):
+        begun = [r for r in running if r.step]
+        room = self.costs.knee(self.costs.native, self.max_rows) - sum(r.rows for r in begun)
+        for head in [r for r in running if not r.step]:  # in order of arrival
+            if begun and (_kind(head) != _kind(begun[0]) or head.rows > room):
                 break
-            self.waiting.pop(0)
-            self.live.append(head)
-            head.stage = Stage.DENOISING
-            running.append(head)
+            begun.append(head)
             room -= head.rows
-        return Batch(Stage.DENOISING, running) if running else None
+        return Batch(Stage.DENOISING, begun) if begun else None
 
 
 class StepFifo(StepLevel):
@@ -153,12 +152,6 @@ ARMS: dict[str, type[Plain | RequestLevel | StepLevel]] = {
     "b": RequestLevel,
     "c": StepFifo,
     "d": StepLevel,
-}
-TITLES = {
-    "a": "plain pipeline, one at a time",
-    "b": "request-level batches",
-    "c": "step-level, FIFO, one kind per call",
-    "d": "this engine",
 }
 
 

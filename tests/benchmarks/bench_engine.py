@@ -1,11 +1,17 @@
-"""Four ways to serve one device, on the same Poisson traces, in one process, arms interleaved.
+"""Four ways to serve one device, on the same Poisson traces, arms interleaved; then two over HTTP.
 
-    python -m tests.benchmarks.bench_engine --out tests/benchmarks/results
+    python -m tests.benchmarks.bench_engine --out FOLDER          everything, hours
+    python -m tests.benchmarks.bench_engine --out FOLDER --minutes 40 --arrivals 80 --arms a d b
+    python -m tests.benchmarks.bench_engine --profile             one saturated second of the engine
 
-Workload: open loop; a request's latency runs from its intended arrival to its PNG. `mixed`: 70 % of
-the orders have 4 steps and no guidance, 30 % have 30 steps and guidance; `uniform`: 20 steps with
-guidance; `burst`: 64 mixed orders at once. Load 1.0 is what the plain pipeline can just serve.
-Every prompt and seed differs, so nothing is reused. Knows nothing of HTTP or Ray.
+Workload: open loop; a request's latency runs from its intended arrival to its PNG (over HTTP: to the
+published file). `mixed`: 70 % of the orders have 4 steps and no guidance, 30 % have 30 steps and
+guidance; `uniform`: 20 steps with guidance; `burst`: 64 mixed orders at once. Load 1.0 is what the plain
+pipeline can just serve. Every prompt and seed differs, so nothing is reused.
+
+Every finished run is a line of FOLDER/runs.jsonl; the same command again goes on after the last one, with
+the solo times and the cost table that were measured at first. Runs whose result matters most come first.
+The process keeps to as many cores as it has torch threads: no arm wins by using more of the machine.
 """
 
 from __future__ import annotations
@@ -13,108 +19,178 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from serve_app.engine.costs import CostTable
 from serve_app.engine.loading import ModelParts, load
 from serve_app.engine.model_runner import ModelRunner
-from serve_app.params import GenerationParams
-from tests.benchmarks.arms import ARMS, TITLES, Arm, StepLevel, call_pipeline
+from tests.benchmarks.arms import ARMS, Arm, StepLevel, call_pipeline
+from tests.benchmarks.report import Report, Run
+from tests.benchmarks.traces import Kind, Model, arrivals_of, expected_seconds, order
 
 ROOT = Path(__file__).resolve().parents[2]
-SLO = 5.0  # x solo time
-WORDS = (
-    *("red", "blue", "gold", "iron", "magic", "old", "tiny", "round"),
-    *("sword", "shield", "potion", "key", "gem", "coin", "apple", "ring"),
-)
+TITLES = {
+    "a": "plain pipeline, one at a time",
+    "b": "request-level batches",
+    "c": "step-level, FIFO, one kind per call",
+    "d": "this engine",
+    "http-a": "service over HTTP, plain pipeline, one at a time",
+    "http-d": "service over HTTP, this engine",
+}
+TRACES = ("mixed-0.7", "mixed-1.1", "uniform-0.7", "burst-64")
+# For estimates only: how much faster than (a) an arm gets through a queue.
+SPEED = {"a": 1.0, "b": 1.4, "c": 1.4, "d": 1.6, "http-a": 0.8, "http-d": 1.2}
+SERVICE_START = 60.0  # seconds
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A class of orders and what one costs alone."""
+class Setup:
+    """Measured once, shared by every arm and by later parts of a run that was cut."""
 
-    name: str
-    steps: int
-    guidance_scale: float
-    solo: float = 0.0  # seconds, plain pipeline
-    flop: float = 0.0
+    model: Model
+    kinds: dict[str, Kind]
+    costs: dict[int, float]  # rows -> seconds of a call
+    decode: float  # seconds
+    peak: float  # FLOP per second
+    threads: int
+    scale: float
+    max_rows: int
 
+    def cost_table(self) -> CostTable:
+        return CostTable(self.model.size, self.costs, decode=self.decode)
 
-@dataclass(frozen=True)
-class Arrival:
-    at: float
-    kind: Kind
-    params: GenerationParams
-
-
-@dataclass
-class Run:
-    """One arm on one trace."""
-
-    arm: str
-    trace: str
-    seed: int
-    latencies: list[float]
-    wall: float
-    cpu: float
-    rows_per_call: float | None
-    kinds: list[str] = field(default_factory=list[str])
+    @classmethod
+    def parsed(cls, text: dict[str, Any]) -> Setup:
+        model, kinds, costs = (text.pop(name) for name in ("model", "kinds", "costs"))
+        return cls(
+            Model(model["name"], model["revision"], tuple(model["size"]), model["scheduler"]),
+            {name: Kind(**kind) for name, kind in kinds.items()},
+            {int(n): seconds for n, seconds in costs.items()},
+            **text,
+        )
 
 
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[-options.threads :])
     parts = load_parts(options.model)
-    runner = ModelRunner(parts)
-    costs = runner.warm_up()
-    kinds = {
-        "short": Kind("short", scaled(4, options.scale), 1.0),
-        "long": Kind("long", scaled(30, options.scale), 5.0),
-        "even": Kind("even", scaled(20, options.scale), 5.0),
-    }
-    kinds = {name: measured(parts, kind) for name, kind in kinds.items()}
-    print("c(n) in ms:", costs.as_dict())
-    print("solo seconds:", {name: round(kind.solo, 4) for name, kind in kinds.items()})
-    peak = peak_flops()
-    runs: list[Run] = []
-    for seed in range(options.seeds):
-        for trace in options.traces:
-            order = options.arms if seed % 2 == 0 else options.arms[::-1]
-            for arm in order:
-                run = asyncio.run(play(arm, trace, seed, parts, costs, kinds, options))
-                runs.append(run)
-                print(line(run), flush=True)
-        write(runs, kinds, peak, options)  # after every seed: a long run may be cut short
-    print((options.out / "bench_engine.md").read_text())
+    if options.profile:
+        from tests.benchmarks.profile import profile
+
+        print(profile(parts, options.max_rows))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    journal = options.out / "runs.jsonl"
+    setup, runs = resumed(journal, options) or (measured(parts, options, journal), [])
+    print("c(n) in ms:", {n: round(1000 * s, 1) for n, s in setup.costs.items()})
+    print("solo seconds:", {name: round(kind.solo, 4) for name, kind in setup.kinds.items()})
+    done = {run.key for run in runs}
+    left = [p for p in plan(options) if p.key(options) not in done]
+    estimate = {p: p.seconds(setup, options.arrivals) for p in left}
+    print(f"{len(done)} runs are done; {len(left)} left: {sum(estimate.values()) / 60:.0f} minutes")
+    ends = time.monotonic() + options.minutes * 60
+    warm(parts, setup)
+    for number, planned in enumerate(left, 1):
+        if time.monotonic() + estimate[planned] > ends:
+            print(f"skipped, would end after {options.minutes:.0f} minutes: {planned}", flush=True)
+            continue
+        if planned.arm.startswith("http"):
+            os.sched_setaffinity(0, cores)  # the service has the machine, whatever the client does
+            run = play_http(planned, setup, options)
+            os.sched_setaffinity(0, cores[-options.threads :])
+        else:
+            run = asyncio.run(play(planned, parts, setup, options.arrivals))
+        runs.append(run)
+        with journal.open("a") as file:
+            file.write(json.dumps({"run": asdict(run)}) + "\n")
+        rest = sum(estimate[p] for p in left[number:])
+        print(f"{line(run)}  {number}/{len(left)}, {rest / 60:.0f} minutes left", flush=True)
+    if runs:
+        report = Report(runs, setup.kinds, TITLES, setup.peak, setup.max_rows, heading(setup))
+        report.write(options.out)
+        print(report.markdown())
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="starter", help="`starter`, or `tiny` (random weights)")
     parser.add_argument("--arrivals", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--arms", nargs="+", default=list(TITLES), choices=list(TITLES))
+    parser.add_argument("--traces", nargs="+", default=list(TRACES))
+    parser.add_argument("--threads", type=int, default=1, help="of torch; and cores to keep to")
     parser.add_argument("--scale", type=float, default=1.0, help="of the step counts")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-rows", type=int, default=16)
-    parser.add_argument("--arms", type=list, default=list(ARMS), help="e.g. abcd")
-    parser.add_argument(
-        "--traces", nargs="+", default=["mixed-0.7", "mixed-1.1", "uniform-0.7", "burst-64"]
-    )
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="skip what is too long")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "benchmarks")
+    parser.add_argument("--profile", action="store_true", help="where one saturated second goes")
     return parser.parse_args()
 
 
-def scaled(steps: int, scale: float) -> int:
-    return max(1, round(steps * scale))
+# ---- what to run, in which order ----
+
+
+@dataclass(frozen=True)
+class Planned:
+    trace: str
+    seed: int
+    arm: str
+
+    def key(self, options: argparse.Namespace) -> tuple[str, int, str, int]:
+        return self.trace, self.seed, self.arm, self.count(options.arrivals)
+
+    def count(self, arrivals: int) -> int:
+        return int(self.trace.partition("-")[2]) if self.trace.startswith("burst") else arrivals
+
+    def seconds(self, setup: Setup, arrivals: int) -> float:
+        trace = arrivals_of(self.trace, self.seed, setup.model, setup.kinds, arrivals)
+        start = SERVICE_START if self.arm.startswith("http") else 1.0
+        return start + expected_seconds(trace, SPEED[self.arm])
+
+
+def plan(options: argparse.Namespace) -> list[Planned]:
+    """The runs that decide most come first: a table can be made of any beginning of this list."""
+    mixed = [t for t in options.traces if t.startswith("mixed")]
+    others = [t for t in options.traces if not t.startswith("mixed")]
+    groups = [([t], arms) for arms in (("a", "d"), ("b",), ("c",)) for t in mixed]
+    groups += [([t], ("a", "d", "b", "c")) for t in others]
+    groups += [([t], ("http-a", "http-d")) for t in options.traces]
+    return [
+        Planned(trace, seed, arm)
+        for traces, arms in groups
+        for trace in traces
+        for i, seed in enumerate(options.seeds)
+        for arm in (arms if i % 2 == 0 else arms[::-1])
+        if arm in options.arms
+    ]
+
+
+def resumed(journal: Path, options: argparse.Namespace) -> tuple[Setup, list[Run]] | None:
+    """What an earlier part left. Raises SystemExit if that was another workload."""
+    if not journal.exists():
+        return None
+    first, *others = (json.loads(text) for text in journal.read_text().splitlines() if text)
+    setup = Setup.parsed(first["setup"])
+    for name in ("threads", "scale", "max_rows"):
+        if getattr(setup, name) != getattr(options, name):
+            sys.exit(f"{journal} was made with another {name}; choose another --out")
+    if setup.model.name != options.model:
+        sys.exit(f"{journal} was made with model {setup.model.name}; choose another --out")
+    return setup, [Run(**other["run"]) for other in others]
+
+
+# ---- measured once ----
 
 
 def load_parts(model: str) -> ModelParts:
@@ -124,88 +200,38 @@ def load_parts(model: str) -> ModelParts:
         return tiny.parts(tiny.pipeline())
     from serve_app.models import load_models
 
-    parts = load(load_models(ROOT / "configs" / "models.yaml")[model], ROOT)
-    parts.pipe.set_progress_bar_config(disable=True)
-    return parts
+    return load(load_models(ROOT / "configs" / "models.yaml")[model], ROOT)
 
 
-# ---- traces ----
-
-
-def order(parts: ModelParts, kind: Kind, rng: random.Random) -> GenerationParams:
-    width, height = parts.spec.native_size
-    return GenerationParams(
-        prompt=" ".join(rng.choices(WORDS, k=4)),
-        seed=rng.randrange(2**31),
-        width=width,
-        height=height,
-        steps=kind.steps,
-        guidance_scale=kind.guidance_scale,
-        scheduler=parts.spec.schedulers[0],
-        model=parts.spec.name,
-        model_revision=parts.revision,
-    )
-
-
-def arrivals_of(
-    trace: str, seed: int, parts: ModelParts, kinds: dict[str, Kind], count: int
-) -> list[Arrival]:
-    """`mixed-0.7`, `uniform-1.1`: Poisson at that load. `burst-64`: that many at once."""
-    shape, _, amount = trace.partition("-")
-    rng = random.Random(f"{shape} {seed}")
-    mix = [kinds["even"]] if shape == "uniform" else [kinds["short"]] * 7 + [kinds["long"]] * 3
-    mean_solo = sum(kind.solo for kind in mix) / len(mix)
-    rate = float("inf") if shape == "burst" else float(amount) / mean_solo
-    now = 0.0
-    arrivals: list[Arrival] = []
-    for _ in range(int(amount) if shape == "burst" else count):
-        kind = rng.choice(mix)
-        now += 0.0 if shape == "burst" else rng.expovariate(rate)
-        arrivals.append(Arrival(now, kind, order(parts, kind, rng)))
-    return arrivals
-
-
-async def play(
-    name: str,
-    trace: str,
-    seed: int,
-    parts: ModelParts,
-    costs: CostTable,
-    kinds: dict[str, Kind],
-    options: argparse.Namespace,
-) -> Run:
-    arrivals = arrivals_of(trace, seed, parts, kinds, options.arrivals)
-    arm: Arm = ARMS[name](parts, CostTable(costs.native, known(costs)), options.max_rows)
-    cpu, began = time.process_time(), time.perf_counter()
-
-    async def one(number: int, arrival: Arrival) -> float:
-        await asyncio.sleep(max(0.0, began + arrival.at - time.perf_counter()))
-        await arm.draw(arrival.params, number)
-        return time.perf_counter() - (began + arrival.at)
-
-    latencies = await asyncio.gather(*(one(i, arrival) for i, arrival in enumerate(arrivals)))
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    rows = None
-    if isinstance(arm, StepLevel):
-        rows = arm.engine.stats()["rows_per_call"]
-    await arm.close()
-    return Run(name, trace, seed, list(latencies), wall, cpu, rows, [a.kind.name for a in arrivals])
-
-
-def known(costs: CostTable) -> dict[int, float]:
+def measured(parts: ModelParts, options: argparse.Namespace, journal: Path) -> Setup:
+    costs = ModelRunner(parts).warm_up(options.max_rows)
     size = f"{costs.native[0]}x{costs.native[1]}"
-    return {rows: ms / 1000 for rows, ms in costs.as_dict()[size].items()}
+    model = Model(parts.spec.name, parts.revision, costs.native, parts.spec.schedulers[0])
+    kinds = [
+        Kind(name, max(1, round(steps * options.scale)), guidance)
+        for name, steps, guidance in (("short", 4, 1.0), ("long", 30, 5.0), ("even", 20, 5.0))
+    ]
+    setup = Setup(
+        model,
+        {kind.name: solo(parts, model, kind) for kind in kinds},
+        {rows: ms / 1000 for rows, ms in costs.as_dict()[size].items()},
+        costs.decode_seconds(costs.native),
+        peak_flops(),
+        options.threads,
+        options.scale,
+        options.max_rows,
+    )
+    journal.write_text(json.dumps({"setup": asdict(setup)}) + "\n")
+    return setup
 
 
-# ---- measures ----
-
-
-def measured(parts: ModelParts, kind: Kind) -> Kind:
-    params = order(parts, kind, random.Random(0))
+def solo(parts: ModelParts, model: Model, kind: Kind) -> Kind:
+    """The kind with its cost in the plain pipeline: the least of four calls."""
+    params = order(model, kind, random.Random(0))
     with FlopCounterMode(display=False) as counter:
         call_pipeline(parts, [params])
     seconds: list[float] = []
-    for _ in range(3):
+    for _ in range(4):
         began = time.perf_counter()
         call_pipeline(parts, [params])
         seconds.append(time.perf_counter() - began)
@@ -224,148 +250,99 @@ def peak_flops() -> float:
     return 2 * side**3 / best
 
 
-def numbers(runs: Sequence[Run], kinds: dict[str, Kind], peak: float) -> dict[str, float | None]:
-    """The row of one arm on one trace, over all seeds."""
-    pairs = [(x, kinds[k]) for run in runs for x, k in zip(run.latencies, run.kinds, strict=True)]
-    all_of = np.array([x for x, _ in pairs])
-    short = np.array([x for x, kind in pairs if kind.name == "short"])
-    wall = sum(run.wall for run in runs)
-    rows = [run.rows_per_call for run in runs if run.rows_per_call]
-    return {
-        "images_per_s": len(pairs) / wall,
-        "p50": float(np.percentile(all_of, 50)),
-        "p95": float(np.percentile(all_of, 95)),
-        "p99": float(np.percentile(all_of, 99)),
-        "short_p95": float(np.percentile(short, 95)) if len(short) else None,
-        "within_5x_solo": float(np.mean([x <= SLO * kind.solo for x, kind in pairs])),
-        "rows_per_call": sum(rows) / len(rows) if rows else None,
-        "cpu_s_per_image": sum(run.cpu for run in runs) / len(pairs),
-        "mfu": sum(kind.flop for _, kind in pairs) / wall / peak,
-    }
+def warm(parts: ModelParts, setup: Setup) -> None:
+    """Every row count once: kernels are made at first use, and no arm should pay for another's."""
+    runner = ModelRunner(parts)
+    for rows in range(1, setup.max_rows + 1):
+        runner.probe(rows)()
+    for images in (1, 2, 4):
+        params = [order(setup.model, setup.kinds["short"], random.Random(i)) for i in range(images)]
+        call_pipeline(parts, params)
 
 
-def p50(latencies: Any, wall: Any, short: Any) -> float:
-    return float(np.median(latencies))
+# ---- one run ----
 
 
-def short_p95(latencies: Any, wall: Any, short: Any) -> float:
-    return float(np.percentile(latencies[short], 95)) if short.any() else float("nan")
+async def play(planned: Planned, parts: ModelParts, setup: Setup, arrivals: int) -> Run:
+    trace = arrivals_of(planned.trace, planned.seed, setup.model, setup.kinds, arrivals)
+    arm: Arm = ARMS[planned.arm](parts, setup.cost_table(), setup.max_rows)
+    cpu, began = time.process_time(), time.perf_counter()
+
+    async def one(number: int) -> float:
+        # The clock of the open loop: nothing but time brings the next arrival.
+        await asyncio.sleep(max(0.0, began + trace[number].at - time.perf_counter()))
+        await arm.draw(trace[number].params, number)
+        return time.perf_counter() - (began + trace[number].at)
+
+    late = await asyncio.gather(*(one(i) for i in range(len(trace))))
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    rows = arm.engine.stats()["rows_per_call"] if isinstance(arm, StepLevel) else None
+    await arm.close()
+    return Run(
+        planned.trace,
+        planned.seed,
+        planned.arm,
+        len(trace),
+        list(late),
+        [a.kind.name for a in trace],
+        trace[-1].at,
+        wall,
+        cpu,
+        rows,
+    )
 
 
-def seconds_per_image(latencies: Any, wall: Any, short: Any) -> float:
-    return wall / len(latencies)
+def play_http(planned: Planned, setup: Setup, options: argparse.Namespace) -> Run:
+    """The same arrivals through a whole service, started for this run."""
+    from tests.benchmarks.http_arms import HttpService
+
+    trace = arrivals_of(planned.trace, planned.seed, setup.model, setup.kinds, options.arrivals)
+    folder = options.out / "http" / f"{planned.trace}-{planned.seed}-{planned.arm}-{os.getpid()}"
+    service = HttpService(planned.arm, folder, setup.model.name, options.threads)
+
+    async def serve_all() -> tuple[list[float], float]:
+        began = time.time()
+
+        async def one(number: int) -> float:
+            await asyncio.sleep(max(0.0, began + trace[number].at - time.time()))
+            return await service.draw(trace[number].params, number) - (began + trace[number].at)
+
+        late = await asyncio.gather(*(one(i) for i in range(len(trace))))
+        return list(late), max(a.at + x for a, x in zip(trace, late, strict=True))
+
+    try:
+        service.start()
+        cpu = service.cpu_seconds()
+        late, wall = asyncio.run(serve_all())
+        cpu = service.cpu_seconds() - cpu
+    finally:
+        service.stop()
+    names = [a.kind.name for a in trace]
+    last = trace[-1].at
+    return Run(planned.trace, planned.seed, planned.arm, len(trace), late, names, last, wall, cpu)
 
 
-RATIOS: dict[str, Callable[[Any, Any, Any], float]] = {
-    "p50": p50,
-    "short p95": short_p95,
-    "throughput": seconds_per_image,
-}
+# ---- words ----
 
 
-def interval(
-    base: Sequence[Run], ours: Sequence[Run], value: Callable[[Any, Any, Any], float]
-) -> tuple[float, float, float]:
-    """How many times better `ours` is: ratio of the medians over seeds, with a 95 % interval.
-
-    Hierarchical bootstrap: seeds are drawn again, and within a seed its arrivals, the same for both
-    arms. Time per image is a whole run's, so for throughput only the seeds are drawn again.
-    """
-    rng = np.random.default_rng(0)
-    pairs = [(a, next(o for o in ours if o.seed == a.seed)) for a in base]
-    arrays = [[np.array(run.latencies) for run in pair] for pair in pairs]
-    short = [np.array([kind == "short" for kind in pair[0].kinds]) for pair in pairs]
-
-    def ratio(drawn: Sequence[tuple[int, Any]]) -> float:
-        values = [
-            [
-                value(latencies[picks], run.wall, short[i][picks])
-                for run, latencies in zip(pairs[i], arrays[i], strict=True)
-            ]
-            for i, picks in drawn
-        ]
-        a, b = np.nanmedian(np.array(values), axis=0)
-        return float(a / b)
-
-    point = ratio([(i, np.arange(len(short[i]))) for i in range(len(pairs))])
-    samples = [
-        ratio(
-            [
-                (i, rng.integers(0, len(short[i]), len(short[i])))
-                for i in rng.integers(0, len(pairs), len(pairs))
-            ]
-        )
-        for _ in range(500)
-    ]
-    low, high = np.nanpercentile(samples, [2.5, 97.5])
-    return point, float(low), float(high)
-
-
-# ---- report ----
+def heading(setup: Setup) -> str:
+    return (
+        f"Model {setup.model.name}, {setup.threads} thread(s) on as many cores, steps x {setup.scale:g}, "
+        f"{setup.peak / 1e9:.0f} GFLOP/s peak. Solo seconds: "
+        + ", ".join(f"{name} {kind.solo:.3f}" for name, kind in setup.kinds.items())
+        + ". c(n) in ms: "
+        + ", ".join(f"{n}: {1000 * seconds:.1f}" for n, seconds in setup.costs.items())
+        + f"; decode {1000 * setup.decode:.1f}."
+    )
 
 
 def line(run: Run) -> str:
-    middle, late = np.percentile(run.latencies, [50, 95])
+    late = sorted(run.latencies)
     return (
-        f"{run.trace:12} seed {run.seed} ({run.arm}) {len(run.latencies) / run.wall:6.2f} img/s  "
-        f"p50 {middle:7.3f}  p95 {late:7.3f}  cpu {run.cpu / run.wall:4.2f}"
+        f"{run.trace:12} seed {run.seed} ({run.arm}) {run.arrivals / run.wall:6.2f} img/s  "
+        f"p50 {late[len(late) // 2]:7.3f}  p95 {late[int(0.95 * len(late))]:7.3f}  "
+        f"cpu {run.cpu / run.wall:4.2f}"
     )
-
-
-def write(
-    runs: list[Run], kinds: dict[str, Kind], peak: float, options: argparse.Namespace
-) -> None:
-    options.out.mkdir(parents=True, exist_ok=True)
-    text = [f"model {options.model}, {options.arrivals} arrivals, seeds: {1 + runs[-1].seed},"]
-    text += [
-        f"steps x {options.scale}, {options.threads} threads, {peak / 1e9:.0f} GFLOP/s peak",
-        "",
-    ]
-    for trace in options.traces:
-        rows = {arm: [r for r in runs if r.arm == arm and r.trace == trace] for arm in options.arms}
-        table = {arm: numbers(rows[arm], kinds, peak) for arm in options.arms}
-        names = list(next(iter(table.values())))
-        text += [f"### {trace}", "", "| arm | " + " | ".join(names) + " |"]
-        text += ["|---" * (len(names) + 1) + "|"]
-        for arm, row in table.items():
-            cells = ["" if row[n] is None else f"{row[n]:.3g}" for n in names]
-            text += [f"| ({arm}) {TITLES[arm]} | " + " | ".join(cells) + " |"]
-        text += [""]
-        for base in [arm for arm in options.arms if arm != "d" and "d" in options.arms]:
-            for name, value in RATIOS.items():
-                if name == "short p95" and not trace.startswith(("mixed", "burst")):
-                    continue
-                point, low, high = interval(rows[base], rows["d"], value)
-                text += [f"- (d) against ({base}), {name}: {point:.2f}x [{low:.2f}, {high:.2f}]"]
-        text += [""]
-    (options.out / "bench_engine.md").write_text("\n".join(text))
-    (options.out / "bench_engine.json").write_text(json.dumps([asdict(run) for run in runs]))
-    plot(runs, options)
-
-
-def plot(runs: list[Run], options: argparse.Namespace) -> None:
-    """Share of the orders that are done after a given latency, one panel per trace."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(
-        1, len(options.traces), figsize=(4 * len(options.traces), 3.2), squeeze=False
-    )
-    for panel, trace in zip(panels[0], options.traces, strict=True):
-        for arm in options.arms:
-            late = np.sort(
-                np.concatenate(
-                    [r.latencies for r in runs if r.arm == arm and r.trace == trace] or [[]]
-                )
-            )
-            panel.plot(late, np.linspace(0, 1, len(late)), label=f"({arm}) {TITLES[arm]}")
-        panel.set(xscale="log", title=trace, xlabel="latency, s", ylabel="share done")
-        panel.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(options.out / "bench_engine.png", dpi=130)
 
 
 if __name__ == "__main__":

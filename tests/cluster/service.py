@@ -48,6 +48,7 @@ class Service:
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     cluster: dict[str, Any] = field(default_factory=lambda: {"num_cpus": 4})
     root: Path = ROOT  # of the code it runs
+    host: str = "tests.cluster.host"  # the module that runs it
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ class Service:
         self._temp = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self._log = (self.directory / "host.log").open("a")
         self._host = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.host"],
+            [sys.executable, "-m", self.host],
             cwd=self.root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

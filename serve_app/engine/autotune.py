@@ -16,12 +16,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve_app.models import ModelSpec, load_models
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 2  # one guided request
+
+
+class ColdStart(NamedTuple):
+    """Seconds from a fresh process to the first useful call."""
+
+    import_s: float  # torch, diffusers, transformers
+    load_s: float  # weights and tokenizers
+    warm_up_s: float  # the first call of each kind
+
+    @property
+    def total(self) -> float:
+        return sum(self)
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Trial:
     replicas: int
     threads: int
     rows_per_second: float  # UNet rows, over all replicas
-    load_seconds: float  # the slowest replica's
+    cold_start: ColdStart  # the slowest replica's
 
 
 def main() -> None:
@@ -72,19 +84,23 @@ def recommendation(trials: Sequence[Trial]) -> str:
 def show(trial: Trial) -> Trial:
     print(
         f"  {trial.dtype:9} {trial.replicas} replicas x {trial.threads} threads: "
-        f"{trial.rows_per_second:8.2f} rows/s, loaded in {trial.load_seconds:.1f} s",
+        f"{trial.rows_per_second:8.2f} rows/s, cold start {trial.cold_start.total:.1f} s (import "
+        f"{trial.cold_start.import_s:.1f}, load {trial.cold_start.load_s:.1f}, warm-up "
+        f"{trial.cold_start.warm_up_s:.1f})",
         flush=True,
     )
     return trial
 
 
-def run(spec: ModelSpec, dtype: str, replicas: int, threads: int, seconds: float) -> Trial:
+def run(
+    spec: ModelSpec, dtype: str, replicas: int, threads: int, seconds: float, root: Path = ROOT
+) -> Trial:
     """All replicas load, wait for each other, and count calls for the same `seconds`."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(replicas), context.SimpleQueue()
     changed = spec.model_copy(update={"dtype": dtype, "threads": threads})
     workers = [
-        context.Process(target=_work, args=(changed, seconds, barrier, results))
+        context.Process(target=_work, args=(changed, root, seconds, barrier, results))
         for _ in range(replicas)
     ]
     for worker in workers:
@@ -94,7 +110,8 @@ def run(spec: ModelSpec, dtype: str, replicas: int, threads: int, seconds: float
         if worker.exitcode:
             raise SystemExit(f"{dtype} with {threads} threads failed; see above")
     counted = [results.get() for _ in workers]
-    return Trial(dtype, replicas, threads, sum(c[0] for c in counted), max(c[1] for c in counted))
+    slowest = max((ColdStart(*c[1:]) for c in counted), key=lambda start: start.total)
+    return Trial(dtype, replicas, threads, sum(c[0] for c in counted), slowest)
 
 
 def has_cuda() -> bool:
@@ -103,23 +120,26 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _work(spec: ModelSpec, seconds: float, barrier: Barrier, results: Any) -> None:
+def _work(spec: ModelSpec, root: Path, seconds: float, barrier: Barrier, results: Any) -> None:
+    began = time.perf_counter()
     from serve_app.engine.loading import load
     from serve_app.engine.model_runner import ModelRunner
 
-    began = time.perf_counter()
-    runner = ModelRunner(load(spec, ROOT))
-    loaded = time.perf_counter() - began
+    imported = time.perf_counter()
+    runner = ModelRunner(load(spec, root))
+    loaded = time.perf_counter()
     call = runner.probe(ROWS)
     call()
     runner.synchronize()
+    warm = time.perf_counter()
     barrier.wait()
-    calls, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    calls, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
         call()
         runner.synchronize()
         calls += 1
-    results.put((calls * ROWS / (time.perf_counter() - began), loaded))
+    rate = calls * ROWS / (time.perf_counter() - started)
+    results.put((rate, imported - began, loaded - imported, warm - loaded))
 
 
 if __name__ == "__main__":

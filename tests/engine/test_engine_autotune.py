@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from serve_app.engine.autotune import Trial, recommendation, splits
+from pathlib import Path
+
+from serve_app.engine.autotune import ColdStart, Trial, recommendation, run, splits
+from tests.engine import tiny
+
+START = ColdStart(2.0, 1.0, 0.5)
 
 
 def test_all_cores_are_used_and_none_is_shared() -> None:
@@ -13,9 +18,17 @@ def test_all_cores_are_used_and_none_is_shared() -> None:
 def test_a_few_percent_do_not_buy_a_second_copy_of_the_weights() -> None:
     """Two replicas must win by more than 5 %; a slow dtype loses by itself."""
     trials = [
-        Trial("float32", 1, 2, 96.0, 1.0),
-        Trial("bfloat16", 1, 2, 60.0, 1.0),
-        Trial("float32", 2, 1, 100.0, 1.0),
+        Trial("float32", 1, 2, 96.0, START),
+        Trial("bfloat16", 1, 2, 60.0, START),
+        Trial("float32", 2, 1, 100.0, START),
     ]
     assert "dtype: float32, threads: 2" in recommendation(trials)
-    assert "2 replica" in recommendation([*trials, Trial("float32", 2, 1, 120.0, 1.0)])
+    assert "2 replica" in recommendation([*trials, Trial("float32", 2, 1, 120.0, START)])
+
+
+def test_replicas_of_a_real_checkpoint_are_measured_side_by_side(tmp_path: Path) -> None:
+    """Two processes load, wait for each other and count; the cold start is split into its parts."""
+    tiny.save(tiny.pipeline(), tmp_path / "tiny")
+    trial = run(tiny.spec(), "float32", 2, 1, 0.05, tmp_path)
+    assert trial.rows_per_second > 0
+    assert min(trial.cold_start) > 0

@@ -84,15 +84,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[-options.threads :])
-    parts = load_parts(options.model)
     if options.profile:
         from tests.benchmarks.profile import profile
 
-        print(profile(parts, options.max_rows))
+        print(profile(load_parts(options.model), options.max_rows))
         return
     options.out.mkdir(parents=True, exist_ok=True)
     journal = options.out / "runs.jsonl"
-    setup, runs = resumed(journal, options) or (measured(parts, options, journal), [])
+    parts: ModelParts | None = None
+    if (earlier := resumed(journal, options)) is None:
+        parts = load_parts(options.model)
+        earlier = measured(parts, options, journal), []
+    setup, runs = earlier
     print("c(n) in ms:", {n: round(1000 * s, 1) for n, s in setup.costs.items()})
     print("solo seconds:", {name: round(kind.solo, 4) for name, kind in setup.kinds.items()})
     done = {run.key for run in runs}
@@ -100,7 +103,9 @@ def main() -> None:
     estimate = {p: p.seconds(setup, options.arrivals) for p in left}
     print(f"{len(done)} runs are done; {len(left)} left: {sum(estimate.values()) / 60:.0f} minutes")
     ends = time.monotonic() + options.minutes * 60
-    warm(parts, setup)
+    if any(not planned.arm.startswith("http") for planned in left):
+        parts = parts or load_parts(options.model)
+        warm(parts, setup)
     for number, planned in enumerate(left, 1):
         if time.monotonic() + estimate[planned] > ends:
             print(f"skipped, would end after {options.minutes:.0f} minutes: {planned}", flush=True)
@@ -110,6 +115,7 @@ def main() -> None:
             run = play_http(planned, setup, options)
             os.sched_setaffinity(0, cores[-options.threads :])
         else:
+            assert parts is not None
             run = asyncio.run(play(planned, parts, setup, options.arrivals))
         runs.append(run)
         with journal.open("a") as file:

@@ -58,7 +58,7 @@ class Report:
         text = [self.heading, ""]
         for trace in self._traces:
             text += [f"### {trace}", "", *self._table(trace), "", *self._ratios(trace), ""]
-        return "\n".join(text)
+        return "\n".join([*text, *self._highest_loads()])
 
     @property
     def _traces(self) -> list[str]:
@@ -66,6 +66,23 @@ class Report:
 
     def of(self, trace: str, arm: str) -> list[Run]:
         return [r for r in self.runs if r.trace == trace and r.arm == arm]
+
+    def _highest_loads(self) -> list[str]:
+        """Goodput as a rate: the highest load that was run at which 95 % are within 5x solo."""
+        text = ["### Highest load of those above with 95 % of the orders within 5x solo", ""]
+        for shape in ("mixed", "uniform"):
+            loads = sorted(float(t.partition("-")[2]) for t in self._traces if t.startswith(shape))
+            for arm, title in self.titles.items():
+                runs = {load: self.of(f"{shape}-{load:g}", arm) for load in loads}
+                if not any(runs.values()):
+                    continue
+                met = [
+                    load
+                    for load, found in runs.items()
+                    if found and (self.numbers(found)["within 5x solo"] or 0) >= 0.95
+                ]
+                text.append(f"- {shape}, ({arm}) {title}: {max(met) if met else 'none'}")
+        return [*text, ""]
 
     def _table(self, trace: str) -> list[str]:
         rows = {arm: self.numbers(r) for arm in self.titles if (r := self.of(trace, arm))}
@@ -129,6 +146,7 @@ class Report:
 
         mpl.use("Agg")
         from matplotlib import pyplot as plt
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         figure, panels = plt.subplots(
             2, len(self._traces), figsize=(4.2 * len(self._traces), 7), squeeze=False, sharey=True
@@ -154,6 +172,9 @@ class Report:
             lower.set(xscale="log", xlabel="latency / time of the same order alone")
             for panel in (upper, lower):
                 panel.grid(alpha=0.3)
+                panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                panel.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+                panel.xaxis.set_minor_formatter(NullFormatter())
         for row in panels:
             row[0].set_ylabel("orders finished, %")
         handles = {

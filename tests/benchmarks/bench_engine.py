@@ -11,7 +11,8 @@ pipeline can just serve. Every prompt and seed differs, so nothing is reused.
 
 Every finished run is a line of FOLDER/runs.jsonl; the same command again goes on after the last one, with
 the solo times and the cost table that were measured at first. Runs whose result matters most come first.
-The process keeps to as many cores as it has torch threads: no arm wins by using more of the machine.
+The process keeps to as many cores as it has torch threads, so that no arm wins by using more of the
+machine; `--cores 2 --threads 1` shows what stages beside the step loop gain where a core is free.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Setup:
     decode: float  # seconds
     peak: float  # FLOP per second
     threads: int
+    cores: int
     scale: float
     max_rows: int
 
@@ -83,7 +85,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[-options.threads :])
+    own = cores[-options.cores :]
+    os.sched_setaffinity(0, own)
     if options.profile:
         from tests.benchmarks.profile import profile
 
@@ -113,7 +116,7 @@ def main() -> None:
         if planned.arm.startswith("http"):
             os.sched_setaffinity(0, cores)  # the service has the machine, whatever the client does
             run = play_http(planned, setup, options)
-            os.sched_setaffinity(0, cores[-options.threads :])
+            os.sched_setaffinity(0, own)
         else:
             assert parts is not None
             run = asyncio.run(play(planned, parts, setup, options.arrivals))
@@ -135,13 +138,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", default=list(TITLES), choices=list(TITLES))
     parser.add_argument("--traces", nargs="+", default=list(TRACES))
-    parser.add_argument("--threads", type=int, default=1, help="of torch; and cores to keep to")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, per call")
+    parser.add_argument("--cores", type=int, help="to keep to; default: as many as threads")
     parser.add_argument("--scale", type=float, default=1.0, help="of the step counts")
     parser.add_argument("--max-rows", type=int, default=16)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="skip what is too long")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "benchmarks")
     parser.add_argument("--profile", action="store_true", help="where one saturated second goes")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.cores = options.cores or options.threads
+    return options
 
 
 # ---- what to run, in which order ----
@@ -188,7 +194,7 @@ def resumed(journal: Path, options: argparse.Namespace) -> tuple[Setup, list[Run
         return None
     first, *others = (json.loads(text) for text in journal.read_text().splitlines() if text)
     setup = Setup.parsed(first["setup"])
-    for name in ("threads", "scale", "max_rows"):
+    for name in ("threads", "cores", "scale", "max_rows"):
         if getattr(setup, name) != getattr(options, name):
             sys.exit(f"{journal} was made with another {name}; choose another --out")
     if setup.model.name != options.model:
@@ -224,6 +230,7 @@ def measured(parts: ModelParts, options: argparse.Namespace, journal: Path) -> S
         costs.decode_seconds(costs.native),
         peak_flops(),
         options.threads,
+        options.cores,
         options.scale,
         options.max_rows,
     )
@@ -333,7 +340,8 @@ def play_http(planned: Planned, setup: Setup, options: argparse.Namespace) -> Ru
 
 def heading(setup: Setup) -> str:
     return (
-        f"Model {setup.model.name}, {setup.threads} thread(s) on as many cores, steps x {setup.scale:g}, "
+        f"Model {setup.model.name}, {setup.threads} thread(s), {setup.cores} core(s), "
+        f"steps x {setup.scale:g}, "
         f"{setup.peak / 1e9:.0f} GFLOP/s peak. Solo seconds: "
         + ", ".join(f"{name} {kind.solo:.3f}" for name, kind in setup.kinds.items())
         + ". c(n) in ms: "

@@ -53,7 +53,7 @@ class Training:
     batch: int = 32
     lr: float = 1.5e-3
     warmup_steps: int = 60
-    coloured: float = 0.15  # share of pictures shown in another colour
+    coloured: float = 0.25  # share of pictures shown in another colour
     mirrored: float = 0.0  # share shown mirrored: more variety, and longer to learn
     blended: float = 0.3  # share of captions moved towards another one of the same picture
     text_noise: float = 0.4  # largest shift of a caption, in standard deviations of the states

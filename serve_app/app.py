@@ -219,9 +219,9 @@ class Registry:
     async def drain(self, timeout_s: float) -> bool:
         return await self._registry.drain(timeout_s)
 
-    async def submit(self, orders: list[SubmitOrder]) -> list[SubmitReply]:
+    async def submit(self, order: SubmitOrder) -> SubmitReply:
         await asyncio.shield(self._started)
-        return await asyncio.gather(*map(self._registry.submit, orders))
+        return await self._registry.submit(order)
 
     async def get(self, job_id: str) -> JobView | None:
         await asyncio.shield(self._started)

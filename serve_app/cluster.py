@@ -37,7 +37,6 @@ from serve_app.messages import (
     SubmitReply,
     WatchReply,
 )
-from serve_app.together import Together
 
 log = logging.getLogger("assets.cluster")
 
@@ -107,12 +106,9 @@ class RayRegistryPort:
         self._actor = actor
         self._session = serve_session()
         self._epoch = 0
-        self._submits = Together[SubmitOrder, SubmitReply](
-            lambda orders: self._call("submit", orders, timeout_s=SUBMIT_TIMEOUT_S)
-        )
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
-        return await self._submits.send(order)
+        return await self._call("submit", order, timeout_s=SUBMIT_TIMEOUT_S)
 
     async def get(self, job_id: str) -> JobView | None:
         return await self._call("get", job_id)

@@ -43,7 +43,10 @@ def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
 def running(args: list[str], env: dict[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
     """A command that stays in the foreground; whatever it started ends with it."""
     with log.open("ab") as output:
-        process = subprocess.Popen(args, cwd=ROOT, env=env, stdout=output, stderr=output)
+        # Started in the background, a test run ignores Ctrl-C, and its children would inherit that.
+        process = subprocess.Popen(
+            args, cwd=ROOT, env=env, stdout=output, stderr=output, preexec_fn=_heed_ctrl_c
+        )
     try:
         yield process
     finally:
@@ -58,6 +61,10 @@ def running(args: list[str], env: dict[str, str], log: Path) -> Generator[subpro
         _, left = psutil.wait_procs(family, timeout=30)
         for orphan in left:
             orphan.kill()
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def order(port: int, **changes: Any) -> str:

@@ -6,17 +6,18 @@ Knows nothing of the server but its address; `keys` alone writes a file of the s
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from serve_app.api.keys import add_key
-from serve_app.client import SERVER, AssetsError, Client, Job
+from serve_app.client import SERVER, AssetsError, Client, Job, Rejected
 from serve_app.config import Settings
 from serve_app.errors import ServiceError
 
@@ -31,11 +32,15 @@ app.add_typer(keys, name="keys")
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True)
+PROMPT_CHARS = 40  # of a job in a list
 
 Server = Annotated[str, typer.Option(envvar="ASSETS_SERVER", help="Where the service is.")]
 ApiKey = Annotated[
     str | None, typer.Option(envvar="ASSETS_API_KEY", help="If the server asks for one.")
 ]
+To = Annotated[Path | None, typer.Option("--out", help="Also save the files here.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="From `assets jobs`, or the API.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB", help="From `assets jobs`.")]
 
 
 @app.command()
@@ -51,41 +56,125 @@ def generate(
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
-    to: Annotated[Path | None, typer.Option("--out", help="Also save the files here.")] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="To find it by; repeatable.")] = None,
+    cancel_after: Annotated[
+        int | None, typer.Option(help="Seconds after which to give it up.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how long.")] = False,
+    to: To = None,
     server: Server = SERVER,
     api_key: ApiKey = None,
 ) -> None:
     """Order images, wait for them, and say where they are."""
+    order: dict[str, Any] = {
+        "style_id": style,
+        "negative_prompt": negative,
+        "seed": seed,
+        "n": n,
+        "size": size,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "scheduler": scheduler,
+        "model": model,
+        "quality": "draft" if draft else None,
+        "priority": priority,
+        "tags": tag or None,
+    }
     with Client(server, api_key=api_key) as client:
-        job = client.generate(
-            prompt,
-            style_id=style,
-            negative_prompt=negative,
-            seed=seed,
-            n=n,
-            size=size,
-            steps=steps,
-            guidance_scale=guidance,
-            scheduler=scheduler,
-            model=model,
-            quality="draft" if draft else None,
-        )
+        if dry_run:
+            show_estimate(client.estimate(prompt, **order))
+        else:
+            job = client.generate(prompt, cancel_after_s=cancel_after, **order)
+            finish(client, job, to)
+
+
+@app.command()
+def retry(job_id: JobId, to: To = None, server: Server = SERVER, api_key: ApiKey = None) -> None:
+    """Order a finished job once more, wait for it, and say where its images are."""
+    with Client(server, api_key=api_key) as client:
+        finish(client, client.retry(job_id), to)
+
+
+@app.command("watch")
+def watch_jobs(
+    job_id: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all.")] = None,
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """Follow one job to its end, or every job of mine until Ctrl-C."""
+    with Client(server, api_key=api_key) as client:
+        if job_id is None:
+            watch_all(client)
+            return
+        job = client.job(job_id)
+        with goes_on(job), bar(job) as show:
+            for event in client.events(job_id):
+                job = job.after(event)
+                show(job)
+        show_images(client, succeeded(job), None)
+
+
+def watch_all(client: Client) -> None:
+    """A line per change of status."""
+    known: dict[str, str] = {}
+    for event in client.events():
+        if event.kind == "status":
+            job = Job.of(event.data)
+            if known.get(job.job_id) != job.status:  # a stream that is opened again repeats itself
+                known[job.job_id] = job.status
+                out.print(f"{job.job_id}  {job.status:<7}  {job.error or one_line(job.prompt)}")
+
+
+def finish(client: Client, job: Job, directory: Path | None) -> None:
+    """Wait for what was ordered, and show it."""
+    with goes_on(job):
         job = watch(client, job)
-        show_images(client, job, to)
+    show_images(client, job, directory)
 
 
 def watch(client: Client, job: Job) -> Job:
     """Wait behind a progress bar. Raises AssetsError unless the job succeeds."""
+    with bar(job) as show:
+        job = client.wait(job.job_id, on_progress=show)
+    return succeeded(job)
+
+
+@contextmanager
+def bar(job: Job) -> Generator[Callable[[Job], None]]:
+    """A progress bar; gives what to call with each news of the job."""
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(told(job), total=1.0)
-        job = client.wait(
-            job.job_id,
-            on_progress=lambda j: bar.update(task, completed=j.progress, description=told(j)),
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(told(job), total=1.0)
+        yield lambda j: progress.update(task, completed=j.progress, description=told(j))
+
+
+@contextmanager
+def goes_on(job: Job) -> Generator[None]:
+    """Ctrl-C ends the waiting, never the job: say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(
+            f"Job {job.job_id} goes on. `assets watch {job.job_id}` shows it, "
+            f"`assets cancel {job.job_id}` ends it.",
+            markup=False,
+            soft_wrap=True,
         )
+        raise typer.Exit(130) from None
+
+
+def succeeded(job: Job) -> Job:
     if job.status != "SUCCESS":
         raise AssetsError(f"job {job.job_id} ended as {job.status}: {job.error}")
     return job
+
+
+def show_estimate(estimate: Mapping[str, Any]) -> None:
+    if not estimate["possible"]:
+        raise AssetsError(f"not possible: {estimate['reason']}")
+    seconds = estimate["estimated_seconds"]
+    out.print("possible, time unknown" if seconds is None else f"possible, about {seconds:.1f} s")
 
 
 def show_images(client: Client, job: Job, directory: Path | None) -> None:
@@ -109,7 +198,7 @@ def told(job: Job) -> str:
 
 @app.command()
 def status(
-    job_id: Annotated[str, typer.Argument(help="From `assets generate`, or the API.")],
+    job_id: JobId,
     server: Server = SERVER,
     api_key: ApiKey = None,
 ) -> None:
@@ -118,6 +207,80 @@ def status(
         job = client.job(job_id)
         out.print(f"{job.status}  {job.error or told(job)}  {job.progress:.0%}")
         show_images(client, job, None)
+
+
+@app.command()
+def jobs(
+    status: Annotated[list[str] | None, typer.Option(help="E.g. PENDING; repeatable.")] = None,
+    style: Annotated[str | None, typer.Option(help="See `assets styles`.")] = None,
+    tag: Annotated[str | None, typer.Option(help="As given to `assets generate`.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Jobs at most.")] = 20,
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """List my jobs, newest first."""
+    # Whole even in a narrow terminal, but for style and prompt: ids are there to be copied.
+    widths = {"job": 36, "status": 7, "place": 9, "created": 11, "style": 8, "prompt": 12}
+    columns = [Column(name, min_width=width, no_wrap=True) for name, width in widths.items()]
+    table = Table(*columns, box=None)
+    wanted = [name.upper() for name in status or ()]
+    with Client(server, api_key=api_key) as client:
+        for job in client.jobs(status=wanted, style_id=style, tag=tag, limit=limit):
+            created = f"{job.created_at.astimezone():%m-%d %H:%M}"
+            prompt = one_line(job.prompt)
+            table.add_row(job.job_id, job.status, place(job), created, job.style_id, prompt)
+    out.print(table)
+
+
+@app.command()
+def cancel(job_ids: JobIds, server: Server = SERVER, api_key: ApiKey = None) -> None:
+    """Cancel jobs. What is finished stays."""
+    with Client(server, api_key=api_key) as client:
+        for_each(job_ids, lambda job_id: client.cancel(job_id).status)
+
+
+@app.command()
+def delete(
+    job_ids: JobIds,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """Remove jobs and their files for good. A live job is cancelled first."""
+    if not yes:
+        typer.confirm(f"Delete {len(job_ids)} job(s) with all files?", abort=True, err=True)
+    with Client(server, api_key=api_key) as client:
+
+        def act(job_id: str) -> str:
+            client.delete(job_id)
+            return "deleted"
+
+        for_each(job_ids, act)
+
+
+def for_each(job_ids: Sequence[str], act: Callable[[str], str]) -> None:
+    """A line per job; one that is refused does not keep the others from it."""
+    refused = False
+    for job_id in job_ids:
+        try:
+            out.print(f"{job_id}  {act(job_id)}")
+        except Rejected as error:
+            refused = True
+            err.print(f"{job_id}  {error}", markup=False, soft_wrap=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def place(job: Job) -> str:
+    """In line, and the seconds left."""
+    eta = None if job.eta_seconds is None else f"{job.eta_seconds:.0f} s"
+    line = None if job.queue_position is None else str(job.queue_position)
+    return ", ".join(filter(None, (line, eta)))
+
+
+def one_line(prompt: str) -> str:
+    text = " ".join(prompt.split())
+    return text if len(text) <= PROMPT_CHARS else text[: PROMPT_CHARS - 1] + "…"
 
 
 @app.command()

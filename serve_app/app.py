@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app import cluster, logs
 from serve_app.artifacts import OutputDir
-from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.config import INGRESS_REQUESTS, PROJECT_ROOT, Settings
 from serve_app.engine.revision import weights_revision
 from serve_app.errors import ModelError
 from serve_app.jobs.registry import JobRegistry, Limits
@@ -27,12 +27,15 @@ from serve_app.jobs.store import SqliteStore
 from serve_app.messages import (
     ImageFile,
     JobError,
+    JobFilter,
+    JobPage,
     JobView,
     LaunchOrder,
     Outcome,
     RenderEvent,
     SubmitOrder,
     SubmitReply,
+    Tombstone,
     WatchReply,
 )
 from serve_app.metrics import RayJobMetrics, RayRenderMetrics
@@ -89,7 +92,7 @@ def renderer_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-@serve.deployment(name="Ingress", max_ongoing_requests=1000, health_check_period_s=5)
+@serve.deployment(name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, health_check_period_s=5)
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]
 class Ingress:
     """HTTP. Owns no job: it validates, resolves, and asks the registry."""
@@ -135,12 +138,13 @@ class Renderer:
     """One engine on one device. The event loop only passes events; torch has its own thread."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
-        from serve_app.engine import build
+        from serve_app.engine import book, build
 
         logs.configure()
         parsed = Settings.model_validate(settings)
+        cluster.tell_loading(parsed.app_name)
         spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
-        self._model = spec.name
+        self._model, self._patience_of = spec.name, book.PATIENCE_OF
         self._engine = await asyncio.to_thread(
             build.build,
             spec,
@@ -161,6 +165,8 @@ class Renderer:
             epoch=order["epoch"],
             fence=order["fence"],
             alone=order["alone"],
+            preview=order.get("preview", False),
+            patience=self._patience_of[order.get("priority", "normal")],
         )
         async for event in events:
             if event["kind"] == "image":
@@ -169,6 +175,9 @@ class Renderer:
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> int:
         return self._engine.drop(epoch, fences)
+
+    async def show(self, job_id: str) -> int:
+        return self._engine.show(job_id)
 
     async def stats(self) -> dict[str, Any]:
         return self._engine.stats() | {"pid": os.getpid()}
@@ -211,9 +220,11 @@ class Registry:
             "pid": os.getpid(),
         }
 
-    async def configure(self, settings: dict[str, Any], session: str) -> None:
+    async def configure(self, settings: dict[str, Any], session: str, came_up: bool) -> None:
         self._launcher.serve_is(session)
         self._registry.configure(_limits(Settings.model_validate(settings)))
+        if came_up:
+            self._registry.deployed()
         self._registry.resume()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -223,19 +234,45 @@ class Registry:
         await asyncio.shield(self._started)
         return await self._registry.submit(order)
 
-    async def get(self, job_id: str) -> JobView | None:
+    async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
+        await asyncio.shield(self._started)
+        return await self._registry.cancel(job_id, owner)
+
+    async def delete(self, job_id: str, owner: str) -> Tombstone | None:
+        await asyncio.shield(self._started)
+        return await self._registry.delete(job_id, owner)
+
+    async def get(self, job_id: str) -> JobView | Tombstone | None:
         await asyncio.shield(self._started)
         return await self._registry.get(job_id)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
+    ) -> JobPage:
+        await asyncio.shield(self._started)
+        return await self._registry.page(owner, wanted, limit, before, after)
+
+    async def estimate(self, params: dict[str, Any], client: str) -> float | None:
+        return self._registry.estimate(params, client)
+
+    async def show(self, job_id: str) -> None:
+        await self._registry.show(job_id)
+
+    async def loading(self) -> None:
+        self._registry.loading()
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         await asyncio.shield(self._started)
         return await self._registry.watch(epoch, seq, timeout_s)
 
-    async def admitted(self, job_id: str, fence: int) -> bool:
-        return await self._registry.admitted(job_id, fence)
+    async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
+        return await self._registry.admitted(job_id, fence, solo_seconds)
 
     async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
         return await self._registry.progress(job_id, fence, progress)
+
+    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
+        return await self._registry.preview(job_id, fence, index, data)
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
         return await self._registry.finish(job_id, fence, images)
@@ -259,6 +296,8 @@ def _limits(settings: Settings) -> Limits:
         slots=settings.max_replicas * settings.slots,
         cached_jobs=settings.cached_jobs,
         idempotency_s=settings.idempotency_hours * 3600,
+        retention_s=settings.retention_days and settings.retention_days * 86_400,
+        client_weights=settings.client_weights,
     )
 
 

@@ -110,19 +110,16 @@ class OutputDir:
             notes=list(image["notes"]),
         )
 
-    def files_of(self, job_id: str) -> list[str]:
-        """Every file an attempt at this job wrote, unfinished ones too."""
-        with suppress(FileNotFoundError):
-            return [path for path, owner in self._files(_day(job_id)) if owner == job_id]
-        return []
-
-    def stored(self) -> Iterator[tuple[str, str]]:
-        """(path, job id) of every file that an attempt wrote, unfinished ones too. Whatever else
-        lies in the directory is not ours and not listed."""
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(self._root):
-                if _DAY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                    yield from self._files(entry.name)
+    def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Job id -> every file that an attempt at it wrote, unfinished ones too. Each day's directory
+        is read once; whatever else lies in it is not ours and not listed."""
+        found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+        for day in {_day(job_id) for job_id in found}:
+            with suppress(FileNotFoundError):
+                for path, owner in self._files(day):
+                    if owner in found:
+                        found[owner].append(path)
+        return found
 
     def remove(self, paths: Iterable[str]) -> int:
         """How many are gone now. One that cannot be removed is logged and stays: whoever cleans up

@@ -1,4 +1,4 @@
-"""Client: order images from a running service, wait for them, fetch them. Blocking, on httpx.
+"""Client: order images from a running service, wait for them, fetch them. Blocking, on httpx and httpx-sse.
 
 Knows the HTTP contract only: it shares no code with the server, so it may be copied elsewhere.
 """
@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import math
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
 SERVER = "http://127.0.0.1:8000"
 BUSY = frozenset({429, 503})
+TIMEOUT_S = 30.0  # of silence; an event stream pings every 15 s
+RECONNECT_S = 1.0
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+PAGE = 100  # jobs
 
 
 class AssetsError(Exception):
@@ -65,6 +73,15 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened: `kind` is status, progress, output or preview; `id` the job's revision."""
+
+    kind: str
+    data: Mapping[str, Any]
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job at one moment. `raw` is the whole object as the server sent it."""
 
@@ -89,9 +106,15 @@ class Job:
         )
         return cls(raw["job_id"], raw["status"], images, raw)
 
+    def after(self, event: Event) -> Job:
+        """The job as an event of its own leaves it."""
+        if event.kind not in ("status", "progress"):
+            return self
+        return Job.of({**self.raw, **event.data})
+
     @property
     def done(self) -> bool:
-        return self.status in ("SUCCESS", "FAILURE", "REVOKED")
+        return self.status in FINAL
 
     @property
     def queue_position(self) -> int | None:
@@ -118,6 +141,41 @@ class Job:
         error = self.raw["error"]
         return None if error is None else f"{error['title']}: {error['detail']}"
 
+    @property
+    def prompt(self) -> str:
+        return self.raw["request"]["prompt"]
+
+    @property
+    def style_id(self) -> str:
+        return self.raw["request"]["style_id"]
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromisoformat(self.raw["created_at"])
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When it is given up, if it is not final by then."""
+        deadline = self.raw.get("deadline")
+        return None if deadline is None else datetime.fromisoformat(deadline)
+
+    @property
+    def retry_of(self) -> str | None:
+        """The job that this one repeats."""
+        return self.raw.get("retry_of")
+
+    @property
+    def priority(self) -> str:
+        return self.raw.get("priority") or "normal"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(self.raw.get("tags") or ())
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.raw.get("metadata") or {}
+
 
 class Client:
     """One server, one key. `patience_s`: for so long a busy or restarting server is asked again."""
@@ -134,7 +192,7 @@ class Client:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             self._http = httpx.Client(
-                base_url=server, headers=headers, timeout=30, transport=transport
+                base_url=server, headers=headers, timeout=TIMEOUT_S, transport=transport
             )
         except httpx.InvalidURL as error:
             raise ServerAway(f"{server!r} is no address") from error
@@ -156,18 +214,106 @@ class Client:
         self._http.close()
 
     def generate(
-        self, prompt: str, *, style_id: str, idempotency_key: str | None = None, **order: Any
+        self,
+        prompt: str,
+        *,
+        style_id: str,
+        wait_s: float | None = None,
+        cancel_after_s: float | None = None,
+        idempotency_key: str | None = None,
+        **order: Any,
     ) -> Job:
-        """Order images; returns at once. `order` holds any other field of POST /v1/generate; what is
-        None is left out. With a key of its own, asking again cannot double the job."""
-        key = idempotency_key or str(uuid.uuid4())
-        body = {name: value for name, value in order.items() if value is not None}
-        body |= {"prompt": prompt, "style_id": style_id}
-        response = self._send("POST", "/v1/generate", json=body, headers={"Idempotency-Key": key})
+        """Order images. `order` holds any other field of POST /v1/generate; what is None is left out.
+
+        Returns at once, or within `wait_s` (60 at most) if the job is final by then. A job that is
+        not final after `cancel_after_s` is given up. With a key of its own, asking again cannot
+        double the job."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        if wait_s is not None:
+            headers["Prefer"] = f"wait={int(wait_s)}"
+        if cancel_after_s is not None:
+            headers["Cancel-After"] = str(math.ceil(cancel_after_s))
+        body = _order(prompt, style_id, order)
+        timeout_s = TIMEOUT_S + (wait_s or 0)
+        response = self._send("POST", "/v1/generate", json=body, headers=headers, timeout=timeout_s)
         return Job.of(response.json())
 
+    def estimate(self, prompt: str, *, style_id: str, **order: Any) -> Mapping[str, Any]:
+        """What an order would become and cost, without ordering it: `request`, `resolved`,
+        `estimated_seconds` (None: unknown), `possible`, and if not, the `reason`."""
+        body = _order(prompt, style_id, order) | {"dry_run": True}
+        return self._send("POST", "/v1/generate", json=body).json()
+
     def job(self, job_id: str) -> Job:
-        return Job.of(self._send("GET", f"/v1/jobs/{job_id}").json())
+        return Job.of(self._send("GET", _path(job_id)).json())
+
+    def jobs(
+        self,
+        *,
+        status: Iterable[str] = (),
+        style_id: str | None = None,
+        tag: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """My jobs, newest first. `limit` caps them all; pages are fetched as they are needed."""
+        query: dict[str, Any] = {
+            "status": list(status),
+            "style_id": style_id,
+            "tag": tag,
+            "created_after": _rfc3339(created_after),
+            "created_before": _rfc3339(created_before),
+            "limit": PAGE if limit is None else min(limit, PAGE),
+        }
+        given = {name: value for name, value in query.items() if value is not None}
+        return itertools.islice(self._pages("/v1/jobs", given), limit)
+
+    def cancel(self, job_id: str) -> Job:
+        """Returns the job; one that is final stays as it is."""
+        return Job.of(self._send("POST", _path(job_id, "/cancel")).json())
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Order a final job once more. Returns the new job; while the old one lives, Rejected."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return Job.of(self._send("POST", _path(job_id, "/retry"), headers=headers).json())
+
+    def delete(self, job_id: str) -> None:
+        """Remove the job and its files for good. A live job is cancelled first."""
+        try:
+            self._send("DELETE", _path(job_id))
+        except Rejected as error:
+            if error.code != "deleted":  # it was: by an earlier request, whose answer was lost
+                raise
+
+    def events(self, job_id: str | None = None, *, preview: bool = False) -> Generator[Event]:
+        """What happens to one job until it is final, or to all of mine without end.
+
+        A stream that ends or breaks is opened again, and then begins with the state of the moment:
+        a `status` may come twice, and what happened in between is not told."""
+        url = "/v1/events" if job_id is None else _path(job_id, "/events")
+        request: dict[str, Any] = {"headers": {"Accept": "text/event-stream"}}
+        if preview:
+            request["params"] = {"preview": "true"}
+        give_up = time.monotonic() + self._patience_s
+        while True:
+            event = None
+            try:
+                response = self._send("GET", url, restarts=True, stream=True, **request)
+                with contextlib.closing(response):
+                    for event in _events(response):
+                        yield event
+                        if job_id is not None and _ends(event):
+                            return
+            except SSEError as error:
+                raise AssetsError(f"{url} answers with no event stream") from error
+            except httpx.TransportError:
+                pass  # as if it had ended
+            if event is not None or job_id is None:  # all my jobs may be quiet: that is no fault
+                give_up = time.monotonic() + self._patience_s
+            elif time.monotonic() > give_up:
+                raise ServerAway(f"the events of job {job_id} do not come")
+            self._pause(RECONNECT_S)
 
     def wait(
         self,
@@ -182,7 +328,7 @@ class Client:
         while True:
             # The ETag does not cover the place in line, which is what a waiting user looks at.
             headers = {"If-None-Match": etag} if job and job.queue_position is None else {}
-            response = self._send("GET", f"/v1/jobs/{job_id}", headers=headers, restarts=True)
+            response = self._send("GET", _path(job_id), headers=headers, restarts=True)
             if response.status_code != 304:
                 job, etag = Job.of(response.json()), response.headers["ETag"]
                 if on_progress is not None:
@@ -216,6 +362,12 @@ class Client:
         except httpx.TransportError:
             return False
 
+    def _pages(self, url: str | None, query: dict[str, Any] | None) -> Iterator[Job]:
+        while url is not None:
+            page = self._send("GET", url, params=query, restarts=True).json()
+            yield from map(Job.of, page["results"])
+            url, query = page["next"], None  # an empty query would erase the one in `next`
+
     def _download(self, image: Image, directory: Path) -> Path:
         data = self._send("GET", image.url, restarts=True).content
         if hashlib.sha256(data).hexdigest() != image.sha256:
@@ -226,19 +378,24 @@ class Client:
         return part.replace(path)
 
     def _send(
-        self, method: str, url: str, *, restarts: bool = False, **request: Any
+        self, method: str, url: str, *, restarts: bool = False, stream: bool = False, **request: Any
     ) -> httpx.Response:
         """Asks again while the server is busy; with `restarts`, also while it is away. Every request
-        of this client may be repeated: GETs, and POSTs with an Idempotency-Key."""
+        of this client may be repeated: POSTs that make a job carry an Idempotency-Key. With `stream`
+        the caller reads and closes the response."""
         give_up = time.monotonic() + self._patience_s
         while True:
             response = None
             try:
-                response = self._http.request(method, url, **request)
+                sent = self._http.build_request(method, url, **request)
+                response = self._http.send(sent, stream=stream)
+                if response.is_error:
+                    response.read()
             except httpx.TransportError as error:
                 if isinstance(error, _hopeless(restarts)) or time.monotonic() > give_up:
                     server = str(self._http.base_url).rstrip("/")
                     raise ServerAway(f"no server answers at {server}") from error
+                response = None
             if response is not None and response.status_code not in BUSY:
                 break
             pause_s = 1.0 if response is None else _retry_after(response)
@@ -248,6 +405,31 @@ class Client:
         if response.is_error:
             raise _rejected(response)
         return response
+
+
+def _path(job_id: str, more: str = "") -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}{more}"
+
+
+def _order(prompt: str, style_id: str, order: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of POST /v1/generate."""
+    body = {name: value for name, value in order.items() if value is not None}
+    return body | {"prompt": prompt, "style_id": style_id}
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def _events(response: httpx.Response) -> Iterator[Event]:
+    for sse in EventSource(response).iter_sse():
+        if sse.data:  # httpx-sse makes an empty event of each ping once an id has been seen
+            yield Event(sse.event, sse.json(), sse.id)
+
+
+def _ends(event: Event) -> bool:
+    """It is the last one of its job's stream."""
+    return event.kind == "status" and event.data["status"] in FINAL
 
 
 def _hopeless(restarts: bool) -> tuple[type[httpx.TransportError], ...]:

@@ -29,12 +29,15 @@ from serve_app.jobs.runner import RendererGone
 from serve_app.messages import (
     ImageFile,
     JobError,
+    JobFilter,
+    JobPage,
     JobView,
     LaunchOrder,
     Outcome,
     RenderEvent,
     SubmitOrder,
     SubmitReply,
+    Tombstone,
     WatchReply,
 )
 
@@ -43,7 +46,7 @@ log = logging.getLogger("assets.cluster")
 NAMESPACE = "assets"
 """Never "serve": Serve's own tools look there."""
 RENDERER = "Renderer"
-REGISTRY_VERSION = 2
+REGISTRY_VERSION = 3
 """Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
 SUBMIT_TIMEOUT_S = 15.0
 """Longer than any submit deadline: the registry has then refused it."""
@@ -110,13 +113,30 @@ class RayRegistryPort:
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         return await self._call("submit", order, timeout_s=SUBMIT_TIMEOUT_S)
 
-    async def get(self, job_id: str) -> JobView | None:
+    async def get(self, job_id: str) -> JobView | Tombstone | None:
         return await self._call("get", job_id)
+
+    async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
+        return await self._call("cancel", job_id, owner, timeout_s=SUBMIT_TIMEOUT_S)
+
+    async def delete(self, job_id: str, owner: str) -> Tombstone | None:
+        return await self._call("delete", job_id, owner, timeout_s=SUBMIT_TIMEOUT_S)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
+    ) -> JobPage:
+        return await self._call("page", owner, wanted, limit, before, after)
+
+    async def estimate(self, params: dict[str, Any], client: str) -> float | None:
+        return await self._call("estimate", params, client)
+
+    async def show(self, job_id: str) -> None:
+        await self._call("show", job_id)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         reply = await self._call("watch", epoch, seq, timeout_s)
         if reply["epoch"] != self._epoch:  # a restarted registry has the settings it was born with
-            await self._call("configure", self._settings, self._session)
+            await self._call("configure", self._settings, self._session, False)
             self._epoch = reply["epoch"]
         return reply
 
@@ -167,7 +187,7 @@ def attach(settings: Settings, create: Callable[[], ActorHandle]) -> RayRegistry
     if hello["state_dir"] != state_dir:
         raise ConfigError("state_dir differs from the running registry's; stop that one first")
     port = RayRegistryPort(settings, actor)
-    call_sync(actor.configure.remote(settings.model_dump(mode="json"), serve_session()))
+    call_sync(actor.configure.remote(settings.model_dump(mode="json"), serve_session(), True))
     return port
 
 
@@ -188,31 +208,42 @@ class RayLauncher:
         self._app_name, self._run_job = app_name, run_job
         self._registry, self._output_dir = registry, output_dir
         self._session: str | None = None
-        self._running: set[Any] = set()
+        self._running: dict[str, Any] = {}  # job id -> ref of its task
 
     async def run(self, order: LaunchOrder) -> Outcome:
         task = self._run_job.options(name=f"job:{order['job_id']}", runtime_env=worker_env())
         ref = task.remote(order, self._app_name, self._registry, self._output_dir)
-        self._running.add(ref)
+        self._running[order["job_id"]] = ref
         try:
             return await ref
         except RayError as error:
             raise TaskLost(type(error).__name__ + ": " + str(error)[:300]) from error
         finally:
-            self._running.discard(ref)
+            del self._running[order["job_id"]]
+
+    def kill(self, job_id: str) -> None:
+        if (ref := self._running.get(job_id)) is not None:
+            ray.cancel(ref, force=True)
 
     def serve_is(self, session: str) -> None:
         """Tasks that wait for a Serve that was shut down would wait for ever: end them."""
         if self._session not in (None, session):
-            for ref in self._running:
-                ray.cancel(ref, force=True)
+            for job_id in self._running:
+                self.kill(job_id)
         self._session = session
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         """Best effort in time: an engine that does not hear of it learns the same from the next
         attempt of the job, or from the next epoch."""
+        await self._tell_renderers("drop", epoch, fences)
+
+    async def show(self, job_id: str) -> None:
+        """Best effort: without it there are no previews of this attempt."""
+        await self._tell_renderers("show", job_id)
+
+    async def _tell_renderers(self, method: str, *args: Any) -> None:
         with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
-            answers = renderer_handle(self._app_name).broadcast("drop", epoch, fences)
+            answers = renderer_handle(self._app_name).broadcast(method, *args)
             async with asyncio.timeout(DROP_TIMEOUT_S):
                 await answers.results_async()
 
@@ -254,8 +285,11 @@ class RayRegistryInTask:
     def __init__(self, actor: ActorHandle) -> None:
         self._actor = actor
 
-    def admitted(self, job_id: str, fence: int) -> bool:
-        return call_sync(self._actor.admitted.remote(job_id, fence), None)
+    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool:
+        return call_sync(self._actor.admitted.remote(job_id, fence, solo_seconds), None)
+
+    def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
+        self._actor.preview.remote(job_id, fence, index, data)
 
     def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None:
         self._actor.progress.remote(job_id, fence, progress)
@@ -275,6 +309,13 @@ async def dead_fences(app_name: str) -> tuple[int, dict[str, int]]:
             return await actor.dropped.remote()
     except (ValueError, RayError, TimeoutError):
         return 0, {}
+
+
+def tell_loading(app_name: str) -> None:
+    """A renderer's process is there and loads its model: whoever waits for it may know."""
+    with contextlib.suppress(ValueError, RayError):
+        actor: Any = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
+        actor.loading.remote()
 
 
 # ---- what the cluster is like ----

@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
 
+INGRESS_REQUESTS = 1000
+"""Requests one ingress replica works on at a time."""
+
 
 class Settings(BaseSettings):
     """Arguments of the application. Unknown ones are refused."""
@@ -79,7 +82,15 @@ class Settings(BaseSettings):
         ge=0,
         description="How long running jobs may take to end before newer code takes over.",
     )
-    cached_jobs: int = Field(default=10_000, ge=1, description="Finished jobs held in memory.")
+    cached_jobs: int = Field(
+        default=10_000, ge=1, description="Jobs that do not run, held in memory."
+    )
+    retention_days: float | None = Field(
+        default=None, gt=0, description="Finished jobs and their files go after it. None: never."
+    )
+    client_weights: dict[str, float] = Field(
+        default={}, description="Shares of the device by client; 1 for whoever is not named."
+    )
     ingress_replicas: int = Field(default=1, ge=1)
 
     # ---- limits of one request ----
@@ -118,6 +129,8 @@ class Settings(BaseSettings):
             raise ValueError("min_replicas must not exceed max_replicas")
         if self.path(self.state_dir).is_relative_to(self.path(self.output_dir)):
             raise ValueError("state_dir must not lie below output_dir: everything there is served")
+        if any(weight <= 0 for weight in self.client_weights.values()):
+            raise ValueError("client_weights must be above 0")
         if "*" in self.allowed_hosts and self.api_keys_file is None:
             raise ValueError("allowed_hosts '*' needs api_keys_file")
         return self
@@ -125,6 +138,11 @@ class Settings(BaseSettings):
     def path(self, path: Path) -> Path:
         """`path` as an absolute path, from the project root."""
         return (PROJECT_ROOT / path).resolve()
+
+    @property
+    def max_streams(self) -> int:
+        """Event streams and held answers of one ingress replica, so that they leave room for the rest."""
+        return INGRESS_REQUESTS // 4
 
     @property
     def max_in_flight(self) -> int:

@@ -6,9 +6,12 @@ a job's `error`.
 ServiceError
   |- BadRequest             400  invalid_request
   |- InvalidField           422  invalid_field       (names the field and what is allowed)
+  |  `- InvalidParameter    422  invalid_field       (a header or a part of the query)
   |- Unauthorized           401  unauthorized
   |- NotFound               404  not_found
-  |- Gone                   410  expired
+  |- Gone                   410  deleted, expired
+  |- NotFinal               409  not_final           (this can be done to a job only when it has ended)
+  |- TooManyStreams         503  too_many_streams
   |- IdempotencyReuse       422  idempotency_key_reuse
   |- QueueFull              429  queue_full
   |- Unavailable            503  unavailable         (the registry does not answer, a submit came too late)
@@ -58,6 +61,10 @@ class InvalidField(ServiceError):
         self.allowed = list(allowed) if allowed is not None else None
 
 
+class InvalidParameter(InvalidField):
+    """A header or a query parameter is wrong."""
+
+
 class Unauthorized(ServiceError):
     code, status, title = "unauthorized", 401, "A valid API key is needed"
 
@@ -67,7 +74,15 @@ class NotFound(ServiceError):
 
 
 class Gone(ServiceError):
-    code, status, title = "expired", 410, "Expired"
+    code, status, title = "deleted", 410, "Gone"
+
+
+class NotFinal(ServiceError):
+    code, status, title = "not_final", 409, "The job has not ended"
+
+
+class TooManyStreams(ServiceError):
+    code, status, title, retryable = "too_many_streams", 503, "Too many streams", True
 
 
 class IdempotencyReuse(ServiceError):

@@ -16,6 +16,7 @@ class Admitted(TypedDict):
 
     kind: Literal["admitted"]
     replica: str
+    solo_seconds: NotRequired[float]  # predicted, for the whole order alone on the device
 
 
 class Progress(TypedDict):
@@ -25,6 +26,7 @@ class Progress(TypedDict):
     steps: int  # denoising evaluations in all, over all images
     image: int  # images finished
     images: int
+    eta_seconds: NotRequired[float]  # until its last image, by the engine's cost table
 
 
 class Preview(TypedDict):
@@ -97,6 +99,12 @@ class SubmitOrder(TypedDict):
     )
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
+    client: NotRequired[str]  # whom fairness counts it for; the owner, if not given
+    priority: NotRequired[str]  # low, normal, high
+    tags: NotRequired[list[str]]
+    metadata: NotRequired[dict[str, Any]]
+    cancel_after_s: NotRequired[float | None]
+    retry_of: NotRequired[str | None]
 
 
 class SubmitReply(TypedDict):
@@ -113,33 +121,77 @@ class JobView(TypedDict):
 
     job_id: str
     owner: str
+    client: str
     status: str
     rev: str  # "epoch.n"
-    order: int  # place in line: smaller runs first; meaningful while PENDING or RETRY
     created_at: float
     started_at: float | None
     completed_at: float | None
+    deadline: float | None
+    expires_at: float | None
     attempts: int
     fence: int
+    queue_position: int | None  # 1 is next; None: not waiting
+    eta_seconds: float | None  # at the moment of this view
     waiting_for: str | None
     progress: dict[str, Any] | None  # value, step, steps, image, images, stage
+    preview: PreviewImage | None
     images: list[ImageFile]
     error: JobError | None
     params: dict[str, Any]
+    priority: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    retry_of: str | None
     queue_ms: int | None
     execution_ms: int | None
 
 
+class PreviewImage(TypedDict):
+    """The newest look at an image that is being drawn."""
+
+    index: int
+    number: int  # grows with each preview of the job
+    data: bytes  # a small JPEG
+
+
+class Tombstone(TypedDict):
+    """What is left of a job that was deleted, or whose time was over."""
+
+    job_id: str
+    owner: str
+    gone: Literal["deleted", "expired"]
+
+
+class JobFilter(TypedDict, total=False):
+    """Which jobs a list shows; what is left out does not matter. Times are unix seconds."""
+
+    statuses: list[str]
+    style_id: str
+    tag: str
+    created_after: float
+    created_before: float
+
+
+class JobPage(TypedDict):
+    """Jobs, newest first. `older` and `newer`: numbers to go on from; None: nothing is there."""
+
+    jobs: list[JobView]
+    older: int | None
+    newer: int | None
+
+
 class WatchReply(TypedDict):
-    """What changed after the cursor. `resync`: forget what you hold, `jobs` is everything that is live."""
+    """What changed after the cursor. `resync`: changes may be missing; `jobs` is all that runs, and
+    whatever else was live must be asked for again."""
 
     epoch: int
     seq: int
     resync: bool
     jobs: list[JobView]
-    seconds_per_job: float | None  # recent mean execution time
-    slots: int  # jobs that may run at once
+    gone: list[str]  # jobs that were deleted
     paused: str | None  # why nothing is launched now: application, renderer, storage, draining
+    deployment: int  # grows whenever an ingress comes up
     now: float
 
 
@@ -155,6 +207,8 @@ class LaunchOrder(TypedDict):
     epoch: int
     fence: int
     alone: bool  # no company in the engine: a replica died with this job on it
+    priority: NotRequired[str]
+    preview: NotRequired[bool]  # somebody watches
 
 
 class Outcome(TypedDict):

@@ -1,6 +1,7 @@
 """Names of the metrics, and the calls that feed them. Ray exports them as `ray_assets_...`.
 
-Knows nothing of what is measured. No job id, prompt or owner is ever a tag.
+Knows nothing of what is measured. No job id and no prompt is ever a tag; the names of clients are, of the
+first hundred.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800]
+
+MAX_CLIENTS = 100
+"""Whoever comes after them is counted as `others`: a name is free to choose, a metric is not."""
 
 
 class JobMetrics(Protocol):
@@ -18,6 +22,8 @@ class JobMetrics(Protocol):
     def retried(self, reason: str) -> None: ...
     def times(self, *, queue_s: float, run_s: float) -> None: ...
     def depth(self, waiting: int, in_flight: int) -> None: ...
+    def share(self, client: str, seconds: float) -> None: ...
+    def forecast(self, error_s: float) -> None: ...
 
 
 class NoMetrics:
@@ -28,6 +34,8 @@ class NoMetrics:
     def retried(self, reason: str) -> None: ...
     def times(self, *, queue_s: float, run_s: float) -> None: ...
     def depth(self, waiting: int, in_flight: int) -> None: ...
+    def share(self, client: str, seconds: float) -> None: ...
+    def forecast(self, error_s: float) -> None: ...
 
 
 class RayJobMetrics:
@@ -49,9 +57,16 @@ class RayJobMetrics:
         self._run = Histogram("assets_job_run_seconds", "Start to end.", SECONDS, keys)
         self._waiting = Gauge("assets_queue_depth", "Jobs that wait.", keys)
         self._in_flight = Gauge("assets_jobs_in_flight", "Job tasks at work.", keys)
+        self._share = Counter(
+            "assets_client_device_seconds", "Device time each client got.", (*keys, "client")
+        )
+        self._forecast = Histogram(
+            "assets_eta_error_seconds", "First ETA against what came.", SECONDS, keys
+        )
+        self._clients: set[str] = set()
         for metric in (
             self._submitted, self._finished, self._retried, self._queue, self._run, self._waiting,
-            self._in_flight,
+            self._in_flight, self._share, self._forecast,
         ):  # fmt: skip
             metric.set_default_tags(tags)
 
@@ -71,6 +86,15 @@ class RayJobMetrics:
     def depth(self, waiting: int, in_flight: int) -> None:
         self._waiting.set(waiting)
         self._in_flight.set(in_flight)
+
+    def share(self, client: str, seconds: float) -> None:
+        if len(self._clients) < MAX_CLIENTS:
+            self._clients.add(client)
+        known = client if client in self._clients else "others"
+        self._share.inc(max(1e-9, seconds), tags={"client": known})
+
+    def forecast(self, error_s: float) -> None:
+        self._forecast.observe(error_s)
 
 
 class RayRenderMetrics:

@@ -18,6 +18,7 @@ from serve_app import __version__
 from serve_app.api import problems, security
 from serve_app.api.board import JobBoard
 from serve_app.api.catalog import Catalog
+from serve_app.api.events import Watching
 from serve_app.api.keys import KeyFile
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
@@ -71,6 +72,8 @@ def create_app(
         settings=settings,
         registry=registry,
         view=view,
+        watching=Watching(view, registry, settings.max_streams),
+        revision_of=revision_of,
         catalog=Catalog(settings, styles, models, active, revision_of),
         files=OutputFiles(settings.path(settings.output_dir)),
         resolve=partial(

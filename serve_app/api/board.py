@@ -1,29 +1,38 @@
-"""JobBoard: shows jobs to their owners, from the local view where that is good enough.
+"""JobBoard: takes orders and shows jobs to their owners, from the local view where that is good enough.
 
-Does not change a job. Knows nothing of routes.
+Does not change a job itself: the registry does. Knows nothing of routes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import uuid_utils
 from fastapi import Response
 
 from serve_app.api.catalog import Catalog
+from serve_app.api.events import Watching
+from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.output import OutputFiles
 from serve_app.api.ports import RegistryPort
-from serve_app.api.replies import JobStatusResponse
+from serve_app.api.problems import Refused
+from serve_app.api.replies import EstimateReply, JobStatusResponse
+from serve_app.api.schemas import GenerateRequest
+from serve_app.api.submit import submit
 from serve_app.api.view import TERMINAL, LocalView
 from serve_app.config import Settings
-from serve_app.errors import NotFound
-from serve_app.messages import JobView
+from serve_app.errors import Gone, InvalidField, NotFinal, NotFound
+from serve_app.messages import JobFilter, JobView, SubmitOrder, Tombstone
 from serve_app.params import GenerationParams
 from serve_app.resolve import Order
 
 POLL_S = (1, 15)  # shortest and longest Retry-After of a job that is not final
+FIRST_JOBS = 500  # live jobs a stream of all of them begins with
 
 
 @dataclass(frozen=True)
@@ -33,53 +42,176 @@ class JobBoard:
     view: LocalView
     catalog: Catalog
     files: OutputFiles
+    watching: Watching
     resolve: Callable[[Order], GenerationParams]
+    revision_of: Callable[[str], str]
+
+    # ---- ordering ----
+
+    async def order(
+        self,
+        body: GenerateRequest,
+        *,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
+    ) -> tuple[JobView, bool]:
+        """The job, and whether it was there before. Raises Refused, InvalidField, Unavailable."""
+        sent = self._sent(self.resolve(body.order()).model_dump(), owner, key, body.body_hash())
+        sent["client"], sent["cancel_after_s"] = client, life_s
+        sent["priority"], sent["tags"] = body.priority, body.tags
+        sent["metadata"] = body.metadata
+        return await self._submit(sent)
+
+    async def estimate(self, body: GenerateRequest, client: str) -> EstimateReply:
+        params = self.resolve(body.order()).model_dump()
+        reason = await self.registry.readiness()
+        seconds = None if reason else await self.registry.estimate(params, client)
+        return EstimateReply.of(params, seconds, reason)
+
+    async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
+        """A new job like this one, which has ended; drawn with the weights of now."""
+        job = await self.job(job_id, owner)
+        if job["status"] not in TERMINAL:
+            raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
+        active = self.catalog.capabilities.model
+        if job["params"]["model"] != active:
+            raise InvalidField("model", "this job's model is not being served", [active])
+        params = job["params"] | {"model_revision": self.revision_of(active)}
+        said = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
+        sent = self._sent(params, owner, key, said)
+        sent["client"], sent["retry_of"] = job["client"], job_id
+        sent["priority"], sent["tags"] = job["priority"], job["tags"]
+        sent["metadata"] = job["metadata"]
+        return await self._submit(sent)
+
+    def _sent(
+        self, params: dict[str, Any], owner: str, key: str | None, body_hash: str
+    ) -> SubmitOrder:
+        return SubmitOrder(
+            job_id=str(uuid_utils.uuid7()),
+            owner=owner,
+            params=params,
+            deadline=time.time() + self.settings.submit_timeout_s,
+            idempotency_key=key,
+            body_hash=body_hash,
+        )
+
+    async def _submit(self, sent: SubmitOrder) -> tuple[JobView, bool]:
+        reply = await submit(self.registry, sent, self.settings.submit_timeout_s)
+        if "job" not in reply:
+            assert "error" in reply
+            raise Refused(reply["error"], reply.get("retry_after"))
+        return self.view.remember(reply["job"]), reply.get("replayed", False)
+
+    # ---- looking ----
 
     async def job(self, job_id: str, owner: str) -> JobView:
         """At most a second old. Somebody else's job is not found, like one that never was."""
-        if not _is_uuid(job_id):
-            raise NotFound("A job id is a UUID in lower case.")
-        job = self.view.get(job_id)
-        if job is None or (job["status"] not in TERMINAL and not self.view.fresh):
+        job = self.view.get(_checked(job_id))
+        if job is None or not self.view.good_enough(job):
             asked = await self.registry.get(job_id)
-            job = None if asked is None else self.view.remember(asked)
-        if job is None or job["owner"] != owner:
-            raise NotFound("There is no job of this id.")
-        return job
+            job = asked if asked is None or "gone" in asked else self.view.remember(asked)
+        return _owned(job, owner)
 
-    def accepted(self, job: JobView, *, replayed: bool) -> Response:
-        response = self._reply(job, 202)
+    async def page(self, query: JobQuery, owner: str) -> JobList:
+        before, after = query.bounds(owner)
+        page = await self.registry.page(owner, query.filter(), query.limit, before, after)
+        return JobList(
+            next=query.path(owner, "before", page["older"]),
+            previous=query.path(owner, "after", page["newer"]),
+            results=[JobStatusResponse.of(job) for job in page["jobs"]],
+        )
+
+    async def live(self, owner: str, since: tuple[int, int] | None) -> list[JobView]:
+        """What a reader of all its jobs should know first: those that live, and those that changed
+        since the revision it saw last."""
+        wanted = JobFilter(statuses=["PENDING", "STARTED", "RETRY"])
+        page = await self.registry.page(owner, wanted, FIRST_JOBS, None, None)
+        changed = [] if since is None else self.view.after(since)
+        jobs = {job["job_id"]: job for job in reversed(page["jobs"])}
+        return list((jobs | {j["job_id"]: j for j in changed if j["owner"] == owner}).values())
+
+    # ---- ending ----
+
+    async def cancel(self, job_id: str, owner: str) -> JobView:
+        """Idempotent: a job that has ended stays as it is."""
+        job = _owned(await self.registry.cancel(_checked(job_id), owner), owner)
+        return self.view.remember(job)
+
+    async def delete(self, job_id: str, owner: str) -> None:
+        held = await self.registry.get(_checked(job_id))
+        _owned(held, owner)
+        if await self.registry.delete(job_id, owner) is None:
+            raise NotFound("There is no job of this id.")
+        self.view.forget(job_id)
+
+    # ---- replies ----
+
+    def accepted(
+        self, job: JobView, *, replayed: bool = False, waited: int | None = None
+    ) -> Response:
+        """202; or 200 when it was waited for and is final."""
+        done = waited is not None and job["status"] in TERMINAL
+        response = self._reply(job, 200 if done else 202)
         response.headers["Location"] = f"/v1/jobs/{job['job_id']}"
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
-        return response
+        return _waited(response, waited)
 
-    def shown(self, job: JobView, if_none_match: str | None) -> Response:
+    def shown(
+        self, job: JobView, if_none_match: str | None = None, waited: int | None = None
+    ) -> Response:
         if if_none_match and _names(if_none_match, job["rev"]):
-            return Response(status_code=304, headers=self._headers(job, time.time()))
-        return self._reply(job, 200)
+            return _waited(Response(status_code=304, headers=self._headers(job)), waited)
+        return _waited(self._reply(job, 200), waited)
 
     def _reply(self, job: JobView, status: int) -> Response:
-        now = time.time()
-        body = JobStatusResponse.of(job, self.view, now).model_dump_json()
-        return Response(body, status, self._headers(job, now), "application/json")
+        body = JobStatusResponse.of(job, self.view.age_of(job)).model_dump_json()
+        return Response(body, status, self._headers(job), "application/json")
 
-    def _headers(self, job: JobView, now: float) -> dict[str, str]:
+    def _headers(self, job: JobView) -> dict[str, str]:
         headers = {"ETag": f'W/"{job["rev"]}"', "Cache-Control": "private, no-cache"}
         if job["status"] not in TERMINAL:
             shortest, longest = POLL_S
-            eta = self.view.eta_seconds(job, now) or 0
+            eta = job["eta_seconds"] or 0
             headers["Retry-After"] = str(max(shortest, min(longest, round(eta / 4))))
         return headers
 
 
-def _is_uuid(text: str) -> bool:
+def _checked(job_id: str) -> str:
     try:
-        return str(uuid.UUID(text)) == text
+        if str(uuid.UUID(job_id)) == job_id:
+            return job_id
     except ValueError:
-        return False
+        pass
+    raise NotFound("A job id is a UUID in lower case.")
+
+
+def _owned(found: JobView | Tombstone | None, owner: str) -> JobView:
+    if found is None or found["owner"] != owner:
+        raise NotFound("There is no job of this id.")
+    if "gone" in found:
+        why = "This job was deleted." if found["gone"] == "deleted" else "This job's time is over."
+        raise Gone(why, code=found["gone"])
+    return found
+
+
+def _waited(response: Response, waited: int | None) -> Response:
+    if waited is not None:
+        response.headers["Preference-Applied"] = f"wait={waited}"
+    return response
 
 
 def _names(if_none_match: str, rev: str) -> bool:
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return f'"{rev}"' in tags or "*" in tags
+
+
+def parse_rev(text: str | None) -> tuple[int, int] | None:
+    """Of `Last-Event-ID`; None: none was given, or not one of ours."""
+    epoch, _, number = (text or "").partition(".")
+    if not (epoch.isdecimal() and number.isdecimal() and len(epoch + number) < 30):
+        return None
+    return int(epoch), int(number)

@@ -16,7 +16,11 @@ from serve_app.models import Models, ModelSpec
 from serve_app.params import MAX_SEED
 from serve_app.styles import Style, StyleDefaults, Styles
 
-FEATURES = ["etag", "idempotency_key", "quality_draft", "reproducible_strict"]
+FEATURES = [
+    *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key", "list"),
+    *("metadata", "prefer_wait", "previews", "priority", "quality_draft", "reproducible_strict"),
+    *("retry", "tags"),
+]
 
 
 class StyleInfo(BaseModel):

@@ -12,13 +12,14 @@ from fastapi.openapi.utils import get_openapi
 
 from serve_app import __version__
 from serve_app.api.problems import MEDIA_TYPE
+from serve_app.api.replies import EstimateReply
 from serve_app.api.schemas import Problem
 
 DESCRIPTION = """Orders images for games and serves the finished files.
 
-`POST /v1/generate` answers at once with a job; poll it until its `status` is final and fetch its
-`result_urls`. Every error is `application/problem+json` with a stable `code`; 429 and 503 always carry
-`Retry-After`. Send an `Idempotency-Key` and any POST may be repeated safely."""
+`POST /v1/generate` answers at once with a job; poll it, or watch its `events`, until its `status` is
+final, and fetch its `result_urls`. Every error is `application/problem+json` with a stable `code`; 429
+and 503 always carry `Retry-After`. Send an `Idempotency-Key` and any POST may be repeated safely."""
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -42,6 +43,30 @@ SUBMIT_HEADERS: Responses = {
         }
     }
 }
+EVENTS: Responses = {
+    200: {
+        "description": "A stream of `status`, `progress`, `output` and `preview` events. `id` is the "
+        "job's revision, `data` is JSON and whole each time.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+_REF = "#/components/schemas/"
+FINAL_OR_ESTIMATE: Responses = {
+    200: {
+        "description": "Nothing was ordered (`dry_run`); or `Prefer: wait` was long enough, and this "
+        "is the job as it ended.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": _REF + "EstimateReply"},
+                        {"$ref": _REF + "JobStatusResponse"},
+                    ]
+                }
+            }
+        },
+    }
+}
 _FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 FILES: Responses = {200: {"content": {"image/png": _FILE, "application/json": {"schema": {}}}}}
 
@@ -54,6 +79,13 @@ _EXAMPLES: dict[int, tuple[str, str, str, str]] = {
         "No key, or not one of this server's.",
     ),
     404: ("not_found", "Not found", "There is no job of this id.", "Unknown, or not yours."),
+    409: (
+        "not_final",
+        "The job has not ended",
+        "The job is STARTED: cancel it first.",
+        "The job is not final yet.",
+    ),
+    410: ("deleted", "Gone", "This job was deleted.", "Deleted, or past its time."),
     413: ("body_too_large", "Content Too Large", "A body may have 65536 bytes.", "Too much."),
     415: (
         "unsupported_media_type",
@@ -127,6 +159,8 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     components = document.setdefault("components", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    estimate = EstimateReply.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"] |= estimate.pop("$defs") | {"EstimateReply": estimate}
     if keys:
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serve_app.api.schemas import FieldError, GenerateRequest, Problem, allowed_values
-from serve_app.errors import InvalidField, ServiceError
+from serve_app.errors import InvalidField, InvalidParameter, ServiceError
 from serve_app.messages import JobError
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,7 +32,11 @@ CODES = {  # of the errors that Starlette raises itself
     415: "unsupported_media_type",
 }
 
-REFUSALS = {"queue_full": 429, "idempotency_key_reuse": 422}  # all others: 503, come back
+REFUSALS = {
+    "queue_full": 429,
+    "idempotency_key_reuse": 422,
+    "deleted": 410,
+}  # all others: 503, come back
 
 log = logging.getLogger("assets.api")
 
@@ -86,6 +90,8 @@ def _of_service(exc: ServiceError) -> Problem:
     if isinstance(exc, InvalidField):
         detail = exc.detail.removeprefix(f"{exc.field}: ")
         errors = [_field_error(exc.field, detail, exc.allowed)]
+        if isinstance(exc, InvalidParameter):
+            errors[0].pointer = None  # it is not in the body
     detail = exc.detail if exc.status != 500 else exc.title  # the detail may name files
     return _problem(exc.status, exc.code, exc.title, detail, errors)
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from serve_app.api.view import LocalView
 from serve_app.messages import ImageFile, JobView
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
@@ -95,6 +94,29 @@ class ResolvedReply(BaseModel):
     model_revision: str = Field(description="Hash of the weights.", examples=["a91f03bb"])
 
 
+class EstimateReply(BaseModel):
+    """What an order would be; nothing was ordered."""
+
+    request: OrderReply = Field(description="The order, every choice made.")
+    resolved: ResolvedReply = Field(description="What the style and the model would make of it.")
+    estimated_seconds: float | None = Field(
+        description="Until it would be done, ordered now; null: nothing has run yet to judge by.",
+        examples=[3.2],
+    )
+    possible: bool = Field(description="It would be served.", examples=[True])
+    reason: str | None = Field(description="Why it would not.", examples=[None])
+
+    @classmethod
+    def of(cls, params: dict[str, Any], seconds: float | None, reason: str | None) -> Self:
+        return cls(
+            request=OrderReply.model_validate(_as_ordered(params)),
+            resolved=ResolvedReply.model_validate(params),
+            estimated_seconds=None if seconds is None else round(seconds, 2),
+            possible=reason is None,
+            reason=reason,
+        )
+
+
 class MetricsReply(BaseModel):
     queue_ms: int | None = Field(description="Waited, milliseconds.", examples=[120])
     execution_ms: int | None = Field(description="Ran, milliseconds.", examples=[None])
@@ -104,8 +126,17 @@ class UrlsReply(BaseModel):
     """Where to go on. Only routes that exist."""
 
     self: str = Field(description="This job.", examples=[f"/v1/jobs/{JOB_ID}"])
+    events: str = Field(
+        description="What happens to it, as a stream.", examples=[f"/v1/jobs/{JOB_ID}/events"]
+    )
+    cancel: str = Field(description="Stop it (POST).", examples=[f"/v1/jobs/{JOB_ID}/cancel"])
+    retry: str = Field(
+        description="Order it again, once it is final (POST).",
+        examples=[f"/v1/jobs/{JOB_ID}/retry"],
+    )
 
 
+Priority = Literal["low", "normal", "high"]
 Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
 
 
@@ -125,48 +156,96 @@ class JobStatusResponse(BaseModel):
         description="First began to run.", examples=["2026-11-22T16:00:00.370000Z"]
     )
     completed_at: datetime | None = Field(description="Became final.", examples=[None])
+    deadline: datetime | None = Field(
+        description="It is revoked if it is not done by then.", examples=[None]
+    )
     expires_at: datetime | None = Field(
-        default=None, description="Null: kept until somebody deletes it.", examples=[None]
+        description="Null: kept until somebody deletes it.", examples=[None]
     )
     queue_position: int | None = Field(description="1 is next; null: not in line.", examples=[None])
     eta_seconds: float | None = Field(
-        description="Until it is done, by how long the recent ones took; null: unknown.",
+        description="Until it is done, by the engine's cost table and the work before it; null: "
+        "unknown.",
         examples=[1.4],
     )
-    waiting_for: str | None = Field(description="What holds a waiting job.", examples=[None])
+    waiting_for: str | None = Field(
+        description="What holds a waiting job: `turn`, `replica` (none runs, one is starting), "
+        "`model` (it is loading), `application` (none is deployed), `renderer` (it went away), "
+        "`storage`, `draining`.",
+        examples=["turn"],
+    )
     progress: ProgressReply | None = Field(description="Null before it runs.")
-    error: ErrorReply | None = Field(description="Of a FAILURE.", examples=[None])
+    error: ErrorReply | None = Field(
+        description="Why it is a FAILURE, or REVOKED.", examples=[None]
+    )
     request: OrderReply = Field(description="The order, every choice made.")
     resolved: ResolvedReply = Field(description="What the style and the model made of it.")
+    retry_of: str | None = Field(description="The job this one repeats.", examples=[None])
+    priority: Priority = Field(description="As it was ordered.", examples=["normal"])
+    tags: list[str] = Field(description="As they were given.", examples=[["level-3"]])
+    metadata: dict[str, Any] = Field(description="As it was given.", examples=[{"slot": 7}])
     attempts: int = Field(description="Replica deaths this job was part of.", examples=[0])
     metrics: MetricsReply = Field(description="How long it took.")
     urls: UrlsReply = Field(description="Where to go on.")
 
     @classmethod
-    def of(cls, job: JobView, view: LocalView, now: float) -> Self:
-        """`view` says the place in line; `now` is unix time."""
+    def of(cls, job: JobView, age_s: float = 0.0) -> Self:
+        """`age_s`: how old what is known of it is; an ETA has shrunk by that."""
         images = [ImageReply.of(file) for file in sorted(job["images"], key=_index)]
         progress = job["progress"]
         error = job["error"]
-        eta = view.eta_seconds(job, now)
         return cls(
             job_id=job["job_id"],
             status=job["status"],  # pyright: ignore[reportArgumentType]
             result_urls=[image.url for image in images],
             images=images,
             created_at=_utc(job["created_at"]),
-            started_at=None if job["started_at"] is None else _utc(job["started_at"]),
-            completed_at=None if job["completed_at"] is None else _utc(job["completed_at"]),
-            queue_position=view.queue_position(job),
-            eta_seconds=None if eta is None else round(eta, 1),
-            waiting_for=view.waiting_for(job),
+            started_at=_utc_or_none(job["started_at"]),
+            completed_at=_utc_or_none(job["completed_at"]),
+            deadline=_utc_or_none(job["deadline"]),
+            expires_at=_utc_or_none(job["expires_at"]),
+            queue_position=job["queue_position"],
+            eta_seconds=_shrunk(job["eta_seconds"], age_s),
+            waiting_for=job["waiting_for"],
             progress=None if progress is None else ProgressReply.model_validate(progress),
             error=None if error is None else ErrorReply.model_validate(error),
             request=OrderReply.model_validate(_as_ordered(job["params"])),
             resolved=ResolvedReply.model_validate(job["params"]),
+            retry_of=job["retry_of"],
+            priority=job["priority"],  # pyright: ignore[reportArgumentType]
+            tags=job["tags"],
+            metadata=job["metadata"],
             attempts=job["attempts"],
             metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
-            urls=UrlsReply(self=f"/v1/jobs/{job['job_id']}"),
+            urls=UrlsReply(
+                self=f"/v1/jobs/{job['job_id']}",
+                events=f"/v1/jobs/{job['job_id']}/events",
+                cancel=f"/v1/jobs/{job['job_id']}/cancel",
+                retry=f"/v1/jobs/{job['job_id']}/retry",
+            ),
+        )
+
+
+class ProgressEvent(BaseModel):
+    """`data` of a `progress` event: how far a job is, whole each time."""
+
+    job_id: str
+    status: Status
+    progress: ProgressReply | None
+    queue_position: int | None
+    eta_seconds: float | None
+    waiting_for: str | None
+
+    @classmethod
+    def of(cls, job: JobView, age_s: float) -> Self:
+        progress = job["progress"]
+        return cls(
+            job_id=job["job_id"],
+            status=job["status"],  # pyright: ignore[reportArgumentType]
+            progress=None if progress is None else ProgressReply.model_validate(progress),
+            queue_position=job["queue_position"],
+            eta_seconds=_shrunk(job["eta_seconds"], age_s),
+            waiting_for=job["waiting_for"],
         )
 
 
@@ -186,6 +265,14 @@ def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
 
 def _index(file: ImageFile) -> int:
     return file["index"]
+
+
+def _shrunk(eta: float | None, age_s: float) -> float | None:
+    return None if eta is None else round(max(0.0, eta - age_s), 1)
+
+
+def _utc_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _utc(seconds)
 
 
 def _utc(seconds: float) -> datetime:

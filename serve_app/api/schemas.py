@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,13 @@ SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 
 ABSURD = 1_000_000
 """No limit of any model or setting is near it; what is below, `resolve` judges by the real ones."""
+
+TAG = r"[A-Za-z0-9_.:/-]{1,64}"
+MAX_TAGS = 16
+MAX_METADATA = 4096
+MAX_DEPTH = 8
+NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
+"""Fields that no image depends on."""
 
 PROMPT = "a red potion in a round bottle"
 
@@ -100,6 +107,53 @@ class GenerateRequest(BaseModel):
         examples=["strict"],
     )
 
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal",
+        description="Among your own jobs: `high` counts as ordered ten minutes earlier, `low` ten "
+        "minutes later. It takes nothing from anybody else's share.",
+        examples=["normal"],
+    )
+    tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] = Field(
+        default=[],
+        max_length=MAX_TAGS,
+        description=f"At most {MAX_TAGS}, to find jobs by: letters, digits and `_ . : / -`.",
+        examples=[["level-3", "potions"]],
+    )
+    metadata: dict[str, Any] = Field(
+        default={},
+        description=f"Yours; kept and returned as it is. At most {MAX_METADATA} bytes as JSON, "
+        f"{MAX_DEPTH} levels deep.",
+        examples=[{"slot": 7}],
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Order nothing: say what the order would be, how long it would take, and "
+        "whether it would be served.",
+        examples=[False],
+    )
+
+    @field_validator("tags")
+    @classmethod
+    def _each_once(cls, tags: list[str]) -> list[str]:
+        return list(dict.fromkeys(tags))
+
+    @field_validator("metadata")
+    @classmethod
+    def _small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        if _depth_of(metadata) > MAX_DEPTH:
+            raise PydanticCustomError(
+                "too_deep", "Nested more than {levels} levels deep", {"levels": MAX_DEPTH}
+            )
+        try:
+            size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
+        except ValueError as error:
+            raise PydanticCustomError("not_json", "Holds what JSON cannot") from error
+        if size > MAX_METADATA:
+            raise PydanticCustomError(
+                "too_large", "More than {bytes} bytes as JSON", {"bytes": MAX_METADATA}
+            )
+        return metadata
+
     @field_validator("prompt", "negative_prompt")
     @classmethod
     def _one_clean_line(cls, text: str) -> str:
@@ -128,12 +182,23 @@ class GenerateRequest(BaseModel):
         return self
 
     def order(self) -> Order:
-        return Order(**self.model_dump(exclude={"size"}))
+        return Order(**self.model_dump(exclude=NOT_DRAWN))
 
     def body_hash(self) -> str:
         """The same for every way to write the same order, before a random seed is drawn."""
-        said = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        said = json.dumps(
+            self.model_dump(exclude_defaults=True, exclude={"dry_run"}), sort_keys=True
+        )
         return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _depth_of(value: Any) -> int:
+    """Levels of nesting; a loop, because what comes in may be deeper than the stack."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [x for v in level for x in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def allowed_values(field: str) -> list[object] | None:

@@ -125,7 +125,8 @@ class BodyGuard:
             return
         headers = Headers(scope=scope)
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
+        bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if media_type != "application/json" and not (bodiless and not media_type):
             raise HTTPException(415, "Send the body as application/json.")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._max_bytes:

@@ -1,4 +1,4 @@
-"""LocalView: a copy of the live jobs in each ingress, so that pollers do not reach the registry.
+"""LocalView: a copy of the jobs that matter now in each ingress, so that pollers do not reach the registry.
 
 Knows no HTTP and does no I/O itself; `follow` feeds it from a RegistryPort.
 """
@@ -10,7 +10,6 @@ import logging
 import math
 import random
 import time
-from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -18,7 +17,6 @@ from serve_app.api.ports import RegistryPort
 from serve_app.errors import Unavailable
 from serve_app.messages import JobView, WatchReply
 
-WAITING = frozenset({"PENDING", "RETRY"})
 TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 
 MAX_AGE_S = 1.0  # an older view does not answer on its own
@@ -35,24 +33,27 @@ def rev_of(job: JobView) -> tuple[int, int]:
     return int(epoch), int(n)
 
 
-class LocalView:
-    """Live jobs and the last `max_finished` finished ones. What it says of a job never goes back.
+Subscriber = Callable[[JobView | None], None]
+"""Called with every job that changed; with None when changes may have been missed."""
 
-    A job it does not hold may still exist: ask the registry before saying otherwise.
+
+class LocalView:
+    """Jobs that run, and the last `max_others` that wait or have ended. What it says of a job never goes
+    back. A job it does not hold may still exist: ask the registry before saying otherwise.
     """
 
     def __init__(
-        self, max_finished: int = 10_000, clock: Callable[[], float] = time.monotonic
+        self, max_others: int = 10_000, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._max_finished = max_finished
+        self._max_others = max_others
         self._clock = clock
-        self._live: dict[str, JobView] = {}
-        self._finished: OrderedDict[str, JobView] = OrderedDict()
-        self._line: list[tuple[int, str]] = []  # (order, job_id) of those who wait, sorted
+        self._running: dict[str, JobView] = {}
+        self._others: OrderedDict[str, JobView] = OrderedDict()
+        self._told_at: dict[str, float] = {}  # of every job that is held
+        self._subscribers: set[Subscriber] = set()
         self._fed_at = -math.inf
         self.cursor = (0, 0)
-        self.slots = 0
-        self.seconds_per_job: float | None = None
+        self.deployment = 0
         self.paused: str | None = None
 
     def apply(self, reply: WatchReply) -> bool:
@@ -61,91 +62,100 @@ class LocalView:
         if cursor < self.cursor:
             return False
         if reply["resync"]:
-            self._keep_live({job["job_id"] for job in reply["jobs"]})
+            self._start_over()
         for job in reply["jobs"]:
             self._put(job)
+        for job_id in reply["gone"]:
+            self.forget(job_id)
         self.cursor = cursor
-        self.slots = reply["slots"]
-        self.seconds_per_job = reply["seconds_per_job"]
         self.paused = reply["paused"]
+        self.deployment = reply["deployment"]
         self._fed_at = self._clock()
+        if reply["resync"]:
+            self._tell(None)
         return True
 
     def remember(self, job: JobView) -> JobView:
         """Take in one job that was asked of the registry directly; returns the newest of it.
 
-        A live job that is not held stays out: no watch reply might ever come to remove it.
+        A live job that is not held although the watch is past it stays out: its end may have been
+        heard and forgotten, and then nothing would ever remove it.
         """
-        if job["status"] in TERMINAL or job["job_id"] in self._live:
+        held = job["job_id"] in self._told_at
+        if held or job["status"] in TERMINAL or rev_of(job) > self.cursor:
             self._put(job)
         return self.get(job["job_id"]) or job
 
+    def forget(self, job_id: str) -> None:
+        """It is deleted."""
+        self._running.pop(job_id, None)
+        self._others.pop(job_id, None)
+        self._told_at.pop(job_id, None)
+
     def get(self, job_id: str) -> JobView | None:
-        return self._live.get(job_id) or self._finished.get(job_id)
+        return self._running.get(job_id) or self._others.get(job_id)
+
+    def after(self, rev: tuple[int, int]) -> list[JobView]:
+        """The jobs held that have changed since, oldest change first."""
+        held = [*self._running.values(), *self._others.values()]
+        return sorted((job for job in held if rev_of(job) > rev), key=rev_of)
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Returns what ends it."""
+        self._subscribers.add(subscriber)
+        return lambda: self._subscribers.discard(subscriber)
 
     def age(self) -> float:
         """Seconds since the registry was last heard."""
         return self._clock() - self._fed_at
 
+    def age_of(self, job: JobView) -> float:
+        """Seconds since the registry said this of the job."""
+        return self._clock() - self._told_at.get(job["job_id"], self._clock())
+
     @property
     def fresh(self) -> bool:
         return self.age() <= MAX_AGE_S
 
-    def queue_position(self, job: JobView) -> int | None:
-        """1 is next. None: the job does not wait. A job too new to be held has a place too."""
-        return bisect_left(self._line, _place(job)) + 1 if job["status"] in WAITING else None
-
-    def eta_seconds(self, job: JobView, now: float) -> float | None:
-        """Seconds until the job is done, if the ones before it take as long as the recent ones.
-
-        `now` is unix time. None: final, nothing has run yet to judge by, or nothing is launched.
-        """
-        if job["status"] in TERMINAL or self.seconds_per_job is None or self.slots < 1:
-            return None
-        if job["status"] not in WAITING:
-            return max(0.0, self.seconds_per_job - (now - (job["started_at"] or now)))
-        if self.paused:
-            return None
-        running = len(self._live) - len(self._line)
-        ahead = running + bisect_left(self._line, _place(job))
-        # Full slots free one place every seconds_per_job / slots.
-        return self.seconds_per_job * (1 + max(0, ahead - self.slots + 1) / self.slots)
-
-    def waiting_for(self, job: JobView) -> str | None:
-        """Why a waiting job does not run: its own reason, or what holds all of them."""
-        return (job["waiting_for"] or self.paused) if job["status"] in WAITING else None
+    def good_enough(self, job: JobView) -> bool:
+        """What is held of it is at most a second old. A place in line changes without the job."""
+        if job["status"] in TERMINAL:
+            return self._told_at.get(job["job_id"], 0) > -math.inf
+        return self.fresh and (job["status"] == "STARTED" or self.age_of(job) <= MAX_AGE_S)
 
     def __len__(self) -> int:
-        return len(self._live) + len(self._finished)
+        return len(self._running) + len(self._others)
 
     def _put(self, job: JobView) -> None:
         held = self.get(job["job_id"])
-        if held is not None:
-            if rev_of(job) <= rev_of(held):
-                return
-            self._drop(held)
-        if job["status"] in TERMINAL:
-            self._finished[job["job_id"]] = job
-            if len(self._finished) > self._max_finished:
-                self._finished.popitem(last=False)
+        if held is not None and rev_of(job) < rev_of(held):
             return
-        self._live[job["job_id"]] = job
-        if job["status"] in WAITING:
-            insort(self._line, _place(job))
+        self._running.pop(job["job_id"], None)
+        self._others.pop(job["job_id"], None)
+        self._told_at[job["job_id"]] = self._clock()
+        if job["status"] == "STARTED":
+            self._running[job["job_id"]] = job
+        else:
+            self._others[job["job_id"]] = job
+            self._trim()
+        if held is None or rev_of(job) > rev_of(held):
+            self._tell(job)
 
-    def _drop(self, job: JobView) -> None:
-        self._finished.pop(job["job_id"], None)
-        if self._live.pop(job["job_id"], None) and job["status"] in WAITING:
-            del self._line[bisect_left(self._line, _place(job))]
+    def _trim(self) -> None:
+        while len(self._others) > self._max_others:
+            job_id, _ = self._others.popitem(last=False)
+            del self._told_at[job_id]
 
-    def _keep_live(self, job_ids: set[str]) -> None:
-        """Forget live jobs the registry no longer has; finished ones do not change and may stay."""
-        self._live = {key: job for key, job in self._live.items() if key in job_ids}
-        self._line = sorted(_place(j) for j in self._live.values() if j["status"] in WAITING)
+    def _start_over(self) -> None:
+        """Any job may have moved on or gone: what is held only bounds what may still be said."""
+        self._others.update(self._running)
+        self._running.clear()
+        self._told_at = dict.fromkeys(self._others, -math.inf)
+        self._trim()
 
-
-def _place(job: JobView) -> tuple[int, str]:
-    return job["order"], job["job_id"]
+    def _tell(self, job: JobView | None) -> None:
+        for subscriber in list(self._subscribers):
+            subscriber(job)
 
 
 async def follow(port: RegistryPort, view: LocalView) -> None:

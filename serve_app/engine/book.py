@@ -7,21 +7,24 @@ called under the engine's lock.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from serve_app.engine.fences import Fences
+from serve_app.engine.forecast import Forecast, Gain
 from serve_app.engine.orders import Listener, Order, failed, order_key
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
 from serve_app.errors import Dropped, RenderError
-from serve_app.messages import Admitted, RenderedImage
+from serve_app.messages import Admitted, Progress, RenderedImage
 from serve_app.params import GenerationParams
 
 # deadline = arrival + this x predicted solo time. Smaller values put late long requests before short
 # ones, so that under overload everybody is late; tests/engine/simulation.py shows it.
 PATIENCE = 15.0
+PATIENCE_OF = {"high": PATIENCE / 3, "normal": PATIENCE, "low": PATIENCE * 3}
 
 
 class OrderBook:
@@ -31,6 +34,7 @@ class OrderBook:
         self.scheduler = scheduler
         self.replica = replica
         self.fences = Fences()
+        self.gain = Gain()
         self.counts = Counter[str]()
         self._changed = changed
         self._orders: dict[int, Order] = {}
@@ -51,25 +55,37 @@ class OrderBook:
     # ---- coming and going ----
 
     def join(
-        self, listener: Listener, params: GenerationParams, *, guided: bool, alone: bool
+        self,
+        listener: Listener,
+        params: GenerationParams,
+        *,
+        guided: bool,
+        alone: bool,
+        patience: float,
     ) -> None:
-        """An order of its own, or a share in one that draws the very same pixels."""
+        """An order of its own, or a share in one that draws the very same pixels.
+
+        A shared order is due when the most urgent of its jobs, asked for by itself, would have been.
+        """
         key = order_key(params, listener.job_id if alone else None)
         order = self._by_key.get(key)
         if order is None:
             order = Order(next(self._numbers), key, params, alone)
             order.requests = [
-                Request(params, i, order.id, guided, alone=alone) for i in range(params.n)
+                Request(params, i, order.id, guided, math.inf, alone) for i in range(params.n)
             ]
-            self._set_deadlines(order, PATIENCE)
+            order.image_seconds = self.scheduler.costs.solo_seconds(order.requests[0])
+            order.alone_seconds = self.scheduler.alone_seconds(order.requests)
             for request in order.requests:
                 self.scheduler.add(request)
             self._orders[order.id] = self._by_key[key] = order
         else:
             self.counts["coalesced"] += 1
+        for request in order.requests:
+            request.deadline = min(request.deadline, _due(request, patience, order.image_seconds))
         order.listeners.append(listener)
         if order.admitted_at is not None:
-            listener.post(self._admitted(), *order.images.values(), order.progress())
+            listener.post(self._admitted(order), *order.images.values(), self._progress(order))
         self._changed()
 
     def leave(self, listener: Listener) -> None:
@@ -98,16 +114,31 @@ class OrderBook:
         """New deadlines: `patience` x predicted solo time from now. Returns orders it moved."""
         orders = [o for o in self if any(x.job_id == job_id for x in o.listeners)]
         for order in orders:
-            self._set_deadlines(order, patience)
+            for request in order.requests:
+                solo = self.scheduler.costs.solo_seconds(request)
+                request.deadline = _due(request, patience, solo)
         self._changed()
         return len(orders)
+
+    def show(self, job_id: str) -> int:
+        """Previews for everybody who listens to this job. Returns how many do."""
+        listeners = [x for order in self for x in order.listeners if x.job_id == job_id]
+        for listener in listeners:
+            listener.preview = True
+        return len(listeners)
 
     # ---- what happened to them ----
 
     def admit(self, order: Order) -> None:
         """Its listeners are told before anything is done for it."""
         order.admitted_at = time.monotonic()
-        order.post(self._admitted(), order.progress())
+        order.post(self._admitted(order), self._progress(order))
+
+    def moved(self, requests: Iterable[Request]) -> None:
+        """Their orders' listeners are told how far they are."""
+        forecast = self._forecast()
+        for order in {o.id: o for r in requests if (o := self.of(r))}.values():
+            order.post(self._progress(order, forecast))
 
     def deliver(self, request: Request, image: RenderedImage) -> None:
         """Hand out a finished image; the order ends with its last one."""
@@ -117,7 +148,7 @@ class OrderBook:
         self.scheduler.finish(request)
         self.counts["images"] += 1
         order.images[request.index] = image
-        order.post(image, order.progress())
+        order.post(image, self._progress(order))
         if order.complete:
             order.post(None)
             self.forget(order)
@@ -142,12 +173,21 @@ class OrderBook:
         del self._by_key[order.key]
         self._changed()
 
-    def _set_deadlines(self, order: Order, patience: float) -> None:
-        """Image i of an order is due after i + 1 solo times, so a large order yields to others."""
-        now = time.monotonic()
-        for request in order.requests:
-            solo = self.scheduler.costs.solo_seconds(request)
-            request.deadline = now + patience * solo * (request.index + 1)
+    def _admitted(self, order: Order) -> Admitted:
+        solo = round(order.alone_seconds, 3)
+        return Admitted(kind="admitted", replica=self.replica, solo_seconds=solo)
 
-    def _admitted(self) -> Admitted:
-        return Admitted(kind="admitted", replica=self.replica)
+    def _progress(self, order: Order, forecast: Forecast | None = None) -> Progress:
+        share = order.alone_seconds / (order.image_seconds * len(order.requests))
+        return order.progress((forecast or self._forecast()).seconds(order.requests, share))
+
+    def _forecast(self) -> Forecast:
+        """Sorts everything in the engine, so several orders of one moment should ask the same one."""
+        scheduler = self.scheduler
+        line = [*scheduler.live, *scheduler.waiting]
+        return Forecast(line, scheduler.costs, self.gain.value)
+
+
+def _due(request: Request, patience: float, solo: float) -> float:
+    """Image i of an order is due after i + 1 solo times, so a large order yields to others."""
+    return time.monotonic() + patience * solo * (request.index + 1)

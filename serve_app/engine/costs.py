@@ -51,15 +51,15 @@ class CostTable:
             known = self._decode[self.native] * _pixels(size) / _pixels(self.native)
         return known * images
 
-    def solo_seconds(self, request: Request) -> float:
-        """What is left of the request, if it had the device to itself."""
+    def solo_seconds(self, request: Request, width: int = 1) -> float:
+        """What is left of `width` such requests in shared calls, if they had the device to themselves."""
         guided = max(0, request.guided_evaluations - request.step)
         plain = request.evaluations - request.step - guided
         size = request.size
         return (
-            guided * self.seconds(size, 2)
-            + plain * self.seconds(size, 1)
-            + self.decode_seconds(size)
+            guided * self.seconds(size, 2 * width)
+            + plain * self.seconds(size, width)
+            + self.decode_seconds(size, width)
         )
 
     def worth_sharing(

@@ -13,12 +13,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from serve_app.engine import images
-from serve_app.engine.book import OrderBook
+from serve_app.engine.book import PATIENCE, OrderBook
+from serve_app.engine.forecast import unshared_seconds
 from serve_app.engine.orders import Listener, failed
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost, Runner, Stopped
@@ -88,8 +89,12 @@ class Engine:
         fence: int,
         alone: bool = False,
         preview: bool = False,
+        patience: float = PATIENCE,
     ) -> AsyncGenerator[RenderEvent]:
-        """The events of one order. Closing this iterator drops the order, unless others listen."""
+        """The events of one order. Closing this iterator drops the order, unless others listen.
+
+        It is due after `patience` x its predicted solo time; what is due first runs first.
+        """
         listener = Listener(job_id, epoch, fence, preview, self._heard)
         try:
             with self._changed:
@@ -99,7 +104,7 @@ class Engine:
                     guided = self.runner.guides(params)
                     if not len(self._book):
                         self._last_progress = time.monotonic()
-                    self._book.join(listener, params, guided=guided, alone=alone)
+                    self._book.join(listener, params, guided=guided, alone=alone, patience=patience)
                     self._start_waiting()
             async for event in listener.events():
                 yield event
@@ -120,6 +125,11 @@ class Engine:
         with self._changed:
             return self._book.reprioritise(job_id, patience)
 
+    def show(self, job_id: str) -> int:
+        """Draw previews for this job's streams from now on. Returns how many streams that are."""
+        with self._changed:
+            return self._book.show(job_id)
+
     def stats(self) -> dict[str, Any]:
         with self._changed:
             scheduler, counts = self.scheduler, self._book.counts
@@ -134,6 +144,7 @@ class Engine:
                 "cap": scheduler.cap,
                 "rows_per_call": round(counts["rows"] / max(1, counts["calls"]), 3),
                 "occupancy": round(self._occupancy, 3),
+                "gain": round(self._book.gain.value, 3),
                 "last_progress": time.monotonic() - self._last_progress,
                 "costs_ms": scheduler.costs.as_dict(),
                 "start_up": self.start_up,
@@ -203,10 +214,12 @@ class Engine:
                 self._settle_error(batch, outcome)
                 return
             self._last_progress = time.monotonic()
+            costs = self.scheduler.costs
             for measured in self.runner.timings():
-                self.scheduler.costs.observe(*measured)
+                costs.observe(*measured)
+            self._book.gain.observe(unshared_seconds(batch, costs), seconds)
             if batch.stage is Stage.DECODING:
-                self.scheduler.costs.observe_decode(size, len(batch.requests), seconds)
+                costs.observe_decode(size, len(batch.requests), seconds)
                 self._settle_pixels(batch, outcome)
                 return
             counts = self._book.counts
@@ -217,8 +230,7 @@ class Engine:
             for request, error in outcome.items():
                 self._book.fail_request(request, error)
             self.scheduler.update(batch)
-            for order in {o.id: o for r in batch.requests if (o := self._book.of(r))}.values():
-                order.post(order.progress())
+            self._book.moved(batch.requests)
 
     def _settle_pixels(self, batch: Batch, outcome: Sequence[Any]) -> None:
         self.scheduler.update(batch)
@@ -246,7 +258,7 @@ class Engine:
             self._book.fail_request(batch.requests[0], error)
 
     def _preview(self, batch: Batch) -> None:
-        """Only for orders that somebody watches; the arithmetic is a small matrix product."""
+        """Only for orders that somebody watches, and drawn beside the loop."""
         with self._changed:
             watched = [
                 r
@@ -290,8 +302,9 @@ class Engine:
             self.scheduler.started(request)
             self._changed.notify_all()
 
-    def _show(self, request: Request, pixels: Any) -> None:
-        data = images.preview_jpeg(pixels)
+    def _show(self, request: Request, draw: Callable[[], Any]) -> None:
+        """In the encoders' pool: draw, compress, hand out to those who watch."""
+        data = images.preview_jpeg(draw())
         with self._changed:
             if order := self._book.of(request):
                 for listener in order.listeners:

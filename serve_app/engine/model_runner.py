@@ -136,10 +136,13 @@ class ModelRunner:
             array if ok else NonFinite() for array, ok in zip(arrays, finite.tolist(), strict=True)
         ]
 
-    @torch.inference_mode()
-    def preview(self, request: Request) -> Pixels:
-        """A rough picture at latent resolution."""
-        return self._preview_colours.draw(request.state.latents)
+    def preview(self, request: Request) -> Callable[[], Pixels]:
+        """Draws a rough picture at latent resolution, as far as the request is now.
+
+        Not at once, for the pixels have to wait for the device, and the loop must not.
+        """
+        colours, latents = self._preview_colours, request.state.latents
+        return torch.inference_mode()(lambda: colours.draw(latents))
 
     # ---- start-up ----
 

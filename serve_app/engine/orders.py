@@ -1,7 +1,7 @@
 """Order: one GenerationParams in flight, its requests and its listeners. Listener: one reader.
 
-Knows events and event loops; nothing of batches, deadlines or models. Orders are changed only under
-the engine's lock; a listener only in the event loop it belongs to.
+Knows events and event loops; nothing of batches, deadlines or models. Orders, and who wants previews,
+are changed only under the engine's lock; the rest of a listener only in the event loop it belongs to.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Order:
     listeners: list[Listener] = field(default_factory=list[Listener])
     images: dict[int, RenderedImage] = field(default_factory=dict[int, RenderedImage])
     admitted_at: float | None = None
+    image_seconds: float = 0.0  # predicted at arrival, for one image that shares no calls
+    alone_seconds: float = 0.0  # and for all images, with no company but each other's
 
     @property
     def complete(self) -> bool:
@@ -93,7 +95,7 @@ class Order:
         for listener in self.listeners:
             listener.post(*events)
 
-    def progress(self) -> Progress:
+    def progress(self, eta_seconds: float) -> Progress:
         stages = {r.stage for r in self.requests if r.index not in self.images}
         stage = "decoding"
         if self.admitted_at is None:
@@ -107,6 +109,7 @@ class Order:
             steps=sum(r.evaluations for r in self.requests),
             image=len(self.images),
             images=len(self.requests),
+            eta_seconds=round(eta_seconds, 2),
         )
 
 

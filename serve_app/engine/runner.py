@@ -5,7 +5,7 @@ Knows shapes of calls only. `model_runner.ModelRunner` is the real one; tests pu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from serve_app.engine.costs import Size
@@ -30,7 +30,7 @@ class Runner(Protocol):
     """A failed request is returned by `denoise` and `decode`; a failed call raises.
 
     The loop's thread calls `denoise`, `decode` and `preview`; one other thread calls `start`, several
-    call `check`. Pixels are uint8 arrays (height, width, 3).
+    call `check` and what `preview` returned. Pixels are uint8 arrays (height, width, 3).
     """
 
     @property
@@ -40,7 +40,7 @@ class Runner(Protocol):
     def start(self, request: Request) -> None: ...
     def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]: ...
     def decode(self, requests: Sequence[Request]) -> list[Any]: ...
-    def preview(self, request: Request) -> Any: ...
+    def preview(self, request: Request) -> Callable[[], Any]: ...
     def check(self, pixels: Any) -> None: ...
     def notes(self, request: Request) -> list[str]: ...
     def timings(self) -> list[tuple[Size, int, float]]: ...

@@ -6,7 +6,7 @@ requests hold nothing, live ones hold latents, a scheduler object and embeddings
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from serve_app.engine.costs import CostTable
@@ -79,6 +79,15 @@ class Scheduler:
             return Batch(Stage.DECODING, self._decode_mates(head, ready))
         return Batch(Stage.DENOISING, self._denoise_mates(head, ready))
 
+    def alone_seconds(self, requests: Sequence[Request]) -> float:
+        """Predicted for equal requests that share the device, and calls, only with each other."""
+        total = 0.0
+        while requests:
+            width = self._width(requests)
+            total += self.costs.solo_seconds(requests[0], width)
+            requests = requests[width:]
+        return total
+
     def update(self, batch: Batch) -> None:
         """The call succeeded: count it for every request that is still wanted."""
         for request in batch.requests:
@@ -128,9 +137,16 @@ class Scheduler:
         mates = [
             r for r in ready if r.stage is not Stage.DECODING and not r.own_call and r.key == key
         ]
+        return mates[: self._width(mates)]
+
+    def _width(self, line: Sequence[Request]) -> int:
+        """How many of these share the next denoising call; the first of them in any case."""
+        head = line[0]
+        if head.own_call:
+            return 1
         limit = min(self.cap, self.costs.knee(head.size, self.max_rows))
-        rows, left = [r.rows for r in mates], [r.evaluations - r.step for r in mates]
-        return mates[: self.costs.worth_sharing(head.size, rows, limit, left)]
+        rows, left = [r.rows for r in line], [r.evaluations - r.step for r in line]
+        return self.costs.worth_sharing(head.size, rows, limit, left)
 
     def _decode_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:

@@ -1,22 +1,24 @@
-"""Dispatcher: who is launched next, when nothing is, and what the end of an attempt means.
+"""Dispatcher: launches who is next, knows when nothing may be launched, and what the end of an attempt
+means.
 
-Knows nothing of Ray: `launcher` runs an attempt. Life of an attempt: fence + 1 committed, launched,
-ended; then its fence is dropped, and only then may the next one of the same job start.
+Knows nothing of Ray: `launcher` runs an attempt; `line` says who is next. Life of an attempt: fence + 1
+committed, launched, ended; then its fence is dropped, and only then may the next one of the same job
+start.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from serve_app.jobs.background import Background
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.line import Entry, Line
 from serve_app.jobs.record import Record
 from serve_app.messages import JobError, LaunchOrder, Outcome
 from serve_app.metrics import JobMetrics
@@ -26,6 +28,8 @@ log = logging.getLogger("assets.registry")
 ABSENT_AFTER_S = 5.0
 """No ingress has watched for so long: there is no application, so nothing is launched."""
 LONGEST_BACKOFF_S = 15.0
+CANCEL_GRACE_S = 2.0
+"""An engine ends a dropped attempt within a step; a task that waits for an engine is ended by force."""
 
 
 class TaskLost(Exception):
@@ -43,29 +47,43 @@ class Launcher(Protocol):
         """No engine works any more for older epochs, nor for these jobs up to these fences."""
         ...
 
+    def kill(self, job_id: str) -> None:
+        """End the task of this job, wherever it hangs; `run` raises TaskLost then."""
+        ...
+
+    async def show(self, job_id: str) -> None:
+        """Whoever draws this job now sends previews."""
+        ...
+
 
 class Dispatcher:
-    """A heap of waiting jobs and the attempts in flight. `end` publishes a job's terminal state."""
+    """The attempts in flight, and when there may be more. `end` publishes a job's terminal state;
+    `tidy` removes what attempts at an ended job have left."""
 
     def __init__(
         self,
         record: Record,
+        line: Line,
         launcher: Launcher,
         metrics: JobMetrics,
         background: Background,
         *,
         epoch: int,
         end: Callable[[Job], Awaitable[bool]],
+        tidy: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
-        self._record, self._launcher, self._metrics = record, launcher, metrics
-        self._background, self._epoch, self._end = background, epoch, end
+        self._record, self._line, self._launcher = record, line, launcher
+        self._metrics, self._background = metrics, background
+        self._epoch, self._end, self._tidy = epoch, end, tidy
         self.max_in_flight = self.max_attempts = 1
-        self._line: list[tuple[int, str]] = []  # heap: jobs that wait to be launched
-        self._losses: dict[str, int] = {}  # job id -> tasks lost in a row, for the backoff
+        self.shown: set[str] = set()  # jobs whose previews somebody watches
+        self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
+        self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
         self._wake = asyncio.Event()
         self._paused: str | None = None
         self._pauses = 0  # in a row, for the backoff
         self._watched_at = float("-inf")  # monotonic seconds
+        self._loading_at: float | None = None  # a renderer said that it loads its model
         self._draining = False
 
     # ---- who is next ----
@@ -76,24 +94,25 @@ class Dispatcher:
             self._wake.clear()
             if self._draining:
                 return
-            while self._line and self.why_paused() is None and self._has_room():
-                _, job_id = heapq.heappop(self._line)
-                job = self._record.ledger.live.get(job_id)
-                if job is None or job_id in self._record.in_flight:
-                    continue  # it ended, or was taken up, while it stood in line
-                self._record.in_flight[job_id] = job.fence + 1
-                self._background.spawn(self._drive(job))
+            while self.why_paused() is None and len(self._record.in_flight) < self.max_in_flight:
+                if (entry := self._line.pop()) is None:
+                    break
+                self._record.in_flight[entry.job_id] = 0  # no attempt is committed yet
+                self._background.spawn(self._drive(entry))
             await self._wake.wait()
 
-    def enqueue(self, job: Job) -> None:
-        heapq.heappush(self._line, (job.order, job.job_id))
-        self._wake.set()
+    def enqueue(self, entry: Entry) -> None:
+        if entry.job_id not in self._record.in_flight:
+            self._line.add(entry)
+            self._wake.set()
 
-    def _has_room(self) -> bool:
-        return len(self._record.in_flight) < self.max_in_flight
+    def waiting(self) -> int:
+        """Jobs that have neither ended nor an attempt."""
+        return len(self._line) + len(self._later)
 
     def sizes(self) -> dict[str, int]:
-        return {"in_flight": len(self._record.in_flight), "losses": len(self._losses)}
+        sizes = {"in_flight": self._record.in_flight, "losses": self._losses, "later": self._later}
+        return {name: len(held) for name, held in sizes.items()} | {"shown": len(self.shown)}
 
     # ---- when nothing is launched ----
 
@@ -117,6 +136,16 @@ class Dispatcher:
         """A job ended as it should: the next pause is a short one again."""
         self._pauses = 0
 
+    def loading(self) -> None:
+        """A renderer has a process and a device, and loads its model."""
+        self._loading_at = time.monotonic()
+        for job in list(self._record.ledger.running.values()):
+            if job.waiting_for == "replica":
+                self._record.touch(job.evolve(waiting_for="model"))
+
+    def admitted(self) -> None:
+        self._loading_at = None
+
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more and wait for what runs. True if nothing runs any more."""
         self._draining, self._paused = True, "draining"
@@ -138,31 +167,77 @@ class Dispatcher:
         self._pauses += 1
         asyncio.get_running_loop().call_later(delay, self.resume)
 
+    # ---- when nobody wants it any more ----
+
+    def stop(self, job: Job) -> None:
+        """It was revoked: it leaves the line, and its attempt comes to an end."""
+        self._line.remove(job.job_id)
+        if (timer := self._later.pop(job.job_id, None)) is not None:
+            timer.cancel()
+        self._losses.pop(job.job_id, None)
+        if self._record.in_flight.get(job.job_id):
+            self._background.spawn(self._stop_attempt(job))
+
+    async def _stop_attempt(self, job: Job) -> None:
+        await self._launcher.drop(self._epoch, {job.job_id: job.fence})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_GRACE_S):
+                while self._record.in_flight.get(job.job_id) == job.fence:
+                    await self._record.ledger.change()
+        if self._record.in_flight.get(job.job_id) == job.fence:
+            self._launcher.kill(job.job_id)
+
+    async def show(self, job_id: str) -> None:
+        """Somebody watches how it is drawn."""
+        if job_id not in self.shown:
+            self.shown.add(job_id)
+            if self._record.in_flight.get(job_id):
+                await self._launcher.show(job_id)
+
     # ---- one attempt ----
 
-    async def _drive(self, job: Job) -> None:
+    async def _drive(self, entry: Entry) -> None:
         """One attempt of one job: commit its fence, launch, wait, settle."""
-        fence = job.fence + 1
-        live = self._record.ledger.live
+        record, job_id = self._record, entry.job_id
+        over = False
         try:
-            begun = job.evolve(fence=fence, waiting_for="renderer")
-            if await self._record.save(begun, job.fence):
-                outcome = await self._attempt(live[job.job_id])
-                if self._record.held_by(job.job_id, fence) is not None:
-                    # Nobody waits for this attempt any more; only then may the next one start.
-                    await self._launcher.drop(self._epoch, {job.job_id: fence})
-                    await self._settle(live[job.job_id], outcome)
+            job = await record.find(job_id)
+            over = job is None or job.status.terminal  # it was revoked on its way here
+            if job is not None and not over:
+                await self._run(job)
         except sqlite3.Error as error:
-            log.error("not stored: %s", error, extra={"job_id": job.job_id})
+            log.error("not stored: %s", error, extra={"job_id": job_id})
             self._pause("storage")
         finally:
-            self._record.in_flight.pop(job.job_id, None)
-            if job.job_id in live:
-                self._retry_later(live[job.job_id])
+            attempted = record.in_flight.pop(job_id, 0)
+            record.ledger.rest(job_id)
+            latest = record.ledger.get(job_id)
+            if over or (latest is not None and latest.status.terminal):
+                self._losses.pop(job_id, None)
+                self.shown.discard(job_id)
+                if attempted and (latest is None or latest.status is not Status.SUCCESS):
+                    self._background.spawn(self._tidy(job_id))
             else:
-                self._losses.pop(job.job_id, None)
-            self._record.ledger.notify()
+                # It has paid for its turn already, so the next one is free.
+                self._retry_later(Entry(entry.key, job_id, entry.client, work=0.0))
+            self._metrics.depth(self.waiting(), len(record.in_flight))
+            record.ledger.notify()
             self._wake.set()
+
+    async def _run(self, job: Job) -> None:
+        record, job_id = self._record, job.job_id
+        fence = record.in_flight[job_id] = job.fence + 1
+        waiting_for = "replica" if self._loading_at is None else "model"
+        begun = job.evolve(fence=fence, waiting_for=waiting_for)
+        if not await record.save(begun, job.fence):
+            return
+        outcome = await self._attempt(begun)
+        if record.held_by(job_id, fence) is None:
+            return  # the registry has its end
+        # Nobody waits for this attempt any more; only then may the next one start.
+        await self._launcher.drop(self._epoch, {job_id: fence})
+        if (held := record.held_by(job_id, fence)) is not None:
+            await self._settle(held, outcome)
 
     async def _attempt(self, job: Job) -> Outcome:
         order = LaunchOrder(
@@ -172,6 +247,8 @@ class Dispatcher:
             epoch=self._epoch,
             fence=job.fence,
             alone=job.alone,
+            priority=job.priority,
+            preview=job.job_id in self.shown,
         )
         try:
             return await self._launcher.run(order)
@@ -195,25 +272,31 @@ class Dispatcher:
                 job.evolve(status=Status.FAILURE, error=_poisonous(attempts), attempts=attempts)
             )
             return
-        if kind in ("lost", "settled"):
+        if kind != "stopped":
             self._losses[job.job_id] = self._losses.get(job.job_id, 0) + 1
         again = job.evolve(
             status=Status.RETRY,
             started_at=None,
             progress=None,
+            preview=None,
             waiting_for=None,
             attempts=attempts,
             alone=job.alone or kind == "died",
         )
         await self._record.save(again, job.fence)
 
-    def _retry_later(self, job: Job) -> None:
-        losses = self._losses.get(job.job_id, 0)
+    def _retry_later(self, entry: Entry) -> None:
+        losses = self._losses.get(entry.job_id, 0)
         if losses <= 1:
-            self.enqueue(job)
-        else:
-            delay = min(LONGEST_BACKOFF_S, 0.5 * 2**losses)
-            asyncio.get_running_loop().call_later(delay, self.enqueue, job)
+            self.enqueue(entry)
+            return
+        delay = min(LONGEST_BACKOFF_S, 0.5 * 2**losses)
+        loop = asyncio.get_running_loop()
+        self._later[entry.job_id] = loop.call_later(delay, self._again, entry)
+
+    def _again(self, entry: Entry) -> None:
+        self._later.pop(entry.job_id, None)
+        self.enqueue(entry)
 
 
 def _poisonous(attempts: int) -> JobError:

@@ -1,4 +1,4 @@
-"""Ledger: the registry's memory: every live job, the newest finished ones, and what changed when.
+"""Ledger: the registry's memory: every job that runs, the last ones that changed, and what changed when.
 
 Knows nothing of rows, attempts or files. It is a bounded cache: what is not here is in the store.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import itertools
 from collections import OrderedDict
 
 from serve_app.jobs.job import Job
@@ -21,37 +22,61 @@ class Ledger:
 
     def __init__(self, cached_jobs: int) -> None:
         self.cached_jobs = cached_jobs
-        self.live: dict[str, Job] = {}
-        self.finished: OrderedDict[str, Job] = OrderedDict()
+        self.running: dict[str, Job] = {}  # with an attempt in flight
+        self._others: OrderedDict[str, Job] = OrderedDict()  # waiting or final, newest change last
         self.seq = 0
-        self._forgotten_seq = 0  # changes up to here may have left the cache
+        self.forgotten_seq = 0  # changes up to here may have left the cache
+        self._gone: OrderedDict[str, int] = OrderedDict()  # deleted jobs, and when
         self._changes: list[tuple[int, str]] = []  # (seq, job id), stale entries included
         self._changed = asyncio.Event()
 
     def get(self, job_id: str) -> Job | None:
-        return self.live.get(job_id) or self.finished.get(job_id)
+        return self.running.get(job_id) or self._others.get(job_id)
 
-    def hold(self, job: Job) -> Job:
+    def hold(self, job: Job, *, running: bool) -> Job:
         """Take `job` as the newest truth, number the change, and wake who watches."""
         self.seq += 1
         job = job.evolve(seq=self.seq)
-        if job.status.terminal:
-            self.live.pop(job.job_id, None)
-            self.finished[job.job_id] = job
-            while len(self.finished) > self.cached_jobs:
-                _, forgotten = self.finished.popitem(last=False)
-                self._forgotten_seq = max(self._forgotten_seq, forgotten.seq)
-        else:
-            self.live[job.job_id] = job
+        self._place(job, running=running)
         self._changes.append((job.seq, job.job_id))
-        if len(self._changes) > 64 + 2 * (len(self.live) + len(self.finished)):
+        if len(self._changes) > 64 + 2 * (len(self.running) + len(self._others)):
             self._changes = [entry for entry in self._changes if self._current(entry)]
         self.notify()
         return job
 
+    def rest(self, job_id: str) -> None:
+        """Its attempt is over; nothing else changed."""
+        if job := self.running.get(job_id):
+            self._place(job, running=False)
+
+    def forget(self, job_id: str) -> None:
+        """It is deleted. Watchers must not go on showing it."""
+        self.running.pop(job_id, None)
+        self._others.pop(job_id, None)
+        self.seq += 1
+        self._gone[job_id] = self.seq
+        while len(self._gone) > self.cached_jobs:
+            _, seq = self._gone.popitem(last=False)
+            self.forgotten_seq = max(self.forgotten_seq, seq)
+        self.notify()
+
+    def known(self, job: Job) -> Job:
+        """A job as the store has it, numbered so that it is not taken for older than what was told."""
+        return self.get(job.job_id) or job.evolve(seq=self.forgotten_seq)
+
+    def final(self) -> list[Job]:
+        """The cached jobs that have ended."""
+        return [job for job in self._others.values() if job.status.terminal]
+
     def lost_track(self, seq: int) -> bool:
-        """A watcher at this cursor may have missed a job's end: it must start over."""
-        return seq < self._forgotten_seq
+        """A watcher at this cursor may have missed a job's change: it must start over."""
+        return seq < self.forgotten_seq
+
+    def gone_after(self, seq: int) -> list[str]:
+        """Jobs deleted after `seq`."""
+        return list(
+            itertools.takewhile(lambda job_id: self._gone[job_id] > seq, reversed(self._gone))
+        )
 
     def after(self, seq: int) -> tuple[list[Job], int]:
         """Jobs changed after `seq`, oldest change first, and the cursor that follows them."""
@@ -75,8 +100,19 @@ class Ledger:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def __len__(self) -> int:
-        return len(self._changes)
+    def sizes(self) -> dict[str, int]:
+        return {"cached": len(self._others), "changes": len(self._changes)}
+
+    def _place(self, job: Job, *, running: bool) -> None:
+        self.running.pop(job.job_id, None)
+        self._others.pop(job.job_id, None)
+        if running:
+            self.running[job.job_id] = job
+            return
+        self._others[job.job_id] = job
+        while len(self._others) > self.cached_jobs:
+            _, forgotten = self._others.popitem(last=False)
+            self.forgotten_seq = max(self.forgotten_seq, forgotten.seq)
 
     def _current(self, entry: tuple[int, str]) -> Job | None:
         """The job whose newest change `entry` is."""

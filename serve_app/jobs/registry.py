@@ -1,51 +1,60 @@
 """JobRegistry: the only writer of job state. It takes orders, publishes ends, and tells who watches.
 
-Knows nothing of Ray, HTTP or torch: `dispatcher` launches and settles attempts, `record` keeps rows
-and memory in step, `output` keeps files. Life of a job: submit (committed, then answered) ->
-dispatched under a fence -> admitted -> finish or fail, both checked against the fence -> watchers
-hear of it.
+Knows nothing of Ray, HTTP or torch: `dispatcher` launches and settles attempts, `line` says who is next,
+`record` keeps rows and memory in step, `output` keeps files. Life of a job: submit (committed, then
+answered) -> its turn comes -> dispatched under a fence -> admitted -> finish or fail, both checked
+against the fence -> watchers hear of it. Whoever revokes it commits that first and stops the work then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from serve_app.jobs.background import Background
+from serve_app.jobs.cleaning import Cleaning, Output
+from serve_app.jobs.clock import Clock
+from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
-from serve_app.jobs.job import Job, Status
+from serve_app.jobs.job import PRIORITIES, Job, Status
 from serve_app.jobs.ledger import Ledger
+from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.outlook import Outlook
 from serve_app.jobs.record import Record
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import (
     ImageFile,
     JobError,
+    JobFilter,
+    JobPage,
     JobView,
+    PreviewImage,
     SubmitOrder,
     SubmitReply,
+    Tombstone,
     WatchReply,
 )
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
 
-
-class Output(Protocol):
-    """The part of `artifacts.OutputDir` that cleaning up needs. Paths are relative to it."""
-
-    def files_of(self, job_id: str) -> list[str]: ...
-
-    def stored(self) -> Iterable[tuple[str, str]]:
-        """(path, job id) of every file there that an attempt wrote, temporary ones too."""
-        ...
-
-    def remove(self, paths: Iterable[str]) -> int: ...
+CANCELLED = JobError(
+    code="cancelled",
+    title="Cancelled",
+    detail="Somebody who may do so cancelled this job.",
+    retryable=True,
+)
+TOO_LATE = JobError(
+    code="deadline_exceeded",
+    title="Past its deadline",
+    detail="The job was not done when its `Cancel-After` was over.",
+    retryable=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,8 @@ class Limits:
     slots: int  # of all replicas together
     cached_jobs: int
     idempotency_s: float
+    retention_s: float | None = None  # None: finished jobs stay until somebody deletes them
+    client_weights: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class JobRegistry:
@@ -72,19 +83,29 @@ class JobRegistry:
         metrics: JobMetrics,
         limits: Limits,
     ) -> None:
-        self._store, self._launcher, self._output, self._metrics = store, launcher, output, metrics
+        self._store, self._launcher, self._metrics = store, launcher, metrics
         self.epoch = store.epoch
         self._ledger = Ledger(limits.cached_jobs)
-        self._record = Record(store, self._ledger, metrics)
+        self._record = Record(store, self._ledger)
         self._background = Background()
+        self._line = Line()
         self._dispatcher = Dispatcher(
-            self._record, launcher, metrics, self._background, epoch=store.epoch, end=self._end
+            self._record,
+            self._line,
+            launcher,
+            metrics,
+            self._background,
+            epoch=store.epoch,
+            end=self._end,
+            tidy=self._tidy,
         )
+        self._outlook = Outlook(self._ledger, self._line, self._dispatcher.why_paused, store.epoch)
+        self._cleaning = Cleaning(store, output)
+        self._deadlines = Deadlines(lambda job_id: self._background.spawn(self._expire(job_id)))
         self.configure(limits)
-        self._born_at = time.time()
-        self._order = 0
+        self._clock = Clock(0)
         self._arriving = 0  # submits on their way to the disk
-        self._seconds_per_job: float | None = None
+        self._deployments = 0
 
     def configure(self, limits: Limits) -> None:
         """New limits, from the newest deployed settings."""
@@ -92,6 +113,13 @@ class JobRegistry:
         self._dispatcher.max_in_flight = limits.max_in_flight
         self._dispatcher.max_attempts = limits.max_attempts
         self._ledger.cached_jobs = limits.cached_jobs
+        self._line.weights = limits.client_weights
+        self._outlook.retention_s = limits.retention_s
+
+    def deployed(self) -> None:
+        """An ingress came up: launch again at once, and tell the older ones that it did."""
+        self._deployments += 1
+        self._dispatcher.resume()
 
     def resume(self) -> None:
         """Something changed for the better: launch again at once."""
@@ -101,47 +129,47 @@ class JobRegistry:
 
     async def start(self) -> None:
         """Take up what an earlier life left: its jobs wait again, at no attempt."""
-        self._order = await self._store.last_in_line()
+        self._clock = Clock(await self._store.last_in_line())
         for job in await self._store.recent(self._ledger.cached_jobs):
-            self._ledger.hold(job)
-        for job in await self._store.live():
-            if job.status is Status.STARTED:
-                job = job.evolve(status=Status.RETRY, started_at=None)
-            self._ledger.hold(job)
-            self._dispatcher.enqueue(job)
+            self._ledger.hold(job, running=False)
+        for job in await self._store.take_over():
+            key = job.order + PRIORITIES[job.priority] * 1e6
+            self._dispatcher.enqueue(Entry(key, job.job_id, job.client, job.work))
+            if job.deadline is not None:
+                self._deadlines.set(job.job_id, job.deadline - self._clock.now())
         # Nobody owns what older epochs started.
         self._background.spawn(self._launcher.drop(self.epoch, {}))
         self._background.spawn(self._dispatcher.run())
-        self._background.spawn(self._sweep())
+        self._background.spawn(self._cleaning.sweep())
+        self._background.spawn(self._cleaning.retire(self._retired_before, self._bury))
 
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more and wait for what runs. True if nothing runs any more."""
         return await self._dispatcher.drain(timeout_s)
 
     async def close(self) -> None:
+        self._deadlines.close()
         await self._background.close()
         await self._store.close()
 
-    # ---- for the ingress ----
+    # ---- for the ingress: orders ----
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         """Committed before it is answered. Refused: too late, or the line is full."""
         known = self._ledger.get(order["job_id"])
         if known is not None:
-            return SubmitReply(job=known.view(self.epoch), replayed=False)
-        now = time.time()
-        if now > order["deadline"]:
+            return SubmitReply(job=self._outlook.view(known), replayed=False)
+        if time.time() > order["deadline"]:
             return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
-        self._order += 1
-        job = Job(order["job_id"], order["owner"], order["params"], now, self._order)
-        full = self._record.waiting() + self._arriving >= self._limits.max_pending
+        job = self._ordered(order)
+        full = self._dispatcher.waiting() + self._arriving >= self._limits.max_pending
         self._arriving += 1
         try:
             inserted = await self._store.insert(
                 job,
                 key=order.get("idempotency_key"),
                 body_hash=order.get("body_hash", ""),
-                key_expires_before=now - self._limits.idempotency_s,
+                key_expires_before=job.created_at - self._limits.idempotency_s,
                 only_replay=full,
             )
         except sqlite3.Error as error:
@@ -154,19 +182,59 @@ class JobRegistry:
         if not inserted.same_body:
             return _refused("idempotency_key_reuse", "This key came with another body before.")
         if inserted.existed:
-            view = await self.get(inserted.job_id)
-            assert view is not None
-            return SubmitReply(job=view, replayed=inserted.job_id != order["job_id"])
+            stands = await self._record.find(inserted.job_id)
+            if stands is None:
+                return _refused("deleted", "This order was taken, and the job was deleted since.")
+            return SubmitReply(
+                job=self._outlook.view(stands), replayed=inserted.job_id != order["job_id"]
+            )
+        self._outlook.promise(job)
         job = self._record.touch(job)
-        self._dispatcher.enqueue(job)
+        self._dispatcher.enqueue(Entry(job.key, job.job_id, job.client, job.work))
+        if job.deadline is not None:
+            self._deadlines.set(job.job_id, job.deadline - job.created_at)
         self._metrics.submitted()
-        return SubmitReply(job=job.view(self.epoch), replayed=False)
+        self._observe_depth()
+        return SubmitReply(job=self._outlook.view(job), replayed=False)
 
-    async def get(self, job_id: str) -> JobView | None:
-        job = self._ledger.get(job_id)
-        if job is None:
-            job = await self._store.get(job_id)
-        return None if job is None else job.view(self.epoch)
+    async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
+        """The job as it is then; a finished one as it ended. The work stops within a step."""
+        return await self._revoke(job_id, owner, CANCELLED)
+
+    async def delete(self, job_id: str, owner: str) -> Tombstone | None:
+        """Its record and its files are gone; a live job is cancelled first."""
+        job = await self._revoked(job_id, owner, CANCELLED)
+        if job is not None:
+            await self._bury([job], "deleted")
+        stone = await self._store.tombstone(job_id)
+        return stone if stone is not None and stone["owner"] == owner else None
+
+    def estimate(self, params: dict[str, Any], client: str) -> float | None:
+        """Seconds until an order would be done that came now; None: nothing has run yet."""
+        return self._outlook.of_new(params, client)
+
+    # ---- for the ingress: looks ----
+
+    async def get(self, job_id: str) -> JobView | Tombstone | None:
+        job = await self._record.find(job_id)
+        return await self._store.tombstone(job_id) if job is None else self._outlook.view(job)
+
+    async def get_many(self, job_ids: list[str]) -> list[JobView]:
+        """Those of them that exist."""
+        found = [await self._record.find(job_id) for job_id in job_ids]
+        return [self._outlook.view(job) for job in found if job is not None]
+
+    async def page(
+        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
+    ) -> JobPage:
+        """Newest first: those numbered below `before`, or above `after`, or the newest ones."""
+        rows = await self._store.page(owner, wanted, limit=limit, before=before, after=after)
+        jobs = [self._outlook.view(self._ledger.known(job)) for job in rows.jobs]
+        newest = rows.jobs[0].order if rows.jobs else None
+        oldest = rows.jobs[-1].order if rows.jobs else None
+        if after is None:
+            return JobPage(jobs=jobs, older=rows.more, newer=newest if before else None)
+        return JobPage(jobs=jobs, older=oldest, newer=rows.more)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         """What changed after (epoch, seq); waits up to `timeout_s` for something to change. That
@@ -175,50 +243,72 @@ class JobRegistry:
         resync = epoch != self.epoch or self._ledger.lost_track(seq)
         if seq >= self._ledger.seq and not resync:
             await self._ledger.change(timeout_s)
+            resync = self._ledger.lost_track(seq)
         if resync:
-            jobs, upto = list(self._ledger.live.values()), self._ledger.seq
+            jobs, upto = list(self._ledger.running.values()), self._ledger.seq
         else:
             jobs, upto = self._ledger.after(seq)
         return WatchReply(
             epoch=self.epoch,
             seq=upto,
             resync=resync,
-            jobs=[job.view(self.epoch) for job in jobs],
-            seconds_per_job=self._seconds_per_job,
-            slots=self._limits.slots,
-            now=time.time(),
+            jobs=[self._outlook.view(job) for job in jobs],
+            gone=[] if resync else self._ledger.gone_after(seq),
             paused=self._dispatcher.why_paused(),
+            deployment=self._deployments,
+            now=time.time(),
         )
+
+    async def show(self, job_id: str) -> None:
+        """Somebody watches how it is drawn: previews from here on, until it ends."""
+        job = await self._record.find(job_id)
+        if job is not None and not job.status.terminal:
+            await self._dispatcher.show(job_id)
+
+    def stats(self) -> dict[str, Any]:
+        """Sizes of everything held; the maps are empty when nothing lives."""
+        return {
+            "epoch": self.epoch,
+            "live": self._dispatcher.waiting() + len(self._record.in_flight),
+            "waiting": self._dispatcher.waiting(),
+            **self._dispatcher.sizes(),
+            **self._ledger.sizes(),
+            "deadlines": len(self._deadlines),
+            "paused": self._dispatcher.why_paused(),
+            **self._outlook.stats(),
+        }
+
+    # ---- for the renderers ----
 
     def dropped(self) -> dict[str, int]:
         """What a new renderer must not work on, whoever asks: job id -> highest dead fence."""
         running = {
             job_id: fence - 1 for job_id, fence in self._record.in_flight.items() if fence > 1
         }
-        ended = {job.job_id: job.fence for job in self._ledger.finished.values() if job.fence > 1}
+        ended = {
+            job.job_id: job.fence
+            for job in self._ledger.final()
+            if job.fence > 1 or (job.fence and job.status is Status.REVOKED)
+        }
         return running | ended
 
-    def stats(self) -> dict[str, Any]:
-        """Sizes of everything held; the maps are empty when nothing lives."""
-        return {
-            "epoch": self.epoch,
-            "live": len(self._ledger.live),
-            "waiting": self._record.waiting(),
-            **self._dispatcher.sizes(),
-            "cached": len(self._ledger.finished),
-            "changes": len(self._ledger),
-            "paused": self._dispatcher.why_paused(),
-        }
+    def loading(self) -> None:
+        """A renderer has started and loads its model."""
+        self._dispatcher.loading()
 
     # ---- for the attempt ----
 
-    async def admitted(self, job_id: str, fence: int) -> bool:
+    async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
         """A renderer starts to work on the attempt. False: it is superseded and must stop."""
         job = self._record.held_by(job_id, fence)
         if job is None:
             return False
+        self._dispatcher.admitted()
         if job.status is not Status.STARTED:
-            started = job.evolve(status=Status.STARTED, started_at=time.time(), progress=None)
+            self._outlook.admitted(job, solo_seconds)
+            started = job.evolve(
+                status=Status.STARTED, started_at=self._clock.now(), progress=None, waiting_for=None
+            )
             await self._record.save(started, fence)
         return self._record.held_by(job_id, fence) is not None
 
@@ -226,7 +316,16 @@ class JobRegistry:
         """Never stored. False: the attempt is superseded and must stop."""
         job = self._record.held_by(job_id, fence)
         if job is not None:
-            self._record.touch(job.evolve(progress=progress))
+            self._record.touch(job.evolve(progress=progress, reported_at=time.monotonic()))
+        return job is not None
+
+    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
+        """Never stored. False: the attempt is superseded and must stop."""
+        job = self._record.held_by(job_id, fence)
+        if job is not None:
+            number = job.preview["number"] + 1 if job.preview else 1
+            image = PreviewImage(index=index, number=number, data=data)
+            self._record.touch(job.evolve(preview=image))
         return job is not None
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
@@ -245,69 +344,111 @@ class JobRegistry:
 
     async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
         """The call is a repeat of the one that ended the job."""
-        job = self._ledger.finished.get(job_id) or await self._store.get(job_id)
+        job = await self._record.find(job_id)
         return job is not None and (job.fence, job.status) == (fence, status)
 
     # ---- the end of a job ----
 
     async def _end(self, job: Job) -> bool:
         """Make `job`, whose status is terminal, the truth. False: the row has moved on."""
-        now = time.time()
-        started_at = job.started_at or now
-        ended = job.evolve(started_at=started_at, completed_at=now, progress=None, alone=False)
+        now = self._clock.now()
+        started_at = job.started_at
+        if job.status is not Status.REVOKED:
+            started_at = started_at or now
+        ended = job.evolve(
+            started_at=started_at, completed_at=now, progress=None, preview=None, alone=False
+        )
         if not await self._record.save(ended, job.fence):
             return False
+        self._deadlines.forget(job.job_id)
         self._observe_end(ended)
-        if job.fence > 1 or job.status is Status.FAILURE:
-            await self._remove_losers(ended)
+        if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
+            await self._cleaning.remove_losers(ended.job_id, ended)
         return True
 
+    async def _revoke(
+        self, job_id: str, owner: str | None, error: JobError
+    ) -> JobView | Tombstone | None:
+        job = await self._revoked(job_id, owner, error)
+        if job is not None:
+            return self._outlook.view(job)
+        stone = await self._store.tombstone(job_id)
+        return stone if stone is not None and stone["owner"] == owner else None
+
+    async def _revoked(self, job_id: str, owner: str | None, error: JobError) -> Job | None:
+        """The job, ended now if it had not. `owner` None: the registry itself asks."""
+        while True:
+            job = await self._record.find(job_id)
+            if job is None or owner not in (None, job.owner):
+                return None
+            if job.status.terminal:
+                return job
+            revoked = job.evolve(status=Status.REVOKED, error=error, waiting_for=None)
+            if await self._end(revoked):
+                self._dispatcher.stop(revoked)
+                self._observe_depth()
+            # Otherwise it changed in between (an attempt began, or it ended): look again.
+
+    async def _expire(self, job_id: str) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a disk that is full: the next life tries again
+            await self._revoked(job_id, None, TOO_LATE)
+
+    async def _bury(self, jobs: list[Job], why: Any) -> None:
+        await self._store.bury(jobs, why)
+        for job in jobs:
+            self._ledger.forget(job.job_id)
+            await self._cleaning.remove_losers(job.job_id, None)
+
+    def _retired_before(self) -> float | None:
+        """Jobs that ended before this moment are over."""
+        retention_s = self._limits.retention_s
+        return None if retention_s is None else self._clock.now() - retention_s
+
+    async def _tidy(self, job_id: str) -> None:
+        """The last attempt at a job that ended otherwise is over: whatever it wrote goes."""
+        with contextlib.suppress(sqlite3.Error):  # swept at the next start
+            await self._cleaning.remove_losers(job_id, await self._record.find(job_id))
+
     def _observe_end(self, job: Job) -> None:
-        assert job.started_at is not None
         assert job.completed_at is not None
+        said = self._outlook.ended(job, others=len(self._record.in_flight.keys() - {job.job_id}))
+        self._metrics.finished(job.status.value, job.params.get("model", ""))
+        self._observe_depth()
+        if job.status is Status.REVOKED or job.started_at is None:
+            return
         self._dispatcher.went_well()
         run = job.completed_at - job.started_at
-        mean = self._seconds_per_job
-        self._seconds_per_job = run if mean is None else 0.8 * mean + 0.2 * run
-        self._metrics.finished(job.status.value, job.params.get("model", ""))
+        if said is not None:
+            self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))
+        self._metrics.share(job.client, self._outlook.device_seconds(job) or run)
         self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})
 
+    def _ordered(self, order: SubmitOrder) -> Job:
+        number = self._clock.number()
+        created_at = number / 1e6
+        cancel_after = order.get("cancel_after_s")
+        return Job(
+            order["job_id"],
+            order["owner"],
+            order["params"],
+            created_at,
+            number,
+            client=order.get("client") or order["owner"],
+            priority=order.get("priority", "normal"),
+            tags=tuple(order.get("tags", ())),
+            metadata=order.get("metadata", {}),
+            deadline=None if cancel_after is None else created_at + cancel_after,
+            retry_of=order.get("retry_of"),
+        )
+
+    def _observe_depth(self) -> None:
+        self._metrics.depth(self._dispatcher.waiting(), len(self._record.in_flight))
+
     def _full(self) -> SubmitReply:
-        wait = (self._seconds_per_job or 1.0) * 10 / self._limits.slots
+        wait = self._outlook.seconds_per_place() * 10
         detail = f"{self._limits.max_pending} jobs wait already."
-        return _refused("queue_full", detail, retry_after=max(1.0, wait))
-
-    # ---- files that nobody published ----
-
-    async def _remove_losers(self, job: Job) -> None:
-        published = {image["path"] for image in job.images}
-
-        def remove() -> int:
-            files = self._output.files_of(job.job_id)
-            return self._output.remove(path for path in files if path not in published)
-
-        with contextlib.suppress(OSError):  # swept at the next start
-            await asyncio.to_thread(remove)
-
-    async def _sweep(self) -> None:
-        """Remove what attempts of earlier lives left. Files of jobs that this store does not know
-        are somebody else's and stay."""
-        try:
-            by_job: dict[str, list[str]] = {}
-            for path, job_id in await asyncio.to_thread(lambda: list(self._output.stored())):
-                by_job.setdefault(job_id, []).append(path)
-            ids = list(by_job)
-            for start in range(0, len(ids), 500):
-                jobs = await self._store.get_many(ids[start : start + 500])
-                for job_id, job in jobs.items():
-                    if job.completed_at is None or job.completed_at >= self._born_at:
-                        continue  # this life's: `_end` removes what its attempts leave
-                    published = {image["path"] for image in job.images}
-                    losers = [path for path in by_job[job_id] if path not in published]
-                    await asyncio.to_thread(self._output.remove, losers)
-        except OSError as error:
-            log.error("sweep stopped: %s", error)
+        return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
 
 
 def _refused(code: str, detail: str, *, retry_after: float | None = None) -> SubmitReply:

@@ -44,9 +44,11 @@ class Renderer(Protocol):
 
 
 class Registry(Protocol):
-    def admitted(self, job_id: str, fence: int) -> bool: ...
+    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool: ...
 
     def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None: ...
+
+    def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None: ...
 
     def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool: ...
 
@@ -83,7 +85,8 @@ class Attempt:
         match event["kind"]:
             case "admitted":
                 self.admitted = True
-                self._must_own(self._registry.admitted(self._job_id, self._fence))
+                solo = event.get("solo_seconds")
+                self._must_own(self._registry.admitted(self._job_id, self._fence, solo))
             case "progress":
                 self._report(dict(event))
             case "image":
@@ -92,7 +95,7 @@ class Attempt:
             case "failed":
                 raise RenderedBadly(event)
             case "preview":
-                pass
+                self._registry.preview(self._job_id, self._fence, event["index"], event["data"])
 
     def publish(self) -> None:
         """Raises Superseded."""

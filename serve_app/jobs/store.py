@@ -1,4 +1,5 @@
-"""SqliteStore: jobs on disk. One thread owns the connection; waiting writes share one fsync.
+"""SqliteStore: jobs on disk. One thread owns the connection that writes; waiting writes share one
+fsync. Reads have connections of their own and wait for no write.
 
 Knows rows and transactions; what a state means, and who may change it, is the registry's.
 """
@@ -14,40 +15,24 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs.job import Job, Status
+from serve_app.jobs.job import Job, Status, work_of
+from serve_app.jobs.listing import listing, matches
+from serve_app.jobs.schema import COLUMNS, LIVE, MARKS, SCHEMA, SCHEMA_VERSION, UPGRADES
+from serve_app.messages import JobFilter, Tombstone
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS jobs (
-    job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, status TEXT NOT NULL, line INTEGER NOT NULL,
-    created_at REAL NOT NULL, started_at REAL, completed_at REAL,
-    fence INTEGER NOT NULL, attempts INTEGER NOT NULL, alone INTEGER NOT NULL,
-    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS live ON jobs (line) WHERE status IN ('PENDING', 'STARTED', 'RETRY');
-CREATE INDEX IF NOT EXISTS finished ON jobs (completed_at) WHERE completed_at IS NOT NULL;
-CREATE TABLE IF NOT EXISTS idempotency (
-    owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
-    created_at REAL NOT NULL, PRIMARY KEY (owner, key)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS idempotency_age ON idempotency (created_at);
-"""
-SCHEMA_VERSION = 1
-COLUMNS = (
-    "job_id, owner, status, line, created_at, started_at, completed_at, fence, attempts, alone,"
-    " params, images, error"
-)
-LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
+SCANNED = 5000
+"""Rows one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
+READERS = 2
 
 
 @dataclass(frozen=True)
@@ -59,6 +44,26 @@ class Inserted:
     same_body: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the line must know of a job that lives: a million would fit into memory."""
+
+    job_id: str
+    client: str
+    priority: str
+    order: int
+    deadline: float | None
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A page of a list, newest first. `more`: numbers to go on from in the direction of travel."""
+
+    jobs: list[Job]
+    more: int | None
+
+
 class SqliteStore:
     """The jobs below `directory`, locked for this process until `close` or its death."""
 
@@ -66,6 +71,9 @@ class SqliteStore:
         """Raises StoreHeld, naming the holder, if another process has the directory."""
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(directory / "registry.lock", lock_timeout_s)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._local = threading.local()
+        self._reading: list[sqlite3.Connection] = []
         self._queue: queue.SimpleQueue[tuple[Operation, Future[Any]] | None] = queue.SimpleQueue()
         self._ready: Future[int] = Future()
         self._path = directory / "jobs.db"
@@ -73,7 +81,7 @@ class SqliteStore:
         self._thread.start()
         self.epoch = self._ready.result()
 
-    # ---- reads and writes: all run on the store's thread, in the order they were asked ----
+    # ---- writes: all run on the store's thread, in the order they were asked ----
 
     async def insert(
         self,
@@ -98,9 +106,14 @@ class SqliteStore:
                     return Inserted(row[0], existed=True, same_body=row[1] == body_hash)
             if db.execute("SELECT 1 FROM jobs WHERE job_id = ?", (job.job_id,)).fetchone():
                 return Inserted(job.job_id, existed=True, same_body=True)
+            if db.execute("SELECT 1 FROM gone WHERE job_id = ?", (job.job_id,)).fetchone():
+                return Inserted(job.job_id, existed=True, same_body=True)
             if only_replay:
                 return None
-            db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({_marks(13)})", _to_row(job))
+            db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS})", _to_row(job))
+            db.executemany(
+                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.order) for t in job.tags]
+            )
             if key is not None:
                 db.execute(
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
@@ -108,48 +121,72 @@ class SqliteStore:
                 )
             return Inserted(job.job_id, existed=False, same_body=True)
 
-        return await self._run(operation)
+        return await self._write(operation)
 
     async def update(self, job: Job, *, expected_fence: int) -> bool:
         """Write `job` over its row. False, and nothing written, unless the row is live and at
         `expected_fence`: this is the one place where a superseded attempt is turned away."""
+        ended = self.epoch if job.status.terminal else None
 
         def operation(db: sqlite3.Connection) -> bool:
             cursor = db.execute(
                 "UPDATE jobs SET status = ?, started_at = ?, completed_at = ?, fence = ?,"
-                " attempts = ?, alone = ?, images = ?, error = ?"
+                " attempts = ?, alone = ?, images = ?, error = ?, ended = ?"
                 f" WHERE job_id = ? AND fence = ? AND {LIVE}",
                 (
                     job.status.value, job.started_at, job.completed_at, job.fence, job.attempts,
-                    job.alone, json.dumps(job.images), json.dumps(job.error),
+                    job.alone, json.dumps(job.images), json.dumps(job.error), ended,
                     job.job_id, expected_fence,
                 ),
             )  # fmt: skip
             return cursor.rowcount == 1
 
-        return await self._run(operation)
+        return await self._write(operation)
+
+    async def bury(self, jobs: Sequence[Job], why: Literal["deleted", "expired"]) -> None:
+        """Remove finished jobs; their ids stay known, so that their files can be swept."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            for job in jobs:
+                db.execute("DELETE FROM jobs WHERE line = ?", (job.order,))
+                db.executemany(
+                    "DELETE FROM tags WHERE owner = ? AND tag = ? AND line = ?",
+                    [(job.owner, tag, job.order) for tag in job.tags],
+                )
+                db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
+                db.execute(
+                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?)",
+                    (job.job_id, job.owner, why, self.epoch),
+                )
+
+        await self._write(operation)
+
+    async def take_over(self) -> list[Waiting]:
+        """Nothing runs any more that an earlier life started. Every job that still lives."""
+
+        def operation(db: sqlite3.Connection) -> list[Waiting]:
+            db.execute(
+                "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE line IN"
+                f" (SELECT line FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
+            )
+            rows = db.execute(
+                f"SELECT job_id, client, priority, line, deadline, work FROM jobs WHERE {LIVE}"
+            )
+            return [Waiting(*row) for row in rows]
+
+        return await self._write(operation)
+
+    # ---- reads: what was committed before they were asked is seen ----
 
     async def get(self, job_id: str) -> Job | None:
-        return await self._run(lambda db: _one(db, job_id))
+        return await self._read(lambda db: _one(db, job_id))
 
-    async def get_many(self, job_ids: Iterable[str]) -> dict[str, Job]:
-        """Those of `job_ids` that exist."""
-        ids = list(job_ids)
+    async def tombstone(self, job_id: str) -> Tombstone | None:
+        def operation(db: sqlite3.Connection) -> Tombstone | None:
+            found = db.execute("SELECT owner, why FROM gone WHERE job_id = ?", (job_id,)).fetchone()
+            return Tombstone(job_id=job_id, owner=found[0], gone=found[1]) if found else None
 
-        def operation(db: sqlite3.Connection) -> dict[str, Job]:
-            found = (_one(db, job_id) for job_id in ids)
-            return {job.job_id: job for job in found if job is not None}
-
-        return await self._run(operation)
-
-    async def live(self) -> list[Job]:
-        """Every job that has not ended, first in line first."""
-
-        def operation(db: sqlite3.Connection) -> list[Job]:
-            rows = db.execute(f"SELECT {COLUMNS} FROM jobs WHERE {LIVE} ORDER BY line")
-            return [_from_row(row) for row in rows]
-
-        return await self._run(operation)
+        return await self._read(operation)
 
     async def recent(self, limit: int) -> list[Job]:
         """The jobs that ended last, oldest of them first."""
@@ -162,10 +199,58 @@ class SqliteStore:
             ).fetchall()
             return [_from_row(row) for row in reversed(rows)]
 
-        return await self._run(operation)
+        return await self._read(operation)
+
+    async def ended_before(self, moment: float, limit: int) -> list[Job]:
+        """Finished jobs whose time is over. `moment`: unix seconds."""
+
+        def operation(db: sqlite3.Connection) -> list[Job]:
+            rows = db.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE completed_at < ? LIMIT ?", (moment, limit)
+            )
+            return [_from_row(row) for row in rows]
+
+        return await self._read(operation)
+
+    async def littering(self) -> dict[str, set[str]]:
+        """Jobs that ended in this life or the one before and whose attempts may have left files:
+        job id -> the paths that are published. A job that succeeded at once left none."""
+
+        def operation(db: sqlite3.Connection) -> dict[str, set[str]]:
+            rows = db.execute(
+                "SELECT job_id, images FROM jobs WHERE ended >= ?"
+                " AND (fence > 1 OR status != 'SUCCESS')",
+                (self.epoch - 1,),
+            )
+            found = {row[0]: {image["path"] for image in json.loads(row[1])} for row in rows}
+            gone = db.execute("SELECT job_id FROM gone WHERE epoch >= ?", (self.epoch - 1,))
+            return found | {row[0]: set[str]() for row in gone}
+
+        return await self._read(operation)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, *, limit: int, before: int | None, after: int | None
+    ) -> Rows:
+        """Jobs numbered below `before`, or above `after`, nearest to it first, given newest first."""
+        sql, values = listing(owner, wanted, before=before, after=after)
+
+        def operation(db: sqlite3.Connection) -> Rows:
+            jobs: list[Job] = []
+            last = None
+            cursor = db.execute(sql, values)
+            for scanned, row in enumerate(cursor, 1):
+                if matches(row, wanted):
+                    jobs.append(_from_row(row))
+                last = row[3]
+                if len(jobs) == limit or scanned == SCANNED:
+                    break
+            more = last if last is not None and cursor.fetchone() is not None else None
+            return Rows(jobs if after is None else jobs[::-1], more)
+
+        return await self._read(operation)
 
     async def last_in_line(self) -> int:
-        return await self._run(
+        return await self._read(
             lambda db: db.execute("SELECT COALESCE(MAX(line), 0) FROM jobs").fetchone()[0]
         )
 
@@ -173,11 +258,28 @@ class SqliteStore:
         if self._thread.is_alive():
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        for db in self._reading:
+            db.close()
         self._lock.close()
 
-    # ---- the store's thread ----
+    # ---- the threads ----
 
-    async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._reader, operation
+        )
+
+    def _reader(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._local.db = db
+            self._reading.append(db)
+        return operation(db)
+
+    async def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         future: Future[T] = Future()
         self._queue.put((operation, future))
         # Shielded: a caller that is cancelled must not take back a write that others see.
@@ -237,12 +339,15 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a 202 must survive the power cut that follows it
+    db.create_function("work_of", 1, stored_work, deterministic=True)
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         db.close()
         raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
-    db.executescript(SCHEMA)
+    # A killed upgrade leaves nothing half done: DDL is part of the transaction.
+    db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {SCHEMA}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
     epoch = db.execute(
         "INSERT INTO meta VALUES ('epoch', 1)"
         " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
@@ -272,15 +377,14 @@ def _lock(path: Path, timeout_s: float) -> IO[str]:
     return file
 
 
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
-
-
 def _to_row(job: Job) -> tuple[Any, ...]:
+    ended = None  # a new job lives
     return (
         job.job_id, job.owner, job.status.value, job.order, job.created_at, job.started_at,
         job.completed_at, job.fence, job.attempts, job.alone, json.dumps(job.params),
-        json.dumps(job.images), json.dumps(job.error),
+        json.dumps(job.images), json.dumps(job.error), job.client, job.priority,
+        job.params.get("style_id", "none"), json.dumps(job.tags), json.dumps(job.metadata),
+        job.deadline, job.retry_of, job.work, ended,
     )  # fmt: skip
 
 
@@ -289,9 +393,16 @@ def _from_row(row: tuple[Any, ...]) -> Job:
         job_id=row[0], owner=row[1], status=Status(row[2]), order=row[3], created_at=row[4],
         started_at=row[5], completed_at=row[6], fence=row[7], attempts=row[8], alone=bool(row[9]),
         params=json.loads(row[10]), images=tuple(json.loads(row[11])), error=json.loads(row[12]),
+        client=row[13], priority=row[14], tags=tuple(json.loads(row[16])),
+        metadata=json.loads(row[17]), deadline=row[18], retry_of=row[19],
     )  # fmt: skip
 
 
 def _one(db: sqlite3.Connection, job_id: str) -> Job | None:
     row = db.execute(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
     return None if row is None else _from_row(row)
+
+
+def stored_work(params: str) -> float:
+    """For an upgrade: what a stored order asks of a device."""
+    return work_of(json.loads(params))

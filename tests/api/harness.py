@@ -17,7 +17,17 @@ from fastapi import FastAPI
 from serve_app.api.app import create_app
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
-from serve_app.messages import ImageFile, JobError, JobView, SubmitOrder, SubmitReply, WatchReply
+from serve_app.messages import (
+    ImageFile,
+    JobError,
+    JobFilter,
+    JobPage,
+    JobView,
+    SubmitOrder,
+    SubmitReply,
+    Tombstone,
+    WatchReply,
+)
 from serve_app.models import Models, ModelSpec
 from serve_app.styles import NONE, Style, StyleDefaults
 
@@ -60,6 +70,9 @@ class MemoryRegistry:
         self.reason: str | None = None
         self.refuse: SubmitReply | None = None
         self.gets = 0
+        self.gone: dict[str, Tombstone] = {}
+        self.seconds: float | None = 2.5
+        self.shown: list[str] = []
         self._seq = itertools.count(1)
         self._now = 0
         self._changed = asyncio.Event()
@@ -78,14 +91,57 @@ class MemoryRegistry:
                 return refusal("idempotency_key_reuse")
             if job_id in self.jobs:
                 return SubmitReply(job=self.jobs[job_id], replayed=True)
-        job = job_view(order["job_id"], owner=order["owner"], params=order["params"])
+        said = {
+            name: order[name]
+            for name in ("owner", "params", "client", "priority", "tags", "metadata", "retry_of")
+            if name in order
+        }
+        job = job_view(order["job_id"], **said)
+        if (life := order.get("cancel_after_s")) is not None:
+            job["deadline"] = job["created_at"] + life
         self.jobs[job["job_id"]] = job
-        return SubmitReply(job=self.change(job["job_id"], order=len(self.jobs)), replayed=False)
+        place = sum(j["status"] == "PENDING" for j in self.jobs.values())
+        return SubmitReply(job=self.change(job["job_id"], queue_position=place), replayed=False)
 
-    async def get(self, job_id: str) -> JobView | None:
+    async def get(self, job_id: str) -> JobView | Tombstone | None:
         self._reachable()
         self.gets += 1
-        return self.jobs.get(job_id)
+        return self.jobs.get(job_id) or self.gone.get(job_id)
+
+    async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
+        job = await self.get(job_id)
+        if job is None or job["owner"] != owner or "gone" in job or job["completed_at"]:
+            return job if job and job["owner"] == owner else None
+        error = JobError(code="cancelled", title="Cancelled", detail="x", retryable=True)
+        return self.change(job_id, status="REVOKED", completed_at=time.time(), error=error)
+
+    async def delete(self, job_id: str, owner: str) -> Tombstone | None:
+        self._reachable()
+        if job_id in self.jobs and self.jobs[job_id]["owner"] == owner:
+            del self.jobs[job_id]
+            self.gone[job_id] = Tombstone(job_id=job_id, owner=owner, gone="deleted")
+        return self.gone.get(job_id)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
+    ) -> JobPage:
+        """Numbered by the order they came in; statuses are the only filter."""
+        self._reachable()
+        jobs = list(enumerate((j for j in self.jobs.values() if j["owner"] == owner), 1))
+        statuses = wanted.get("statuses", [])
+        jobs = [(n, j) for n, j in reversed(jobs) if not statuses or j["status"] in statuses]
+        rest = [(n, j) for n, j in jobs if n < (before or len(jobs) + 1) and n > (after or 0)]
+        page = rest[:limit] if after is None else rest[-limit:]
+        older = page[-1][0] if page and page[-1] != jobs[-1] else None
+        newer = page[0][0] if page and page[0] != jobs[0] else None
+        return JobPage(jobs=[j for _, j in page], older=older, newer=newer)
+
+    async def estimate(self, params: dict[str, Any], client: str) -> float | None:
+        self._reachable()
+        return self.seconds
+
+    async def show(self, job_id: str) -> None:
+        self.shown.append(job_id)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         self._reachable()
@@ -114,7 +170,12 @@ class MemoryRegistry:
     def finish(self, job_id: str) -> JobView:
         now = time.time()
         return self.change(
-            job_id, status="SUCCESS", started_at=now, completed_at=now, images=[image(job_id)]
+            job_id,
+            status="SUCCESS",
+            started_at=now,
+            completed_at=now,
+            queue_position=None,
+            images=[image(job_id)],
         )
 
     async def watched(self) -> None:
@@ -133,10 +194,19 @@ def job_view(job_id: str = UNKNOWN_ID, **changes: Any) -> JobView:
         "owner": "local",
         "status": "PENDING",
         "rev": "1.0",
-        "order": 1,
+        "client": "local",
         "created_at": time.time(),
         "started_at": None,
         "completed_at": None,
+        "deadline": None,
+        "expires_at": None,
+        "queue_position": None,
+        "eta_seconds": None,
+        "preview": None,
+        "priority": "normal",
+        "tags": [],
+        "metadata": {},
+        "retry_of": None,
         "attempts": 0,
         "fence": 0,
         "waiting_for": None,
@@ -156,9 +226,9 @@ def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
         "seq": seq,
         "resync": False,
         "jobs": jobs,
-        "seconds_per_job": None,
-        "slots": 1,
+        "gone": [],
         "paused": None,
+        "deployment": 1,
         "now": time.time(),
     }
     return WatchReply(**(reply | changes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from hypothesis import given, settings
@@ -15,10 +14,6 @@ from tests.api.harness import MemoryRegistry, job_view, watch_reply
 
 IDS = ["a", "b", "c"]
 STATES = ["PENDING", "STARTED", "RETRY", "STARTED", "SUCCESS"]
-
-
-def line(view: LocalView) -> list[tuple[int, str]]:
-    return view._line
 
 
 @st.composite
@@ -33,7 +28,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
             step = jobs[job_id]["fence"] + 1 if job_id in jobs else 0
             if step < len(STATES):
                 jobs[job_id] = job_view(
-                    job_id, status=STATES[step], rev=f"{epoch}.{seq}", fence=step, order=ord(job_id)
+                    job_id, status=STATES[step], rev=f"{epoch}.{seq}", fence=step
                 )
             since = draw(st.integers(0, seq))
             resync = since == 0
@@ -49,7 +44,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
 @given(history=histories(), data=st.data())
 def test_no_interleaving_goes_back(history: list[tuple[str, Any]], data: st.DataObject) -> None:
     """Answers may be late, doubled and out of order: what a job was said to be only moves on."""
-    view = LocalView(max_finished=1)
+    view = LocalView(max_others=3)
     shown: dict[str, tuple[int, int]] = dict.fromkeys(IDS, (0, 0))
     heard = data.draw(st.lists(st.sampled_from(history), max_size=30))
     for kind, what in heard:
@@ -61,8 +56,6 @@ def test_no_interleaving_goes_back(history: list[tuple[str, Any]], data: st.Data
             if job := view.get(job_id):
                 assert rev_of(job) >= shown[job_id]
                 shown[job_id] = rev_of(job)
-        waiting = [j for j in IDS if (v := view.get(j)) and v["status"] in ("PENDING", "RETRY")]
-        assert [job_id for _, job_id in line(view)] == waiting
         assert len(view) <= len(IDS)
 
 
@@ -75,13 +68,16 @@ def test_revisions_are_compared_as_numbers() -> None:
     assert held["status"] == "STARTED"
 
 
-def test_a_new_epoch_forgets_live_jobs_it_does_not_name() -> None:
+def test_a_new_epoch_is_asked_for_jobs_it_does_not_name() -> None:
     view = LocalView()
     view.apply(watch_reply([job_view("a", rev="1.1"), job_view("b", rev="1.2")], 2))
     view.apply(watch_reply([job_view("b", rev="2.0")], 0, epoch=2, resync=True))
-    assert view.get("a") is None
+    a, b = view.get("a"), view.get("b")
     assert view.cursor == (2, 0)
-    assert [job_id for _, job_id in line(view)] == ["b"]
+    assert b
+    assert view.good_enough(b)
+    assert a
+    assert not view.good_enough(a)
 
 
 def test_an_older_epoch_says_nothing() -> None:
@@ -92,7 +88,7 @@ def test_an_older_epoch_says_nothing() -> None:
 
 
 def test_finished_jobs_are_bounded() -> None:
-    view = LocalView(max_finished=10)
+    view = LocalView(max_others=10)
     for n in range(100):
         view.apply(watch_reply([job_view(str(n), rev=f"1.{n}", status="SUCCESS")], n))
     assert len(view) == 10
@@ -100,57 +96,57 @@ def test_finished_jobs_are_bounded() -> None:
     assert view.get("89") is None
 
 
-def test_a_live_job_asked_for_directly_is_not_kept() -> None:
-    """Nothing would ever remove it, had the watch gone past it already."""
+def test_a_live_job_that_the_watch_has_passed_is_not_kept() -> None:
+    """Nothing would ever remove it, had its end been heard and forgotten."""
     view = LocalView()
-    assert view.remember(job_view())["status"] == "PENDING"
+    view.apply(watch_reply([], 7))
+    assert view.remember(job_view(rev="1.7", status="STARTED"))["status"] == "STARTED"
+    assert len(view) == 0
+    view.remember(job_view(rev="1.8", status="STARTED"))
+    assert len(view) == 1
+
+
+def test_waiting_jobs_are_bounded_and_running_ones_are_all_held() -> None:
+    view = LocalView(max_others=10)
+    running = [job_view(f"r{n}", rev=f"1.{n}", status="STARTED") for n in range(20)]
+    waiting = [job_view(f"w{n}", rev=f"1.{20 + n}") for n in range(100)]
+    view.apply(watch_reply([*running, *waiting], 120))
+    assert len(view) == 30
+
+
+def test_a_deleted_job_is_forgotten() -> None:
+    view = LocalView()
+    view.apply(watch_reply([job_view("a", rev="1.1", status="SUCCESS")], 1))
+    view.apply(watch_reply([], 2, gone=["a"]))
     assert len(view) == 0
 
 
-def test_the_place_in_line_follows_order() -> None:
+def test_a_waiting_job_is_good_enough_for_a_second_and_a_running_one_while_fed() -> None:
+    """A place in line changes without the job."""
+    now = 10.0
+    view = LocalView(clock=lambda: now)
+    waiting, running = job_view("w", rev="1.1"), job_view("r", rev="1.2", status="STARTED")
+    view.apply(watch_reply([waiting, running], 2))
+    assert view.good_enough(waiting)
+    now = 11.1
+    view.apply(watch_reply([], 2))
+    assert not view.good_enough(waiting)
+    assert view.good_enough(running)
+    now = 13.0
+    assert not view.good_enough(running)
+    assert view.good_enough(job_view(status="SUCCESS"))
+
+
+def test_subscribers_hear_what_changed_and_when_they_may_have_missed_something() -> None:
     view = LocalView()
-    jobs = [job_view(str(n), rev=f"1.{n}", order=n) for n in range(5)]
-    view.apply(watch_reply(jobs, 5))
-    view.apply(watch_reply([job_view("1", rev="1.6", order=1, status="STARTED")], 6))
-    assert [view.queue_position(job) for job in jobs if job["job_id"] != "1"] == [1, 2, 3, 4]
-    assert view.queue_position(job_view("new", order=9)) == 5
-    assert view.queue_position(job_view("1", status="STARTED")) is None
-
-
-def test_ten_thousand_wait_and_each_place_is_quick() -> None:
-    """Far from a scan: 10,000 questions, changes in between, well under the time of one scan each."""
-    view = LocalView()
-    jobs = [job_view(str(n), rev=f"1.{n}", order=n) for n in range(10_000)]
-    view.apply(watch_reply(jobs, 10_000))
-    began = time.process_time()
-    for n, job in enumerate(jobs):
-        assert view.queue_position(job) == 1
-        started = job_view(job["job_id"], rev=f"1.{10_001 + n}", order=n, status="STARTED")
-        view.apply(watch_reply([started], 10_001 + n))
-    assert time.process_time() - began < 5
-
-
-def test_eta_counts_slots_and_those_ahead() -> None:
-    view = LocalView()
-    jobs = [job_view(str(n), rev=f"1.{n}", order=n) for n in range(6)]
-    jobs[0]["status"] = jobs[1]["status"] = "STARTED"
-    jobs[0]["started_at"] = jobs[1]["started_at"] = 100.0
-    view.apply(watch_reply(jobs, 6, slots=2, seconds_per_job=10.0))
-    assert view.eta_seconds(jobs[0], now=104.0) == 6
-    assert view.eta_seconds(jobs[0], now=900.0) == 0
-    assert [view.eta_seconds(job, now=104.0) for job in jobs[2:]] == [15, 20, 25, 30]
-    assert view.eta_seconds(job_view(status="SUCCESS"), now=104.0) is None
-
-
-def test_eta_is_unknown_without_a_pace_or_a_start() -> None:
-    view = LocalView()
-    view.apply(watch_reply([], 1, slots=2))
-    assert view.eta_seconds(job_view(), now=0) is None
-    view.apply(watch_reply([], 2, slots=2, seconds_per_job=1.0, paused="no renderer"))
-    assert view.eta_seconds(job_view(), now=0) is None
-    assert view.waiting_for(job_view()) == "no renderer"
-    assert view.waiting_for(job_view(waiting_for="retry")) == "retry"
-    assert view.waiting_for(job_view(status="STARTED")) is None
+    heard: list[str | None] = []
+    stop = view.subscribe(lambda job: heard.append(job and job["rev"]))
+    view.apply(watch_reply([job_view(rev="1.1")], 1))
+    view.remember(job_view(rev="1.1"))
+    view.apply(watch_reply([job_view(rev="2.1")], 1, epoch=2, resync=True))
+    stop()
+    view.apply(watch_reply([job_view(rev="2.2")], 2, epoch=2))
+    assert heard == ["1.1", "2.1", None]
 
 
 def test_a_view_is_fresh_for_a_second() -> None:

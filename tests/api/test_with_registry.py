@@ -12,7 +12,15 @@ import pytest
 
 from serve_app.api.app import create_app
 from serve_app.config import Settings
-from serve_app.messages import JobView, SubmitOrder, SubmitReply, WatchReply
+from serve_app.messages import (
+    JobFilter,
+    JobPage,
+    JobView,
+    SubmitOrder,
+    SubmitReply,
+    Tombstone,
+    WatchReply,
+)
 from tests.api.harness import MODELS, ORDER, STYLES, assert_problem, serving
 from tests.jobs.harness import World
 
@@ -26,8 +34,25 @@ class InProcessRegistry:
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         return await self.world.registry.submit(order)
 
-    async def get(self, job_id: str) -> JobView | None:
+    async def get(self, job_id: str) -> JobView | Tombstone | None:
         return await self.world.registry.get(job_id)
+
+    async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
+        return await self.world.registry.cancel(job_id, owner)
+
+    async def delete(self, job_id: str, owner: str) -> Tombstone | None:
+        return await self.world.registry.delete(job_id, owner)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
+    ) -> JobPage:
+        return await self.world.registry.page(owner, wanted, limit, before, after)
+
+    async def estimate(self, params: dict[str, Any], client: str) -> float | None:
+        return self.world.registry.estimate(params, client)
+
+    async def show(self, job_id: str) -> None:
+        await self.world.registry.show(job_id)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         return await self.world.registry.watch(epoch, seq, timeout_s)

@@ -149,7 +149,7 @@ class Service:
         """SIGKILL to every process there is of it, in no helpful order."""
         self.tree()
         assert self._host is not None
-        for process in self._seen.values():
+        for process in list(self._seen.values()):
             if process.is_running():
                 process.kill()
         self._host.wait(timeout=30)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from serve_app.engine.book import PATIENCE
 from serve_app.engine.costs import CostTable
+from serve_app.engine.forecast import Forecast, Gain, unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Scheduler
 from serve_app.params import GenerationParams
@@ -37,9 +39,20 @@ class Arrival:
     at: float
     short: bool
     request: Request
+    patience: float = PATIENCE
 
 
-def order(number: int, steps: int, guidance: float) -> Request:
+class Run(NamedTuple):
+    """What came of a trace, in the order of its arrivals."""
+
+    latencies: np.ndarray
+    end: float  # the moment of the last one
+    forecasts: np.ndarray  # seconds still to go, said at admission
+    waits: np.ndarray  # and what they turned out to be
+    gain: float
+
+
+def order(number: int, steps: int, guidance: float, index: int = 0) -> Request:
     params = GenerationParams(
         prompt="",
         seed=0,
@@ -51,7 +64,7 @@ def order(number: int, steps: int, guidance: float) -> Request:
         model="m",
         model_revision="r",
     )
-    return Request(params, 0, number, guidance > 1)
+    return Request(params, index, number, guidance > 1)
 
 
 def trace(device: Device, load: float, count: int, seed: int, *, mixed: bool) -> list[Arrival]:
@@ -81,20 +94,24 @@ def engine(
     device: Device,
     arrivals: Sequence[Arrival],
     make: Callable[[CostTable], Scheduler] = Scheduler,
-) -> tuple[np.ndarray, float]:
-    """The same by the scheduler under test."""
-    costs = device.costs()
+) -> Run:
+    """The same by the scheduler under test, with a forecast for each request that is admitted."""
+    costs, gain = device.costs(), Gain()
     scheduler = make(costs)
     left = list(arrivals)
-    due = {a.request: a.at for a in arrivals}
+    forecasts: dict[Request, float] = {}
+    admitted: dict[Request, float] = {}
     done: dict[Request, float] = {}
     now = 0.0
     while len(done) < len(arrivals):
         while left and left[0].at <= now:
-            request = left[0].request
-            request.deadline = left.pop(0).at + PATIENCE * costs.solo_seconds(request)
+            arrival = left.pop(0)
+            request = arrival.request
+            request.deadline = arrival.at + arrival.patience * costs.solo_seconds(request)
             scheduler.add(request)
         for request in scheduler.start():
+            company = Forecast([*scheduler.live, *scheduler.waiting], costs, gain.value)
+            forecasts[request], admitted[request] = company.seconds([request]), now
             scheduler.started(request)
         batch = scheduler.schedule()
         if batch is None:
@@ -103,11 +120,19 @@ def engine(
         decoding = batch.stage is Stage.DECODING
         seconds = device.decode * len(batch.requests) if decoding else device.a + batch.rows
         now += seconds
+        gain.observe(unshared_seconds(batch, costs), seconds)
         if not decoding:
             costs.observe(SIZE, batch.rows, seconds)
         scheduler.update(batch)
         for request in batch.requests:
             if request.stage is Stage.ENCODING:
                 scheduler.finish(request)
-                done[request] = now - due[request]
-    return np.array([done[a.request] for a in arrivals]), now
+                done[request] = now
+    requests = [a.request for a in arrivals]
+    return Run(
+        latencies=np.array([done[a.request] - a.at for a in arrivals]),
+        end=now,
+        forecasts=np.array([forecasts[r] for r in requests]),
+        waits=np.array([done[r] - admitted[r] for r in requests]),
+        gain=gain.value,
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from serve_app.engine.book import PATIENCE_OF
 from tests.engine.simulation import Device, engine, one_at_a_time, trace
 
 COUNT = 150
@@ -25,11 +27,11 @@ def gains(device: Device, load: float, *, mixed: bool, seeds: int = 3) -> dict[s
     for seed in range(seeds):
         arrivals = trace(device, load, COUNT, seed, mixed=mixed)
         a, a_end = one_at_a_time(device, arrivals)
-        d, d_end = engine(device, arrivals)
+        d = engine(device, arrivals)
         plain.append(a)
-        ours.append(d)
+        ours.append(d.latencies)
         short += [arrival.short for arrival in arrivals]
-        spans += (a_end, d_end)
+        spans += (a_end, d.end)
     a, d, shorts = np.concatenate(plain), np.concatenate(ours), np.array(short)
     found = {
         "p50": np.median(a) / np.median(d),
@@ -74,3 +76,21 @@ def test_uniform_traffic_never_falls_below_the_floor(a: float, load: float) -> N
     assert found["p95"] >= 0.92
     assert found["throughput"] >= 0.97
     assert found["p50"] >= (0.97 if load > 0.5 else 0.85)
+
+
+@pytest.mark.parametrize("device", [SMALL_UNET, TINY_UNET, LARGE_GPU], ids=["small", "tiny", "gpu"])
+def test_priorities_under_overload(device: Device) -> None:
+    """Of equal requests the urgent ones overtake, and those that can wait yield; all of them end."""
+    priorities = np.array(["high", "normal", "normal", "normal", "low"] * (COUNT // 5))
+    arrivals = [
+        replace(arrival, patience=PATIENCE_OF[priority])
+        for arrival, priority in zip(
+            trace(device, 1.5, COUNT, 0, mixed=False), priorities, strict=True
+        )
+    ]
+    latencies = engine(device, arrivals).latencies
+    high, normal, low = (
+        float(np.median(latencies[priorities == name])) for name in ("high", "normal", "low")
+    )
+    assert high < 0.8 * normal
+    assert normal < 0.6 * low

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from serve_app.engine.book import PATIENCE_OF
 from serve_app.engine.engine import Engine
 from serve_app.engine.model_runner import ModelRunner
 from serve_app.engine.request import Request
@@ -31,6 +32,7 @@ class Gated(ModelRunner):
         self.gate.set()
         self.at_gate = threading.Semaphore(0)
         self.calls: list[list[Request]] = []
+        self.previewed: list[tuple[int, int]] = []  # seed, step
         self.before_call: Callable[[list[Request]], None] = lambda requests: None
 
     def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]:
@@ -40,6 +42,10 @@ class Gated(ModelRunner):
             assert self.gate.wait(30)
         self.before_call(list(requests))
         return super().denoise(requests)
+
+    def preview(self, request: Request) -> Callable[[], Any]:
+        self.previewed.append((request.seed, request.step))
+        return super().preview(request)
 
     async def arrived(self) -> None:
         """A call stands at the closed gate."""
@@ -63,7 +69,8 @@ async def running(runner: ModelRunner) -> AsyncGenerator[Engine]:
 
 
 async def render(engine: Engine, job_id: str = "a", **changes: Any) -> list[Any]:
-    how = {name: changes.pop(name) for name in ("alone", "preview") if name in changes}
+    names = ("alone", "preview", "patience")
+    how = {name: changes.pop(name) for name in names if name in changes}
     epoch, fence = changes.pop("epoch", 1), changes.pop("fence", 1)
     stream = engine.render(tiny.params(**changes), job_id=job_id, epoch=epoch, fence=fence, **how)
     return [event async for event in stream]
@@ -82,7 +89,7 @@ async def test_a_stream_is_admitted_progress_images() -> None:
     """Admitted comes first and once; every image has its seed; progress ends complete."""
     async with running(Gated()) as engine:
         events = await render(engine, n=3, seed=7)
-    assert events[0] == {"kind": "admitted", "replica": "r1"}
+    assert events[0] == {"kind": "admitted", "replica": "r1", "solo_seconds": 5.0}
     assert kinds(events).count("admitted") == 1
     images = {e["index"]: e for e in events if e["kind"] == "image"}
     assert {i: e["seed"] for i, e in images.items()} == {0: 7, 1: 8, 2: 9}
@@ -350,6 +357,52 @@ async def test_previews_come_only_when_asked_for() -> None:
     assert Image.open(io.BytesIO(previews[0]["data"])).format == "JPEG"
 
 
+async def test_previews_can_be_switched_on_later() -> None:
+    """From that step on they are drawn, for the job that asked; not for its twin or a neighbour."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+
+        def ask(requests: list[Request]) -> None:
+            if any((r.seed, r.step) == (1, 4) for r in requests):
+                assert (engine.show("a"), engine.show("nobody")) == (1, 0)
+
+        runner.before_call = ask
+        jobs = {"a": 1, "twin": 1, "neighbour": 2}
+        tasks = [
+            asyncio.create_task(render(engine, job, seed=s, steps=8)) for job, s in jobs.items()
+        ]
+        await runner.arrived()
+        runner.gate.set()
+        watched, twin, neighbour = await asyncio.gather(*tasks)
+    assert runner.previewed == [(1, step) for step in (5, 6, 7)]
+    assert "preview" in kinds(watched)
+    assert "preview" not in kinds(twin) + kinds(neighbour)
+
+
+async def test_progress_says_how_long_it_will_take() -> None:
+    """A second per call by this table: alone, behind another, and at the end."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        first = asyncio.create_task(render(engine, "a", seed=1, steps=8))
+        await runner.arrived()
+        second = asyncio.create_task(render(engine, "b", seed=2, steps=20))
+        await joined(engine, 2)
+        assert engine.stats()["gain"] == 1.0
+        runner.gate.set()
+        etas = [
+            [event["eta_seconds"] for event in await task if event["kind"] == "progress"]
+            for task in (first, second)
+        ]
+        assert engine.stats()["gain"] > 1.0
+    assert etas[0][0] == pytest.approx(8, abs=0.1)
+    assert etas[1][0] == pytest.approx(28, abs=0.1)
+    for stream in etas:
+        assert stream == sorted(stream, reverse=True)
+        assert stream[-1] == 0.0
+
+
 async def test_health_and_a_shutdown_in_the_middle() -> None:
     """Work without progress is unhealthy; a close ends every stream and says so."""
     runner = Gated()
@@ -382,6 +435,51 @@ async def test_reprioritised_orders_move_up() -> None:
         runner.gate.set()
         await asyncio.gather(*tasks)
     assert [call[0].seed for call in runner.calls] == [1] + [2] * 20 + [1] * 19
+
+
+async def test_urgent_orders_overtake_and_patient_ones_yield() -> None:
+    """Three equal orders: the last to come runs before its elders, the patient one after all."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
+        tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
+        await runner.arrived()
+        for seed, priority in ((2, "low"), (3, "high")):
+            patience = PATIENCE_OF[priority]
+            tasks.append(
+                asyncio.create_task(
+                    render(engine, priority, seed=seed, steps=20, patience=patience)
+                )
+            )
+        await joined(engine, 3)
+        runner.gate.set()
+        for events in await asyncio.gather(*tasks):
+            assert "image" in kinds(events)
+    assert [call[0].seed for call in runner.calls] == [1] + [3] * 20 + [1] * 19 + [2] * 20
+
+
+async def test_a_shared_order_is_as_urgent_as_its_most_urgent_job() -> None:
+    """Who joins later hastens it if the priority is higher, and changes nothing otherwise."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        tasks = [asyncio.create_task(render(engine, "first", n=2))]
+        await runner.arrived()
+
+        async def deadlines_after(priority: str) -> list[float]:
+            jobs, patience = engine.stats()["jobs"], PATIENCE_OF[priority]
+            tasks.append(asyncio.create_task(render(engine, priority, n=2, patience=patience)))
+            await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == jobs + 1)
+            return sorted(request.deadline for request in engine.scheduler.live)
+
+        at_first = sorted(request.deadline for request in engine.scheduler.live)
+        assert await deadlines_after("low") == at_first
+        assert await deadlines_after("normal") == at_first
+        hastened = await deadlines_after("high")
+        assert all(new < old for new, old in zip(hastened, at_first, strict=True))
+        runner.gate.set()
+        await asyncio.gather(*tasks)
 
 
 def test_warm_up_measures_and_a_missing_model_is_refused(tmp_path: Any) -> None:

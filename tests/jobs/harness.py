@@ -16,7 +16,7 @@ import uuid_utils
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.registry import JobRegistry, Limits
 from serve_app.jobs.store import SqliteStore
-from serve_app.messages import ImageFile, LaunchOrder, Outcome, SubmitOrder
+from serve_app.messages import ImageFile, JobView, LaunchOrder, Outcome, SubmitOrder
 from serve_app.metrics import NoMetrics
 
 PARAMS: dict[str, Any] = {
@@ -48,6 +48,9 @@ class ManualLauncher:
     )
     launched: list[LaunchOrder] = field(default_factory=list[LaunchOrder])
     drops: list[tuple[int, dict[str, int]]] = field(default_factory=list[Any])
+    killed: list[str] = field(default_factory=list[str])
+    shown: list[str] = field(default_factory=list[str])
+    ends_dropped: bool = True  # as an engine does: what is dropped comes to its end
 
     async def run(self, order: LaunchOrder) -> Outcome:
         key = (order["job_id"], order["fence"])
@@ -61,6 +64,19 @@ class ManualLauncher:
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         self.drops.append((epoch, fences))
+        for job_id, fence in fences.items():
+            if self.ends_dropped and (key := (job_id, fence)) in self.running:
+                if not self.running[key][1].done():
+                    self.end(*key, STOPPED)
+
+    def kill(self, job_id: str) -> None:
+        self.killed.append(job_id)
+        for key in list(self.running):
+            if key[0] == job_id:
+                self.end(*key, None)
+
+    async def show(self, job_id: str) -> None:
+        self.shown.append(job_id)
 
     def end(self, job_id: str, fence: int, outcome: Outcome | None) -> None:
         """None: the task's process was killed."""
@@ -97,12 +113,8 @@ class Folder:
     def names(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())
 
-    def files_of(self, job_id: str) -> list[str]:
-        return [path.name for path in self.root.glob(f"{job_id}_*")]
-
-    def stored(self) -> Iterable[tuple[str, str]]:
-        for path in self.root.iterdir():
-            yield path.name, path.name.split("_")[0]
+    def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
+        return {job_id: [path.name for path in self.root.glob(f"{job_id}_*")] for job_id in job_ids}
 
     def remove(self, paths: Iterable[str]) -> int:
         count = 0
@@ -175,12 +187,19 @@ class World:
     async def status(self, job_id: str) -> str:
         view = await self.registry.get(job_id)
         assert view is not None
-        return view["status"]
+        return view["status"] if "status" in view else view["gone"]
+
+    async def look(self, job_id: str) -> JobView:
+        """The job, which is there."""
+        view = await self.registry.get(job_id)
+        assert view is not None
+        assert "status" in view
+        return view
 
     async def ended(self, job_id: str) -> None:
         async with asyncio.timeout(10):
             cursor = 0
-            while await self.status(job_id) not in ("SUCCESS", "FAILURE"):
+            while await self.status(job_id) not in ("SUCCESS", "FAILURE", "REVOKED"):
                 cursor = (await self.registry.watch(self.registry.epoch, cursor, 0.05))["seq"]
 
     async def draw(self, job_id: str, fence: int = 1) -> bool:

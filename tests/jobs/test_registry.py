@@ -82,12 +82,15 @@ async def test_point_2_losers_files_are_swept_at_start(tmp_path: Path) -> None:
     """Files of attempts that lost go; published ones, and files of unknown jobs, stay."""
     async with World(tmp_path) as world:
         job_id = await world.submit()
-        await world.draw(job_id)
-        world.files.put(job_id, 7)
+        await world.started(job_id)
+        world.launcher.end(job_id, 1, None)
+        await world.draw(job_id, 2)
+        await world.idle()
+        world.files.put(job_id, 1)  # by a task that outlived its registry for a moment
         world.files.put("someone-elses", 1)
         await world.die_and_rise()
-        await world.until(lambda: f"{job_id}_7.png" not in world.files.names())
-        assert world.files.names() == sorted([f"{job_id}_1.png", "someone-elses_1.png"])
+        await world.until(lambda: f"{job_id}_1.png" not in world.files.names())
+        assert world.files.names() == sorted([f"{job_id}_2.png", "someone-elses_1.png"])
 
 
 async def test_point_3_submit_only_persists_and_a_repeat_changes_nothing(tmp_path: Path) -> None:
@@ -390,12 +393,14 @@ async def test_a_store_that_cannot_write_refuses_and_recovers(tmp_path: Path) ->
         running = await world.submit()
         await world.started(running)
         store = world.registry._store  # pyright: ignore[reportPrivateUsage]
-        page_count = await store._run(lambda db: db.execute("PRAGMA page_count").fetchone()[0])  # pyright: ignore[reportPrivateUsage]
-        await store._run(lambda db: db.execute(f"PRAGMA max_page_count = {page_count}").fetchone())  # pyright: ignore[reportPrivateUsage]
+        page_count = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone()[0])  # pyright: ignore[reportPrivateUsage]
+        await store._write(
+            lambda db: db.execute(f"PRAGMA max_page_count = {page_count}").fetchone()
+        )  # pyright: ignore[reportPrivateUsage]
         big = {**PARAMS, "prompt": "x" * 200_000}
         reply = await world.registry.submit(new_order(params=big))
         assert reply.get("error", {}).get("code") == "storage_failed"
-        await store._run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())  # pyright: ignore[reportPrivateUsage]
+        await store._write(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())  # pyright: ignore[reportPrivateUsage]
         assert await world.draw(running)
         await world.draw(await world.submit(params=big))
 

@@ -89,9 +89,12 @@ class Notebook:
     error: JobError | None = None
     seen: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def admitted(self, job_id: str, fence: int) -> bool:
+    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool:
         self.calls.append("admitted")
         return self.owns
+
+    def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
+        self.calls.append(f"preview {index} {data!r}")
 
     def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None:
         self.seen.append(progress)

@@ -1,0 +1,106 @@
+"""A list of jobs: its filters, its cursor, and a page as clients get it.
+
+Knows the query and the page; asks nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.api.replies import JOB_ID, JobStatusResponse, Status
+from serve_app.api.schemas import TAG
+from serve_app.errors import InvalidParameter
+from serve_app.messages import JobFilter
+
+MAX_PAGE = 500
+
+
+class JobQuery(BaseModel):
+    """Which jobs to list. A cursor goes with the filters it came from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[Status] = Field(
+        default=[], max_length=6, description="Any of these.", examples=[["SUCCESS"]]
+    )
+    style_id: str | None = Field(default=None, max_length=100, description="Of this style.")
+    tag: str | None = Field(default=None, pattern=f"^{TAG}$", description="With this tag.")
+    created_after: datetime | None = Field(
+        default=None, description="Ordered at this moment or later, RFC 3339."
+    )
+    created_before: datetime | None = Field(default=None, description="Ordered before, RFC 3339.")
+    limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Most jobs on a page.")
+    cursor: str | None = Field(
+        default=None, max_length=200, description="From `next` or `previous` of another page."
+    )
+
+    def filter(self) -> JobFilter:
+        wanted = JobFilter()
+        if self.status:
+            wanted["statuses"] = sorted(set(self.status))
+        if self.style_id is not None:
+            wanted["style_id"] = self.style_id
+        if self.tag is not None:
+            wanted["tag"] = self.tag
+        if self.created_after is not None:
+            wanted["created_after"] = _seconds(self.created_after)
+        if self.created_before is not None:
+            wanted["created_before"] = _seconds(self.created_before)
+        return wanted
+
+    def bounds(self, owner: str) -> tuple[int | None, int | None]:
+        """(before, after) of the cursor. Raises InvalidParameter."""
+        if self.cursor is None:
+            return None, None
+        try:
+            data = base64.urlsafe_b64decode(self.cursor.encode() + b"==")
+        except ValueError:
+            data = b""
+        way, number, mark = data[:1], data[1:9], data[9:]
+        if way not in (b"b", b"a") or mark != self._mark(owner, way + number):
+            raise InvalidParameter(
+                "cursor",
+                "not one of this list",
+                ["`next` or `previous` of a page, filters and all"],
+            )
+        place = int.from_bytes(number, "big", signed=True)
+        return (place, None) if way == b"b" else (None, place)
+
+    def path(self, owner: str, way: Literal["before", "after"], number: int | None) -> str | None:
+        """Where the list goes on; None: nowhere."""
+        if number is None:
+            return None
+        start = way[:1].encode() + number.to_bytes(8, "big", signed=True)
+        cursor = base64.urlsafe_b64encode(start + self._mark(owner, start)).rstrip(b"=").decode()
+        said = self.model_dump(mode="json", exclude={"cursor"}, exclude_defaults=True)
+        return "/v1/jobs?" + urlencode(said | {"cursor": cursor}, doseq=True)
+
+    def _mark(self, owner: str, start: bytes) -> bytes:
+        """Ties a cursor to its list. Not a secret: a number tells nothing, and lists are per owner."""
+        said = json.dumps([owner, self.filter()], sort_keys=True).encode()
+        return hashlib.sha256(start + said).digest()[:9]
+
+
+class JobList(BaseModel):
+    """A page, newest first. A page may be short although there are more: go on while there is a `next`."""
+
+    next: str | None = Field(
+        description="Path of the page with older jobs; null: this is the last.",
+        examples=["/v1/jobs?cursor=YgAGQx1uZ2F0aW9u"],
+    )
+    previous: str | None = Field(description="Path of the page with newer jobs.", examples=[None])
+    results: list[JobStatusResponse] = Field(
+        description=f"Jobs as GET /v1/jobs/{JOB_ID} shows them."
+    )
+
+
+def _seconds(moment: datetime) -> float:
+    """A time without an offset is UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,73 @@
+"""Cleaning: files that nobody published, and jobs whose time is over.
+
+Knows rows and files; decides nothing about jobs that live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal, Protocol
+
+from serve_app.jobs.job import Job
+from serve_app.jobs.store import SqliteStore
+
+log = logging.getLogger("assets.registry")
+
+RETIRE_EVERY_S = 30.0
+RETIRED_AT_ONCE = 100  # jobs per transaction
+
+
+class Output(Protocol):
+    """The part of `artifacts.OutputDir` that cleaning up needs. Paths are relative to it."""
+
+    def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Job id -> every file an attempt at it wrote, temporary ones too."""
+        ...
+
+    def remove(self, paths: Iterable[str]) -> int: ...
+
+
+class Cleaning:
+    def __init__(self, store: SqliteStore, output: Output) -> None:
+        self._store, self._output = store, output
+
+    async def sweep(self) -> None:
+        """Remove what attempts of the life before left. It ended what it had published, so only jobs
+        that ended in it, with more than one attempt or without success, can have left files; files
+        of jobs that this store does not know are somebody else's and stay."""
+        try:
+            published = await self._store.littering()
+            await asyncio.to_thread(self._remove, published)
+        except (OSError, sqlite3.Error) as error:
+            log.error("sweep stopped: %s", error)
+
+    async def remove_losers(self, job_id: str, job: Job | None) -> None:
+        """What its attempts wrote and `job` does not publish; None: it is deleted, so all of it."""
+        with contextlib.suppress(OSError):  # swept at the next start
+            kept = {image["path"] for image in job.images} if job else set[str]()
+            await asyncio.to_thread(self._remove, {job_id: kept})
+
+    async def retire(
+        self,
+        before: Callable[[], float | None],
+        bury: Callable[[list[Job], Literal["expired"]], Awaitable[None]],
+    ) -> None:
+        """For ever: bury the jobs that ended before `before()`; None: they are kept."""
+        while True:
+            try:
+                moment = before()
+                jobs = await self._store.ended_before(moment, RETIRED_AT_ONCE) if moment else []
+                await bury(jobs, "expired")
+            except sqlite3.Error as error:
+                log.error("retention stopped for now: %s", error)
+                jobs = []
+            if len(jobs) < RETIRED_AT_ONCE:
+                await asyncio.sleep(RETIRE_EVERY_S)
+
+    def _remove(self, published: dict[str, set[str]]) -> None:
+        for job_id, paths in self._output.files_of(published).items():
+            self._output.remove(path for path in paths if path not in published[job_id])

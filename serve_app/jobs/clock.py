@@ -1,0 +1,24 @@
+"""Clock: the registry's time, which never goes back, and the numbers of jobs, which grow with it."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Wall-clock time that never goes back, and numbers for jobs that grow with it. A host whose clock
+    is put back must not let new jobs overtake old ones, nor end a job before it began."""
+
+    def __init__(self, last: int) -> None:
+        """`last`: the highest number an earlier life gave."""
+        self._base = max(time.time(), last / 1e6) - time.monotonic()
+        self._last = last
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._base + time.monotonic()
+
+    def number(self) -> int:
+        """Microseconds, different each time."""
+        self._last = max(self._last + 1, round(self.now() * 1e6))
+        return self._last

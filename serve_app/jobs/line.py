@@ -1,0 +1,158 @@
+"""Line: who is next. Fair between clients by the work they asked for, by priority within one client.
+
+Start-time fair queueing (Goyal, Vin, Cheng 1996): each client has a virtual clock that its own work
+moves on, and the client whose clock is furthest behind goes next. Knows nothing of rows or attempts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A waiting job. `key`: place among its client's. `work`: what is still to be charged for it."""
+
+    key: float
+    job_id: str
+    client: str = field(compare=False)
+    work: float = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How many jobs enter before it, and how much work they are."""
+
+    ahead: int
+    work: float
+
+
+@dataclass(slots=True)
+class _Client:
+    name: str
+    weight: float
+    clock: float  # virtual time at which its next job starts
+    jobs: list[Entry] = field(default_factory=list[Entry])  # sorted
+    work: float = 0.0  # of them all
+    queued: bool = False  # has its one entry in the heap
+
+
+class Line:
+    """`weights`: clients that are due more than one share, or less."""
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self.weights: Mapping[str, float] = weights or {}
+        self._entries: dict[str, Entry] = {}
+        self._clients: dict[str, _Client] = {}
+        self._heap: list[tuple[float, str]] = []  # (clock, client); a stale clock is put right late
+        self._now = 0.0  # virtual time: the clock of whoever went last
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._entries
+
+    def add(self, entry: Entry) -> None:
+        """Who was idle starts at the present: no credit is saved up."""
+        if entry.job_id in self._entries:
+            return
+        self._entries[entry.job_id] = entry
+        client = self._clients.get(entry.client)
+        if client is None:
+            weight = self.weights.get(entry.client, 1.0)
+            client = self._clients[entry.client] = _Client(entry.client, weight, self._now)
+        if not client.jobs:
+            client.clock = max(client.clock, self._now)
+        insort(client.jobs, entry)
+        client.work += entry.work
+        self._queue(client)
+
+    def pop(self) -> Entry | None:
+        """The next one; its client is charged for it."""
+        while self._heap:
+            clock, name = heapq.heappop(self._heap)
+            client = self._clients[name]
+            client.queued = False
+            if not client.jobs:
+                self._forget(client)
+                continue
+            if clock < client.clock:
+                self._queue(client)
+                continue
+            self._now = client.clock
+            entry = client.jobs.pop(0)
+            client.work -= entry.work
+            client.clock += entry.work / client.weight
+            del self._entries[entry.job_id]
+            self._queue(client)
+            return entry
+        return None
+
+    def remove(self, job_id: str) -> bool:
+        """It was cancelled; nobody is charged."""
+        entry = self._entries.pop(job_id, None)
+        if entry is None:
+            return False
+        client = self._clients[entry.client]
+        del client.jobs[bisect_left(client.jobs, entry)]
+        client.work -= entry.work
+        return True
+
+    def place(self, job_id: str) -> Place | None:
+        """Of a waiting job, as things stand; the jobs of one client count as equally long here."""
+        entry = self._entries.get(job_id)
+        if entry is None:
+            return None
+        own = self._clients[entry.client]
+        rank = bisect_left(own.jobs, entry)
+        return self._ahead(own, rank, own.clock)
+
+    def place_of_new(self, client: str) -> Place:
+        """Of an ordinary job that `client` would order now."""
+        own = self._clients.get(client)
+        if own is None or not own.jobs:
+            clock = max(self._now, own.clock if own else 0.0)
+            return self._ahead(_Client(client, self.weights.get(client, 1.0), clock), 0, clock)
+        return self._ahead(own, len(own.jobs), own.clock)
+
+    def mean_work(self) -> float | None:
+        """Of a waiting job; None: nobody waits."""
+        if not self._entries:
+            return None
+        return sum(client.work for client in self._clients.values()) / len(self._entries)
+
+    def _ahead(self, own: _Client, rank: int, clock: float) -> Place:
+        before = own.work * rank / len(own.jobs) if rank else 0.0
+        starts = clock + before / own.weight  # virtual time at which the job's turn comes
+        count, work = rank, before
+        for client in self._clients.values():
+            if client.name == own.name or not client.jobs or client.clock > starts:
+                continue
+            mean = client.work / len(client.jobs)
+            due = (starts - client.clock) * client.weight / mean if mean else math.inf
+            jobs = min(len(client.jobs), due // 1 + (client.name < own.name or due % 1 > 0))
+            count += int(jobs)
+            work += jobs * mean
+        return Place(int(count), work)
+
+    def _queue(self, client: _Client) -> None:
+        if client.jobs and not client.queued:
+            client.queued = True
+            heapq.heappush(self._heap, (client.clock, client.name))
+        elif not client.jobs and not client.queued:
+            self._forget(client)
+
+    def _forget(self, client: _Client) -> None:
+        """A clock that is behind, or just charged, must be remembered; one that is past is not needed."""
+        if client.clock <= self._now:
+            self._clients.pop(client.name, None)
+        elif len(self._clients) > 2 * len(self._entries) + 1000:
+            idle = [c for c in self._clients.values() if not c.jobs and not c.queued]
+            for other in idle:
+                if other.clock <= self._now:
+                    del self._clients[other.name]

@@ -1,0 +1,211 @@
+"""The promises, each as a function from what clients know and what was found to lines of text: one for
+every time it was broken.
+
+Reads no file and asks nobody, so that a test can show that each of them notices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .evidence import Evidence, grown
+from .ledger import TERMINAL, Entry, Job, Outcome, unix
+from .orders import Motif, Order
+from .pixels import Pixels, levels_apart, published
+
+MAX_ATTEMPTS = 3  # the service's default
+EMPTY = ("live", "waiting", "in_flight", "losses", "later", "shown", "running", "deadlines")
+"""What the registry's stats say of a service at rest: none of these holds anything."""
+JOB_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Case:
+    entries: list[Entry]
+    found: Evidence
+    deaths: list[float]  # of renderers; unix seconds
+    references: dict[Motif, Pixels]
+    pixels: Callable[[Job], Pixels]
+    strangers: frozenset[str] = frozenset()  # jobs from before the campaign
+
+    def jobs(self) -> Iterator[tuple[Order, Job]]:
+        """Every job the campaign ordered, those whose answer was lost too."""
+        orders = {entry.order.name: entry.order for entry in self.entries}
+        for job_id, job in self.found.jobs.items():
+            if job_id not in self.strangers and (order := orders.get(order_name(job))) is not None:
+                yield order, job
+
+
+def violations(case: Case) -> list[str]:
+    return [line for check in CHECKS for line in check(case)]
+
+
+def order_name(job: Job) -> str:
+    """From its tags: they tell even if the answer to the order was lost."""
+    return next((tag[6:] for tag in job["tags"] if tag.startswith("order:")), "")
+
+
+# ---- which jobs there are ----
+
+
+def nothing_lost(case: Case) -> Iterator[str]:
+    for entry in case.entries:
+        if entry.open:
+            yield f"lost: {entry.name}: its key was never answered"
+        if entry.job_id is None or entry.delete_asked:
+            continue
+        job = case.found.jobs.get(entry.job_id)
+        if job is None:
+            yield f"lost: {entry.name} is not listed"
+        elif job["status"] not in TERMINAL:
+            yield f"lost: {entry.name} is still {job['status']}"
+
+
+def nothing_doubled(case: Case) -> Iterator[str]:
+    """Orders without an answer may each be one job more; those refused or cut may not."""
+    known: dict[tuple[str, str | None], list[Entry]] = defaultdict(list)
+    for entry in case.entries:
+        known[entry.order.name, entry.retry_of].append(entry)
+    there: dict[tuple[str, str | None], set[str]] = defaultdict(set)
+    for job_id, job in case.found.jobs.items():
+        if job_id not in case.strangers:
+            there[order_name(job), job["retry_of"]].add(job_id)
+    for which, job_ids in there.items():
+        entries = known[which]
+        more = job_ids - {entry.job_id for entry in entries}
+        if len(more) > sum(entry.outcome is Outcome.UNKNOWN for entry in entries):
+            said = [f"{entry.name} {entry.outcome}" for entry in entries]
+            yield f"doubled: {sorted(more)} of {which}; known: {said}"
+
+
+def rows_match(case: Case) -> Iterator[str]:
+    for job_id in sorted(case.found.rows ^ case.found.jobs.keys()):
+        yield f"rows: {job_id} is {'on disk' if job_id in case.found.rows else 'listed'} only"
+
+
+def deleted_is_gone(case: Case) -> Iterator[str]:
+    for entry in case.entries:
+        if entry.deleted and entry.job_id is not None:
+            if case.found.deleted[entry.job_id] != "410 deleted":
+                yield f"deleted: {entry.name} answers {case.found.deleted[entry.job_id]}"
+            if entry.job_id in case.found.jobs:
+                yield f"deleted: {entry.name} is listed"
+    for url, status in case.found.served.items():
+        job_id = JOB_ID.search(url)
+        if status != 404 and (job_id is None or job_id[0] not in case.found.jobs):
+            yield f"deleted: {url} answers {status}"
+
+
+# ---- how they ended ----
+
+
+def ends_stay(case: Case) -> Iterator[str]:
+    for entry in case.entries:
+        job = case.found.jobs.get(entry.job_id or "")
+        if entry.end is None or job is None:
+            continue
+        for key in ("status", "images", "error", "completed_at"):
+            if entry.end[key] != job[key]:
+                yield f"end changed: {entry.name} {key}: {entry.end[key]} to {job[key]}"
+
+
+def ends_are_right(case: Case) -> Iterator[str]:
+    """Nothing fails but what killed its renderer; nothing is revoked but on demand."""
+    asked = {e.job_id: e for e in case.entries if e.cancel_asked or e.delete_asked}
+    for order, job in case.jobs():
+        told = f"{order.name} ({order.motif.shape}) {job['job_id']}"
+        code = (job["error"] or {}).get("code")
+        match job["status"], code:
+            case "SUCCESS", None:
+                if order.expires:
+                    yield f"end: {told} ended before its deadline"
+            case "FAILURE", "renderer_died":
+                if job["attempts"] < MAX_ATTEMPTS:
+                    yield f"end: {told} gave up after {job['attempts']} attempts"
+            case "REVOKED", "cancelled":
+                if job["job_id"] not in asked:
+                    yield f"end: {told} was cancelled by nobody"
+            case "REVOKED", "deadline_exceeded":
+                if not order.expires or unix(job["completed_at"]) < unix(job["deadline"]) - 0.1:
+                    yield f"end: {told} was revoked before its deadline"
+            case status, _:
+                yield f"end: {told}: {status} with {job['error']}"
+
+
+def attempts_are_deaths(case: Case) -> Iterator[str]:
+    for order, job in case.jobs():
+        if job["completed_at"] is None:
+            continue
+        began, ended = unix(job["created_at"]), unix(job["completed_at"])
+        most = sum(began - 1 <= death <= ended + 1 for death in case.deaths)
+        if job["attempts"] > most:
+            yield f"attempts: {order.name} {job['job_id']} counts {job['attempts']}, {most} died"
+
+
+# ---- what is in the files ----
+
+
+def one_set_of_files(case: Case) -> Iterator[str]:
+    by_job: dict[str, set[str]] = defaultdict(set)
+    for path in case.found.files:
+        job_id = JOB_ID.search(path)
+        if job_id is None or job_id[0] not in case.found.jobs:
+            yield f"files: {path} belongs to no job"
+        else:
+            by_job[job_id[0]].add(path)
+    for job_id, job in case.found.jobs.items():
+        paths = published(job)
+        if by_job[job_id] != set(paths):
+            yield f"files: {job_id} {job['status']} has {sorted(by_job[job_id])}, shows {paths}"
+        wanted = job["request"]["n"] if job["status"] == "SUCCESS" else 0
+        if [image["index"] for image in job["images"]] != list(range(wanted)):
+            yield f"files: {job_id} {job['status']} shows {paths} of {wanted}"
+        for path, image in zip(paths, job["images"], strict=True):
+            if case.found.files.get(path) != image["sha256"]:
+                yield f"files: {path} is not what was published"
+
+
+def same_pixels(case: Case) -> Iterator[str]:
+    for order, job in case.jobs():
+        if job["status"] != "SUCCESS" or not set(published(job)) <= case.found.files.keys():
+            continue
+        apart = levels_apart(case.pixels(job), case.references[order.motif])
+        if apart > (0 if order.motif.strict else 1):
+            yield f"pixels: {order.name} {order.motif} {job['job_id']}: {apart} levels apart"
+
+
+# ---- what is left of the work ----
+
+
+def nobody_works(case: Case) -> Iterator[str]:
+    for stats in case.found.renderers:
+        if stats["live"] or stats["waiting"] or stats["jobs"]:
+            yield f"work for nobody: {stats}"
+    if not case.found.renderers:
+        yield "work for nobody: no renderer says what it does"
+    kept = {name: size for name, size in case.found.registry.items() if name in EMPTY and size}
+    if kept:
+        yield f"leak: the registry keeps {kept}"
+
+
+def nothing_leaks(case: Case) -> Iterator[str]:
+    for line in grown(case.found.before, case.found.after):
+        yield f"leak: {line}"
+
+
+CHECKS: tuple[Callable[[Case], Iterator[str]], ...] = (
+    nothing_lost,
+    nothing_doubled,
+    rows_match,
+    deleted_is_gone,
+    ends_stay,
+    ends_are_right,
+    attempts_are_deaths,
+    one_set_of_files,
+    same_pixels,
+    nobody_works,
+    nothing_leaks,
+)

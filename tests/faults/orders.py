@@ -1,0 +1,105 @@
+"""What clients order: an endless seeded mix of jobs of all kinds.
+
+Knows nothing of HTTP, of answers or of faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+CLIENTS = ("ann", "ben", "cem")
+"""X-Client-Id of those who order all the time."""
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "short": {"steps": 4, "reproducible": "strict"},
+    "triple": {"steps": 8, "n": 3, "reproducible": "strict"},
+    "styled": {"style_id": "icon", "n": 2},
+    "large": {"steps": 6, "width": 64, "height": 64},
+    "unguided": {"steps": 10, "n": 2, "guidance_scale": 1.0},
+    "ddim": {"steps": 12, "scheduler": "ddim"},
+    "long": {"steps": 150, "n": 3, "reproducible": "strict"},
+    "long_loose": {"steps": 150, "n": 3},
+    "endless": {"steps": 90_000},
+}
+"""Milliseconds a step: only the long ones run for seconds, so that a fault finds them at work."""
+WEIGHTS = (4, 3, 3, 2, 2, 2, 4, 4, 1)
+ENDLESS = "endless"
+"""Would run for many minutes: ends only because somebody, or its deadline, ends it."""
+
+
+@dataclass(frozen=True)
+class Motif:
+    """What decides the pixels of an order. Each is drawn once alone, as the reference."""
+
+    shape: str
+    seed: int
+
+    @property
+    def strict(self) -> bool:
+        return SHAPES[self.shape].get("reproducible") == "strict"
+
+    def body(self) -> dict[str, Any]:
+        return {"prompt": "a red sword", "style_id": "none", "seed": self.seed} | SHAPES[self.shape]
+
+
+def motifs() -> list[Motif]:
+    """Every motif with an end; long ones once, since each reference takes seconds."""
+    shapes = [shape for shape in SHAPES if shape != ENDLESS]
+    return [Motif(s, seed) for s in shapes for seed in ((11,) if s.startswith("long") else (7, 40))]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order as it is sent, every time it is sent."""
+
+    name: str  # also a tag of the job: it tells the job's order even if its answer was lost
+    client: str
+    motif: Motif
+    priority: str = "normal"
+    tag: str = "campaign"
+    key: str | None = None  # Idempotency-Key
+    cancel_after: str | None = None
+
+    @property
+    def expires(self) -> bool:
+        """Its deadline must fire."""
+        return self.motif.shape == ENDLESS
+
+    def body(self) -> dict[str, Any]:
+        tags = [f"order:{self.name}", self.tag]
+        metadata = {"order": self.name}
+        return self.motif.body() | {
+            "priority": self.priority,
+            "tags": tags,
+            "metadata": metadata,
+        }
+
+    def headers(self) -> dict[str, str]:
+        optional = {"Idempotency-Key": self.key, "Cancel-After": self.cancel_after}
+        return {"X-Client-Id": self.client} | {k: v for k, v in optional.items() if v is not None}
+
+
+def orders(seed: int, prefix: str, clients: Sequence[str]) -> Iterator[Order]:
+    """Orders in the name of these clients, always the same ones for a seed and a prefix."""
+    rng = Random(f"{seed} {prefix}")
+    by_shape: dict[str, list[Motif]] = {ENDLESS: [Motif(ENDLESS, 5)]}
+    for motif in motifs():
+        by_shape.setdefault(motif.shape, []).append(motif)
+    number = 0
+    while True:
+        number += 1
+        name = f"{prefix}-{number}"
+        motif = rng.choice(by_shape[rng.choices(list(SHAPES), WEIGHTS)[0]])
+        never = rng.choice([None, None, "1h30m", "5400"])
+        yield Order(
+            name,
+            rng.choice(clients),
+            motif,
+            priority=rng.choices(["low", "normal", "high"], (1, 3, 1))[0],
+            tag=rng.choice(["level/1", "level/2"]),
+            key=f"key {seed} {name}" if rng.random() < 0.4 else None,
+            cancel_after=rng.choice(["1", "2s"]) if motif.shape == ENDLESS else never,
+        )

@@ -1,0 +1,132 @@
+"""The report: a table of faults and what came of them, the jobs in numbers, and every broken promise.
+
+Knows how it reads; computes nothing that `campaign` did not see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from .faults import FAULTS
+from .ledger import Entry, Job, Outcome
+
+HEAD = (
+    "fault",
+    "struck",
+    "during recovery",
+    "recovery s, median",
+    "max",
+    "live jobs, median",
+    "running",
+    "of them ran again",
+    "counted an attempt",
+)
+
+
+@dataclass
+class Struck:
+    """One fault: how things were when it struck, and how long until they were well again."""
+
+    fault: str
+    at_once: bool  # while the one before was not recovered from
+    live: int
+    running: list[str]  # job ids
+    recovery_s: float | None = None
+
+
+@dataclass
+class Result:
+    seed: int
+    struck: list[Struck] = field(default_factory=list[Struck])
+    entries: list[Entry] = field(default_factory=list[Entry])
+    jobs: dict[str, Job] = field(default_factory=dict[str, Job])
+    replays: int = 0
+    broken: list[str] = field(default_factory=list[str])
+    seconds: float = 0.0
+    whole: bool = False  # it was not cut short
+
+    @property
+    def passed(self) -> bool:
+        return self.whole and not self.broken
+
+
+def render(result: Result) -> str:
+    verdict = "every promise was kept" if result.passed else f"{len(result.broken)} broken promises"
+    cut = "" if result.whole else " The run was cut short, so little was checked."
+    lines = [
+        "# Fault campaign",
+        "",
+        f"Seed {result.seed}, {len(result.struck)} faults in {result.seconds / 60:.1f} minutes: "
+        f"{verdict}.{cut}",
+        "",
+        *_table(result),
+        "",
+        "A job that ran while several faults struck counts for each of them.",
+        "",
+        *_jobs(result),
+        "",
+        "## Broken promises",
+        "",
+        *([f"- {line}" for line in result.broken] or ["None."]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(result: Result) -> list[str]:
+    rows: list[Sequence[object]] = [HEAD, ["---"] * len(HEAD)]
+    for fault in FAULTS:
+        struck = [s for s in result.struck if s.fault == fault]
+        if struck:
+            rows.append(_row(fault, struck, result.jobs))
+    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
+def _row(fault: str, struck: list[Struck], jobs: dict[str, Job]) -> Sequence[object]:
+    took = [s.recovery_s for s in struck if s.recovery_s is not None]
+    running = [jobs[job_id] for s in struck for job_id in s.running if job_id in jobs]
+    return (
+        fault,
+        len(struck),
+        sum(s.at_once for s in struck),
+        f"{median(took):.1f}" if took else "",
+        f"{max(took):.1f}" if took else "",
+        round(median(s.live for s in struck)),
+        len(running),
+        sum(fence_of(job) > 1 for job in running),
+        sum(job["attempts"] > 0 for job in running),
+    )
+
+
+def _jobs(result: Result) -> list[str]:
+    outcomes = Counter(entry.outcome for entry in result.entries)
+    known = {entry.job_id for entry in result.entries}
+    successes = [job for job in result.jobs.values() if job["status"] == "SUCCESS"]
+    return [
+        f"- Orders and retries sent: {len(result.entries)} ({_said(outcomes)}), "
+        f"{sum(entry.retry_of is not None for entry in result.entries)} of them retries; "
+        f"{result.replays} orders were sent a second time with their key though they were answered.",
+        f"- Never answered: {outcomes[Outcome.UNKNOWN]}; {len(result.jobs.keys() - known)} of them "
+        "turned out to be jobs.",
+        f"- Cancels asked for: {sum(entry.cancel_asked for entry in result.entries)}. "
+        f"Deleted: {sum(entry.deleted for entry in result.entries)}.",
+        f"- Jobs at the end: {_said(Counter(job['status'] for job in result.jobs.values()))}.",
+        f"- Successes by the fence they were published under: "
+        f"{_said(Counter(fence_of(job) for job in successes))}.",
+        f"- Kinds: {_said(Counter(e.order.motif.shape for e in result.entries if e.job_id))}.",
+    ]
+
+
+def fence_of(job: Job) -> int:
+    """Of the attempt that was published, from its files' names; 0: it published none."""
+    names = [re.search(r"_(\d+)\.png$", url) for url in job["result_urls"]]
+    return max((int(name[1]) for name in names if name), default=0)
+
+
+def _said(counted: Mapping[Any, int]) -> str:
+    return ", ".join(f"{what}: {number}" for what, number in sorted(counted.items()))

@@ -14,6 +14,7 @@ from typing import Any
 
 import uuid_utils
 from fastapi import Response
+from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog
 from serve_app.api.events import Watching
@@ -26,7 +27,7 @@ from serve_app.api.schemas import GenerateRequest
 from serve_app.api.submit import submit
 from serve_app.api.view import TERMINAL, LocalView
 from serve_app.config import Settings
-from serve_app.errors import Gone, InvalidField, NotFinal, NotFound
+from serve_app.errors import Gone, InvalidParameter, NotFinal, NotFound
 from serve_app.messages import JobFilter, JobView, SubmitOrder, Tombstone
 from serve_app.params import GenerationParams
 from serve_app.resolve import Order
@@ -77,7 +78,7 @@ class JobBoard:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
         active = self.catalog.capabilities.model
         if job["params"]["model"] != active:
-            raise InvalidField("model", "this job's model is not being served", [active])
+            raise InvalidParameter("model", "this job's model is not being served", [active])
         params = job["params"] | {"model_revision": self.revision_of(active)}
         said = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
         sent = self._sent(params, owner, key, said)
@@ -124,14 +125,37 @@ class JobBoard:
             results=[JobStatusResponse.of(job) for job in page["jobs"]],
         )
 
-    async def live(self, owner: str, since: tuple[int, int] | None) -> list[JobView]:
-        """What a reader of all its jobs should know first: those that live, and those that changed
-        since the revision it saw last."""
-        wanted = JobFilter(statuses=["PENDING", "STARTED", "RETRY"])
-        page = await self.registry.page(owner, wanted, FIRST_JOBS, None, None)
-        changed = [] if since is None else self.view.after(since)
-        jobs = {job["job_id"]: job for job in reversed(page["jobs"])}
-        return list((jobs | {j["job_id"]: j for j in changed if j["owner"] == owner}).values())
+    async def events(
+        self, owner: str, since: tuple[int, int] | None, *, preview: bool
+    ) -> EventSourceResponse:
+        """All jobs of an owner: those that live, and those that changed since the revision the
+        reader saw last."""
+
+        async def live() -> list[JobView]:
+            wanted = JobFilter(statuses=["PENDING", "STARTED", "RETRY"])
+            page = await self.registry.page(owner, wanted, FIRST_JOBS, None, None)
+            return page["jobs"]
+
+        async def missed() -> list[JobView]:
+            return [] if since is None else await self._changed(owner, since)
+
+        return await self.watching.of_owner(owner, live, missed, preview=preview)
+
+    async def _changed(self, owner: str, since: tuple[int, int]) -> list[JobView]:
+        """Asked of the registry: the reader may have been with another ingress. It may know the
+        revision but not all of what had it, so that counts as missed."""
+        upto = self.view.cursor
+        (epoch, seq), found = since, list[JobView]()
+        seq = max(0, seq - 1)
+        while True:
+            reply = await self.registry.watch(epoch, seq, 0)
+            if reply["resync"]:  # nobody can say any more: the newest ones
+                page = await self.registry.page(owner, JobFilter(), FIRST_JOBS, None, None)
+                return page["jobs"]
+            found += [job for job in reply["jobs"] if job["owner"] == owner]
+            seq = reply["seq"]
+            if (epoch, seq) >= upto:
+                return found
 
     # ---- ending ----
 
@@ -141,8 +165,9 @@ class JobBoard:
         return self.view.remember(job)
 
     async def delete(self, job_id: str, owner: str) -> None:
-        held = await self.registry.get(_checked(job_id))
-        _owned(held, owner)
+        held = _owned(await self.registry.get(_checked(job_id)), owner)
+        if held["status"] not in TERMINAL:
+            await self.cancel(job_id, owner)  # whoever watches hears of it
         if await self.registry.delete(job_id, owner) is None:
             raise NotFound("There is no job of this id.")
         self.view.forget(job_id)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -22,6 +23,8 @@ from collections.abc import (
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from serve_app.api.ports import RegistryPort
 from serve_app.api.replies import ImageReply, JobStatusResponse, ProgressEvent
@@ -34,6 +37,8 @@ REFRESH_S = 1.0  # a waiting job's place is asked again so often; less often whe
 LONGEST_S = 600.0  # a stream ends then; whoever still reads connects again
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
+
+log = logging.getLogger("assets.api")
 
 
 class Seats:
@@ -49,11 +54,29 @@ class Seats:
 
     @contextlib.contextmanager
     def taking(self) -> Generator[None]:
+        """Raises TooManyStreams."""
+        if not self.free:
+            raise TooManyStreams(f"{self.limit} streams are open already.")
         self.taken += 1
         try:
             yield
         finally:
             self.taken -= 1
+
+
+class SeatedResponse(EventSourceResponse):
+    """Has a seat while it is sent. Taken here, not when the route returns: in between others come."""
+
+    def __init__(self, events: AsyncGenerator[ServerSentEvent], seats: Seats) -> None:
+        super().__init__(events, ping=PING_S, send_timeout=SEND_TIMEOUT_S)
+        self._seats = seats
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._seats.taking():
+            try:
+                await super().__call__(scope, receive, send)
+            except SendTimeoutError:
+                log.info("a stream ends: nobody has read it for %g s", SEND_TIMEOUT_S)
 
 
 class Watching:
@@ -68,104 +91,129 @@ class Watching:
         too many requests are held, this one is answered at once."""
         if job["status"] in TERMINAL or not self._seats.free:
             return job, job["status"] in TERMINAL
-        final = asyncio.Event()
+        job_id = job["job_id"]
+        changed = asyncio.Event()
+        changed.set()  # whatever was heard before this moment was not heard here
 
-        def hear(changed: JobView | None) -> None:
-            if changed is None or (
-                changed["job_id"] == job["job_id"] and changed["status"] in TERMINAL
-            ):
-                final.set()
+        def hear(said: JobView | None) -> None:
+            if said is None or (said["job_id"] == job_id and said["status"] in TERMINAL):
+                changed.set()
 
         stop = self._view.subscribe(hear)
         try:
             with self._seats.taking(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    latest = self._view.get(job["job_id"])
-                    while latest is None or latest["status"] not in TERMINAL:
-                        await final.wait()
-                        final.clear()
-                        latest = self._view.get(job["job_id"]) or await self._ask(job["job_id"])
+                    while job["status"] not in TERMINAL:
+                        await changed.wait()
+                        changed.clear()
+                        with contextlib.suppress(Unavailable):  # the order stands all the same
+                            if (latest := await self._latest(job_id)) is None:
+                                break  # deleted
+                            job = latest
         finally:
             stop()
-        return self._view.get(job["job_id"]) or job, True
+        return self._view.get(job_id) or job, True
 
     def of_job(self, job: JobView, *, preview: bool) -> EventSourceResponse:
-        """Raises TooManyStreams."""
+        """Ends when the job has."""
 
         def wants(changed: JobView) -> bool:
             return changed["job_id"] == job["job_id"]
 
-        stream = Stream(self._view, wants, preview, self._registry.show)
-        return self._respond(stream, [job], lambda: self._refreshed(stream, job["job_id"]))
+        def first() -> list[JobView]:
+            return [job, self._view.get(job["job_id"]) or job]
 
-    def of_owner(
-        self, owner: str, first: Iterable[JobView], *, preview: bool
+        async def refresh() -> bool:
+            """A job that waits moves up without changing."""
+            if (latest := await self._latest(job["job_id"])) is None:
+                return False
+            stream.hear(latest)
+            return True
+
+        stream = Stream(self._view, wants, preview, self._registry.show)
+        return self._respond(stream, first, refresh, lambda: stream.ended)
+
+    async def of_owner(
+        self,
+        owner: str,
+        live: Callable[[], Awaitable[list[JobView]]],
+        missed: Callable[[], Awaitable[list[JobView]]],
+        *,
+        preview: bool,
     ) -> EventSourceResponse:
-        """`first`: what the reader should know to begin with. Raises TooManyStreams."""
+        """`live` finds the jobs to begin with, `missed` those that changed since the reader left."""
 
         def wants(changed: JobView) -> bool:
             return changed["owner"] == owner
 
+        def first() -> list[JobView]:
+            return [*known, *self._view.after(seen)]
+
+        async def refresh() -> bool:
+            """Only where changes may have been missed: an end that was not heard is asked for."""
+            if stream.unsure:
+                found = await live()
+                for job_id in stream.live.difference(job["job_id"] for job in found):
+                    if (job := await self._latest(job_id)) is None:
+                        stream.forget(job_id)
+                    else:
+                        found.append(job)
+                for job in found:
+                    stream.hear(job)
+            return True
+
         stream = Stream(self._view, wants, preview, self._registry.show)
-        return self._respond(stream, first, None)
+        seen = self._view.cursor  # what the view hears from here on must not fall between
+        known = [*await live(), *await missed()]
+        return self._respond(stream, first, refresh, lambda: False)
 
     def _respond(
         self,
         stream: Stream,
-        first: Iterable[JobView],
-        refresh: Callable[[], Awaitable[bool]] | None,
+        first: Callable[[], Iterable[JobView]],
+        refresh: Callable[[], Awaitable[bool]],
+        ended: Callable[[], bool],
     ) -> EventSourceResponse:
-        if not self._seats.free:
-            raise TooManyStreams(f"{self._seats.limit} streams are open already.")
-        events = self._events(stream, first, refresh)
-        return EventSourceResponse(events, ping=PING_S, send_timeout=SEND_TIMEOUT_S)
+        return SeatedResponse(self._events(stream, first, refresh, ended), self._seats)
 
     async def _events(
         self,
         stream: Stream,
-        first: Iterable[JobView],
-        refresh: Callable[[], Awaitable[bool]] | None,
+        first: Callable[[], Iterable[JobView]],
+        refresh: Callable[[], Awaitable[bool]],
+        ended: Callable[[], bool],
     ) -> AsyncGenerator[ServerSentEvent]:
+        """`refresh` asks for what no change tells; False: there is nothing more to tell."""
         ends = time.monotonic() + LONGEST_S
-        deployment = self._view.deployment
+        successors = self._view.successors
         stop = self._view.subscribe(stream.hear)
         try:
-            with self._seats.taking():
-                for job in first:
-                    stream.hear(job)
-                while True:
-                    async for event in stream.changes():
-                        yield event
-                    if refresh is not None and stream.ended:
-                        return
-                    if time.monotonic() > ends or self._view.deployment != deployment:
-                        return  # a newer replica serves whoever connects again
-                    pause = max(REFRESH_S, self._seats.taken / 50)
-                    quiet = not await stream.heard(pause)
-                    if quiet and refresh is not None and not await refresh():
-                        return
-                    await asyncio.sleep(PACE_S)
+            for job in first():
+                stream.hear(job)
+            while True:
+                async for event in stream.changes():
+                    yield event
+                if ended():
+                    return
+                if time.monotonic() > ends or self._view.successors != successors:
+                    return  # a newer replica serves whoever connects again
+                heard = await stream.heard(max(REFRESH_S, self._seats.taken / 50))
+                if stream.unsure or not heard:
+                    with contextlib.suppress(Unavailable):
+                        if not await refresh():
+                            return
+                        stream.unsure = False
+                await asyncio.sleep(PACE_S)
         finally:
             stop()
 
-    async def _refreshed(self, stream: Stream, job_id: str) -> bool:
-        """A job that waits moves up without changing. False: it is deleted."""
+    async def _latest(self, job_id: str) -> JobView | None:
+        """The job, at most a second old; None: it is deleted. Raises Unavailable."""
         job = self._view.get(job_id)
-        if job is None or not self._view.good_enough(job):
-            try:
-                job = await self._ask(job_id)
-            except Unavailable:
-                return True
-        if job is None:
-            return False
-        stream.hear(job)
-        return True
-
-    async def _ask(self, job_id: str) -> JobView | None:
+        if job is not None and self._view.good_enough(job):
+            return job
         asked = await self._registry.get(job_id)
-        if asked is None or "gone" in asked:
-            return None
-        return self._view.remember(asked)
+        return None if asked is None or "gone" in asked else self._view.remember(asked)
 
 
 class Stream:
@@ -185,9 +233,20 @@ class Stream:
         self._new: dict[str, JobView] = {}
         self._woken = asyncio.Event()
         self.ended = False  # the last job that was told of has ended
+        self.unsure = False  # changes may have been missed
+
+    @property
+    def live(self) -> set[str]:
+        """Jobs that the reader takes for live."""
+        return set(self._told)
+
+    def forget(self, job_id: str) -> None:
+        self._told.pop(job_id, None)
+        self._shown.discard(job_id)
 
     def hear(self, job: JobView | None) -> None:
         if job is None:
+            self.unsure = True
             self._woken.set()
         elif self._wants(job):
             newer = self._new.get(job["job_id"])
@@ -206,14 +265,13 @@ class Stream:
 
     async def changes(self) -> AsyncIterator[ServerSentEvent]:
         new, self._new = self._new, {}
-        for job in new.values():
+        for job in sorted(new.values(), key=rev_of):  # what comes after an `id` must be newer
             before = self._told.get(job["job_id"])
             for event in self._told_now(job, before):
                 yield event
             self.ended = job["status"] in TERMINAL
             if self.ended:
-                self._told.pop(job["job_id"], None)
-                self._shown.discard(job["job_id"])
+                self.forget(job["job_id"])
                 continue
             self._told[job["job_id"]] = job
             if self._preview and job["job_id"] not in self._shown:

@@ -13,7 +13,7 @@ from serve_app.errors import InvalidParameter
 LONGEST_WAIT_S = 60
 LONGEST_LIFE_S = 30 * 86_400
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,6})\"?", re.IGNORECASE)
-_DURATION = re.compile(r"(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,9})s?)?")
+_DURATION = re.compile(r"(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,9})s)?|([0-9]{1,9})")
 
 
 def wait_seconds(prefer: str | None) -> int | None:
@@ -40,8 +40,8 @@ def life_seconds(cancel_after: str | None) -> float | None:
     if match is None or not any(match.groups()):
         seconds = 0
     else:
-        hours, minutes, rest = (int(part or 0) for part in match.groups())
-        seconds = 3600 * hours + 60 * minutes + rest
+        hours, minutes, rest, alone = (int(part or 0) for part in match.groups())
+        seconds = 3600 * hours + 60 * minutes + rest + alone
     if not 0 < seconds <= LONGEST_LIFE_S:
         allowed = [f"seconds from 1 to {LONGEST_LIFE_S}, or like 90s, 15m, 1h30m"]
         raise InvalidParameter("Cancel-After", "no such time", allowed)

@@ -30,15 +30,28 @@ class JobQuery(BaseModel):
     status: list[Status] = Field(
         default=[], max_length=6, description="Any of these.", examples=[["SUCCESS"]]
     )
-    style_id: str | None = Field(default=None, max_length=100, description="Of this style.")
-    tag: str | None = Field(default=None, pattern=f"^{TAG}$", description="With this tag.")
-    created_after: datetime | None = Field(
-        default=None, description="Ordered at this moment or later, RFC 3339."
+    style_id: str | None = Field(
+        default=None, max_length=100, description="Of this style.", examples=["icon"]
     )
-    created_before: datetime | None = Field(default=None, description="Ordered before, RFC 3339.")
-    limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Most jobs on a page.")
+    tag: str | None = Field(
+        default=None, pattern=f"^{TAG}$", description="With this tag.", examples=["level-3"]
+    )
+    created_after: datetime | None = Field(
+        default=None,
+        description="Ordered at this moment or later, RFC 3339.",
+        examples=["2026-11-22T16:00:00Z"],
+    )
+    created_before: datetime | None = Field(
+        default=None, description="Ordered before, RFC 3339.", examples=["2026-11-23T00:00:00Z"]
+    )
+    limit: int = Field(
+        default=100, ge=1, le=MAX_PAGE, description="Most jobs on a page.", examples=[100]
+    )
     cursor: str | None = Field(
-        default=None, max_length=200, description="From `next` or `previous` of another page."
+        default=None,
+        max_length=200,
+        description="From `next` or `previous` of another page.",
+        examples=["YgAGQx1u"],
     )
 
     def filter(self) -> JobFilter:

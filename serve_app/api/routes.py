@@ -66,7 +66,11 @@ Prefer = Annotated[
 ]
 JobId = Annotated[str, Path(description="From POST /v1/generate.", examples=[JOB_ID])]
 Preview = Annotated[
-    bool, Query(description="Also send small looks at what is being drawn, as `preview` events.")
+    bool,
+    Query(
+        description="Also send small looks at what is being drawn, as `preview` events.",
+        examples=[True],
+    ),
 ]
 
 
@@ -133,7 +137,7 @@ async def jobs(query: Annotated[JobQuery, Query()], board: Board, owner: Owner) 
     summary="Watch all your jobs",
     tags=["jobs"],
     response_class=Response,
-    responses=EVENTS | problems(400, 401, 503),
+    responses=EVENTS | problems(400, 401, 422, 503),
 )
 async def all_events(
     board: Board,
@@ -144,8 +148,7 @@ async def all_events(
     ] = None,
 ) -> Response:
     """Begins with the jobs that live. When it ends, connect again."""
-    first = await board.live(owner, parse_rev(last_event_id))
-    return board.watching.of_owner(owner, first, preview=preview)
+    return await board.events(owner, parse_rev(last_event_id), preview=preview)
 
 
 @router.get(
@@ -176,7 +179,7 @@ async def job(
     summary="Watch a job",
     tags=["jobs"],
     response_class=Response,
-    responses=EVENTS | problems(400, 401, 404, 410, 503),
+    responses=EVENTS | problems(400, 401, 404, 410, 422, 503),
 )
 async def events(job_id: JobId, board: Board, owner: Owner, preview: Preview = False) -> Response:
     """Begins with the job as it is and ends when it has ended. Cut off: connect again, nothing is lost."""

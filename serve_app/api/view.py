@@ -53,7 +53,8 @@ class LocalView:
         self._subscribers: set[Subscriber] = set()
         self._fed_at = -math.inf
         self.cursor = (0, 0)
-        self.deployment = 0
+        self.successors = 0  # ingresses that came up since this view is fed
+        self._deployment = 0
         self.paused: str | None = None
 
     def apply(self, reply: WatchReply) -> bool:
@@ -69,7 +70,9 @@ class LocalView:
             self.forget(job_id)
         self.cursor = cursor
         self.paused = reply["paused"]
-        self.deployment = reply["deployment"]
+        if reply["deployment"] > self._deployment and self._fed_at > -math.inf:
+            self.successors += 1
+        self._deployment = reply["deployment"]  # it begins anew with a restarted registry
         self._fed_at = self._clock()
         if reply["resync"]:
             self._tell(None)
@@ -88,17 +91,20 @@ class LocalView:
 
     def forget(self, job_id: str) -> None:
         """It is deleted."""
+        held = self.get(job_id)
         self._running.pop(job_id, None)
         self._others.pop(job_id, None)
         self._told_at.pop(job_id, None)
+        if held is not None and held["status"] not in TERMINAL:
+            self._tell(None)  # its end was not heard
 
     def get(self, job_id: str) -> JobView | None:
         return self._running.get(job_id) or self._others.get(job_id)
 
     def after(self, rev: tuple[int, int]) -> list[JobView]:
-        """The jobs held that have changed since, oldest change first."""
+        """The jobs held that have changed since."""
         held = [*self._running.values(), *self._others.values()]
-        return sorted((job for job in held if rev_of(job) > rev), key=rev_of)
+        return [job for job in held if rev_of(job) > rev]
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Returns what ends it."""
@@ -138,7 +144,8 @@ class LocalView:
         else:
             self._others[job["job_id"]] = job
             self._trim()
-        if held is None or rev_of(job) > rev_of(held):
+        # What the watch has passed is no news: somebody only asked for an old job.
+        if rev_of(job) > (self.cursor if held is None else rev_of(held)):
             self._tell(job)
 
     def _trim(self) -> None:

@@ -51,7 +51,7 @@ class Launcher(Protocol):
         """End the task of this job, wherever it hangs; `run` raises TaskLost then."""
         ...
 
-    async def show(self, job_id: str) -> None:
+    def show(self, job_id: str) -> Coroutine[Any, Any, None]:
         """Whoever draws this job now sends previews."""
         ...
 
@@ -143,8 +143,11 @@ class Dispatcher:
             if job.waiting_for == "replica":
                 self._record.touch(job.evolve(waiting_for="model"))
 
-    def admitted(self) -> None:
+    def admitted(self, job_id: str) -> None:
+        """A renderer has it. If somebody began to watch after it was launched, the renderer knows now."""
         self._loading_at = None
+        if job_id in self.shown:
+            self._background.spawn(self._launcher.show(job_id))
 
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more and wait for what runs. True if nothing runs any more."""

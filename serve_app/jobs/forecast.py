@@ -37,6 +37,10 @@ class Forecast:
         if self._since is None:
             self._since = now
 
+    def idle(self) -> None:
+        """Nothing runs any more, and the last job taught nothing."""
+        self._since = None
+
     def ended(self, work: float, ran: float, now: float, *, idle: bool) -> None:
         """A job that ran for `ran` seconds ended; `idle`: it was the last one."""
         solo = self.solo(work)

@@ -34,11 +34,13 @@ class Place:
 @dataclass(slots=True)
 class _Client:
     name: str
-    weight: float
     clock: float  # virtual time at which its next job starts
     jobs: list[Entry] = field(default_factory=list[Entry])  # sorted
     work: float = 0.0  # of them all
-    queued: bool = False  # has its one entry in the heap
+
+    def without(self, entry: Entry) -> None:
+        """`entry` has just left `jobs`. Sums of floats do not come back to zero by themselves."""
+        self.work = max(0.0, self.work - entry.work) if self.jobs else 0.0
 
 
 class Line:
@@ -48,7 +50,7 @@ class Line:
         self.weights: Mapping[str, float] = weights or {}
         self._entries: dict[str, Entry] = {}
         self._clients: dict[str, _Client] = {}
-        self._heap: list[tuple[float, str]] = []  # (clock, client); a stale clock is put right late
+        self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
         self._now = 0.0  # virtual time: the clock of whoever went last
 
     def __len__(self) -> int:
@@ -64,33 +66,25 @@ class Line:
         self._entries[entry.job_id] = entry
         client = self._clients.get(entry.client)
         if client is None:
-            weight = self.weights.get(entry.client, 1.0)
-            client = self._clients[entry.client] = _Client(entry.client, weight, self._now)
-        if not client.jobs:
+            client = self._clients[entry.client] = _Client(entry.client, self._now)
+            heapq.heappush(self._heap, (client.clock, client.name))
+        elif not client.jobs:
             client.clock = max(client.clock, self._now)
         insort(client.jobs, entry)
         client.work += entry.work
-        self._queue(client)
 
     def pop(self) -> Entry | None:
         """The next one; its client is charged for it."""
         while self._heap:
             clock, name = heapq.heappop(self._heap)
             client = self._clients[name]
-            client.queued = False
-            if not client.jobs:
-                self._forget(client)
-                continue
             if clock < client.clock:
-                self._queue(client)
-                continue
-            self._now = client.clock
-            entry = client.jobs.pop(0)
-            client.work -= entry.work
-            client.clock += entry.work / client.weight
-            del self._entries[entry.job_id]
-            self._queue(client)
-            return entry
+                heapq.heappush(self._heap, (client.clock, name))
+            elif not client.jobs:
+                # Everybody else is as far by now, or nobody waits: it owes nothing, and is forgotten.
+                del self._clients[name]
+            else:
+                return self._take_from(client)
         return None
 
     def remove(self, job_id: str) -> bool:
@@ -100,7 +94,7 @@ class Line:
             return False
         client = self._clients[entry.client]
         del client.jobs[bisect_left(client.jobs, entry)]
-        client.work -= entry.work
+        client.without(entry)
         return True
 
     def place(self, job_id: str) -> Place | None:
@@ -117,7 +111,7 @@ class Line:
         own = self._clients.get(client)
         if own is None or not own.jobs:
             clock = max(self._now, own.clock if own else 0.0)
-            return self._ahead(_Client(client, self.weights.get(client, 1.0), clock), 0, clock)
+            return self._ahead(_Client(client, clock), 0, clock)
         return self._ahead(own, len(own.jobs), own.clock)
 
     def mean_work(self) -> float | None:
@@ -128,31 +122,26 @@ class Line:
 
     def _ahead(self, own: _Client, rank: int, clock: float) -> Place:
         before = own.work * rank / len(own.jobs) if rank else 0.0
-        starts = clock + before / own.weight  # virtual time at which the job's turn comes
+        starts = clock + before / self._weight(own)  # virtual time at which the job's turn comes
         count, work = rank, before
         for client in self._clients.values():
             if client.name == own.name or not client.jobs or client.clock > starts:
                 continue
             mean = client.work / len(client.jobs)
-            due = (starts - client.clock) * client.weight / mean if mean else math.inf
+            due = (starts - client.clock) * self._weight(client) / mean if mean else math.inf
             jobs = min(len(client.jobs), due // 1 + (client.name < own.name or due % 1 > 0))
             count += int(jobs)
             work += jobs * mean
         return Place(int(count), work)
 
-    def _queue(self, client: _Client) -> None:
-        if client.jobs and not client.queued:
-            client.queued = True
-            heapq.heappush(self._heap, (client.clock, client.name))
-        elif not client.jobs and not client.queued:
-            self._forget(client)
+    def _take_from(self, client: _Client) -> Entry:
+        self._now = client.clock
+        entry = client.jobs.pop(0)
+        client.without(entry)
+        client.clock += entry.work / self._weight(client)
+        del self._entries[entry.job_id]
+        heapq.heappush(self._heap, (client.clock, client.name))
+        return entry
 
-    def _forget(self, client: _Client) -> None:
-        """A clock that is behind, or just charged, must be remembered; one that is past is not needed."""
-        if client.clock <= self._now:
-            self._clients.pop(client.name, None)
-        elif len(self._clients) > 2 * len(self._entries) + 1000:
-            idle = [c for c in self._clients.values() if not c.jobs and not c.queued]
-            for other in idle:
-                if other.clock <= self._now:
-                    del self._clients[other.name]
+    def _weight(self, client: _Client) -> float:
+        return self.weights.get(client.name, 1.0)

@@ -67,11 +67,14 @@ class Outlook:
     def ended(self, job: Job, *, others: int) -> float | None:
         """`others`: jobs in flight beside it. What had been promised of it, if that can be judged."""
         said = self._promised.pop(job.job_id, None)
-        if job.started_at is None or job.completed_at is None or job.status is Status.REVOKED:
+        if job.status is not Status.SUCCESS or job.started_at is None or job.completed_at is None:
+            # How long a job took that was cut short says nothing of those that are not.
+            if others == 0:
+                self._forecast.idle()
             return None
         run = job.completed_at - job.started_at
         self._forecast.ended(job.work, run, time.monotonic(), idle=others == 0)
-        if said is None or job.fence > 1 or job.status is not Status.SUCCESS:
+        if said is None or job.fence > 1:
             return None
         self._forecast.promised(said, job.completed_at - job.created_at)
         return said

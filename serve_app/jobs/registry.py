@@ -303,7 +303,7 @@ class JobRegistry:
         job = self._record.held_by(job_id, fence)
         if job is None:
             return False
-        self._dispatcher.admitted()
+        self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
             self._outlook.admitted(job, solo_seconds)
             started = job.evolve(

@@ -65,9 +65,9 @@ class ManualLauncher:
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         self.drops.append((epoch, fences))
         for job_id, fence in fences.items():
-            if self.ends_dropped and (key := (job_id, fence)) in self.running:
-                if not self.running[key][1].done():
-                    self.end(*key, STOPPED)
+            running = self.running.get((job_id, fence))
+            if self.ends_dropped and running is not None and not running[1].done():
+                self.end(job_id, fence, STOPPED)
 
     def kill(self, job_id: str) -> None:
         self.killed.append(job_id)

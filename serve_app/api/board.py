@@ -74,6 +74,8 @@ class JobBoard:
     async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
         """A new job like this one, which has ended; drawn with the weights of now."""
         job = await self.job(job_id, owner)
+        if job["status"] not in TERMINAL:  # another ingress may have told of its end already
+            job = _owned(await self.registry.get(job_id), owner)
         if job["status"] not in TERMINAL:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
         active = self.catalog.capabilities.model

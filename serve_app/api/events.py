@@ -125,6 +125,7 @@ class Watching:
 
         async def refresh() -> bool:
             """A job that waits moves up without changing."""
+            stream.unsure = False
             if (latest := await self._latest(job["job_id"])) is None:
                 return False
             stream.hear(latest)
@@ -152,6 +153,7 @@ class Watching:
         async def refresh() -> bool:
             """Only where changes may have been missed: an end that was not heard is asked for."""
             if stream.unsure:
+                stream.unsure = False
                 found = await live()
                 for job_id in stream.live.difference(job["job_id"] for job in found):
                     if (job := await self._latest(job_id)) is None:
@@ -199,10 +201,11 @@ class Watching:
                     return  # a newer replica serves whoever connects again
                 heard = await stream.heard(max(REFRESH_S, self._seats.taken / 50))
                 if stream.unsure or not heard:
-                    with contextlib.suppress(Unavailable):
+                    try:
                         if not await refresh():
                             return
-                        stream.unsure = False
+                    except Unavailable:
+                        stream.unsure = True
                 await asyncio.sleep(PACE_S)
         finally:
             stop()
@@ -288,11 +291,10 @@ class Stream:
                     events.append(_event("output", job, {"job_id": job["job_id"], **image}))
             whole = JobStatusResponse.of(job, self._view.age_of(job))
             events.append(_event("status", job, whole.model_dump_json()))
-            return events
-        if _standing(job) != _standing(before):
+        elif _standing(job) != _standing(before):
             told = ProgressEvent.of(job, self._view.age_of(job))
             events.append(_event("progress", job, told.model_dump_json()))
-        look, known = job["preview"], before["preview"]
+        look, known = job["preview"], before and before["preview"]
         if self._preview and look and (known is None or look["number"] > known["number"]):
             data = {
                 "job_id": job["job_id"],

@@ -36,20 +36,23 @@ class Cleaning:
         self._store, self._output = store, output
 
     async def sweep(self) -> None:
-        """Remove what attempts of the life before left. It ended what it had published, so only jobs
-        that ended in it, with more than one attempt or without success, can have left files; files
-        of jobs that this store does not know are somebody else's and stay."""
+        """Remove what attempts of earlier lives left. A life ends what it has published, so only jobs
+        that ended with more than one attempt or without success can have left files; files of jobs
+        that this store does not know are somebody else's and stay."""
         try:
             published = await self._store.littering()
             await asyncio.to_thread(self._remove, published)
+            await self._store.swept()
         except (OSError, sqlite3.Error) as error:
             log.error("sweep stopped: %s", error)
 
     async def remove_losers(self, job_id: str, job: Job | None) -> None:
         """What its attempts wrote and `job` does not publish; None: it is deleted, so all of it."""
-        with contextlib.suppress(OSError):  # swept at the next start
-            kept = {image["path"] for image in job.images} if job else set[str]()
-            await asyncio.to_thread(self._remove, {job_id: kept})
+        await self._try({job_id: {image["path"] for image in job.images} if job else set()})
+
+    async def remove_all(self, job_ids: Iterable[str]) -> None:
+        """Whatever attempts at these jobs wrote: they are deleted."""
+        await self._try({job_id: set() for job_id in job_ids})
 
     async def retire(
         self,
@@ -67,6 +70,10 @@ class Cleaning:
                 jobs = []
             if len(jobs) < RETIRED_AT_ONCE:
                 await asyncio.sleep(RETIRE_EVERY_S)
+
+    async def _try(self, published: dict[str, set[str]]) -> None:
+        with contextlib.suppress(OSError):  # swept at the next start
+            await asyncio.to_thread(self._remove, published)
 
     def _remove(self, published: dict[str, set[str]]) -> None:
         for job_id, paths in self._output.files_of(published).items():

@@ -166,7 +166,7 @@ class Dispatcher:
         if self._paused is not None:
             return
         self._paused = reason
-        delay = min(LONGEST_BACKOFF_S, 0.25 * 2**self._pauses)
+        delay = _backoff(0.25, self._pauses)
         self._pauses += 1
         asyncio.get_running_loop().call_later(delay, self.resume)
 
@@ -178,6 +178,7 @@ class Dispatcher:
         if (timer := self._later.pop(job.job_id, None)) is not None:
             timer.cancel()
         self._losses.pop(job.job_id, None)
+        self.shown.discard(job.job_id)
         if self._record.in_flight.get(job.job_id):
             self._background.spawn(self._stop_attempt(job))
 
@@ -192,7 +193,8 @@ class Dispatcher:
 
     async def show(self, job_id: str) -> None:
         """Somebody watches how it is drawn."""
-        if job_id not in self.shown:
+        lives = job_id in self._line or job_id in self._later or job_id in self._record.in_flight
+        if lives and job_id not in self.shown:
             self.shown.add(job_id)
             if self._record.in_flight.get(job_id):
                 await self._launcher.show(job_id)
@@ -202,27 +204,27 @@ class Dispatcher:
     async def _drive(self, entry: Entry) -> None:
         """One attempt of one job: commit its fence, launch, wait, settle."""
         record, job_id = self._record, entry.job_id
+        job: Job | None = None
         over = False
         try:
             job = await record.find(job_id)
-            over = job is None or job.status.terminal  # it was revoked on its way here
-            if job is not None and not over:
+            if job is not None and not job.status.terminal:  # else it was revoked on its way here
                 await self._run(job)
+                job = await record.find(job_id)
+            over = job is None or job.status.terminal
         except sqlite3.Error as error:
             log.error("not stored: %s", error, extra={"job_id": job_id})
             self._pause("storage")
         finally:
             attempted = record.in_flight.pop(job_id, 0)
             record.ledger.rest(job_id)
-            latest = record.ledger.get(job_id)
-            if over or (latest is not None and latest.status.terminal):
+            if over:
                 self._losses.pop(job_id, None)
                 self.shown.discard(job_id)
-                if attempted and (latest is None or latest.status is not Status.SUCCESS):
+                if attempted and (job is None or job.status is not Status.SUCCESS):
                     self._background.spawn(self._tidy(job_id))
             else:
-                # It has paid for its turn already, so the next one is free.
-                self._retry_later(Entry(entry.key, job_id, entry.client, work=0.0))
+                self._retry_later(entry)
             self._metrics.depth(self.waiting(), len(record.in_flight))
             record.ledger.notify()
             self._wake.set()
@@ -291,15 +293,21 @@ class Dispatcher:
     def _retry_later(self, entry: Entry) -> None:
         losses = self._losses.get(entry.job_id, 0)
         if losses <= 1:
-            self.enqueue(entry)
+            self._again(entry)
             return
-        delay = min(LONGEST_BACKOFF_S, 0.5 * 2**losses)
+        delay = _backoff(0.5, losses)
         loop = asyncio.get_running_loop()
         self._later[entry.job_id] = loop.call_later(delay, self._again, entry)
 
     def _again(self, entry: Entry) -> None:
         self._later.pop(entry.job_id, None)
-        self.enqueue(entry)
+        self._line.put_back(entry)
+        self._wake.set()
+
+
+def _backoff(first_s: float, times: int) -> float:
+    """Seconds; doubled each time. A night of it must not overflow."""
+    return min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 10))
 
 
 def _poisonous(attempts: int) -> JobError:

@@ -51,6 +51,7 @@ class Line:
         self._entries: dict[str, Entry] = {}
         self._clients: dict[str, _Client] = {}
         self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
+        self._back: list[Entry] = []  # had their turn and lost it; sorted
         self._now = 0.0  # virtual time: the clock of whoever went last
 
     def __len__(self) -> int:
@@ -73,8 +74,18 @@ class Line:
         insort(client.jobs, entry)
         client.work += entry.work
 
+    def put_back(self, entry: Entry) -> None:
+        """Its attempt was lost, through no fault of its own: it goes first, and is not charged again."""
+        if entry.job_id not in self._entries:
+            self._entries[entry.job_id] = entry
+            insort(self._back, entry)
+
     def pop(self) -> Entry | None:
         """The next one; its client is charged for it."""
+        if self._back:
+            entry = self._back.pop(0)
+            del self._entries[entry.job_id]
+            return entry
         while self._heap:
             clock, name = heapq.heappop(self._heap)
             client = self._clients[name]
@@ -92,6 +103,10 @@ class Line:
         entry = self._entries.pop(job_id, None)
         if entry is None:
             return False
+        at = bisect_left(self._back, entry)
+        if at < len(self._back) and self._back[at] == entry:
+            del self._back[at]
+            return True
         client = self._clients[entry.client]
         del client.jobs[bisect_left(client.jobs, entry)]
         client.without(entry)
@@ -102,6 +117,9 @@ class Line:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
+        at = bisect_left(self._back, entry)
+        if at < len(self._back) and self._back[at] == entry:
+            return Place(at, sum(other.work for other in self._back[:at]))
         own = self._clients[entry.client]
         rank = bisect_left(own.jobs, entry)
         return self._ahead(own, rank, own.clock)
@@ -123,16 +141,20 @@ class Line:
     def _ahead(self, own: _Client, rank: int, clock: float) -> Place:
         before = own.work * rank / len(own.jobs) if rank else 0.0
         starts = clock + before / self._weight(own)  # virtual time at which the job's turn comes
-        count, work = rank, before
-        for client in self._clients.values():
-            if client.name == own.name or not client.jobs or client.clock > starts:
+        count = rank + len(self._back)
+        work = before + sum(entry.work for entry in self._back)
+        weigh = self.weights.get
+        for client in self._clients.values():  # hot: each look at a waiting job comes through here
+            waiting = len(client.jobs)
+            if not waiting or client.clock > starts or client.name == own.name:
                 continue
-            mean = client.work / len(client.jobs)
-            due = (starts - client.clock) * self._weight(client) / mean if mean else math.inf
-            jobs = min(len(client.jobs), due // 1 + (client.name < own.name or due % 1 > 0))
-            count += int(jobs)
-            work += jobs * mean
-        return Place(int(count), work)
+            mean = client.work / waiting
+            due = (starts - client.clock) * weigh(client.name, 1.0) / mean if mean else math.inf
+            if due < waiting:
+                waiting = int(due) + (client.name < own.name or due % 1 > 0)
+            count += waiting
+            work += waiting * mean
+        return Place(count, work)
 
     def _take_from(self, client: _Client) -> Entry:
         self._now = client.clock

@@ -156,6 +156,9 @@ class JobRegistry:
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
         """Committed before it is answered. Refused: too late, or the line is full."""
+        return await self._background.complete(self._take(order))
+
+    async def _take(self, order: SubmitOrder) -> SubmitReply:
         known = self._ledger.get(order["job_id"])
         if known is not None:
             return SubmitReply(job=self._outlook.view(known), replayed=False)
@@ -199,15 +202,13 @@ class JobRegistry:
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
         """The job as it is then; a finished one as it ended. The work stops within a step."""
-        return await self._revoke(job_id, owner, CANCELLED)
+        job = await self._background.complete(self._revoked(job_id, owner, CANCELLED))
+        return await self._tombstone(job_id, owner) if job is None else self._outlook.view(job)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
         """Its record and its files are gone; a live job is cancelled first."""
-        job = await self._revoked(job_id, owner, CANCELLED)
-        if job is not None:
-            await self._bury([job], "deleted")
-        stone = await self._store.tombstone(job_id)
-        return stone if stone is not None and stone["owner"] == owner else None
+        await self._background.complete(self._delete(job_id, owner))
+        return await self._tombstone(job_id, owner)
 
     def estimate(self, params: dict[str, Any], client: str) -> float | None:
         """Seconds until an order would be done that came now; None: nothing has run yet."""
@@ -230,10 +231,11 @@ class JobRegistry:
         """Newest first: those numbered below `before`, or above `after`, or the newest ones."""
         rows = await self._store.page(owner, wanted, limit=limit, before=before, after=after)
         jobs = [self._outlook.view(self._ledger.known(job)) for job in rows.jobs]
-        newest = rows.jobs[0].order if rows.jobs else None
-        oldest = rows.jobs[-1].order if rows.jobs else None
+        # A page may be empty although the list goes on: then the way back starts where it began.
         if after is None:
+            newest = rows.jobs[0].order if rows.jobs else before and before - 1
             return JobPage(jobs=jobs, older=rows.more, newer=newest if before else None)
+        oldest = rows.jobs[-1].order if rows.jobs else after + 1
         return JobPage(jobs=jobs, older=oldest, newer=rows.more)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
@@ -261,9 +263,7 @@ class JobRegistry:
 
     async def show(self, job_id: str) -> None:
         """Somebody watches how it is drawn: previews from here on, until it ends."""
-        job = await self._record.find(job_id)
-        if job is not None and not job.status.terminal:
-            await self._dispatcher.show(job_id)
+        await self._dispatcher.show(job_id)
 
     def stats(self) -> dict[str, Any]:
         """Sizes of everything held; the maps are empty when nothing lives."""
@@ -309,7 +309,7 @@ class JobRegistry:
             started = job.evolve(
                 status=Status.STARTED, started_at=self._clock.now(), progress=None, waiting_for=None
             )
-            await self._record.save(started, fence)
+            await self._background.complete(self._record.save(started, fence))
         return self._record.held_by(job_id, fence) is not None
 
     async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
@@ -333,14 +333,16 @@ class JobRegistry:
         job = self._record.held_by(job_id, fence)
         if job is None:
             return await self._has_ended(job_id, fence, Status.SUCCESS)
-        return await self._end(job.evolve(status=Status.SUCCESS, images=tuple(images)))
+        ended = job.evolve(status=Status.SUCCESS, images=tuple(images))
+        return await self._background.complete(self._end(ended))
 
     async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
         """The job failed for good. False: the attempt is superseded."""
         job = self._record.held_by(job_id, fence)
         if job is None:
             return await self._has_ended(job_id, fence, Status.FAILURE)
-        return await self._end(job.evolve(status=Status.FAILURE, error=error))
+        ended = job.evolve(status=Status.FAILURE, error=error)
+        return await self._background.complete(self._end(ended))
 
     async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
         """The call is a repeat of the one that ended the job."""
@@ -361,17 +363,19 @@ class JobRegistry:
         if not await self._record.save(ended, job.fence):
             return False
         self._deadlines.forget(job.job_id)
+        if job.status is Status.REVOKED:
+            self._dispatcher.stop(ended)
         self._observe_end(ended)
         if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
             await self._cleaning.remove_losers(ended.job_id, ended)
         return True
 
-    async def _revoke(
-        self, job_id: str, owner: str | None, error: JobError
-    ) -> JobView | Tombstone | None:
-        job = await self._revoked(job_id, owner, error)
+    async def _delete(self, job_id: str, owner: str) -> None:
+        job = await self._revoked(job_id, owner, CANCELLED)
         if job is not None:
-            return self._outlook.view(job)
+            await self._bury([job], "deleted")
+
+    async def _tombstone(self, job_id: str, owner: str) -> Tombstone | None:
         stone = await self._store.tombstone(job_id)
         return stone if stone is not None and stone["owner"] == owner else None
 
@@ -384,10 +388,8 @@ class JobRegistry:
             if job.status.terminal:
                 return job
             revoked = job.evolve(status=Status.REVOKED, error=error, waiting_for=None)
-            if await self._end(revoked):
-                self._dispatcher.stop(revoked)
-                self._observe_depth()
-            # Otherwise it changed in between (an attempt began, or it ended): look again.
+            await self._end(revoked)
+            # If not, it changed in between (an attempt began, or it ended): look again.
 
     async def _expire(self, job_id: str) -> None:
         with contextlib.suppress(sqlite3.Error):  # a disk that is full: the next life tries again
@@ -397,7 +399,7 @@ class JobRegistry:
         await self._store.bury(jobs, why)
         for job in jobs:
             self._ledger.forget(job.job_id)
-            await self._cleaning.remove_losers(job.job_id, None)
+        await self._cleaning.remove_all(job.job_id for job in jobs)
 
     def _retired_before(self) -> float | None:
         """Jobs that ended before this moment are over."""

@@ -52,7 +52,8 @@ DROP INDEX live; DROP INDEX finished;
 ALTER TABLE jobs RENAME TO jobs_1;
 {SCHEMA}
 INSERT INTO jobs ({COLUMNS}) SELECT job_id, owner, status,
-    CAST(created_at * 1000000 AS INTEGER) + line, created_at, started_at,
+    MAX(CAST(created_at * 1000000 AS INTEGER)) OVER (ORDER BY line, job_id ROWS UNBOUNDED PRECEDING)
+        + ROW_NUMBER() OVER (ORDER BY line, job_id), created_at, started_at,
     completed_at, fence, attempts, alone, params, images, error, owner, 'normal',
     COALESCE(json_extract(params, '$.style_id'), 'none'), '[]', '{{}}', NULL, NULL, work_of(params),
     CASE WHEN {LIVE} THEN NULL ELSE (SELECT value FROM meta WHERE key = 'epoch') END FROM jobs_1;

@@ -79,7 +79,11 @@ class SqliteStore:
         self._path = directory / "jobs.db"
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
-        self.epoch = self._ready.result()
+        try:
+            self.epoch = self._ready.result()
+        except BaseException:
+            self._lock.close()
+            raise
 
     # ---- writes: all run on the store's thread, in the order they were asked ----
 
@@ -161,6 +165,14 @@ class SqliteStore:
 
         await self._write(operation)
 
+    async def swept(self) -> None:
+        """No attempt of an earlier life has left files any more."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('swept', ?)", (self.epoch - 1,))
+
+        await self._write(operation)
+
     async def take_over(self) -> list[Waiting]:
         """Nothing runs any more that an earlier life started. Every job that still lives."""
 
@@ -213,17 +225,17 @@ class SqliteStore:
         return await self._read(operation)
 
     async def littering(self) -> dict[str, set[str]]:
-        """Jobs that ended in this life or the one before and whose attempts may have left files:
-        job id -> the paths that are published. A job that succeeded at once left none."""
+        """Jobs that ended since the last sweep and whose attempts may have left files: job id -> the
+        paths that are published. A job that succeeded at once left none."""
 
         def operation(db: sqlite3.Connection) -> dict[str, set[str]]:
+            swept = "COALESCE((SELECT value FROM meta WHERE key = 'swept'), 0)"
             rows = db.execute(
-                "SELECT job_id, images FROM jobs WHERE ended >= ?"
-                " AND (fence > 1 OR status != 'SUCCESS')",
-                (self.epoch - 1,),
+                f"SELECT job_id, images FROM jobs WHERE ended > {swept}"
+                " AND (fence > 1 OR status != 'SUCCESS')"
             )
             found = {row[0]: {image["path"] for image in json.loads(row[1])} for row in rows}
-            gone = db.execute("SELECT job_id FROM gone WHERE epoch >= ?", (self.epoch - 1,))
+            gone = db.execute(f"SELECT job_id FROM gone WHERE epoch > {swept}")
             return found | {row[0]: set[str]() for row in gone}
 
         return await self._read(operation)
@@ -337,22 +349,28 @@ def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     """The database, and the number of this life of the registry, committed before anything else."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        return db, _prepare(db)
+    except BaseException:
+        db.close()
+        raise
+
+
+def _prepare(db: sqlite3.Connection) -> int:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a 202 must survive the power cut that follows it
     db.create_function("work_of", 1, stored_work, deterministic=True)
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
-        db.close()
         raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
     # A killed upgrade leaves nothing half done: DDL is part of the transaction.
     db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {SCHEMA}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
-    epoch = db.execute(
+    return db.execute(
         "INSERT INTO meta VALUES ('epoch', 1)"
         " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
     ).fetchone()[0]
-    return db, epoch
 
 
 def _lock(path: Path, timeout_s: float) -> IO[str]:

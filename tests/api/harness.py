@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import math
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -67,12 +68,16 @@ class MemoryRegistry:
         self.jobs: dict[str, JobView] = {}
         self.keys: dict[tuple[str, str], tuple[str, str]] = {}
         self.down = False
+        self.missed = asyncio.Event()  # somebody asked while it was down
         self.reason: str | None = None
         self.refuse: SubmitReply | None = None
         self.gets = 0
         self.gone: dict[str, Tombstone] = {}
         self.seconds: float | None = 2.5
         self.shown: list[str] = []
+        self.deployment = 1
+        self._epoch = 1
+        self._gone_at: dict[str, int] = {}
         self._seq = itertools.count(1)
         self._now = 0
         self._changed = asyncio.Event()
@@ -120,6 +125,7 @@ class MemoryRegistry:
         if job_id in self.jobs and self.jobs[job_id]["owner"] == owner:
             del self.jobs[job_id]
             self.gone[job_id] = Tombstone(job_id=job_id, owner=owner, gone="deleted")
+            self._gone_at[job_id] = self._count()
         return self.gone.get(job_id)
 
     async def page(
@@ -130,7 +136,7 @@ class MemoryRegistry:
         jobs = list(enumerate((j for j in self.jobs.values() if j["owner"] == owner), 1))
         statuses = wanted.get("statuses", [])
         jobs = [(n, j) for n, j in reversed(jobs) if not statuses or j["status"] in statuses]
-        rest = [(n, j) for n, j in jobs if n < (before or len(jobs) + 1) and n > (after or 0)]
+        rest = [(n, j) for n, j in jobs if n < (before or math.inf) and n > (after or 0)]
         page = rest[:limit] if after is None else rest[-limit:]
         older = page[-1][0] if page and page[-1] != jobs[-1] else None
         newer = page[0][0] if page and page[0] != jobs[0] else None
@@ -145,27 +151,52 @@ class MemoryRegistry:
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         self._reachable()
-        if epoch == 1 and seq >= self._now:
+        if epoch == self._epoch and seq >= self._now and timeout_s:
             self._caught_up.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._changed.wait()
             self._reachable()
-        jobs = [job for job in self.jobs.values() if int(job["rev"].partition(".")[2]) > seq]
-        return watch_reply(jobs, seq=self._now, resync=epoch != 1)
+        resync = epoch != self._epoch
+        if resync:
+            jobs = [job for job in self.jobs.values() if job["status"] == "STARTED"]
+        else:
+            jobs = [job for job in self.jobs.values() if int(job["rev"].partition(".")[2]) > seq]
+        gone = [job_id for job_id, at in self._gone_at.items() if at > seq and not resync]
+        said = {"epoch": self._epoch, "deployment": self.deployment}
+        return watch_reply(jobs, self._now, resync=resync, gone=gone, **said)
 
     async def readiness(self) -> str | None:
         self._reachable()
         return self.reason
 
     def change(self, job_id: str, **changes: Any) -> JobView:
+        rev = f"{self._epoch}.{self._count()}"
+        self.jobs[job_id] = altered(self.jobs[job_id], **changes, rev=rev)
+        return self.jobs[job_id]
+
+    def deploy(self) -> None:
+        """Another ingress comes up."""
+        self.deployment += 1
+        self._wake()
+
+    def restart(self) -> None:
+        """Another life: numbers begin anew, and only what runs is told of on its own."""
+        self._epoch += 1
+        self._seq, self._now, self._gone_at = itertools.count(1), 0, {}
+        for job_id, job in self.jobs.items():
+            self.jobs[job_id] = altered(job, rev=f"{self._epoch}.0")
+        self._wake()
+
+    def _count(self) -> int:
         self._now = next(self._seq)
+        self._wake()
+        return self._now
+
+    def _wake(self) -> None:
         self._caught_up.clear()
-        changed: dict[str, Any] = {**self.jobs[job_id], **changes, "rev": f"1.{self._now}"}
-        self.jobs[job_id] = JobView(**changed)
         self._changed.set()
         self._changed = asyncio.Event()
-        return self.jobs[job_id]
 
     def finish(self, job_id: str) -> JobView:
         now = time.time()
@@ -185,6 +216,7 @@ class MemoryRegistry:
 
     def _reachable(self) -> None:
         if self.down:
+            self.missed.set()
             raise Unavailable("The registry does not answer.")
 
 
@@ -218,6 +250,11 @@ def job_view(job_id: str = UNKNOWN_ID, **changes: Any) -> JobView:
         "execution_ms": None,
     }
     return JobView(**(view | changes))
+
+
+def altered(job: JobView, **changes: Any) -> JobView:
+    view: dict[str, Any] = {**job, **changes}
+    return JobView(**view)
 
 
 def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:

@@ -187,3 +187,35 @@ async def test_follow_comes_back_to_a_registry_that_was_away() -> None:
     assert held is not None
     assert held["status"] == "STARTED"
     assert view.fresh
+
+
+def test_an_old_job_that_somebody_asks_for_is_no_news() -> None:
+    view = LocalView()
+    view.apply(watch_reply([], 7))
+    heard: list[str | None] = []
+    view.subscribe(lambda job: heard.append(job and job["rev"]))
+    view.remember(job_view("a", rev="1.7", status="SUCCESS"))
+    view.remember(job_view("b", rev="1.8", status="SUCCESS"))
+    assert heard == ["1.8"]
+
+
+def test_who_watches_a_live_job_hears_that_it_is_deleted() -> None:
+    view = LocalView()
+    jobs = [job_view("a", rev="1.1"), job_view("b", rev="1.2", status="REVOKED")]
+    view.apply(watch_reply(jobs, 2))
+    heard: list[JobView | None] = []
+    view.subscribe(heard.append)
+    view.apply(watch_reply([], 3, gone=["b", "c"]))
+    assert heard == []
+    view.apply(watch_reply([], 4, gone=["a"]))
+    assert heard == [None]
+
+
+def test_successors_are_counted_from_the_first_word_on() -> None:
+    """A registry that begins anew has none, and then again its first."""
+    view = LocalView()
+    counts: list[int] = []
+    for seq, (epoch, deployment) in enumerate([(1, 3), (1, 3), (1, 4), (2, 0), (2, 1)]):
+        view.apply(watch_reply([], seq, epoch=epoch, deployment=deployment))
+        counts.append(view.successors)
+    assert counts == [0, 0, 1, 1, 2]

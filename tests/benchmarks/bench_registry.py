@@ -20,6 +20,7 @@ import dataclasses
 import json
 import os
 import random
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -121,7 +122,7 @@ class Arm:
         self.rng = random.Random(0)
         self.author = Author(20, self.rng)
         self.launcher = ManualLauncher()
-        self.completed = 0
+        self.completed = self.cursor = 0
 
     async def play(self) -> dict[str, Any]:
         figures: dict[str, Any] = {"memory before, MiB": uss()}
@@ -137,6 +138,9 @@ class Arm:
         with contextlib.suppress(asyncio.CancelledError):
             await traffic
         figures["memory at the end, MiB"] = uss()
+        figures["memory at its peak, shared pages included, MiB"] = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        )
         stats = self.registry.stats()
         figures |= {"jobs waiting": stats["waiting"], "jobs in memory": stats["cached"]}
         figures["store, MiB"] = (self.directory / "jobs.db").stat().st_size / 2**20
@@ -191,7 +195,8 @@ class Arm:
             await self.complete()
 
     async def watch(self) -> None:
-        await self.registry.watch(self.registry.epoch, 2**62, 0)
+        reply = await self.registry.watch(self.registry.epoch, self.cursor, 0)
+        self.cursor = reply["seq"]
 
     async def complete(self) -> None:
         await asyncio.sleep(0)
@@ -217,7 +222,7 @@ class Arm:
             "poll a finished job, in memory": await self.poll(finished),
             "poll a queued job, from its row": await self.poll(self.stored(LIVE, self.newest)),
             "poll a finished job, from its row": await self.poll(
-                self.stored(f"NOT {LIVE}", finished)
+                self.stored("completed_at IS NOT NULL", finished)
             ),
         }
 
@@ -229,13 +234,13 @@ class Arm:
         """Jobs that are not in memory, from all over the store. An empty store has none: there, those
         that are `held` are forgotten first, so that like is compared with like."""
         ledger = self.registry._ledger
+        found: list[str] = []
         with contextlib.closing(sqlite3.connect(self.directory / "jobs.db")) as db:
-            low, high = db.execute("SELECT MIN(line), MAX(line) FROM jobs").fetchone()
-            found: list[str] = []
+            query = f"SELECT MIN(line), (SELECT MAX(line) FROM jobs) FROM jobs WHERE {condition}"
+            low, high = db.execute(query).fetchone()
+            query = f"SELECT job_id FROM jobs NOT INDEXED WHERE line >= ? AND {condition} LIMIT 1"
             for _ in range(CALLS):
-                number = self.rng.randrange(low, high + 1)
-                query = f"SELECT job_id FROM jobs WHERE line >= ? AND {condition} ORDER BY line"
-                row = db.execute(f"{query} LIMIT 1", (number,)).fetchone()
+                row = db.execute(query, (self.rng.randint(low, high),)).fetchone()
                 if row is not None and ledger.get(row[0]) is None:
                     found.append(row[0])
         if not found:

@@ -224,7 +224,8 @@ def fill(directory: Path, *, finished: int, queued: int, owners: int = 20, seed:
         db.execute("COMMIT")
         print(f"\r{batch[-1][0] + 1:,} jobs", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (LIVES,))
+    for key, value in (("epoch", LIVES), ("swept", LIVES - 1)):
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
     db.execute("PRAGMA journal_mode = WAL")
     db.close()
 

@@ -3,8 +3,8 @@
 Tests start it, talk HTTP to it, kill parts of it or all of it, and start it again. It reads one JSON
 line `{"settings": {...}, "port": n, "cluster": {...}}` and prints READY; each further line is another
 command: `{"deploy": {...}}`, `{"delete": true}`, `{"registry": [method, args]}` and `{"renderer": ...}`,
-whose answer is printed as JSON before READY. `{"address": ...}` in the first line joins a running
-cluster, deploys, and leaves.
+whose answer is printed as `ANSWER` and JSON before READY. `{"address": ...}` in the first line joins a
+running cluster, deploys, and leaves.
 """
 
 from __future__ import annotations
@@ -32,15 +32,20 @@ def deploy(settings: dict[str, Any]) -> None:
     serve.run(build(parsed), name=parsed.app_name, route_prefix="/", blocking=False)
 
 
+def answer(value: Any) -> None:
+    """Marked, because Ray prints on standard output too."""
+    print("ANSWER " + json.dumps(value, default=str))
+
+
 def call(app_name: str, command: dict[str, Any]) -> None:
     if "registry" in command:
         method, args = command["registry"]
         actor = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
-        print(json.dumps(ray.get(getattr(actor, method).remote(*args), timeout=60)))
+        answer(ray.get(getattr(actor, method).remote(*args), timeout=60))
     if "renderer" in command:
         method, args = command["renderer"]
         handle: Any = serve.get_deployment_handle(RENDERER, app_name=app_name)
-        print(json.dumps(handle.broadcast(method, *args).results(timeout_s=60), default=str))
+        answer(handle.broadcast(method, *args).results(timeout_s=60))
 
 
 def join(first: dict[str, Any]) -> None:
@@ -66,7 +71,7 @@ def main() -> None:
     )
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=first["port"]))
     deploy(first["settings"])
-    print(json.dumps(ray.get_runtime_context().gcs_address))
+    answer(ray.get_runtime_context().gcs_address)
     print("READY", flush=True)
     for line in sys.stdin:
         command = json.loads(line)

@@ -131,7 +131,8 @@ class Service:
         while (line := self._host.stdout.readline()) != "READY\n":
             if not line:
                 raise AssertionError(f"the service ended: {self.log()[-3000:]}")
-            answer = line
+            if line.startswith("ANSWER "):
+                answer = line.removeprefix("ANSWER ")
         self.tree()
         return json.loads(answer) if answer else None
 

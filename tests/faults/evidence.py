@@ -111,7 +111,7 @@ def census(service: Service) -> Census:
 
 MORE_PROCESSES = {"ray::IDLE": 4}
 """Ray keeps some workers for the next task, as many as it thinks right."""
-MORE_THREADS = MORE_FILES = 8
+MORE_THREADS, MORE_FILES = 16, 40
 """Pools fill up as they are first used; what a fault leaks, many faults leak many times."""
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
+import sqlite3
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,9 +200,12 @@ class World:
         return view
 
     async def ended(self, job_id: str) -> None:
+        await self.becomes(job_id, "SUCCESS", "FAILURE", "REVOKED")
+
+    async def becomes(self, job_id: str, *statuses: str) -> None:
         async with asyncio.timeout(10):
             cursor = 0
-            while await self.status(job_id) not in ("SUCCESS", "FAILURE", "REVOKED"):
+            while await self.status(job_id) not in statuses:
                 cursor = (await self.registry.watch(self.registry.epoch, cursor, 0.05))["seq"]
 
     async def draw(self, job_id: str, fence: int = 1) -> bool:
@@ -223,3 +229,34 @@ def new_order(**changes: Any) -> SubmitOrder:
         **changes,
     }
     return order  # type: ignore[return-value]
+
+
+@contextlib.asynccontextmanager
+async def disk_held(world: World) -> AsyncGenerator[None]:
+    """Writes wait until the block is left; then they are committed together, in the order they came."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        entered.set()
+        gate.wait(10)
+
+    holding = asyncio.create_task(world.registry._store._write(hold))
+    await asyncio.to_thread(entered.wait, 10)
+    try:
+        yield
+    finally:
+        gate.set()
+        await holding
+
+
+async def turns(number: int = 20) -> None:
+    """Let whatever can go on without disk or timer go on."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def nothing_lives(world: World) -> bool:
+    """Whatever the registry holds for jobs that live is empty."""
+    stats = world.registry.stats()
+    maps = ("live", "waiting", "in_flight", "losses", "later", "shown", "deadlines", "promised")
+    return not any(stats[name] for name in maps)

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from serve_app.messages import Outcome
 
-from .harness import DIED, RELEASED, SETTLED, STOPPED, World, new_order
+from .harness import DIED, RELEASED, SETTLED, STOPPED, World, new_order, nothing_lives
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -31,16 +31,21 @@ class RegistryMachine(RuleBasedStateMachine):
         self.wait(self.world.rise())
         self.accepted: list[str] = []
         self.ended: dict[str, tuple[str, list[str]]] = {}  # what the outside was told once
+        self.deleted: set[str] = set()
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
     def runs(self, job: str, fence: int) -> bool:
         """The attempt is driven for certain. (One may be committed and not launched yet.)"""
-        return (job, fence) in self.world.launcher.running and job not in self.ended
+        runs = (job, fence) in self.world.launcher.running
+        return runs and job not in self.ended and job not in self.deleted
 
     def newest_fence(self, job: str) -> int:
         return self.wait(self.world.registry.get(job))["fence"]
+
+    def revoked(self, job: str) -> None:
+        self.ended.setdefault(job, ("REVOKED", []))
 
     def settle_down(self) -> None:
         """Let the registry act on what the rule did."""
@@ -56,9 +61,21 @@ class RegistryMachine(RuleBasedStateMachine):
 
         self.wait(quiet())
 
-    @rule(target=jobs, key=st.sampled_from([None, "a", "b"]), body=st.sampled_from(["x", "y"]))
-    def submit(self, key: str | None, body: str) -> str:
-        order = new_order(idempotency_key=key, body_hash=body)
+    @rule(
+        target=jobs,
+        key=st.sampled_from([None, "a", "b"]),
+        body=st.sampled_from(["x", "y"]),
+        client=st.sampled_from(["p", "q"]),
+        priority=st.sampled_from(["low", "normal", "high"]),
+    )
+    def submit(self, key: str | None, body: str, client: str, priority: str) -> str:
+        order = new_order(
+            idempotency_key=key,
+            body_hash=body,
+            client=client,
+            priority=priority,
+            cancel_after_s=3600 if body == "y" else None,
+        )
         reply = self.wait(self.world.registry.submit(order))
         if "error" in reply:
             assert reply["error"]["code"] == "idempotency_key_reuse"
@@ -106,6 +123,75 @@ class RegistryMachine(RuleBasedStateMachine):
             self.world.launcher.end(*running[which % len(running)], outcome)
             self.settle_down()
 
+    @rule(job=jobs, owner=st.sampled_from(["ann", "ann", "bob"]), times=st.integers(1, 2))
+    def a_client_cancels(self, job: str, owner: str, times: int) -> None:
+        async def cancel() -> list[Any]:
+            calls = (self.world.registry.cancel(job, owner) for _ in range(times))
+            return await asyncio.gather(*calls)
+
+        for found in self.wait(cancel()):
+            if job not in self.accepted or owner == "bob":
+                assert found is None
+            elif job in self.deleted:
+                assert found["gone"] == "deleted"
+            else:
+                if found["status"] == "REVOKED":
+                    self.revoked(job)
+                assert found["status"] in ("REVOKED", "SUCCESS", "FAILURE")
+        self.settle_down()
+
+    @rule(job=jobs, owner=st.sampled_from(["ann", "ann", "bob"]))
+    def a_client_deletes(self, job: str, owner: str) -> None:
+        found = self.wait(self.world.registry.delete(job, owner))
+        if job in self.accepted and owner == "ann":
+            assert found == {"job_id": job, "owner": "ann", "gone": "deleted"}
+            self.deleted.add(job)
+        else:
+            assert found is None
+        self.settle_down()
+
+    @rule(job=jobs)
+    def a_deadline_passes(self, job: str) -> None:
+        deadlines = self.world.registry._deadlines
+        if job not in deadlines._timers:
+            return
+
+        async def pass_by() -> None:
+            deadlines.set(job, 0)
+            await self.world.becomes(job, "REVOKED")
+
+        self.wait(pass_by())
+        assert job not in self.ended
+        view = self.wait(self.world.registry.get(job))
+        assert view["error"]["code"] == "deadline_exceeded"
+        self.revoked(job)
+        self.settle_down()
+
+    @rule(job=jobs)
+    def a_client_watches_how_it_is_drawn(self, job: str) -> None:
+        self.wait(self.world.registry.show(job))
+
+    @rule(job=jobs, fence=st.integers(0, 4))
+    def a_task_sends_a_preview(self, job: str, fence: int) -> None:
+        sent = self.wait(self.world.registry.preview(job, fence, 0, b"jpeg"))
+        assert sent or not self.runs(job, fence)
+
+    @rule(limit=st.integers(1, 4))
+    def a_client_walks_the_list(self, limit: int) -> None:
+        """Newest first, each once, without the deleted ones."""
+
+        async def walk() -> list[str]:
+            found: list[str] = []
+            before = None
+            while True:
+                page = await self.world.registry.page("ann", {}, limit, before, None)
+                found += [job["job_id"] for job in page["jobs"]]
+                if (before := page["older"]) is None:
+                    return found
+
+        expected = [job for job in reversed(self.accepted) if job not in self.deleted]
+        assert self.wait(walk()) == expected
+
     @rule(job=consumes(jobs))
     def a_client_asks_for_an_unknown_job(self, job: str) -> None:
         assert self.wait(self.world.registry.get(job + "0")) is None
@@ -124,7 +210,9 @@ class RegistryMachine(RuleBasedStateMachine):
         for job_id in self.accepted:
             view = self.wait(self.world.registry.get(job_id))
             assert view is not None
-            if job_id in self.ended:
+            if job_id in self.deleted:
+                assert view == {"job_id": job_id, "owner": "ann", "gone": "deleted"}
+            elif job_id in self.ended:
                 status, paths = self.ended[job_id]
                 assert (view["status"], [i["path"] for i in view["images"]]) == (status, paths)
             elif view["status"] == "FAILURE":
@@ -141,17 +229,15 @@ class RegistryMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let all that is left end: then nothing is held, and published files are the only ones."""
         self.wait(self.finish_everything())
-        for job_id in self.accepted:
-            view = self.wait(self.world.registry.get(job_id))
-            assert view["status"] in ("SUCCESS", "FAILURE")
-        published = {
-            image["path"]
+        views = [
+            self.wait(self.world.registry.get(job_id))
             for job_id in self.accepted
-            for image in self.wait(self.world.registry.get(job_id))["images"]
-        }
-        assert set(self.world.files.names()) == published
-        stats = self.world.registry.stats()
-        assert (stats["live"], stats["in_flight"], stats["losses"]) == (0, 0, 0)
+            if job_id not in self.deleted
+        ]
+        assert {view["status"] for view in views} <= {"SUCCESS", "FAILURE", "REVOKED"}
+        published = {image["path"] for view in views for image in view["images"]}
+        assert nothing_lives(self.world)
+        self.wait(self.world.until(lambda: set(self.world.files.names()) == published))
         self.wait(self.world.registry.close())
         self.loop.close()
         shutil.rmtree(self.directory)

@@ -20,8 +20,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "large": {"steps": 6, "width": 64, "height": 64},
     "unguided": {"steps": 10, "n": 2, "guidance_scale": 1.0},
     "ddim": {"steps": 12, "scheduler": "ddim"},
-    "long": {"steps": 150, "n": 3, "reproducible": "strict"},
-    "long_loose": {"steps": 150, "n": 3},
+    "long": {"steps": 100, "n": 2, "reproducible": "strict"},
+    "long_loose": {"steps": 100, "n": 2},
     "endless": {"steps": 900, "n": 64},
 }
 """Milliseconds a step: only the long ones run for seconds, so that a fault finds them at work."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from .evidence import Census
 from .faults import FAULTS
 from .ledger import Entry, Job, Outcome
 
@@ -46,6 +47,8 @@ class Result:
     entries: list[Entry] = field(default_factory=list[Entry])
     jobs: dict[str, Job] = field(default_factory=dict[str, Job])
     replays: int = 0
+    before: Census = field(default_factory=Census)
+    after: Census = field(default_factory=Census)
     broken: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
     whole: bool = False  # it was not cut short
@@ -70,6 +73,8 @@ def render(result: Result) -> str:
         "",
         *_jobs(result),
         "",
+        *_resources(result),
+        "",
         "## Broken promises",
         "",
         *([f"- {line}" for line in result.broken] or ["None."]),
@@ -84,6 +89,10 @@ def _table(result: Result) -> list[str]:
         struck = [s for s in result.struck if s.fault == fault]
         if struck:
             rows.append(_row(fault, struck, result.jobs))
+    return _markdown(rows)
+
+
+def _markdown(rows: list[Sequence[object]]) -> list[str]:
     return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
 
 
@@ -120,6 +129,15 @@ def _jobs(result: Result) -> list[str]:
         f"{_said(Counter(fence_of(job) for job in successes))}.",
         f"- Kinds: {_said(Counter(e.order.motif.shape for e in result.entries if e.job_id))}.",
     ]
+
+
+def _resources(result: Result) -> list[str]:
+    """Before the faults and at the end: processes, and threads and open files of the largest."""
+    rows: list[Sequence[object]] = [("process", "number", "threads", "open files"), ["---"] * 4]
+    for kind in sorted(result.before.keys() | result.after.keys()):
+        was, now = result.before.get(kind, (0, 0, 0)), result.after.get(kind, (0, 0, 0))
+        rows.append([kind, *(f"{a} to {b}" for a, b in zip(was, now, strict=True))])
+    return _markdown(rows) if result.after else []
 
 
 def fence_of(job: Job) -> int:

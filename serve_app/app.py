@@ -155,6 +155,8 @@ class Renderer:
         self._engine.start()
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await cluster.dead_fences(parsed.app_name))
+        asking = cluster.ask_for_disowned(parsed.app_name, self._engine.holders, self._engine.drop)
+        self._asking = asyncio.create_task(asking)
 
     async def render(self, order: LaunchOrder) -> AsyncIterator[RenderEvent]:
         """Events of `messages.RenderEvent`; closing the stream drops the request."""
@@ -257,6 +259,10 @@ class Registry:
 
     async def show(self, job_id: str) -> None:
         await self._registry.show(job_id)
+
+    async def disowned(self, holders: dict[str, int]) -> tuple[int, dict[str, int]]:
+        await asyncio.shield(self._started)
+        return self._registry.epoch, self._registry.disowned(holders)
 
     async def loading(self) -> None:
         self._registry.loading()

@@ -52,6 +52,8 @@ SUBMIT_TIMEOUT_S = 15.0
 """Longer than any submit deadline: the registry has then refused it."""
 CALL_TIMEOUT_S = 5.0
 DROP_TIMEOUT_S = 5.0
+ASK_EVERY_S = 2.0
+"""So long a renderer may work on for a job that has ended, if it was not told."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -316,6 +318,23 @@ def tell_loading(app_name: str) -> None:
     with contextlib.suppress(ValueError, RayError):
         actor: Any = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
         actor.loading.remote()
+
+
+async def ask_for_disowned(
+    app_name: str,
+    holders: Callable[[], dict[str, int]],
+    drop: Callable[[int, dict[str, int]], int],
+) -> None:
+    """For ever: ask the registry whether anybody still waits for what is being drawn. It says so itself
+    when a job ends, but a handle that has just been made, or a replica, may be unknown to the other
+    side for a moment, and then that word is lost."""
+    while True:
+        await asyncio.sleep(ASK_EVERY_S)
+        if held := holders():
+            with contextlib.suppress(ValueError, RayError, TimeoutError):
+                actor: Any = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    drop(*await actor.disowned.remote(held))
 
 
 # ---- what the cluster is like ----

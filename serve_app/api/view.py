@@ -125,8 +125,10 @@ class LocalView:
 
     def good_enough(self, job: JobView) -> bool:
         """What is held of it is at most a second old. A place in line changes without the job."""
+        if self._told_at.get(job["job_id"]) == -math.inf:
+            return False  # of before a new start
         if job["status"] in TERMINAL:
-            return self._told_at.get(job["job_id"], 0) > -math.inf
+            return True
         return self.fresh and (job["status"] == "STARTED" or self.age_of(job) <= MAX_AGE_S)
 
     def __len__(self) -> int:

@@ -110,6 +110,14 @@ class OrderBook:
     def is_dropped(self, listener: Listener) -> bool:
         return self.fences.dropped(listener.job_id, listener.epoch, listener.fence)
 
+    def holders(self) -> dict[str, int]:
+        """Job id -> the highest of its fences that still listen."""
+        held: dict[str, int] = {}
+        for order in self:
+            for x in order.listeners:
+                held[x.job_id] = max(x.fence, held.get(x.job_id, 0))
+        return held
+
     def reprioritise(self, job_id: str, patience: float) -> int:
         """New deadlines: `patience` x predicted solo time from now. Returns orders it moved."""
         orders = [o for o in self if any(x.job_id == job_id for x in o.listeners)]

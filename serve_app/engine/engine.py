@@ -120,6 +120,11 @@ class Engine:
         with self._changed:
             return self._book.drop(epoch, fences)
 
+    def holders(self) -> dict[str, int]:
+        """Who is being drawn for: job id -> its newest fence here."""
+        with self._changed:
+            return self._book.holders()
+
     def reprioritise(self, job_id: str, patience: float) -> int:
         """Set a job's deadlines anew: `patience` x predicted solo time from now."""
         with self._changed:

@@ -6,6 +6,7 @@ requests hold nothing, live ones hold latents, a scheduler object and embeddings
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -128,7 +129,17 @@ class Scheduler:
                         startable = [r for r in line if r.order == request.order]
                     break
                 startable.append(request)
-        return startable[: max(0, self.max_live - len(self.live))]
+        return self._in_shares(startable)[: max(0, self.max_live - len(self.live))]
+
+    def _in_shares(self, startable: list[Request]) -> list[Request]:
+        """No order takes more places than a call has rows: whoever comes later could not start."""
+        held = Counter(r.order for r in self.live)
+        chosen: list[Request] = []
+        for request in startable:
+            if held[request.order] < self.max_rows:
+                held[request.order] += 1
+                chosen.append(request)
+        return chosen
 
     def _denoise_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:

@@ -190,6 +190,7 @@ class Dispatcher:
                     await self._record.ledger.change()
         if self._record.in_flight.get(job.job_id) == job.fence:
             self._launcher.kill(job.job_id)
+            await self._launcher.drop(self._epoch, {job.job_id: job.fence})
 
     async def show(self, job_id: str) -> None:
         """Somebody watches how it is drawn."""

@@ -220,11 +220,6 @@ class JobRegistry:
         job = await self._record.find(job_id)
         return await self._store.tombstone(job_id) if job is None else self._outlook.view(job)
 
-    async def get_many(self, job_ids: list[str]) -> list[JobView]:
-        """Those of them that exist."""
-        found = [await self._record.find(job_id) for job_id in job_ids]
-        return [self._outlook.view(job) for job in found if job is not None]
-
     async def page(
         self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
     ) -> JobPage:
@@ -291,6 +286,12 @@ class JobRegistry:
             if job.fence > 1 or (job.fence and job.status is Status.REVOKED)
         }
         return running | ended
+
+    def disowned(self, holders: dict[str, int]) -> dict[str, int]:
+        """Those of a renderer's jobs, by id and fence, that nobody waits for any more: it may not have
+        heard of their end."""
+        in_flight = self._record.in_flight
+        return {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
 
     def loading(self) -> None:
         """A renderer has started and loads its model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,3 +220,15 @@ def test_successors_are_counted_from_the_first_word_on() -> None:
         view.apply(watch_reply([], seq, epoch=epoch, deployment=deployment))
         counts.append(view.successors)
     assert counts == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("status", ["PENDING", "STARTED", "RETRY", "SUCCESS"])
+def test_what_a_new_start_does_not_name_is_not_good_enough(status: str) -> None:
+    """A job that ran may have ended: then it is not among those that run, and no change tells."""
+    view = LocalView()
+    view.apply(watch_reply([job_view("a", rev="1.1", status=status)], 1))
+    view.apply(watch_reply([], 5, epoch=2, resync=True))
+    view.apply(watch_reply([], 6, epoch=2))
+    held = view.get("a")
+    assert held is not None
+    assert not view.good_enough(held)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from serve_app.api.app import create_app
 from serve_app.config import Settings
@@ -23,7 +24,8 @@ from serve_app.messages import (
     WatchReply,
 )
 from tests.api.harness import MODELS, ORDER, STYLES, assert_problem, serving
-from tests.jobs.harness import LIMITS, World
+from tests.api.live import listening, reading
+from tests.jobs.harness import LIMITS, SETTLED, World
 
 
 class InProcessRegistry:
@@ -69,9 +71,9 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncGenerator[httpx.AsyncClient]:
+def app(world: World) -> FastAPI:
     given = {"output_dir": world.files.root, "state_dir": world.directory / "state"}
-    app = create_app(
+    return create_app(
         Settings.model_validate(given),
         InProcessRegistry(world),
         styles=STYLES,
@@ -79,6 +81,10 @@ async def client(world: World) -> AsyncGenerator[httpx.AsyncClient]:
         active="tiny",
         revision_of=lambda name: f"{name}-weights",
     )
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
     async with serving(app) as client:
         yield client
 
@@ -336,3 +342,52 @@ async def test_a_dry_run_is_estimated_once_something_has_run(
     assert said["possible"]
     assert said["estimated_seconds"] > 0
     assert len(await walk(client, "/v1/jobs")) == 1
+
+
+# ---- streams ----
+
+
+async def draw_on(world: World, job_id: str) -> None:
+    """Play the rest of a first attempt that has started."""
+    assert await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+    world.launcher.end(job_id, 1, SETTLED)
+
+
+async def test_a_job_is_watched_from_the_line_to_its_file(app: FastAPI, world: World) -> None:
+    """A running job is before it; then it runs, shows a preview, and its file is told."""
+    world.registry.configure(dataclasses.replace(LIMITS, max_in_flight=1))
+    async with listening(app) as client:
+        running, waiting = await order(client), await order(client)
+        await world.started(running["job_id"])
+        path = waiting["urls"]["events"] + "?preview=true"
+        async with reading(client, path) as reader:
+            first = await reader.next()
+            await draw_on(world, running["job_id"])
+            await world.started(waiting["job_id"])
+            begun = await reader.next("status", status="STARTED")
+            assert await world.registry.preview(waiting["job_id"], 1, 0, b"jpeg")
+            shown = await reader.next("preview")
+            await draw_on(world, waiting["job_id"])
+            output, status = await reader.rest()
+        assert (first.kind, first.data["status"]) == ("status", "PENDING")
+        assert begun.data["queue_position"] is None
+        assert shown.data["index"] == 0
+        assert output.data["url"] == status.data["result_urls"][0]
+        assert (await client.get(output.data["url"])).status_code == 200
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_reader_that_comes_back_hears_what_ended(
+    app: FastAPI, world: World, dies: bool
+) -> None:
+    """Also when the registry has died since, and nobody knows what the reader has seen."""
+    async with listening(app) as client:
+        job = await order(client)
+        async with reading(client, "/v1/events") as reader:
+            seen = await reader.next()
+        await world.draw(job["job_id"])
+        if dies:
+            await world.die_and_rise()
+        async with reading(client, "/v1/events", **{"Last-Event-ID": seen.rev}) as reader:
+            told = await reader.next("status", status="SUCCESS")
+    assert told.data["job_id"] == job["job_id"]

@@ -31,8 +31,8 @@ from .pixels import pixels, references
 from .report import Result, Struck, render
 from .wire import Wire
 
-RECOVERED_WITHIN_S = 120
-BUSY_WITHIN_S = 60
+RECOVERED_WITHIN_S = 180  # seconds usually; the machine may have other work
+BUSY_WITHIN_S = 180
 LIVE_AT_LEAST = 10
 WARM_UP_JOBS = 16
 
@@ -181,6 +181,9 @@ class Campaign:
             wait_until(busy, BUSY_WITHIN_S, "jobs are drawn")
         except AssertionError as error:
             self._ledger.broken(f"not recovered: {error}")
+            for last in [e.last for e in self._ledger.live() if e.last]:
+                told = {key: last[key] for key in ("status", "waiting_for", "progress", "attempts")}
+                self._journal.write("idle", job_id=last["job_id"], **told)
 
 
 def main() -> None:

@@ -367,7 +367,6 @@ async def test_a_deleted_job_leaves_a_tombstone_and_no_files(tmp_path: Path) -> 
             assert await world.registry.get(job_id) == stone
             assert await world.registry.cancel(job_id, "ann") == stone
             assert await world.registry.cancel(job_id, "bob") is None
-            assert await world.registry.get_many([job_id]) == []
             assert (await world.registry.page("ann", {}, 10, None, None))["jobs"] == []
             assert (await world.registry.page("ann", {"tag": "t"}, 10, None, None))["jobs"] == []
             assert world.files.names() == []
@@ -547,7 +546,7 @@ async def test_a_waiting_job_says_what_it_waits_for(tmp_path: Path) -> None:
         await world.launched(first)
 
         async def said() -> list[tuple[str | None, int | None]]:
-            views = await world.registry.get_many([first, second, third])
+            views = [await world.look(job_id) for job_id in (first, second, third)]
             return [(view["waiting_for"], view["queue_position"]) for view in views]
 
         assert await said() == [("replica", 1), ("turn", 2), ("turn", 3)]

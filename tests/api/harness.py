@@ -172,6 +172,8 @@ class MemoryRegistry:
 
     def change(self, job_id: str, **changes: Any) -> JobView:
         rev = f"{self._epoch}.{self._count()}"
+        if changes.get("status", "PENDING") not in ("PENDING", "RETRY"):
+            changes.setdefault("queue_position", None)
         self.jobs[job_id] = altered(self.jobs[job_id], **changes, rev=rev)
         return self.jobs[job_id]
 

@@ -131,9 +131,11 @@ class Arm:
         figures["memory after start, MiB"] = uss()
         await self.warm_up()
         traffic = asyncio.create_task(self.traffic())
-        began = time.perf_counter()
+        began, others = time.perf_counter(), cpu_of_others()
         samples = {**await self.submits(), **await self.polls(), **await self.pages()}
-        figures["jobs completed per second"] = self.completed / (time.perf_counter() - began)
+        took = time.perf_counter() - began
+        figures["jobs completed per second"] = self.completed / took
+        figures["cores that other processes used"] = (cpu_of_others() - others) / took
         traffic.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await traffic
@@ -303,6 +305,12 @@ async def timed(calls: Iterable[Call], at_once: int) -> list[float]:
 def uss() -> float:
     """MiB that would be free if this process ended."""
     return psutil.Process().memory_full_info().uss / 2**20
+
+
+def cpu_of_others() -> float:
+    """CPU seconds that whatever else runs on this machine has had: times mean something near zero."""
+    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return machine.user + machine.nice + machine.system - own.user - own.system
 
 
 # ---- words ----

@@ -90,10 +90,10 @@ async def test_a_poisonous_job_ends_alone_and_its_mates_are_drawn(tmp_path: Path
         ]
         for job in jobs:
             await world.ended(job)
-        views = [await world.registry.get(job) for job in jobs]
+        views = [await world.look(job) for job in jobs]
         await cluster.engine.close()
-    assert [view["status"] for view in views if view] == ["SUCCESS", "FAILURE", "SUCCESS"]
-    assert [view["error"]["code"] for view in views if view and view["error"]] == ["renderer_died"]
+    assert [view["status"] for view in views] == ["SUCCESS", "FAILURE", "SUCCESS"]
+    assert [view["error"]["code"] for view in views if view["error"]] == ["renderer_died"]
     assert not any(alone for _, alone in cluster.admitted[:3])
     assert all(alone for _, alone in cluster.admitted[3:])
     assert [job for job, _ in cluster.admitted].count(jobs[1]) == 3

@@ -11,7 +11,7 @@ from .faults import FAULTS
 from .report import render
 
 
-@pytest.mark.fault
+@pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_every_promise_holds_under_every_fault(tmp_path: Path) -> None:
     """Nothing lost, nothing doubled, the same pixels, no orphan, no work for nobody, no leak."""

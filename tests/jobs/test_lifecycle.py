@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
@@ -195,8 +196,10 @@ async def test_a_job_that_is_cancelled_in_its_backoff_does_not_come_back(tmp_pat
             world.launcher.end(job_id, fence, None)
         await world.until(lambda: world.registry.stats()["later"] == 1)
         assert world.registry.stats()["waiting"] == 1
+        timer = world.registry._dispatcher._later[job_id]
         await world.registry.cancel(job_id, "ann")
         assert nothing_lives(world)
+        assert timer.cancelled()
         assert len(world.launcher.launched) == 2
 
 
@@ -376,6 +379,9 @@ async def test_a_deleted_job_leaves_a_tombstone_and_no_files(tmp_path: Path) -> 
                 cursor = 0
             await world.die_and_rise()
         assert await world.registry.delete("unknown", "ann") is None
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "jobs.db")) as db:
+            for table in ("jobs", "tags", "idempotency"):
+                assert db.execute(f"SELECT * FROM {table}").fetchall() == []
 
 
 async def test_deleting_a_job_that_lives_stops_it_first(tmp_path: Path) -> None:
@@ -444,6 +450,9 @@ async def test_a_sweep_that_was_cut_short_is_done_at_the_next_start(
         await world.die_and_rise()
         await world.until(lambda: f"{job_id}_1.png" not in world.files.names())
         assert f"{job_id}_2.png" in world.files.names()
+        async with asyncio.timeout(10):
+            while await world.registry._store.littering():
+                pass  # what was swept is not looked at again
 
 
 # ---- retention ----

@@ -49,6 +49,8 @@ class Service:
     cluster: dict[str, Any] = field(default_factory=lambda: {"num_cpus": 4})
     root: Path = ROOT  # of the code it runs
     host: str = "tests.cluster.host"  # the module that runs it
+    environment: dict[str, str] = field(default_factory=dict[str, str])  # beside this process's own
+    headers: dict[str, str] = field(default_factory=dict[str, str])  # of every call of `http`
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -70,13 +72,16 @@ class Service:
     # ---- life ----
 
     def start(self) -> Service:
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", timeout=30, headers=self.headers
+        )
         # A short path of its own: Ray's sockets must fit into 107 characters.
         self._temp = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self._log = (self.directory / "host.log").open("a")
         self._host = subprocess.Popen(
             [sys.executable, "-m", self.host],
             cwd=self.root,
+            env=os.environ | self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -23,7 +23,9 @@ def events(service: Service, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(kind, data) of each event of a stream."""
     timeout = httpx.Timeout(10, read=60)
     with (
-        httpx.Client(base_url=service.http.base_url, timeout=timeout) as http,
+        httpx.Client(
+            base_url=service.http.base_url, timeout=timeout, headers=service.headers
+        ) as http,
         connect_sse(http, "GET", path) as source,
     ):
         for event in source.iter_sse():

@@ -1,0 +1,148 @@
+"""Event streams behind HAProxy, with two ingress replicas and API keys: told at once, and told again.
+
+HAProxy listens on every interface, whatever Serve is told, so the service behind it asks for keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import ServerSentEvent, connect_sse
+
+from .service import Service, free_port, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+LONG: dict[str, Any] = {"steps": 900, "n": 30}  # minutes, if nobody stops it
+KEY = "a key of this test"
+INGRESS = "^ray::ServeReplica:assets:Ingress"
+REGISTRY = r"^ray::Registry\b"
+
+
+@pytest.fixture(scope="module")
+def behind_haproxy(
+    tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("haproxy")
+    keys = folder / "keys.txt"
+    keys.write_text(f"studio:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    service = Service(
+        folder,
+        {**tiny_settings, "api_keys_file": str(keys), "ingress_replicas": 2},
+        environment=ports_and_paths(folder),
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
+    try:
+        yield service.start()
+    finally:
+        service.stop()
+
+
+def ports_and_paths(folder: Path) -> dict[str, str]:
+    """HAProxy's defaults are the same for every service of a machine."""
+    first = 30_000 + os.getpid() % 20_000
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"/tmp/assets-haproxy-{os.getpid()}.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 200),
+    }
+
+
+class Reader:
+    """Reads a stream in a thread, and connects again whenever it is cut off, until the job's end."""
+
+    def __init__(self, service: Service, path: str) -> None:
+        self._service, self._path = service, path
+        self.events: list[ServerSentEvent] = []
+        self.begun: list[int] = []  # how many events had been read when a stream began
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def statuses(self) -> list[str]:
+        return [event.json()["status"] for event in self.events if event.event == "status"]
+
+    def first_of(self, connection: int) -> ServerSentEvent | None:
+        """What this connection began with, once it has begun."""
+        if connection >= len(self.begun) or self.begun[connection] >= len(self.events):
+            return None
+        return self.events[self.begun[connection]]
+
+    def _run(self) -> None:
+        timeout = httpx.Timeout(10, read=60)
+        with httpx.Client(
+            base_url=self._service.http.base_url, timeout=timeout, headers=self._service.headers
+        ) as http:
+            while not self.statuses() or self.statuses()[-1] not in ("REVOKED", "SUCCESS"):
+                try:
+                    with connect_sse(http, "GET", self._path) as source:
+                        if source.response.status_code != 200:
+                            source.response.read()
+                            _pause()
+                            continue
+                        self.begun.append(len(self.events))
+                        self.events += (e for e in source.iter_sse() if e.data)
+                except httpx.TransportError:
+                    _pause()
+
+
+def _pause() -> None:
+    """Nobody serves at this moment, and no event crosses this border when somebody does again."""
+    threading.Event().wait(0.1)
+
+
+def rev(event: ServerSentEvent) -> tuple[int, int]:
+    epoch, _, number = event.id.partition(".")
+    return int(epoch), int(number)
+
+
+def test_a_stream_outlives_its_replica_and_the_registry(behind_haproxy: Service) -> None:
+    """Told while the job runs, not when it ends; each new connection begins with a whole snapshot that
+    is not older than what was read, at another replica and under a restarted registry."""
+    service = behind_haproxy
+    job_id = service.submit(**LONG)
+    reader = Reader(service, f"/v1/jobs/{job_id}/events")
+    try:
+        wait_until(lambda: "STARTED" in reader.statuses(), 60, "the start was told")
+        wait_until(lambda: any(e.event == "progress" for e in reader.events), 60, "progress")
+
+        for number, replica in enumerate(service.processes(INGRESS), 1):
+            before = len(reader.events)
+            replica.kill()
+            if len(reader.begun) == number:  # it may have been the other replica's stream
+                wait_until(lambda n=before: len(reader.events) > n, 90, "the stream goes on")
+        wait_until(lambda: len(reader.begun) > 1 and reader.first_of(1), 90, "a new connection")
+        second = reader.first_of(1)
+        assert second is not None
+        assert (second.event, second.json()["job_id"]) == ("status", job_id)
+        assert rev(second) >= rev(reader.events[reader.begun[1] - 1])
+
+        epoch = max(rev(event)[0] for event in reader.events)
+        service.kill(REGISTRY)
+        wait_until(
+            lambda: any(rev(event)[0] > epoch for event in reader.events), 90, "the new registry"
+        )
+        assert service.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+        reader.thread.join(60)
+        assert not reader.thread.is_alive()
+        assert reader.statuses()[-1] == "REVOKED"
+    finally:
+        service.http.post(f"/v1/jobs/{job_id}/cancel")
+        reader.thread.join(60)
+
+
+def test_strangers_are_told_nothing(behind_haproxy: Service) -> None:
+    reply = httpx.get(f"{behind_haproxy.http.base_url}/v1/events")
+    assert reply.status_code == 401

@@ -6,7 +6,7 @@ Knows numbers and files; nothing of how they were measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,12 @@ class Report:
             for name, measure in MEASURES.items():
                 if "short" in name and trace.startswith("uniform"):
                     continue
-                found = interval(pairs, measure, self.kinds)
-                text.append(f"- ({ours}) against ({base}), {name}: {as_text(*found)}")
+                found = as_text(*interval(pairs, measure, self.kinds))
+                together = as_text(*interval(pairs, measure, self.kinds, pooled=True))
+                text.append(
+                    f"- ({ours}) against ({base}), {name}: {found}; all seeds' arrivals together: "
+                    f"{together}"
+                )
             if not trace.startswith("burst"):
                 most = float(np.median([a.wall / a.span for a, _ in pairs]))
                 text.append(
@@ -199,13 +203,41 @@ def paired(base: Sequence[Run], ours: Sequence[Run]) -> list[tuple[Run, Run]]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some arrivals of one run, as a measure sees them."""
+    """Some arrivals of one run, or of several, as a measure sees them."""
 
     latencies: Array
     short: Array  # bool
     solo: Array
     wall: float
     of: int  # arrivals in the whole run
+
+    @classmethod
+    def of_run(cls, run: Run, kinds: dict[str, Kind]) -> Sample:
+        return cls(
+            np.array(run.latencies),
+            np.array([kind == "short" for kind in run.kinds]),
+            np.array([kinds[kind].solo for kind in run.kinds]),
+            run.wall,
+            len(run.latencies),
+        )
+
+    def drawn(self, picks: Array) -> Sample:
+        return replace(
+            self,
+            latencies=self.latencies[picks],
+            short=self.short[picks],
+            solo=self.solo[picks],
+        )
+
+    @classmethod
+    def together(cls, samples: Sequence[Sample]) -> Sample:
+        return cls(
+            np.concatenate([x.latencies for x in samples]),
+            np.concatenate([x.short for x in samples]),
+            np.concatenate([x.solo for x in samples]),
+            sum(x.wall for x in samples),
+            sum(x.of for x in samples),
+        )
 
 
 def p50(x: Sample) -> float:
@@ -235,26 +267,28 @@ MEASURES: dict[str, Callable[[Sample], float]] = {
 
 
 def interval(
-    pairs: Sequence[tuple[Run, Run]], measure: Callable[[Sample], float], kinds: dict[str, Kind]
+    pairs: Sequence[tuple[Run, Run]],
+    measure: Callable[[Sample], float],
+    kinds: dict[str, Kind],
+    *,
+    pooled: bool = False,
 ) -> tuple[float, float, float]:
-    """How many times better the second runs are: ratio of the medians over seeds, 95 % interval.
+    """How many times better the second runs are, with its 95 % interval: the ratio of the medians over
+    seeds, or, `pooled`, of the measure over all seeds' arrivals taken together.
 
     Hierarchical bootstrap: seeds are drawn again, and within a seed its arrivals, the same ones for
     both arms. A run's wall time is one number, so for throughput only the seeds are drawn again.
     """
     rng = np.random.default_rng(0)
-    arrays = [[_arrays(run, kinds) for run in pair] for pair in pairs]
+    wholes = [[Sample.of_run(run, kinds) for run in pair] for pair in pairs]
 
     def ratio(drawn: Sequence[tuple[int, Array]]) -> float:
-        values = [
-            [
-                measure(Sample(late[picks], short[picks], solo[picks], run.wall, len(late)))
-                for run, (late, short, solo) in zip(pairs[i], arrays[i], strict=True)
-            ]
-            for i, picks in drawn
-        ]
-        base, ours = np.nanmedian(np.array(values), axis=0)
-        return float(base / ours)
+        arms = [[wholes[i][arm].drawn(picks) for i, picks in drawn] for arm in (0, 1)]
+        if pooled:
+            base, ours = (measure(Sample.together(samples)) for samples in arms)
+        else:
+            base, ours = (float(np.nanmedian([measure(x) for x in samples])) for samples in arms)
+        return base / ours
 
     counts = [len(pair[0].latencies) for pair in pairs]
     point = ratio([(i, np.arange(count)) for i, count in enumerate(counts)])
@@ -273,11 +307,3 @@ def interval(
 
 def as_text(point: float, low: float, high: float) -> str:
     return f"{point:.2f}x [{low:.2f}, {high:.2f}]"
-
-
-def _arrays(run: Run, kinds: dict[str, Kind]) -> tuple[Array, Array, Array]:
-    return (
-        np.array(run.latencies),
-        np.array([kind == "short" for kind in run.kinds]),
-        np.array([kinds[kind].solo for kind in run.kinds]),
-    )

@@ -20,7 +20,8 @@ from serve_app import cluster, logs
 from serve_app.artifacts import OutputDir
 from serve_app.config import INGRESS_REQUESTS, PROJECT_ROOT, Settings
 from serve_app.engine.revision import weights_revision
-from serve_app.errors import ModelError
+from serve_app.errors import ModelChanged, ModelError
+from serve_app.jobs.opening import opened
 from serve_app.jobs.registry import JobRegistry, Limits
 from serve_app.jobs.runner import run_job
 from serve_app.jobs.store import SqliteStore
@@ -42,6 +43,8 @@ from serve_app.metrics import RayJobMetrics, RayRenderMetrics
 from serve_app.models import Models, ModelSpec, load_models
 from serve_app.params import GenerationParams
 from serve_app.styles import load_styles
+
+FAREWELL_S = 1.0
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
@@ -138,20 +141,24 @@ class Renderer:
     """One engine on one device. The event loop only passes events; torch has its own thread."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
-        from serve_app.engine import book, build
+        from serve_app.engine import book, build, orders
 
         logs.configure()
         parsed = Settings.model_validate(settings)
         cluster.tell_loading(parsed.app_name)
         spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
-        self._model, self._patience_of = spec.name, book.PATIENCE_OF
+        self._patience_of, self._failed = book.PATIENCE_OF, orders.failed
+        loop = asyncio.get_running_loop()
         self._engine = await asyncio.to_thread(
             build.build,
             spec,
             PROJECT_ROOT,
             replica=serve.get_replica_context().replica_id.unique_id,
             stall_seconds=parsed.stall_timeout_s,
+            # Serve starts another replica; a moment later, so that what it said last is still sent.
+            on_fault=lambda: loop.call_soon_threadsafe(loop.call_later, FAREWELL_S, os._exit, 1),
         )
+        self._model = spec.name, self._engine.runner.made_by["weights"]
         self._engine.start()
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await cluster.dead_fences(parsed.app_name))
@@ -161,6 +168,9 @@ class Renderer:
     async def render(self, order: LaunchOrder) -> AsyncIterator[RenderEvent]:
         """Events of `messages.RenderEvent`; closing the stream drops the request."""
         params = GenerationParams.model_validate(order["params"])
+        if (params.model, params.model_revision) != self._model:
+            yield self._failed(ModelChanged())
+            return
         events = self._engine.render(
             params,
             job_id=order["job_id"],
@@ -172,7 +182,7 @@ class Renderer:
         )
         async for event in events:
             if event["kind"] == "image":
-                self._metrics.image(self._model, event["render_seconds"], params.steps)
+                self._metrics.image(params.model, event["render_seconds"], params.steps)
             yield event
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> int:
@@ -186,7 +196,7 @@ class Renderer:
 
     async def check_health(self) -> None:
         stats = self._engine.stats()
-        self._metrics.live(self._model, stats["live"])
+        self._metrics.live(self._model[0], stats["live"])
         if not stats["healthy"]:
             raise RuntimeError(f"no step for {stats['last_progress']:.0f} s with work at hand")
 
@@ -201,97 +211,103 @@ class Registry:
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
         output_dir = str(parsed.path(parsed.output_dir))
         this = ray.get_runtime_context().current_actor
-        launcher = cluster.RayLauncher(parsed.app_name, run_job_task, this, output_dir)
-        self._launcher = launcher
-        self._registry = JobRegistry(
-            SqliteStore(parsed.path(parsed.state_dir)),
-            launcher,
-            OutputDir(parsed.path(parsed.output_dir)),
-            RayJobMetrics(parsed.app_name),
-            _limits(parsed),
+        self._launcher = cluster.RayLauncher(parsed.app_name, run_job_task, this, output_dir)
+
+        def open_store() -> SqliteStore:
+            return SqliteStore(parsed.path(parsed.state_dir))
+
+        def registry_on(store: SqliteStore) -> JobRegistry:
+            output, metrics = (
+                OutputDir(parsed.path(parsed.output_dir)),
+                RayJobMetrics(parsed.app_name),
+            )
+            return JobRegistry(store, self._launcher, output, metrics, _limits(parsed))
+
+        # At the first start whoever deploys is told what is wrong. An actor that fails in a later life is
+        # never started again: then it tries until the disk is there.
+        reborn = ray.get_runtime_context().was_current_actor_reconstructed
+        store = None if reborn else open_store()
+        self._opening = asyncio.get_running_loop().create_task(
+            opened(open_store, registry_on, store), context=contextvars.Context()
         )
-        loop = asyncio.get_running_loop()
-        self._started = loop.create_task(self._registry.start(), context=contextvars.Context())
+
+    async def _registry(self) -> JobRegistry:
+        return await asyncio.shield(self._opening)
 
     async def hello(self) -> dict[str, Any]:
-        await asyncio.shield(self._started)
+        registry = await self._registry()
         return {
             "version": self._version,
-            "epoch": self._registry.epoch,
+            "epoch": registry.epoch,
             "state_dir": self._state_dir,
             "pid": os.getpid(),
         }
 
     async def configure(self, settings: dict[str, Any], session: str, came_up: bool) -> None:
         self._launcher.serve_is(session)
-        self._registry.configure(_limits(Settings.model_validate(settings)))
+        registry = await self._registry()
+        registry.configure(_limits(Settings.model_validate(settings)))
         if came_up:
-            self._registry.deployed()
-        self._registry.resume()
+            registry.deployed()
+        registry.resume()
 
     async def drain(self, timeout_s: float) -> bool:
-        return await self._registry.drain(timeout_s)
+        return await (await self._registry()).drain(timeout_s)
 
     async def submit(self, order: SubmitOrder) -> SubmitReply:
-        await asyncio.shield(self._started)
-        return await self._registry.submit(order)
+        return await (await self._registry()).submit(order)
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
-        await asyncio.shield(self._started)
-        return await self._registry.cancel(job_id, owner)
+        return await (await self._registry()).cancel(job_id, owner)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
-        await asyncio.shield(self._started)
-        return await self._registry.delete(job_id, owner)
+        return await (await self._registry()).delete(job_id, owner)
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
-        await asyncio.shield(self._started)
-        return await self._registry.get(job_id)
+        return await (await self._registry()).get(job_id)
 
     async def page(
         self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
     ) -> JobPage:
-        await asyncio.shield(self._started)
-        return await self._registry.page(owner, wanted, limit, before, after)
+        return await (await self._registry()).page(owner, wanted, limit, before, after)
 
     async def estimate(self, params: dict[str, Any], client: str) -> float | None:
-        return self._registry.estimate(params, client)
+        return (await self._registry()).estimate(params, client)
 
     async def show(self, job_id: str) -> None:
-        await self._registry.show(job_id)
+        await (await self._registry()).show(job_id)
 
     async def disowned(self, holders: dict[str, int]) -> tuple[int, dict[str, int]]:
-        await asyncio.shield(self._started)
-        return self._registry.epoch, self._registry.disowned(holders)
+        registry = await self._registry()
+        return registry.epoch, registry.disowned(holders)
 
     async def loading(self) -> None:
-        self._registry.loading()
+        (await self._registry()).loading()
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
-        await asyncio.shield(self._started)
-        return await self._registry.watch(epoch, seq, timeout_s)
+        return await (await self._registry()).watch(epoch, seq, timeout_s)
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
-        return await self._registry.admitted(job_id, fence, solo_seconds)
+        return await (await self._registry()).admitted(job_id, fence, solo_seconds)
 
     async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
-        return await self._registry.progress(job_id, fence, progress)
+        return await (await self._registry()).progress(job_id, fence, progress)
 
     async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
-        return await self._registry.preview(job_id, fence, index, data)
+        return await (await self._registry()).preview(job_id, fence, index, data)
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        return await self._registry.finish(job_id, fence, images)
+        return await (await self._registry()).finish(job_id, fence, images)
 
     async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
-        return await self._registry.fail(job_id, fence, error)
+        return await (await self._registry()).fail(job_id, fence, error)
 
     async def dropped(self) -> tuple[int, dict[str, int]]:
-        await asyncio.shield(self._started)
-        return self._registry.epoch, self._registry.dropped()
+        registry = await self._registry()
+        return registry.epoch, registry.dropped()
 
     async def stats(self) -> dict[str, Any]:
-        return self._registry.stats() | {"pid": os.getpid()}
+        return (await self._registry()).stats() | {"pid": os.getpid()}
 
 
 def _limits(settings: Settings) -> Limits:

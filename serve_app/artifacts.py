@@ -13,7 +13,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -120,6 +120,18 @@ class OutputDir:
                     if owner in found:
                         found[owner].append(path)
         return found
+
+    def names_for(self, job_id: str, params: Mapping[str, Any], fence: int) -> list[str]:
+        """Every path that attempts up to `fence` at this order may have written, finished or not. Most
+        of them do not exist: to try them all costs less than to read the directory of a busy day."""
+        style_id, seed = params.get("style_id", "none"), params["seed"]
+        names = [
+            ArtifactName(style_id, seed + index, job_id, index, attempt)
+            for attempt in range(1, fence + 1)
+            for index in range(params.get("n", 1))
+        ]
+        day = _day(job_id)
+        return [f"{day}/{form}" for name in names for form in (name, f".{name}.tmp")]
 
     def remove(self, paths: Iterable[str]) -> int:
         """How many are gone now. One that cannot be removed is logged and stays: whoever cleans up

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from ray.serve.exceptions import RayServeException
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.jobs.runner import RendererGone
+from serve_app.jobs.runner import RegistryGone, RendererGone
 from serve_app.messages import (
     ImageFile,
     JobError,
@@ -148,7 +149,7 @@ class RayRegistryPort:
             stats = await self._call("stats")
         except Unavailable:
             return "the job registry does not answer"
-        if stats["paused"] in ("storage", "draining"):
+        if stats["paused"] in ("application", "storage", "draining"):
             return f"nothing is launched: {stats['paused']}"
         status = await asyncio.to_thread(serve.status)
         app = status.applications.get(self._settings["app_name"])
@@ -163,8 +164,21 @@ class RayRegistryPort:
             # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
             async with asyncio.timeout(timeout_s):
                 return await ref
-        except (RayActorError, TimeoutError) as error:
+        except RayTaskError as error:
+            if isinstance(error.cause, sqlite3.Error):
+                detail = "The job store cannot be written or read at the moment."
+                raise Unavailable(detail, code="storage_failed") from error
+            raise  # a bug of ours
+        except (RayError, TimeoutError) as error:
+            if isinstance(error, ActorDiedError):
+                await self._look_again()
             raise Unavailable("The job registry does not answer.") from error
+
+    async def _look_again(self) -> None:
+        """This one is gone for good. If newer code has replaced it, the next call reaches the new one."""
+        name = registry_name(self._settings["app_name"])
+        with contextlib.suppress(ValueError, RayError):
+            self._actor = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
 
 
 def attach(settings: Settings, create: Callable[[], ActorHandle]) -> RayRegistryPort:
@@ -288,7 +302,7 @@ class RayRegistryInTask:
         self._actor = actor
 
     def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool:
-        return call_sync(self._actor.admitted.remote(job_id, fence, solo_seconds), None)
+        return self._ask(self._actor.admitted.remote(job_id, fence, solo_seconds))
 
     def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
         self._actor.preview.remote(job_id, fence, index, data)
@@ -297,10 +311,16 @@ class RayRegistryInTask:
         self._actor.progress.remote(job_id, fence, progress)
 
     def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        return call_sync(self._actor.finish.remote(job_id, fence, images), None)
+        return self._ask(self._actor.finish.remote(job_id, fence, images))
 
     def fail(self, job_id: str, fence: int, error: JobError) -> bool:
-        return call_sync(self._actor.fail.remote(job_id, fence, error), None)
+        return self._ask(self._actor.fail.remote(job_id, fence, error))
+
+    def _ask(self, ref: Any) -> bool:
+        try:
+            return call_sync(ref, None)
+        except RayError as error:
+            raise RegistryGone(type(error).__name__) from error
 
 
 async def dead_fences(app_name: str) -> tuple[int, dict[str, int]]:

@@ -23,6 +23,8 @@ ServiceError
        |- NonFinite         500  non_finite          (NaN or infinity in the latents)
        |- OutOfMemory       500  out_of_memory
        |- TooLarge          500  too_large           (can never fit this device)
+       |- DeviceLost        500  engine_stopped      (engine/runner.py; Stopped has this code too)
+       |- ModelChanged      500  model_changed       (ordered of weights that are not served any more)
        `- Dropped           500  dropped             (nobody owns this request any more)
 """
 
@@ -127,6 +129,10 @@ class OutOfMemory(RenderError):
 
 class TooLarge(RenderError):
     code, title = "too_large", "The request can never fit this device"
+
+
+class ModelChanged(RenderError):
+    code, title, retryable = "model_changed", "These weights are not served any more", True
 
 
 class Flagged(RenderError):

@@ -388,6 +388,22 @@ def test_nothing_is_found_where_nothing_was_written(tmp_path: Path) -> None:
     assert files_of(OutputDir(tmp_path / "output"), JOB) == []
 
 
+def test_the_names_of_a_job_are_known_without_looking(tmp_path: Path) -> None:
+    """All that its attempts can have written is among them, and nothing of a later one."""
+    output, params = OutputDir(tmp_path), PARAMS.model_copy(update={"n": 2})
+    for fence in (1, 2, 3):
+        for index in range(2):
+            output.write(rendered(index=index), params, JOB, fence)
+    unfinished = ArtifactName(params.style_id, params.seed + 1, JOB, 1, 2)
+    (tmp_path / DAY / f".{unfinished}.tmp").write_bytes(b"\x89PNG")
+    names = output.names_for(JOB, params.model_dump(), 2)
+    there = files_of(output, JOB)
+    assert set(there) - set(names) == {path for path in there if path.endswith("_3.png")}
+    assert set(there) & set(names) == {path for path in there if not path.endswith("_3.png")}
+    output.remove(names)
+    assert len(files_of(output, JOB)) == 2
+
+
 def test_remove_is_idempotent(mixed: OutputDir) -> None:
     """A file that is gone already is gone."""
     paths = files_of(mixed, JOB)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Callable
 from functools import cache, partial
 
@@ -29,8 +28,6 @@ from serve_app.config import Settings
 from serve_app.models import Models
 from serve_app.resolve import resolve
 from serve_app.styles import Styles
-
-log = logging.getLogger("assets.api")
 
 
 def create_app(
@@ -55,7 +52,6 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         following = asyncio.create_task(follow(registry, view))
-        following.add_done_callback(_report)
         yield
         following.cancel()
         await asyncio.wait([following])
@@ -94,9 +90,3 @@ def create_app(
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
     app.add_middleware(security.Doorstep)
     return app
-
-
-def _report(following: asyncio.Task[None]) -> None:
-    """Without the view every read goes to the registry: slow, not wrong, and to be mended."""
-    if not following.cancelled() and (error := following.exception()):
-        log.error("the local view is no longer fed", exc_info=error)

@@ -33,7 +33,7 @@ from serve_app.params import GenerationParams
 from serve_app.resolve import Order
 
 POLL_S = (1, 15)  # shortest and longest Retry-After of a job that is not final
-FIRST_JOBS = 500  # live jobs a stream of all of them begins with
+FIRST_JOBS = 500  # a stream of all jobs begins with so many that run, and so many that wait
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,16 @@ class JobBoard:
     async def events(
         self, owner: str, since: tuple[int, int] | None, *, preview: bool
     ) -> EventSourceResponse:
-        """All jobs of an owner: those that live, and those that changed since the revision the
-        reader saw last."""
+        """All jobs of an owner: those that run, the newest of those that wait, and those that changed
+        since the revision the reader saw last."""
 
         async def live() -> list[JobView]:
-            wanted = JobFilter(statuses=["PENDING", "STARTED", "RETRY"])
-            page = await self.registry.page(owner, wanted, FIRST_JOBS, None, None)
-            return page["jobs"]
+            found: list[JobView] = []
+            for statuses in (["STARTED", "RETRY"], ["PENDING"]):
+                wanted = JobFilter(statuses=statuses)
+                page = await self.registry.page(owner, wanted, FIRST_JOBS, None, None)
+                found += map(self.view.remember, page["jobs"])
+            return found
 
         async def missed() -> list[JobView]:
             return [] if since is None else await self._changed(owner, since)

@@ -37,6 +37,10 @@ REFRESH_S = 1.0  # a waiting job's place is asked again so often; less often whe
 LONGEST_S = 600.0  # a stream ends then; whoever still reads connects again
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
+MOST_BYTES = 4 * 2**20
+"""A stream ends after so much, too. Serve takes whatever is sent at once and keeps it for its reader, so
+one who never reads would not be noticed, and would cost memory without end."""
+ASKED_AT_ONCE = 32  # jobs whose end was not heard
 
 log = logging.getLogger("assets.api")
 
@@ -52,11 +56,15 @@ class Seats:
     def free(self) -> bool:
         return self.taken < self.limit
 
-    @contextlib.contextmanager
-    def taking(self) -> Generator[None]:
+    def must_be_free(self) -> None:
         """Raises TooManyStreams."""
         if not self.free:
             raise TooManyStreams(f"{self.limit} streams are open already.")
+
+    @contextlib.contextmanager
+    def taking(self) -> Generator[None]:
+        """Raises TooManyStreams."""
+        self.must_be_free()
         self.taken += 1
         try:
             yield
@@ -142,24 +150,33 @@ class Watching:
         *,
         preview: bool,
     ) -> EventSourceResponse:
-        """`live` finds the jobs to begin with, `missed` those that changed since the reader left."""
+        """`live` finds the jobs to begin with, `missed` those that changed since the reader left. Raises
+        TooManyStreams before it asks for either."""
+        self._seats.must_be_free()
 
         def wants(changed: JobView) -> bool:
             return changed["owner"] == owner
 
         def first() -> list[JobView]:
-            return [*known, *self._view.after(seen)]
+            begun = [*known, *self._view.after(seen)]
+            known.clear()  # or a stream would hold them to its end
+            return begun
 
         async def refresh() -> bool:
             """Only where changes may have been missed: an end that was not heard is asked for."""
             if stream.unsure:
                 stream.unsure = False
                 found = await live()
-                for job_id in stream.live.difference(job["job_id"] for job in found):
-                    if (job := await self._latest(job_id)) is None:
-                        stream.forget(job_id)
-                    else:
-                        found.append(job)
+                left = list(stream.live.difference(job["job_id"] for job in found))
+                for start in range(0, len(left), ASKED_AT_ONCE):
+                    some = left[start : start + ASKED_AT_ONCE]
+                    for job_id, job in zip(
+                        some, await asyncio.gather(*map(self._latest, some)), strict=True
+                    ):
+                        if job is None:
+                            stream.forget(job_id)
+                        else:
+                            found.append(job)
                 for job in found:
                     stream.hear(job)
             return True
@@ -187,18 +204,21 @@ class Watching:
     ) -> AsyncGenerator[ServerSentEvent]:
         """`refresh` asks for what no change tells; False: there is nothing more to tell."""
         ends = time.monotonic() + LONGEST_S
-        successors = self._view.successors
+        successors, sent = self._view.successors, 0
         stop = self._view.subscribe(stream.hear)
         try:
             for job in first():
                 stream.hear(job)
             while True:
                 async for event in stream.changes():
+                    sent += len(event.data or "")
                     yield event
                 if ended():
                     return
                 if time.monotonic() > ends or self._view.successors != successors:
                     return  # a newer replica serves whoever connects again
+                if sent > MOST_BYTES:
+                    return  # whoever reads connects again
                 heard = await stream.heard(max(REFRESH_S, self._seats.taken / 50))
                 if stream.unsure or not heard:
                     try:

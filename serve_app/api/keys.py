@@ -31,21 +31,24 @@ class ApiKeys:
     @classmethod
     def load(cls, path: Path) -> ApiKeys:
         """Raises ConfigError naming the line; it never shows what the line holds."""
-        try:
-            lines = path.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: the API keys cannot be read") from error
-        entries: list[tuple[str, str]] = []
-        for number, line in enumerate(lines, 1):
-            text = line.partition("#")[0].strip()
-            if not text:
-                continue
-            match = _LINE.fullmatch(text)
-            if match is None:
-                raise ConfigError(f"{path}:{number}: expected owner:sha256, 64 hex digits")
-            entries.append((match[1], match[2]))
+        entries, wrong = _read(path)
+        if wrong:
+            raise ConfigError(f"{path}:{wrong[0]}: expected owner:sha256, 64 hex digits")
         if not entries:
             raise ConfigError(f"{path}: no keys in it; make one with `assets keys add OWNER`")
+        return cls(entries)
+
+    @classmethod
+    def reload(cls, path: Path) -> ApiKeys:
+        """Whatever stands in the file now, even if that is nothing: a key that was taken out is out, also
+        when it was the last one, or another line is half edited. Raises ConfigError: not a file of keys."""
+        entries, wrong = _read(path)
+        if wrong and not entries:
+            raise ConfigError(f"{path}: no line of it is owner:sha256, 64 hex digits")
+        for number in wrong:
+            log.error("%s:%d: expected owner:sha256, 64 hex digits", path, number)
+        if not entries:
+            log.warning("%s: no keys in it: nobody may come in", path)
         return cls(entries)
 
     def owner_of(self, key: str) -> str | None:
@@ -56,6 +59,23 @@ class ApiKeys:
             if hmac.compare_digest(digest, known):
                 found = owner
         return found
+
+
+def _read(path: Path) -> tuple[list[tuple[str, str]], list[int]]:
+    """(owner, digest) of the good lines, and the numbers of the bad ones. Raises ConfigError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the API keys cannot be read") from error
+    entries: list[tuple[str, str]] = []
+    wrong: list[int] = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if match := _LINE.fullmatch(text):
+            entries.append((match[1], match[2]))
+        elif text:
+            wrong.append(number)
+    return entries, wrong
 
 
 class KeyFile:
@@ -72,8 +92,9 @@ class KeyFile:
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._keys = ApiKeys.load(self._path)
-            except ConfigError as error:  # half edited: nobody is locked out, and nobody let in
+                self._keys = ApiKeys.reload(self._path)
+            except ConfigError as error:  # being replaced: the next request looks again
+                self._stamp = None
                 log.error("the keys of before stay in force: %s", error.detail)
         return self._keys.owner_of(key)
 

@@ -173,14 +173,16 @@ async def follow(port: RegistryPort, view: LocalView) -> None:
     while True:
         try:
             reply = await port.watch(*view.cursor, WATCH_TIMEOUT_S)
-        except Unavailable as error:
-            log.warning("the registry does not answer: %s", error.detail)
-        else:
             if view.apply(reply):
                 pause = BACKOFF_S[0]
                 await asyncio.sleep(COALESCE_S)
                 continue
             log.warning("a registry of an older epoch answered: %d", reply["epoch"])
+        except Unavailable as error:
+            log.warning("the registry does not answer: %s", error.detail)
+        except Exception:
+            # By this watch the registry knows that there is an application: it must not end.
+            log.exception("the watch on the registry failed; it goes on")
         # Every ingress lost the same registry at the same moment: do not come back in step.
         await asyncio.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, longest)

@@ -12,11 +12,13 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from serve_app.models import ModelSpec, load_models
 
@@ -105,13 +107,25 @@ def run(
     ]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
-        if worker.exitcode:
-            raise SystemExit(f"{dtype} with {threads} threads failed; see above")
+    try:
+        for ended in _in_order_of_their_end(workers):
+            if ended.exitcode:
+                raise SystemExit(f"{dtype} with {threads} threads failed; see above")
+    finally:
+        for worker in workers:  # they would wait at the barrier for the one that failed
+            worker.terminate()
     counted = [results.get() for _ in workers]
     slowest = max((ColdStart(*c[1:]) for c in counted), key=lambda start: start.total)
     return Trial(dtype, replicas, threads, sum(c[0] for c in counted), slowest)
+
+
+def _in_order_of_their_end(workers: list[SpawnProcess]) -> Iterator[SpawnProcess]:
+    running = {worker.sentinel: worker for worker in workers}
+    while running:
+        for sentinel in wait(list(running)):
+            worker = running.pop(cast(int, sentinel))
+            worker.join()
+            yield worker
 
 
 def has_cuda() -> bool:

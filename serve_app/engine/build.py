@@ -6,6 +6,7 @@ Knows the order of start-up and how long each part took; nothing of how any part
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def build(
     device: str | None = None,
     replica: str | None = None,
     stall_seconds: float = 120.0,
+    on_fault: Callable[[], object] = lambda: None,
 ) -> Engine:
     """Import, load and warm up, in that order. Raises ModelError."""
     began = time.perf_counter()
@@ -39,6 +41,7 @@ def build(
         Scheduler(costs, max_rows=spec.max_rows),
         replica=replica,
         stall_seconds=stall_seconds,
+        on_fault=on_fault,
     )
     engine.start_up = {
         "import_s": round(imported - began, 3),

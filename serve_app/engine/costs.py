@@ -17,6 +17,7 @@ SHAPE_RATE = 0.1  # how fast one count's place in it follows
 CURIOSITY = 0.00002  # per call, counts that were not run look cheaper, until they are tried again
 EXPECTED = 1.5  # rows to plan for per row that waits: where there is a line, more will come
 OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
+OUTLIERS = 5  # so many in a row are no disturbance: the device has become slower
 
 
 class CostTable:
@@ -29,6 +30,7 @@ class CostTable:
         self._measured = sorted(measured)
         self._calls: dict[Size, dict[int, float]] = {native: _subadditive(measured)}
         self._decode: dict[Size, float] = {native: decode}
+        self._outliers = 0  # in a row
 
     def seconds(self, size: Size, rows: int) -> float:
         """Predicted seconds of one call; straight lines between (and beyond) the known counts."""
@@ -101,7 +103,8 @@ class CostTable:
         known = self._calls.setdefault(size, {n: self.seconds(size, n) for n in self._measured})
         known.setdefault(rows, self.seconds(size, rows))
         ratio = seconds / known[rows]
-        if not 0 < ratio < OUTLIER:
+        self._outliers = 0 if ratio < OUTLIER else self._outliers + 1
+        if ratio <= 0 or 0 < self._outliers < OUTLIERS:
             return
         for n in known:
             known[n] *= 1 + PACE_RATE * (ratio - 1) - CURIOSITY * (n != rows)

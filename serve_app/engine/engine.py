@@ -36,7 +36,8 @@ COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of
 
 
 class Engine:
-    """Renders orders until closed. `stall_seconds` without progress makes it unhealthy."""
+    """Renders orders until closed. `stall_seconds` without progress makes it unhealthy; after `on_fault`,
+    which its own thread calls, it renders nothing any more."""
 
     def __init__(
         self,
@@ -46,16 +47,18 @@ class Engine:
         replica: str | None = None,
         stall_seconds: float = 120.0,
         encoders: int = 2,
+        on_fault: Callable[[], object] = lambda: None,
     ) -> None:
         self.runner = runner
         self.scheduler = scheduler
-        self.stall_seconds = stall_seconds
+        self.stall_seconds, self._on_fault = stall_seconds, on_fault
         self.start_up: dict[str, float] = {}
         self._changed = threading.Condition()
         replica = replica or f"{socket.gethostname()}:{os.getpid()}"
         self._book = OrderBook(scheduler, replica, self._changed.notify_all)
         self._closing = False
         self._fault: BaseException | None = None
+        self._unencoded: list[Request] = []  # started, and not yet taken up by the text thread
         self._last_progress = time.monotonic()
         self._occupancy = 0.0
         self._rows = 0
@@ -185,17 +188,21 @@ class Engine:
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
                 self._preview(batch)
+                del batch, outcome  # while it waits, the device keeps nothing of what is done
         except BaseException as fault:
             log.exception("the engine stopped")
             with self._changed:
                 self._fault = fault
                 for order in self._book:
                     self._book.fail(order, Stopped())
+            self._on_fault()
 
     def _next_batch(self) -> Batch | None:
         """Wait for work. From the moment this returns, the step of its requests has started."""
         with self._changed:
             while not self._closing:
+                if isinstance(self._fault, DeviceLost):  # the text thread met it
+                    raise self._fault
                 self._start_waiting()
                 if batch := self.scheduler.schedule():
                     return batch
@@ -210,7 +217,9 @@ class Engine:
             self._rows = batch.rows
             return self.runner.denoise(batch.requests)
         except Exception as error:
-            return error
+            # Its frames hold the activations of the call, and the next one may need their memory.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
 
     def _settle(self, batch: Batch, outcome: Any, seconds: float) -> None:
         rows, size = batch.rows, batch.requests[0].size
@@ -254,7 +263,8 @@ class Engine:
         if isinstance(error, OutOfMemory):
             self._book.counts["out_of_memory"] += 1
             log.warning("out of memory with %d requests in a call", len(batch.requests))
-            self.scheduler.cut(batch)
+            if len(batch.requests) > 1:  # one that fits in no call says nothing of the others
+                self.scheduler.cut(batch)
         else:
             log.warning("a model call of %d requests failed", len(batch.requests), exc_info=error)
             for request in batch.requests:
@@ -281,7 +291,15 @@ class Engine:
     def _start_waiting(self) -> None:
         """Under the lock. What may start is encoded at once, while the device is busy with others."""
         for request in [] if self._closing else self.scheduler.start():
-            self._texts.submit(self._start, request)
+            self._unencoded.append(request)
+            self._texts.submit(self._start_next)
+
+    def _start_next(self) -> None:
+        """In the text thread: whose turn it is by now."""
+        with self._changed:
+            request = min(self._unencoded, key=lambda r: (r.deadline, r.order, r.index))
+            self._unencoded.remove(request)
+        self._start(request)
 
     def _start(self, request: Request) -> None:
         """In the text thread: admit its order, encode its prompts, draw its noise.
@@ -301,7 +319,11 @@ class Engine:
         except Exception as error:
             log.warning("a request could not be started", exc_info=error)
             with self._changed:
-                self._book.fail_request(request, error)
+                if isinstance(error, DeviceLost):
+                    self._fault = error
+                    self._changed.notify_all()
+                else:
+                    self._book.fail_request(request, error)
             return
         with self._changed:
             self.scheduler.started(request)

@@ -108,17 +108,22 @@ class StableDiffusionXL(StableDiffusion):
         assert positive.pooled is not None
         return Text(torch.zeros_like(positive.hidden), torch.zeros_like(positive.pooled))
 
+    def __init__(self, pipe: Any, device: torch.device, cache: TextCache) -> None:
+        super().__init__(pipe, device, cache)
+        self._time_ids: dict[tuple[int, int], Tensor] = {}  # on the device, by (height, width)
+
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         assert text.pooled is not None
         size = (params.height, params.width)
-        time_ids = self.pipe._get_add_time_ids(
-            size,
-            (0, 0),
-            size,
-            dtype=text.hidden.dtype,
-            text_encoder_projection_dim=self.pipe.text_encoder_2.config.projection_dim,
-        )
-        return {"text_embeds": text.pooled, "time_ids": time_ids.to(self.device)}
+        if size not in self._time_ids:
+            self._time_ids[size] = self.pipe._get_add_time_ids(
+                size,
+                (0, 0),
+                size,
+                dtype=text.hidden.dtype,
+                text_encoder_projection_dim=self.pipe.text_encoder_2.config.projection_dim,
+            ).to(self.device)
+        return {"text_embeds": text.pooled, "time_ids": self._time_ids[size]}
 
     def unscale(self, latents: Tensor, vae: Any) -> Tensor:
         mean, std = (getattr(vae.config, f"latents_{word}", None) for word in ("mean", "std"))

@@ -120,21 +120,22 @@ class ModelRunner:
                 request.state.advance(noise, request.step, request.params)
             except Exception as error:
                 failures[request] = _as_render_error(error)
+        if lost := next((e for e in failures.values() if isinstance(e, DeviceLost)), None):
+            raise lost
         return failures
 
     @torch.inference_mode()
     def decode(self, requests: Sequence[Request]) -> list[Pixels | RenderError]:
         """Pixels (height, width, 3) of each, or why it has none. Equal decoders and sizes."""
         with _device_errors():
-            images = self._decoded([r.state.latents for r in requests], requests[0].params.decoder)
-        finite = torch.stack([r.state.latents.isfinite().all() for r in requests]) & (
-            images.isfinite().flatten(1).all(1)
-        )
-        pixels = (images.nan_to_num().float() * 255).round().to(torch.uint8)
-        arrays = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return [
-            array if ok else NonFinite() for array, ok in zip(arrays, finite.tolist(), strict=True)
-        ]
+            latents = [r.state.latents for r in requests]
+            images = self._decoded(latents, requests[0].params.decoder)
+            finite = torch.stack([x.isfinite().all() for x in latents])
+            finite &= images.isfinite().flatten(1).all(1)
+            pixels = (images.nan_to_num().float() * 255).round().to(torch.uint8)
+            arrays = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            fine = finite.tolist()  # a GPU says here what went wrong in any of this
+        return [array if ok else NonFinite() for array, ok in zip(arrays, fine, strict=True)]
 
     def preview(self, request: Request) -> Callable[[], Pixels]:
         """Draws a rough picture at latent resolution, as far as the request is now.
@@ -155,8 +156,10 @@ class ModelRunner:
         limit = max_rows or self.parts.spec.max_rows
         compiles = self.parts.spec.compile
         if compiles is True:
-            self.unet.become(self.unet.compiled())
-        counts = ROW_BUCKETS if self.unet.padded else (1, 2, 4, 8, 16, 32)
+            unet = self.unet.compiled()
+            self._make_all(unet, limit)
+            self.unet.become(unet)
+        counts = (*ROW_BUCKETS, limit) if self.unet.padded else (1, 2, 4, 8, 16, 32)
         calls = {rows: self.probe(rows) for rows in counts if rows <= limit}
         measured: dict[int, float] = {}
         began = time.perf_counter()
@@ -175,14 +178,20 @@ class ModelRunner:
         latents = self._probe_request().state.latents
         decode = self._seconds(lambda: self._decoded([latents], "full"))
         if compiles == "background":
-            buckets = [rows for rows in ROW_BUCKETS if rows <= limit]
-            self.unet.compile_beside(lambda unet: [self.probe(n, unet) for n in buckets])
+            self.unet.compile_beside(lambda unet: self._make_all(unet, limit))
         return CostTable(self.parts.spec.native_size, measured, decode=decode)
 
-    def probe(self, rows: int, unet: SharedUnet | None = None) -> Callable[[], Any]:
+    def probe(self, rows: int) -> Callable[[], Any]:
         """A denoising call of `rows` rows at the native size, to be timed."""
         request = self._probe_request()
-        return torch.inference_mode()(lambda: self._predict([request] * rows, unet or self.unet))
+        return torch.inference_mode()(lambda: self._predict([request] * rows))
+
+    @torch.inference_mode()
+    def _make_all(self, unet: SharedUnet, limit: int) -> None:
+        """Compiled code for every call there will be at the native size."""
+        request = self._probe_request()
+        for count in [*(n for n in ROW_BUCKETS if n < limit), limit]:
+            unet.make(_rows_of([request] * count))
 
     def _probe_request(self) -> Request:
         spec = self.parts.spec
@@ -194,14 +203,9 @@ class ModelRunner:
 
     # ---- inside ----
 
-    def _predict(
-        self, requests: Sequence[Request], unet: SharedUnet | None = None
-    ) -> Sequence[Tensor]:
+    def _predict(self, requests: Sequence[Request]) -> Sequence[Tensor]:
         """The noise of each request's rows: (1 or 2, channels, h, w)."""
-        rows = Rows()
-        for request in requests:
-            request.state.add_rows(rows, request.step, request.rows)
-        return (unet or self.unet)(rows).split([request.rows for request in requests])
+        return self.unet(_rows_of(requests)).split([request.rows for request in requests])
 
     def _decoded(self, latents: Sequence[Tensor], decoder: str) -> Tensor:
         """Images (n, 3, height, width) in [0, 1]."""
@@ -239,10 +243,17 @@ class ModelRunner:
             torch.cuda.synchronize(self.device)
 
 
+def _rows_of(requests: Sequence[Request]) -> Rows:
+    rows = Rows()
+    for request in requests:
+        request.state.add_rows(rows, request.step, request.rows)
+    return rows
+
+
 def _device_memory(device: torch.device) -> int:
-    """Bytes."""
+    """Bytes that are free once the model is loaded."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -267,6 +278,8 @@ def _as_render_error(error: Exception) -> RenderError:
         return error
     if isinstance(error, torch.OutOfMemoryError):
         return OutOfMemory()
+    if isinstance(error, torch.AcceleratorError):
+        return DeviceLost()
     return RenderError(f"{type(error).__name__} in the model")
 
 

@@ -17,13 +17,13 @@ from serve_app.params import GenerationParams
 class DeviceLost(RenderError):
     """Every call after this one would fail too: the replica has to start anew."""
 
-    title, retryable = "The device failed", True
+    code, title, retryable = "engine_stopped", "The device failed", True
 
 
 class Stopped(RenderError):
     """Nothing more will come from this engine; another replica may draw it."""
 
-    title, retryable = "The engine stopped", True
+    code, title, retryable = "engine_stopped", "The engine stopped", True
 
 
 class Runner(Protocol):

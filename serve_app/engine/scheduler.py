@@ -118,17 +118,17 @@ class Scheduler:
         come after it: if the process dies meanwhile, it is the only suspect.
         """
         under_way = {r.order for r in self.live}
-        line = sorted(self.waiting, key=_by_deadline)
-        startable = [r for r in line if r.order in under_way]
-        if not any(r.alone for r in self.live):
-            for request in line:
-                if request.order in under_way:
+        closed = any(r.alone for r in self.live)  # to orders that are not under way
+        startable: list[Request] = []
+        for request in sorted(self.waiting, key=_by_deadline):
+            if request.order not in under_way:
+                if request.alone and under_way:
+                    closed = True
+                if closed:
                     continue
-                if request.alone:
-                    if not under_way and not startable:
-                        startable = [r for r in line if r.order == request.order]
-                    break
-                startable.append(request)
+                under_way.add(request.order)
+                closed = request.alone
+            startable.append(request)
         return self._in_shares(startable)[: max(0, self.max_live - len(self.live))]
 
     def _in_shares(self, startable: list[Request]) -> list[Request]:

@@ -39,7 +39,9 @@ class Trajectory:
         positive = family.positive(params)
         negative = family.negative(params) if request.guided else None
         scheduler = new_scheduler(pipe.scheduler.config, params.scheduler)
-        scheduler.set_timesteps(params.steps, device=device)
+        scheduler.set_timesteps(
+            params.steps, device="cpu"
+        )  # or steps would wait for the device to tell
         if hasattr(scheduler, "set_begin_index"):
             # Else the first step looks it up, and waits for the device.
             scheduler.set_begin_index(0)
@@ -48,9 +50,13 @@ class Trajectory:
         noise = randn_tensor(
             (1, pipe.unet.config.in_channels, params.height // factor, params.width // factor),
             generator=generator,
-            device=device,
+            device=torch.device("cpu"),
             dtype=positive.hidden.dtype,
         )
+        if (
+            device.type == "cuda"
+        ):  # from pinned memory, so that nobody waits for what is queued there
+            noise = noise.pin_memory().to(device, non_blocking=True)
         texts = [negative, positive] if negative is not None else [positive]
         return cls(
             latents=noise * scheduler.init_noise_sigma,

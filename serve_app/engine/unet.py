@@ -1,14 +1,15 @@
 """SharedUnet: one UNet call over the rows of many requests, eager or compiled.
 
-Knows tensors and row counts; nothing of requests, guidance or schedulers. Compiled code exists per row
-count, so rows are then padded up to the next bucket and the padding's results are dropped.
+Knows tensors and row counts; nothing of requests, guidance or schedulers. Compiled code exists per size
+and row count: rows are padded up to the next count that has some and the padding's results are dropped;
+what has none runs eagerly, for to compile it in the loop would hold everybody up.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,9 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 ROW_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Numbers of rows that code is made for."""
+MOST_GRAPHS = 64
+Shape = tuple[int, int, int]  # latent height and width, rows
 
 
 @dataclass(slots=True)
@@ -32,19 +36,27 @@ class Rows:
 
 
 class SharedUnet:
-    """`network` is what is called. `padded`: rows are rounded up to a bucket."""
+    """`network` is what is called, until there is compiled code for a size; then that is."""
 
     def __init__(self, network: Callable[..., Any], device: torch.device) -> None:
         self.network = network
         self.device = device
-        self.padded = False
+        self.fast: Callable[..., Any] | None = None
+        self.shapes: set[Shape] = set()  # what `fast` exists for
+
+    @property
+    def padded(self) -> bool:
+        return self.fast is not None
 
     def __call__(self, rows: Rows) -> Tensor:
         """Noise predictions (rows, channels, h, w); each row has its own timestep and text."""
-        network, padded = self.network, self.padded
-        count = len(rows.samples)
-        padding = next((n for n in ROW_BUCKETS if n >= count), count) - count if padded else 0
+        count, size = len(rows.samples), _size(rows)
+        made = [n for *of, n in self.shapes if n >= count and tuple(of) == size]
+        if self.fast is not None and made:
+            return self._call(self.fast, rows, min(made) - count)[:count]
+        return self._call(self.network, rows, 0)
 
+    def _call(self, network: Callable[..., Any], rows: Rows, padding: int) -> Tensor:
         def pack(parts: list[Tensor]) -> Tensor:
             return torch.cat([*parts, *parts[-1:] * padding])
 
@@ -52,7 +64,7 @@ class SharedUnet:
         timesteps = torch.stack([*rows.timesteps, *rows.timesteps[-1:] * padding]).float()
         conditions = rows.conditions
         added = {name: pack([c[name] for c in conditions]) for name in conditions[0]}
-        noise = network(
+        return network(
             pack(rows.samples).to(rows.texts[0].dtype),
             timesteps.to(self.device, non_blocking=True),
             encoder_hidden_states=pack(rows.texts),
@@ -60,26 +72,37 @@ class SharedUnet:
             added_cond_kwargs=added or None,
             return_dict=False,
         )[0]
-        return noise[:count]
 
     # ---- compiled ----
 
     def compiled(self, backend: str = "inductor") -> SharedUnet:
-        """The same network as one graph per bucket, made at the first call of each."""
-        torch._dynamo.config.recompile_limit = 8 * len(ROW_BUCKETS)  # one per size and bucket
-        network: Any = torch.compile(self.network, fullgraph=True, dynamic=False, backend=backend)
-        unet = SharedUnet(network, self.device)
-        unet.padded = True
+        """The same network; `make` gives it code for a shape, one graph each."""
+        unet = SharedUnet(self.network, self.device)
+        compile_network: Any = torch.compile  # its types know neither this argument nor a callable
+        unet.fast = compile_network(
+            self.network,
+            fullgraph=True,
+            dynamic=False,
+            backend=backend,
+            recompile_limit=MOST_GRAPHS,  # a setting of torch's own would hold in one thread only
+        )
         return unet
+
+    def make(self, rows: Rows) -> None:
+        """Compile for the size and number of these rows."""
+        assert self.fast is not None
+        self._call(self.fast, rows, 0)
+        self.shapes.add((*_size(rows), len(rows.samples)))
 
     def become(self, other: SharedUnet) -> None:
         """From the next call on."""
-        self.padded, self.network = other.padded, other.network
+        self.shapes = other.shapes
+        self.fast = other.fast
 
     def compile_beside(
-        self, calls: Callable[[SharedUnet], Iterable[Callable[[], Any]]], backend: str = "inductor"
+        self, make_all: Callable[[SharedUnet], None], backend: str = "inductor"
     ) -> threading.Thread:
-        """Serve eagerly while a thread makes the compiled code, by running `calls(compiled)` once.
+        """Serve eagerly while a thread makes the compiled code with `make_all(compiled)`.
 
         Code that cannot be made leaves the eager network in place, and says so in the log.
         """
@@ -87,8 +110,7 @@ class SharedUnet:
         def compile_all() -> None:
             try:
                 unet = self.compiled(backend)
-                for call in calls(unet):
-                    call()
+                make_all(unet)
             except Exception:
                 log.exception("the UNet could not be compiled; it stays eager")
             else:
@@ -98,3 +120,8 @@ class SharedUnet:
         thread = threading.Thread(target=compile_all, name="compile", daemon=True)
         thread.start()
         return thread
+
+
+def _size(rows: Rows) -> tuple[int, int]:
+    height, width = rows.samples[0].shape[-2:]
+    return height, width

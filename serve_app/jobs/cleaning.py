@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
 
 from serve_app.jobs.job import Job
 from serve_app.jobs.store import SqliteStore
+from serve_app.messages import ImageFile
 
 log = logging.getLogger("assets.registry")
 
@@ -26,6 +27,10 @@ class Output(Protocol):
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         """Job id -> every file an attempt at it wrote, temporary ones too."""
+        ...
+
+    def names_for(self, job_id: str, params: Mapping[str, Any], fence: int) -> list[str]:
+        """Every path that attempts up to `fence` may have written, temporary ones too."""
         ...
 
     def remove(self, paths: Iterable[str]) -> int: ...
@@ -41,18 +46,20 @@ class Cleaning:
         that this store does not know are somebody else's and stay."""
         try:
             published = await self._store.littering()
-            await asyncio.to_thread(self._remove, published)
+            await asyncio.to_thread(self._sweep, published)
             await self._store.swept()
         except (OSError, sqlite3.Error) as error:
             log.error("sweep stopped: %s", error)
 
-    async def remove_losers(self, job_id: str, job: Job | None) -> None:
-        """What its attempts wrote and `job` does not publish; None: it is deleted, so all of it."""
-        await self._try({job_id: {image["path"] for image in job.images} if job else set()})
-
-    async def remove_all(self, job_ids: Iterable[str]) -> None:
-        """Whatever attempts at these jobs wrote: they are deleted."""
-        await self._try({job_id: set() for job_id in job_ids})
+    async def remove(self, jobs: Iterable[Job], *, but: Iterable[ImageFile] = ()) -> None:
+        """Whatever attempts at these jobs wrote up to their fences, except what is published."""
+        kept = {image["path"] for image in but}
+        names = self._output.names_for
+        paths = [path for job in jobs for path in names(job.job_id, job.params, job.fence)]
+        with contextlib.suppress(OSError):  # swept at the next start
+            await asyncio.to_thread(
+                self._output.remove, [path for path in paths if path not in kept]
+            )
 
     async def retire(
         self,
@@ -71,10 +78,6 @@ class Cleaning:
             if len(jobs) < RETIRED_AT_ONCE:
                 await asyncio.sleep(RETIRE_EVERY_S)
 
-    async def _try(self, published: dict[str, set[str]]) -> None:
-        with contextlib.suppress(OSError):  # swept at the next start
-            await asyncio.to_thread(self._remove, published)
-
-    def _remove(self, published: dict[str, set[str]]) -> None:
+    def _sweep(self, published: dict[str, set[str]]) -> None:
         for job_id, paths in self._output.files_of(published).items():
             self._output.remove(path for path in paths if path not in published[job_id])

@@ -11,14 +11,21 @@ class Clock:
 
     def __init__(self, last: int) -> None:
         """`last`: the highest number an earlier life gave."""
-        self._base = max(time.time(), last / 1e6) - time.monotonic()
+        self._base = max(time.time(), last / 1e6) - _since_boot()
         self._last = last
 
     def now(self) -> float:
         """Unix seconds."""
-        return self._base + time.monotonic()
+        return self._base + _since_boot()
 
     def number(self) -> int:
         """Microseconds, different each time."""
         self._last = max(self._last + 1, round(self.now() * 1e6))
         return self._last
+
+
+def _since_boot() -> float:
+    """Seconds. Linux has a clock that also counts while a laptop sleeps; `monotonic` does not."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()

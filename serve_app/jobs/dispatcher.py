@@ -70,7 +70,7 @@ class Dispatcher:
         *,
         epoch: int,
         end: Callable[[Job], Awaitable[bool]],
-        tidy: Callable[[str], Coroutine[Any, Any, None]],
+        tidy: Callable[[Job], Coroutine[Any, Any, None]],
     ) -> None:
         self._record, self._line, self._launcher = record, line, launcher
         self._metrics, self._background = metrics, background
@@ -89,11 +89,9 @@ class Dispatcher:
     # ---- who is next ----
 
     async def run(self) -> None:
-        """Launch whatever may be launched, until drained."""
+        """For ever: launch whatever may be launched."""
         while True:
             self._wake.clear()
-            if self._draining:
-                return
             while self.why_paused() is None and len(self._record.in_flight) < self.max_in_flight:
                 if (entry := self._line.pop()) is None:
                     break
@@ -117,7 +115,9 @@ class Dispatcher:
     # ---- when nothing is launched ----
 
     def why_paused(self) -> str | None:
-        return "application" if self._absent() else self._paused
+        if self._absent():
+            return "application"
+        return "draining" if self._draining else self._paused
 
     def watched(self) -> None:
         """An ingress was heard: there is an application."""
@@ -126,11 +126,16 @@ class Dispatcher:
             self._wake.set()
 
     def resume(self) -> None:
-        """Something changed for the better (an ingress came up, a pause is over): launch again."""
-        if not self._draining:
-            self._paused = None
-            self._wake.set()
-            self._record.ledger.notify()
+        """Something changed for the better (an ingress was heard again, a pause is over)."""
+        self._paused = None
+        self._wake.set()
+        self._record.ledger.notify()
+
+    def deployed(self) -> None:
+        """An ingress came up that keeps this registry. If another one had it drained, to replace it, that
+        one did not go through with it."""
+        self._draining = False
+        self.resume()
 
     def went_well(self) -> None:
         """A job ended as it should: the next pause is a short one again."""
@@ -151,7 +156,7 @@ class Dispatcher:
 
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more and wait for what runs. True if nothing runs any more."""
-        self._draining, self._paused = True, "draining"
+        self._draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._record.in_flight:
@@ -205,10 +210,11 @@ class Dispatcher:
     async def _drive(self, entry: Entry) -> None:
         """One attempt of one job: commit its fence, launch, wait, settle."""
         record, job_id = self._record, entry.job_id
+        known: Job | None = None
         job: Job | None = None
         over = False
         try:
-            job = await record.find(job_id)
+            job = known = await record.find(job_id)
             if job is not None and not job.status.terminal:  # else it was revoked on its way here
                 await self._run(job)
                 job = await record.find(job_id)
@@ -222,8 +228,8 @@ class Dispatcher:
             if over:
                 self._losses.pop(job_id, None)
                 self.shown.discard(job_id)
-                if attempted and (job is None or job.status is not Status.SUCCESS):
-                    self._background.spawn(self._tidy(job_id))
+                if attempted and known and (job is None or job.status is not Status.SUCCESS):
+                    self._background.spawn(self._tidy(known.evolve(fence=attempted)))
             else:
                 self._retry_later(entry)
             self._metrics.depth(self.waiting(), len(record.in_flight))

@@ -43,6 +43,8 @@ from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
 
+EXPIRE_AGAIN_S = 5.0
+"""Seconds until a job that could not be revoked at its deadline is tried again: the disk was full."""
 CANCELLED = JobError(
     code="cancelled",
     title="Cancelled",
@@ -119,7 +121,7 @@ class JobRegistry:
     def deployed(self) -> None:
         """An ingress came up: launch again at once, and tell the older ones that it did."""
         self._deployments += 1
-        self._dispatcher.resume()
+        self._dispatcher.deployed()
 
     def resume(self) -> None:
         """Something changed for the better: launch again at once."""
@@ -368,7 +370,7 @@ class JobRegistry:
             self._dispatcher.stop(ended)
         self._observe_end(ended)
         if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
-            await self._cleaning.remove_losers(ended.job_id, ended)
+            await self._cleaning.remove([ended], but=ended.images)
         return True
 
     async def _delete(self, job_id: str, owner: str) -> None:
@@ -393,24 +395,28 @@ class JobRegistry:
             # If not, it changed in between (an attempt began, or it ended): look again.
 
     async def _expire(self, job_id: str) -> None:
-        with contextlib.suppress(sqlite3.Error):  # a disk that is full: the next life tries again
+        try:
             await self._revoked(job_id, None, TOO_LATE)
+        except sqlite3.Error as error:
+            log.error("not revoked, again in a moment: %s", error, extra={"job_id": job_id})
+            self._deadlines.set(job_id, EXPIRE_AGAIN_S)
 
     async def _bury(self, jobs: list[Job], why: Any) -> None:
         await self._store.bury(jobs, why)
         for job in jobs:
             self._ledger.forget(job.job_id)
-        await self._cleaning.remove_all(job.job_id for job in jobs)
+        await self._cleaning.remove(jobs)
 
     def _retired_before(self) -> float | None:
         """Jobs that ended before this moment are over."""
         retention_s = self._limits.retention_s
         return None if retention_s is None else self._clock.now() - retention_s
 
-    async def _tidy(self, job_id: str) -> None:
+    async def _tidy(self, job: Job) -> None:
         """The last attempt at a job that ended otherwise is over: whatever it wrote goes."""
         with contextlib.suppress(sqlite3.Error):  # swept at the next start
-            await self._cleaning.remove_losers(job_id, await self._record.find(job_id))
+            latest = await self._record.find(job.job_id)  # None: it is deleted
+            await self._cleaning.remove([job], but=latest.images if latest else ())
 
     def _observe_end(self, job: Job) -> None:
         assert job.completed_at is not None

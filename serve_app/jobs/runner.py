@@ -28,6 +28,10 @@ PROGRESS_EVERY_S = 0.3
 """The registry hears of steps at most this often per job: pollers see half a second at best."""
 
 
+MODEL_ATTEMPTS = 6
+"""So many attempts are made, over some twenty seconds, until a renderer has the model of the order."""
+
+
 class RendererGone(Exception):
     """The stream of events broke. absent: there is no renderer. stopped: it was told to stop.
     crashed: its process died."""
@@ -37,6 +41,10 @@ class RendererGone(Exception):
         self.how: Literal["absent", "stopped", "crashed"] = how
 
 
+class RegistryGone(Exception):
+    """A call to the registry got no answer, or its disk refused: nobody can say what became of it."""
+
+
 class Renderer(Protocol):
     def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
         """Raises RendererGone. Closing it stops the work."""
@@ -44,6 +52,8 @@ class Renderer(Protocol):
 
 
 class Registry(Protocol):
+    """`admitted`, `finish` and `fail` raise RegistryGone."""
+
     def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool: ...
 
     def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None: ...
@@ -139,8 +149,21 @@ class RenderedBadly(Exception):
 
 def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
     """One attempt, to its end. Whatever happens, either the registry has the result, or the outcome
-    says that it has not, and no file of a loser stays."""
-    attempt = Attempt(order, registry, output)
+    says that it has not, and no file of a loser stays. A registry that does not answer may have published
+    these files: then they stay, and the next attempt or the next start removes them if it has not."""
+    try:
+        return _run(order, renderer, registry, output)
+    except RegistryGone as gone:
+        return Outcome(kind="lost", reason=f"the registry did not answer: {gone}"[:300])
+
+
+def _run(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
+    try:
+        attempt = Attempt(order, registry, output)
+    except ValueError as error:  # written by newer code, and then that was taken back
+        log.error("order not understood: %s", error, extra={"job_id": order["job_id"]})
+        registry.fail(order["job_id"], order["fence"], _internal(error))
+        return Outcome(kind="settled", reason="")
     try:
         with closing(renderer.render(order)) as events:
             for event in events:
@@ -155,6 +178,12 @@ def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: 
         if bad.error["code"] == "dropped":  # by a registry that has another attempt in mind
             attempt.discard()
             return Outcome(kind="stopped", reason="dropped by the engine")
+        if bad.error["code"] == "model_changed" and order["fence"] < MODEL_ATTEMPTS:
+            # A redeploy goes on, and this renderer is one of before: the next one may be of now.
+            return Outcome(kind="lost", reason="the renderer has another model")
+        if bad.error["code"] == "engine_stopped":  # its device or its thread: no fault of the job
+            attempt.discard()
+            return _outcome(RendererGone("crashed", bad.error["detail"]), attempt.admitted)
         attempt.fail(bad.error)
     except ServiceError as error:
         attempt.fail(
@@ -165,17 +194,21 @@ def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: 
                 retryable=error.retryable,
             )
         )
+    except RegistryGone:
+        raise
     except Exception as bug:
         log.exception("attempt failed", extra={"job_id": order["job_id"]})
-        attempt.fail(
-            JobError(
-                code="internal",
-                title="Internal error",
-                detail=f"The job met an error that nobody expected ({type(bug).__name__}); see the log.",
-                retryable=True,
-            )
-        )
+        attempt.fail(_internal(bug))
     return Outcome(kind="settled", reason="")
+
+
+def _internal(bug: Exception) -> JobError:
+    return JobError(
+        code="internal",
+        title="Internal error",
+        detail=f"The job met an error that nobody expected ({type(bug).__name__}); see the log.",
+        retryable=True,
+    )
 
 
 def _outcome(gone: RendererGone, admitted: bool) -> Outcome:

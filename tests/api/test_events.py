@@ -510,7 +510,49 @@ async def test_without_a_registry_no_stream_begins(
     assert seats(app).taken == 0
 
 
+async def test_an_eta_is_as_old_as_the_answer_it_came_with(
+    client: httpx.AsyncClient, registry: MemoryRegistry, app: FastAPI
+) -> None:
+    """Not as old as what was heard of the job when it was ordered."""
+    add(registry, A, queue_position=3, eta_seconds=50.0)
+    await registry.watched()
+    board(app).view._told_at[A] -= 60
+    async with reading(client, "/v1/events") as reader:
+        assert (await reader.next()).data["eta_seconds"] == pytest.approx(50, abs=2)
+
+
+async def test_jobs_that_run_come_before_a_long_line(
+    client: httpx.AsyncClient, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.api.board.FIRST_JOBS", 2)
+    running, *waiting = (f"{UNKNOWN_ID[:-2]}{i:02}" for i in range(5))
+    for job_id in (running, *waiting):
+        registry.jobs[job_id] = placed(job_id)
+    registry.jobs[running] = placed(running, status="STARTED", started_at=time.time())
+    async with reading(client, "/v1/events") as reader:
+        told = {(await reader.next("status")).data["job_id"] for _ in range(3)}
+    assert told == {running, *waiting[-2:]}
+
+
 # ---- many readers, and bad ones ----
+
+
+async def test_a_stream_ends_when_it_has_said_much(
+    client: httpx.AsyncClient, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve's proxy takes all that is sent, for a reader that never reads too; whoever reads comes back."""
+    monkeypatch.setattr(events, "MOST_BYTES", 20_000)
+    add(registry, A)
+    async with reading(client, "/v1/events?preview=true") as reader:
+        await reader.next()
+        said = 0
+        with contextlib.suppress(EOFError):
+            for step in range(100):
+                started(registry, A, preview=PreviewImage(index=0, number=step, data=bytes(3000)))
+                said += len((await reader.next("preview")).data["data"])
+    assert 16_000 < said < 30_000
+    async with reading(client, f"/v1/jobs/{A}/events") as reader:
+        assert (await reader.next()).data["status"] == "STARTED"
 
 
 async def test_seats_are_limited_and_come_back(registry: MemoryRegistry, app: FastAPI) -> None:

@@ -115,6 +115,11 @@ async def test_keys_come_and_go_while_it_serves(registry: MemoryRegistry, tmp_pa
         assert (await status(first), await status(second)) == (401, 200)
         path.unlink()
         assert await status(second) == 200
+        third = add_key(path, "sound")
+        path.write_text("half a li\n" + path.read_text())
+        assert (await status(second), await status(third)) == (401, 200)
+        path.write_text("# nobody works here any more\n")
+        assert await status(third) == 401
 
 
 def test_a_key_file_is_read_with_comments(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_view_is_fresh_for_a_second() -> None:
 
 
 class FlakyRegistry(MemoryRegistry):
-    """Is away for the first two watches, and counts the rest."""
+    """Is away for the first two watches, fails in the third, and counts the rest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,6 +171,8 @@ class FlakyRegistry(MemoryRegistry):
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         self.watches += 1
         self.down = self.watches <= 2
+        if self.watches == 3:
+            raise RuntimeError("nobody expected this")
         if epoch == 1:
             self.seen.set()
         return await super().watch(epoch, seq, timeout_s)

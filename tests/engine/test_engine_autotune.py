@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from serve_app.engine.autotune import ColdStart, Trial, recommendation, run, splits
 from tests.engine import tiny
 
@@ -24,6 +26,12 @@ def test_a_few_percent_do_not_buy_a_second_copy_of_the_weights() -> None:
     ]
     assert "dtype: float32, threads: 2" in recommendation(trials)
     assert "2 replica" in recommendation([*trials, Trial("float32", 2, 1, 120.0, START)])
+
+
+def test_a_replica_that_fails_is_not_waited_for(tmp_path: Path) -> None:
+    """The other one waits for it to load, and would do so for ever."""
+    with pytest.raises(SystemExit, match="failed"):
+        run(tiny.spec(), "float32", 2, 1, 0.05, tmp_path / "nothing here")
 
 
 def test_replicas_of_a_real_checkpoint_are_measured_side_by_side(tmp_path: Path) -> None:

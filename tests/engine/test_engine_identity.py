@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -322,14 +322,15 @@ def test_the_unet_compiles_as_one_graph_while_eager_code_serves() -> None:
     runner = Recording(parts)
     begun, go = threading.Event(), threading.Event()
 
-    def calls(unet: SharedUnet) -> list[Callable[[], Any]]:
+    def make_all(unet: SharedUnet) -> None:
         begun.set()
         assert go.wait(60)
-        return [runner.probe(rows, unet) for rows in (1, 4)]
+        runner._make_all(unet, 4)
+        unet.shapes -= {shape for shape in unet.shapes if shape[2] == 3}  # three rows take four
 
-    thread = runner.unet.compile_beside(calls, backend="eager")
+    thread = runner.unet.compile_beside(make_all, backend="eager")
     assert begun.wait(60)
-    assert runner.unet.network is parts.pipe.unet
+    assert not runner.unet.padded
     go.set()
     thread.join()
     assert runner.unet.padded
@@ -339,14 +340,35 @@ def test_the_unet_compiles_as_one_graph_while_eager_code_serves() -> None:
         assert difference(runner.drawn[request], image) <= IN_COMPANY
 
 
+def test_a_size_without_compiled_code_is_drawn_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any thread, and without compiling in the loop."""
+    torch.compiler.reset()
+    parts = tiny.parts(tiny.pipeline())
+    params = tiny.params(seed=3, steps=2, width=64, height=64)
+    expected = alone(parts, params)
+    runner = Recording(parts)
+    made = runner.unet.compiled(backend="eager")
+    with torch.inference_mode():
+        runner._make_all(made, 2)
+    runner.unet.become(made)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("compiled code was called for a size it was not made for")
+
+    monkeypatch.setattr(runner.unet, "fast", refuse)
+    (request,) = requests_of(runner, params, 0)
+    run(runner, [(0, request)])
+    assert difference(runner.drawn[request], expected) == 0
+
+
 def test_a_unet_that_cannot_be_compiled_stays_eager() -> None:
     """The service goes on as before."""
     runner = ModelRunner(tiny.shared_parts())
 
-    def calls(unet: SharedUnet) -> list[Callable[[], Any]]:
+    def make_all(unet: SharedUnet) -> None:
         raise RuntimeError("no compiler here")
 
-    runner.unet.compile_beside(calls, backend="eager").join()
+    runner.unet.compile_beside(make_all, backend="eager").join()
     assert not runner.unet.padded
     assert runner.unet.network is runner.pipe.unet
 

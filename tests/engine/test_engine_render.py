@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -53,9 +54,11 @@ class Gated(ModelRunner):
 
 
 @asynccontextmanager
-async def running(runner: ModelRunner) -> AsyncGenerator[Engine]:
+async def running(
+    runner: ModelRunner, on_fault: Callable[[], object] = lambda: None
+) -> AsyncGenerator[Engine]:
     """An engine whose books are empty at the end, whatever happened."""
-    engine = Engine(runner, Scheduler(tiny.SharingCosts()), replica="r1")
+    engine = Engine(runner, Scheduler(tiny.SharingCosts()), replica="r1", on_fault=on_fault)
     engine.start()
     try:
         yield engine
@@ -292,6 +295,27 @@ async def test_out_of_memory_makes_calls_smaller() -> None:
     assert stats["cap"] <= width
 
 
+async def test_what_a_failed_call_held_is_free_before_the_next_one() -> None:
+    """Or the retry in halves would find no more memory than the call that ran out of it."""
+    runner = Gated()
+    unet, held = runner.unet.network, list[weakref.ref[torch.Tensor]]()
+    alive: list[bool] = []
+
+    def small_device(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        alive.append(any(reference() is not None for reference in held))
+        if len(sample) > 2:
+            activations = torch.zeros(64)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("no more")
+        return unet(sample, *args, **kwargs)
+
+    runner.unet.network = small_device
+    async with running(runner) as engine:
+        await asyncio.gather(*(render(engine, f"{i}", seed=i, steps=2) for i in range(4)))
+    assert held
+    assert not any(alive)
+
+
 async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
     """It ends with out_of_memory; the engine serves the next one."""
     runner = Gated()
@@ -309,6 +333,7 @@ async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
         assert "image" in kinds(await render(engine, "b"))
         runner._memory = 1000
         assert kinds(await render(engine, "c")) == ["failed"]
+        assert engine.stats()["cap"] == engine.scheduler.max_rows  # it says nothing of the others
 
 
 async def test_an_error_in_a_shared_call_fails_only_its_cause() -> None:
@@ -339,9 +364,28 @@ async def test_a_lost_device_ends_the_engine() -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     runner.unet.network = lost
-    async with running(runner) as engine:
+    told = threading.Event()
+    async with running(runner, on_fault=told.set) as engine:
         events = await render(engine)
         assert (events[-1]["kind"], events[-1]["retryable"]) == ("failed", True)
+        assert events[-1]["code"] == "engine_stopped"
+        assert not engine.healthy
+        assert await asyncio.to_thread(told.wait, 10)
+        assert (await render(engine, "b"))[-1]["code"] == "engine_stopped"
+
+
+async def test_a_device_that_is_lost_while_a_prompt_is_encoded_ends_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The order is not to blame: another replica may draw it."""
+    runner = Gated()
+
+    def lost(*args: Any, **kwargs: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(runner.family, "positive", lost)
+    async with running(runner) as engine:
+        assert (await render(engine))[-1]["code"] == "engine_stopped"
         assert not engine.healthy
         assert (await render(engine))[0]["retryable"]
 

@@ -239,6 +239,18 @@ def test_guided_and_plain_requests_share_a_call_unless_strict(reproducible: str 
     assert batch.rows == (5 if reproducible is None else 2)
 
 
+def test_an_urgent_order_starts_before_the_rest_of_others_under_way() -> None:
+    """Though they have begun, their other images wait for their turn like everybody."""
+    scheduler = Scheduler(CostTable(SIZE, {1: 1.0}), max_live=4)
+    for _ in range(8):
+        scheduler.add(request(1, 10.0))
+    assert len(scheduler.start()) == 4
+    scheduler.add(request(2, 1.0))
+    scheduler.finish(scheduler.live[0])
+    (started,) = scheduler.start()
+    assert started.order == 2
+
+
 def test_an_order_under_quarantine_waits_and_holds_back() -> None:
     """It starts when the others have ended, and what comes after it starts later."""
     scheduler = sharing()
@@ -305,6 +317,13 @@ def test_costs_learn_but_ignore_a_hiccup() -> None:
         costs.observe(SIZE, 1, 2.0)
     assert costs.seconds(SIZE, 1) == pytest.approx(2.0, abs=0.01)
     assert costs.seconds(SIZE, 2) > 1.7
+
+
+def test_a_device_that_becomes_much_slower_is_believed_in_the_end() -> None:
+    costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
+    for _ in range(60):
+        costs.observe(SIZE, 1, 10.0)
+    assert costs.seconds(SIZE, 1) == pytest.approx(10.0, rel=0.05)
 
 
 def test_a_bad_measurement_at_warm_up_is_outgrown() -> None:

@@ -9,7 +9,7 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,9 @@ class Folder:
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         return {job_id: [path.name for path in self.root.glob(f"{job_id}_*")] for job_id in job_ids}
+
+    def names_for(self, job_id: str, params: Mapping[str, Any], fence: int) -> list[str]:
+        return [f"{job_id}_{attempt}.png" for attempt in range(1, fence + 1)]
 
     def remove(self, paths: Iterable[str]) -> int:
         count = 0

@@ -85,18 +85,18 @@ async def test_cancelling_tells_the_engines_before_it_cleans_up(
         job_id = await world.submit()
         await world.started(job_id)
         told, waited = threading.Event(), list[bool]()
-        drop, files_of = world.launcher.drop, world.files.files_of
+        drop, remove = world.launcher.drop, world.files.remove
 
         async def hear(epoch: int, fences: dict[str, int]) -> None:
             await drop(epoch, fences)
             told.set()
 
-        def look(job_ids: Iterable[str]) -> dict[str, list[str]]:
+        def clean(paths: Iterable[str]) -> int:
             waited.append(told.wait(5))
-            return files_of(job_ids)
+            return remove(paths)
 
         monkeypatch.setattr(world.launcher, "drop", hear)
-        monkeypatch.setattr(world.files, "files_of", look)
+        monkeypatch.setattr(world.files, "remove", clean)
         await world.registry.cancel(job_id, "ann")
         await world.until(lambda: nothing_lives(world))
         assert waited
@@ -337,6 +337,26 @@ async def test_a_deadline_that_passes_while_nothing_runs_is_kept_at_the_next_sta
         assert world.registry.stats()["deadlines"] == 1
         await world.draw(late, 2)
         assert world.registry.stats()["deadlines"] == 0
+
+
+async def test_a_deadline_that_meets_a_full_disk_is_kept_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.jobs.registry.EXPIRE_AGAIN_S", 0.05)
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        await world.launched(await world.submit())
+        tried = asyncio.Event()
+
+        async def full(*_: Any, **__: Any) -> bool:
+            tried.set()
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.registry._store, "update", full)
+            job_id = await world.submit(cancel_after_s=0.05)
+            await asyncio.wait_for(tried.wait(), 10)
+        await world.ended(job_id)
+        assert await code_of(world, job_id) == "deadline_exceeded"
 
 
 async def test_a_job_in_time_is_not_touched_by_its_deadline(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from serve_app.errors import StoreHeld
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import JobError
 
-from .harness import DIED, PARAMS, RELEASED, STOPPED, World, new_order
+from .harness import DIED, PARAMS, RELEASED, STOPPED, World, new_order, turns
 
 
 async def test_point_1_accepted_is_on_disk_before_the_answer(tmp_path: Path) -> None:
@@ -291,6 +291,12 @@ async def test_point_7_drain_launches_nothing_more(tmp_path: Path) -> None:
         assert await world.status(waiting) == "PENDING"
         assert len(world.launcher.launched) == 1
         assert await world.status(await world.submit()) == "PENDING"  # still accepted: it is a row
+        assert (await world.look(waiting))["waiting_for"] == "draining"
+        world.registry.resume()  # a pause that is over does not end it
+        await turns()
+        assert len(world.launcher.launched) == 1
+        world.registry.deployed()  # whoever had it drained did not replace it
+        await world.draw(waiting)
 
 
 async def test_point_9_memory_is_a_bounded_cache_over_the_store(tmp_path: Path) -> None:

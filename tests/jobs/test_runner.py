@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from serve_app.artifacts import OutputDir
-from serve_app.jobs.runner import RendererGone, run_job
+from serve_app.jobs.runner import MODEL_ATTEMPTS, RegistryGone, RendererGone, run_job
 from serve_app.messages import ImageFile, JobError, LaunchOrder, RenderEvent
 
 from .harness import PARAMS
@@ -28,9 +28,9 @@ FAILED: RenderEvent = {
 }
 
 
-def order(**changes: Any) -> LaunchOrder:
+def order(*, fence: int = 1, **changes: Any) -> LaunchOrder:
     params = {**PARAMS, **changes}
-    return LaunchOrder(job_id=JOB, params=params, created_at=0, epoch=1, fence=1, alone=False)
+    return LaunchOrder(job_id=JOB, params=params, created_at=0, epoch=1, fence=fence, alone=False)
 
 
 def image(index: int) -> RenderEvent:
@@ -84,13 +84,14 @@ class Notebook:
 
     owns: bool = True
     owns_at_finish: bool = True
+    silent: str = ""  # the call that gets no answer
     calls: list[str] = field(default_factory=list[str])
     images: list[ImageFile] = field(default_factory=list[ImageFile])
     error: JobError | None = None
     seen: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool:
-        self.calls.append("admitted")
+        self._hear("admitted")
         return self.owns
 
     def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
@@ -100,14 +101,19 @@ class Notebook:
         self.seen.append(progress)
 
     def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        self.calls.append("finish")
+        self._hear("finish")
         self.images = images
         return self.owns_at_finish
 
     def fail(self, job_id: str, fence: int, error: JobError) -> bool:
-        self.calls.append("fail")
+        self._hear("fail")
         self.error = error
         return True
+
+    def _hear(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.silent:
+            raise RegistryGone("ActorDiedError")
 
 
 def files(root: Path) -> list[Path]:
@@ -199,3 +205,44 @@ def test_a_bug_fails_the_job_and_tells_nothing_of_the_inside(tmp_path: Path) -> 
     assert registry.error is not None
     assert (registry.error["code"], registry.error["retryable"]) == ("internal", True)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["admitted", "finish", "fail"])
+def test_a_registry_that_does_not_answer_is_no_fault_of_the_job(tmp_path: Path, call: str) -> None:
+    """It may have published the files before it fell silent: they stay."""
+    registry = Notebook(silent=call)
+    events = [ADMITTED, image(0)] if call != "fail" else [ADMITTED, FAILED]
+    outcome = run_job(order(), Script(events), registry, OutputDir(tmp_path))
+    assert outcome["kind"] == "lost"
+    assert registry.error is None
+    assert len(files(tmp_path)) == (call == "finish")
+
+
+@pytest.mark.parametrize(("admitted", "kind"), [(True, "died"), (False, "released")])
+def test_an_engine_that_stopped_is_a_renderer_that_died(
+    tmp_path: Path, admitted: bool, kind: str
+) -> None:
+    """Its orders are drawn elsewhere; none of them fails."""
+    stopped: Any = {**FAILED, "code": "engine_stopped"}
+    registry = Notebook()
+    events = [ADMITTED, image(0), stopped] if admitted else [stopped]
+    outcome = run_job(order(n=2), Script(events), registry, OutputDir(tmp_path))
+    assert (outcome["kind"], registry.error, files(tmp_path)) == (kind, None, [])
+
+
+def test_weights_that_are_not_there_any_more_fail_the_job_in_the_end(tmp_path: Path) -> None:
+    """At first another replica may have them: a redeploy is under way."""
+    changed: Any = {**FAILED, "code": "model_changed"}
+    registry, output = Notebook(), OutputDir(tmp_path)
+    for fence in range(1, MODEL_ATTEMPTS):
+        assert run_job(order(fence=fence), Script([changed]), registry, output)["kind"] == "lost"
+    assert registry.error is None
+    run_job(order(fence=MODEL_ATTEMPTS), Script([changed]), registry, output)
+    assert registry.error is not None
+    assert registry.error["code"] == "model_changed"
+
+
+def test_an_order_of_newer_code_fails_and_is_not_tried_for_ever(tmp_path: Path) -> None:
+    registry = Notebook()
+    outcome = run_job(order(invented=1), Script([]), registry, OutputDir(tmp_path))
+    assert (outcome["kind"], registry.calls) == ("settled", ["fail"])

@@ -188,7 +188,8 @@ class Engine:
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
                 self._preview(batch)
-                del batch, outcome  # while it waits, the device keeps nothing of what is done
+                # An error's frames hold the activations of its call, which the next one may need.
+                del batch, outcome
         except BaseException as fault:
             log.exception("the engine stopped")
             with self._changed:
@@ -217,9 +218,7 @@ class Engine:
             self._rows = batch.rows
             return self.runner.denoise(batch.requests)
         except Exception as error:
-            # Its frames hold the activations of the call, and the next one may need their memory.
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+            return error
 
     def _settle(self, batch: Batch, outcome: Any, seconds: float) -> None:
         rows, size = batch.rows, batch.requests[0].size

@@ -177,6 +177,10 @@ class Service:
         self._temp.cleanup()
         assert not names, f"left behind: {names}"
 
+    @property
+    def ray_directory(self) -> str:
+        return self._temp.name
+
     def log(self) -> str:
         return (self.directory / "host.log").read_text()
 

@@ -5,6 +5,7 @@ Real Ray, real HTTP, real SIGKILL. Jobs are `reproducible: strict`, so "the same
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from .service import ROOT, Service, wait_until
@@ -131,6 +133,33 @@ def test_registry_killed(service: Service, undisturbed: list[str]) -> None:
     assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
     assert service.pixels(job) == undisturbed
     assert [service.result(q)["status"] for q in queued] == ["SUCCESS"] * 3
+
+
+def test_registry_killed_while_its_disk_is_away(service: Service) -> None:
+    """A lock that somebody holds for longer than a start waits: it tries until it has it. Meanwhile clients
+    are told to come back, and what was accepted is drawn afterwards."""
+    job_id = service.submit(**SHORT, seed=41)
+    with (service.directory / "state" / "registry.lock").open("a") as lock:
+        service.kill(REGISTRY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reply = wait_until(lambda: refused(service), 30, "the service says that it cannot")
+        assert reply.headers["retry-after"]
+        reborn = service.one(REGISTRY)
+        wait_until(lambda: "the registry cannot start yet" in registry_log(service), 40, "it tried")
+        assert reborn.is_running()
+    assert service.result(job_id)["status"] == "SUCCESS"
+    assert service.result(service.submit(**SHORT, seed=42))["status"] == "SUCCESS"
+
+
+def refused(service: Service) -> httpx.Response | None:
+    reply = service.http.get("/readyz")
+    return reply if reply.status_code == 503 else None
+
+
+def registry_log(service: Service) -> str:
+    """What Ray keeps of all workers' standard error."""
+    logs = Path(service.ray_directory) / "session_latest" / "logs"
+    return "".join(path.read_text(errors="replace") for path in logs.glob("worker-*.err"))
 
 
 def test_registry_killed_between_file_write_and_commit(

@@ -84,7 +84,8 @@ def resolve(
     if scheduler not in spec.schedulers:
         text = f"{spec.name} does not draw with {scheduler!r}"
         raise InvalidField("scheduler", text, spec.schedulers)
-    _within("steps", steps, SCHEDULERS[scheduler].min_steps, spec.max_steps)
+    fewest, most = SCHEDULERS[scheduler].min_steps, SCHEDULERS[scheduler].max_steps
+    _within("steps", steps, fewest, min(spec.max_steps, most or spec.max_steps))
     draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,

@@ -19,6 +19,7 @@ class SchedulerSpec:
     schedule: str | None = None  # its `Schedule type:`; None: the sampler has only one
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
     min_steps: int = 1  # fewer draw nothing, or NaN
+    max_steps: int | None = None  # more than it was distilled from; diffusers refuses them
 
 
 # A name means the same for every checkpoint, so what it is about is always said, also where it is
@@ -35,6 +36,8 @@ _DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
 _TWO = 2
 # Ancestral steps take the difference of nearly equal squares: at three, a cosine schedule gave NaN.
 _FOUR = 4
+_FIFTY = 50
+_DISTILLED = {**_LATENTS, "original_inference_steps": _FIFTY}
 
 SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO),
@@ -83,6 +86,6 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO),
     # With its Runge-Kutta start-up steps, PNDM is not the PLMS that checkpoints were shown with.
     "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}, _TWO),
-    "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _LATENTS),
-    "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _LATENTS),
+    "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _DISTILLED, max_steps=_FIFTY),
+    "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _DISTILLED, max_steps=_FIFTY),
 }

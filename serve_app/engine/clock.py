@@ -45,6 +45,11 @@ class CallClock:
         done, self._done = self._done, []
         return done
 
+    def catch_up(self) -> None:
+        """Wait for every call that is still running."""
+        while self._running:
+            self._read_oldest()
+
     def _read_oldest(self) -> None:
         size, rows, begin, end = self._running.popleft()
         end.synchronize()

@@ -184,6 +184,8 @@ class Engine:
     def _main(self) -> None:
         try:
             while batch := self._next_batch():
+                if batch.stage is Stage.DECODING:
+                    self.runner.catch_up()  # or their time would be counted as its own
                 began = time.perf_counter()
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)

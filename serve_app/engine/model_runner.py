@@ -66,6 +66,10 @@ class ModelRunner:
         """(size, rows, seconds) of denoising calls that have ended since the last time."""
         return self._clock.take()
 
+    def catch_up(self) -> None:
+        with _device_errors():
+            self._clock.catch_up()
+
     def fits(self, params: GenerationParams) -> bool:
         """False when decoding one image alone would overflow the device."""
         widest = self.pipe.vae.config.block_out_channels[0]

@@ -30,7 +30,7 @@ from serve_app.messages import JobFilter, Tombstone
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
-SCANNED = 1000
+SCANNED = 500
 """Rows one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
 READERS = 2
 

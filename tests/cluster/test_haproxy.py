@@ -134,7 +134,9 @@ def test_a_stream_outlives_its_replica_and_the_registry(behind_haproxy: Service)
         wait_until(
             lambda: any(rev(event)[0] > epoch for event in reader.events), 90, "the new registry"
         )
-        assert service.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+        cancel = f"/v1/jobs/{job_id}/cancel"
+        # The other replica may not have found the new registry yet.
+        wait_until(lambda: service.http.post(cancel).status_code == 200, 30, "it is cancelled")
         reader.thread.join(60)
         assert not reader.thread.is_alive()
         assert reader.statuses()[-1] == "REVOKED"

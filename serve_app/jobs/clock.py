@@ -9,9 +9,14 @@ class Clock:
     """Wall-clock time that never goes back, and numbers for jobs that grow with it. A host whose clock
     is put back must not let new jobs overtake old ones, nor end a job before it began."""
 
-    def __init__(self, last: int) -> None:
-        """`last`: the highest number an earlier life gave."""
-        self._base = max(time.time(), last / 1e6) - _since_boot()
+    def __init__(self, last: int = 0) -> None:
+        self._base = time.time() - _since_boot()
+        self._last = 0
+        self.after(last)
+
+    def after(self, last: int) -> None:
+        """Go on from there. `last`: the highest number an earlier life gave."""
+        self._base = max(self._base, last / 1e6 - _since_boot())
         self._last = last
 
     def now(self) -> float:

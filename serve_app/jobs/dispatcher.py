@@ -108,6 +108,9 @@ class Dispatcher:
         """Jobs that have neither ended nor an attempt."""
         return len(self._line) + len(self._later)
 
+    def observe_depth(self) -> None:
+        self._metrics.depth(self.waiting(), len(self._record.in_flight))
+
     def sizes(self) -> dict[str, int]:
         sizes = {"in_flight": self._record.in_flight, "losses": self._losses, "later": self._later}
         return {name: len(held) for name, held in sizes.items()} | {"shown": len(self.shown)}
@@ -232,7 +235,7 @@ class Dispatcher:
                     self._background.spawn(self._tidy(known.evolve(fence=attempted)))
             else:
                 self._retry_later(entry)
-            self._metrics.depth(self.waiting(), len(record.in_flight))
+            self.observe_depth()
             record.ledger.notify()
             self._wake.set()
 

@@ -1,14 +1,14 @@
 """JobRegistry: the only writer of job state. It takes orders, publishes ends, and tells who watches.
 
 Knows nothing of Ray, HTTP or torch: `dispatcher` launches and settles attempts, `line` says who is next,
-`record` keeps rows and memory in step, `output` keeps files. Life of a job: submit (committed, then
-answered) -> its turn comes -> dispatched under a fence -> admitted -> finish or fail, both checked
-against the fence -> watchers hear of it. Whoever revokes it commits that first and stops the work then.
+`endings` ends jobs, `record` keeps rows and memory in step, `output` keeps files. Life of a job: submit
+(committed, then answered) -> its turn comes -> dispatched under a fence -> admitted -> finish or fail, both
+checked against the fence -> watchers hear of it. Whoever revokes it commits that first and stops the work
+then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import time
@@ -21,6 +21,7 @@ from serve_app.jobs.cleaning import Cleaning, Output
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
+from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.job import PRIORITIES, Job, Status
 from serve_app.jobs.ledger import Ledger
 from serve_app.jobs.line import Entry, Line
@@ -42,21 +43,6 @@ from serve_app.messages import (
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
-
-EXPIRE_AGAIN_S = 5.0
-"""Seconds until a job that could not be revoked at its deadline is tried again: the disk was full."""
-CANCELLED = JobError(
-    code="cancelled",
-    title="Cancelled",
-    detail="Somebody who may do so cancelled this job.",
-    retryable=True,
-)
-TOO_LATE = JobError(
-    code="deadline_exceeded",
-    title="Past its deadline",
-    detail="The job was not done when its `Cancel-After` was over.",
-    retryable=True,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +77,7 @@ class JobRegistry:
         self._record = Record(store, self._ledger)
         self._background = Background()
         self._line = Line()
+        self._clock = Clock()
         self._dispatcher = Dispatcher(
             self._record,
             self._line,
@@ -98,14 +85,24 @@ class JobRegistry:
             metrics,
             self._background,
             epoch=store.epoch,
-            end=self._end,
-            tidy=self._tidy,
+            end=lambda job: self._endings.end(job),
+            tidy=lambda job: self._endings.tidy(job),
         )
         self._outlook = Outlook(self._ledger, self._line, self._dispatcher.why_paused, store.epoch)
         self._cleaning = Cleaning(store, output)
-        self._deadlines = Deadlines(lambda job_id: self._background.spawn(self._expire(job_id)))
+        self._deadlines = Deadlines(
+            lambda job_id: self._background.spawn(self._endings.expire(job_id))
+        )
+        self._endings = Endings(
+            self._record,
+            self._dispatcher,
+            self._outlook,
+            self._cleaning,
+            self._deadlines,
+            metrics,
+            self._clock,
+        )
         self.configure(limits)
-        self._clock = Clock(0)
         self._arriving = 0  # submits on their way to the disk
         self._deployments = 0
 
@@ -116,7 +113,7 @@ class JobRegistry:
         self._dispatcher.max_attempts = limits.max_attempts
         self._ledger.cached_jobs = limits.cached_jobs
         self._line.weights = limits.client_weights
-        self._outlook.retention_s = limits.retention_s
+        self._outlook.retention_s = self._endings.retention_s = limits.retention_s
 
     def deployed(self) -> None:
         """An ingress came up: launch again at once, and tell the older ones that it did."""
@@ -131,7 +128,7 @@ class JobRegistry:
 
     async def start(self) -> None:
         """Take up what an earlier life left: its jobs wait again, at no attempt."""
-        self._clock = Clock(await self._store.last_in_line())
+        self._clock.after(await self._store.last_in_line())
         for job in await self._store.recent(self._ledger.cached_jobs):
             self._ledger.hold(job, running=False)
         for job in await self._store.take_over():
@@ -143,7 +140,9 @@ class JobRegistry:
         self._background.spawn(self._launcher.drop(self.epoch, {}))
         self._background.spawn(self._dispatcher.run())
         self._background.spawn(self._cleaning.sweep())
-        self._background.spawn(self._cleaning.retire(self._retired_before, self._bury))
+        self._background.spawn(
+            self._cleaning.retire(self._endings.retired_before, self._endings.bury)
+        )
 
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more and wait for what runs. True if nothing runs any more."""
@@ -199,17 +198,17 @@ class JobRegistry:
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - job.created_at)
         self._metrics.submitted()
-        self._observe_depth()
+        self._dispatcher.observe_depth()
         return SubmitReply(job=self._outlook.view(job), replayed=False)
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
         """The job as it is then; a finished one as it ended. The work stops within a step."""
-        job = await self._background.complete(self._revoked(job_id, owner, CANCELLED))
-        return await self._tombstone(job_id, owner) if job is None else self._outlook.view(job)
+        job = await self._background.complete(self._endings.revoke(job_id, owner, CANCELLED))
+        return self._outlook.view(job) if job else await self._tombstone(job_id, owner)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
         """Its record and its files are gone; a live job is cancelled first."""
-        await self._background.complete(self._delete(job_id, owner))
+        await self._background.complete(self._endings.delete(job_id, owner))
         return await self._tombstone(job_id, owner)
 
     def estimate(self, params: dict[str, Any], client: str) -> float | None:
@@ -337,7 +336,7 @@ class JobRegistry:
         if job is None:
             return await self._has_ended(job_id, fence, Status.SUCCESS)
         ended = job.evolve(status=Status.SUCCESS, images=tuple(images))
-        return await self._background.complete(self._end(ended))
+        return await self._background.complete(self._endings.end(ended))
 
     async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
         """The job failed for good. False: the attempt is superseded."""
@@ -345,93 +344,16 @@ class JobRegistry:
         if job is None:
             return await self._has_ended(job_id, fence, Status.FAILURE)
         ended = job.evolve(status=Status.FAILURE, error=error)
-        return await self._background.complete(self._end(ended))
-
-    async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
-        """The call is a repeat of the one that ended the job."""
-        job = await self._record.find(job_id)
-        return job is not None and (job.fence, job.status) == (fence, status)
-
-    # ---- the end of a job ----
-
-    async def _end(self, job: Job) -> bool:
-        """Make `job`, whose status is terminal, the truth. False: the row has moved on."""
-        now = self._clock.now()
-        started_at = job.started_at
-        if job.status is not Status.REVOKED:
-            started_at = started_at or now
-        ended = job.evolve(
-            started_at=started_at, completed_at=now, progress=None, preview=None, alone=False
-        )
-        if not await self._record.save(ended, job.fence):
-            return False
-        self._deadlines.forget(job.job_id)
-        if job.status is Status.REVOKED:
-            self._dispatcher.stop(ended)
-        self._observe_end(ended)
-        if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
-            await self._cleaning.remove([ended], but=ended.images)
-        return True
-
-    async def _delete(self, job_id: str, owner: str) -> None:
-        job = await self._revoked(job_id, owner, CANCELLED)
-        if job is not None:
-            await self._bury([job], "deleted")
+        return await self._background.complete(self._endings.end(ended))
 
     async def _tombstone(self, job_id: str, owner: str) -> Tombstone | None:
         stone = await self._store.tombstone(job_id)
         return stone if stone is not None and stone["owner"] == owner else None
 
-    async def _revoked(self, job_id: str, owner: str | None, error: JobError) -> Job | None:
-        """The job, ended now if it had not. `owner` None: the registry itself asks."""
-        while True:
-            job = await self._record.find(job_id)
-            if job is None or owner not in (None, job.owner):
-                return None
-            if job.status.terminal:
-                return job
-            revoked = job.evolve(status=Status.REVOKED, error=error, waiting_for=None)
-            await self._end(revoked)
-            # If not, it changed in between (an attempt began, or it ended): look again.
-
-    async def _expire(self, job_id: str) -> None:
-        try:
-            await self._revoked(job_id, None, TOO_LATE)
-        except sqlite3.Error as error:
-            log.error("not revoked, again in a moment: %s", error, extra={"job_id": job_id})
-            self._deadlines.set(job_id, EXPIRE_AGAIN_S)
-
-    async def _bury(self, jobs: list[Job], why: Any) -> None:
-        await self._store.bury(jobs, why)
-        for job in jobs:
-            self._ledger.forget(job.job_id)
-        await self._cleaning.remove(jobs)
-
-    def _retired_before(self) -> float | None:
-        """Jobs that ended before this moment are over."""
-        retention_s = self._limits.retention_s
-        return None if retention_s is None else self._clock.now() - retention_s
-
-    async def _tidy(self, job: Job) -> None:
-        """The last attempt at a job that ended otherwise is over: whatever it wrote goes."""
-        with contextlib.suppress(sqlite3.Error):  # swept at the next start
-            latest = await self._record.find(job.job_id)  # None: it is deleted
-            await self._cleaning.remove([job], but=latest.images if latest else ())
-
-    def _observe_end(self, job: Job) -> None:
-        assert job.completed_at is not None
-        said = self._outlook.ended(job, others=len(self._record.in_flight.keys() - {job.job_id}))
-        self._metrics.finished(job.status.value, job.params.get("model", ""))
-        self._observe_depth()
-        if job.status is Status.REVOKED or job.started_at is None:
-            return
-        self._dispatcher.went_well()
-        run = job.completed_at - job.started_at
-        if said is not None:
-            self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))
-        self._metrics.share(job.client, self._outlook.device_seconds(job) or run)
-        self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
-        log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})
+    async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
+        """The call is a repeat of the one that ended the job."""
+        job = await self._record.find(job_id)
+        return job is not None and (job.fence, job.status) == (fence, status)
 
     def _ordered(self, order: SubmitOrder) -> Job:
         number = self._clock.number()
@@ -450,9 +372,6 @@ class JobRegistry:
             deadline=None if cancel_after is None else created_at + cancel_after,
             retry_of=order.get("retry_of"),
         )
-
-    def _observe_depth(self) -> None:
-        self._metrics.depth(self._dispatcher.waiting(), len(self._record.in_flight))
 
     def _full(self) -> SubmitReply:
         wait = self._outlook.seconds_per_place() * 10

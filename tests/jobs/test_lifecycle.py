@@ -342,7 +342,7 @@ async def test_a_deadline_that_passes_while_nothing_runs_is_kept_at_the_next_sta
 async def test_a_deadline_that_meets_a_full_disk_is_kept_a_moment_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve_app.jobs.registry.EXPIRE_AGAIN_S", 0.05)
+    monkeypatch.setattr("serve_app.jobs.endings.EXPIRE_AGAIN_S", 0.05)
     async with World(tmp_path, {"max_in_flight": 1}) as world:
         await world.launched(await world.submit())
         tried = asyncio.Event()

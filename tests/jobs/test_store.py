@@ -258,7 +258,10 @@ async def test_a_clock_that_is_put_forward_expires_nothing(tmp_path: Path, wall:
         await world.draw(busy)
         assert await world.draw(job_id)
         assert (
-            await world.registry._store.ended_before(world.registry._retired_before() or 0, 9) == []
+            await world.registry._store.ended_before(
+                world.registry._endings.retired_before() or 0, 9
+            )
+            == []
         )
 
 

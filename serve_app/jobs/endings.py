@@ -1,0 +1,133 @@
+"""Endings: how a job ends, and what is left of it then. It succeeds, fails, is revoked, deleted, or too old.
+
+The row is committed first; then the work is stopped, and files that nobody published go. Knows the
+record, the dispatcher and files; nothing of who asked, nor whether he may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from typing import Literal
+
+from serve_app.jobs.cleaning import Cleaning
+from serve_app.jobs.clock import Clock
+from serve_app.jobs.deadlines import Deadlines
+from serve_app.jobs.dispatcher import Dispatcher
+from serve_app.jobs.job import Job, Status
+from serve_app.jobs.outlook import Outlook
+from serve_app.jobs.record import Record
+from serve_app.messages import JobError
+from serve_app.metrics import JobMetrics
+
+log = logging.getLogger("assets.registry")
+
+EXPIRE_AGAIN_S = 5.0
+"""Seconds until a job that could not be revoked at its deadline is tried again: the disk was full."""
+CANCELLED = JobError(
+    code="cancelled",
+    title="Cancelled",
+    detail="Somebody who may do so cancelled this job.",
+    retryable=True,
+)
+TOO_LATE = JobError(
+    code="deadline_exceeded",
+    title="Past its deadline",
+    detail="The job was not done when its `Cancel-After` was over.",
+    retryable=True,
+)
+
+
+class Endings:
+    def __init__(
+        self,
+        record: Record,
+        dispatcher: Dispatcher,
+        outlook: Outlook,
+        cleaning: Cleaning,
+        deadlines: Deadlines,
+        metrics: JobMetrics,
+        clock: Clock,
+    ) -> None:
+        self._record, self._dispatcher, self._outlook = record, dispatcher, outlook
+        self._cleaning, self._deadlines = cleaning, deadlines
+        self._metrics, self._clock = metrics, clock
+        self.retention_s: float | None = None  # None: finished jobs stay
+
+    async def end(self, job: Job) -> bool:
+        """Make `job`, whose status is terminal, the truth. False: the row has moved on."""
+        now = self._clock.now()
+        started_at = job.started_at
+        if job.status is not Status.REVOKED:
+            started_at = started_at or now
+        ended = job.evolve(
+            started_at=started_at, completed_at=now, progress=None, preview=None, alone=False
+        )
+        if not await self._record.save(ended, job.fence):
+            return False
+        self._deadlines.forget(job.job_id)
+        if job.status is Status.REVOKED:
+            self._dispatcher.stop(ended)
+        self._observe(ended)
+        if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
+            await self._cleaning.remove([ended], but=ended.images)
+        return True
+
+    async def revoke(self, job_id: str, owner: str | None, error: JobError) -> Job | None:
+        """The job, ended now if it had not. None: this owner has none of that id. `owner` None: the
+        registry itself asks."""
+        while True:
+            job = await self._record.find(job_id)
+            if job is None or owner not in (None, job.owner):
+                return None
+            if job.status.terminal:
+                return job
+            await self.end(job.evolve(status=Status.REVOKED, error=error, waiting_for=None))
+            # If not, it changed in between (an attempt began, or it ended): look again.
+
+    async def expire(self, job_id: str) -> None:
+        """Its deadline has passed."""
+        try:
+            await self.revoke(job_id, None, TOO_LATE)
+        except sqlite3.Error as error:
+            log.error("not revoked, again in a moment: %s", error, extra={"job_id": job_id})
+            self._deadlines.set(job_id, EXPIRE_AGAIN_S)
+
+    async def delete(self, job_id: str, owner: str) -> None:
+        """Record and files; a job that lives is cancelled first."""
+        job = await self.revoke(job_id, owner, CANCELLED)
+        if job is not None:
+            await self.bury([job], "deleted")
+
+    async def bury(self, jobs: list[Job], why: Literal["deleted", "expired"]) -> None:
+        """These have ended, and are to be forgotten."""
+        await self._record.store.bury(jobs, why)
+        for job in jobs:
+            self._record.ledger.forget(job.job_id)
+        await self._cleaning.remove(jobs)
+
+    def retired_before(self) -> float | None:
+        """Jobs that ended before this moment are over."""
+        return None if self.retention_s is None else self._clock.now() - self.retention_s
+
+    async def tidy(self, job: Job) -> None:
+        """The last attempt at a job that ended otherwise is over: whatever it wrote goes."""
+        with contextlib.suppress(sqlite3.Error):  # swept at the next start
+            latest = await self._record.find(job.job_id)  # None: it is deleted
+            await self._cleaning.remove([job], but=latest.images if latest else ())
+
+    def _observe(self, job: Job) -> None:
+        assert job.completed_at is not None
+        said = self._outlook.ended(job, others=len(self._record.in_flight.keys() - {job.job_id}))
+        self._metrics.finished(job.status.value, job.params.get("model", ""))
+        self._dispatcher.observe_depth()
+        if job.status is Status.REVOKED or job.started_at is None:
+            return
+        self._dispatcher.went_well()
+        run = job.completed_at - job.started_at
+        if said is not None:
+            self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))
+        self._metrics.share(job.client, self._outlook.device_seconds(job) or run)
+        self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
+        log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})

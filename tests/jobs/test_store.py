@@ -149,7 +149,7 @@ async def test_an_upgrade_that_is_cut_short_leaves_the_old_database(
 ) -> None:
     old_database(tmp_path / "state", [old_row("a", 1, 100.0)], {})
     with monkeypatch.context() as patch:
-        patch.setattr("serve_app.jobs.store.SCHEMA", "SELECT no_such_function();")
+        patch.setattr("serve_app.jobs.database.SCHEMA", "SELECT no_such_function();")
         with pytest.raises(sqlite3.OperationalError):
             SqliteStore(tmp_path / "state")
     with sqlite3.connect(tmp_path / "state" / "jobs.db") as db:

@@ -73,13 +73,13 @@ class CostTable:
         waiting for the others; a narrow one keeps the others waiting for the first. Served k rows at
         a time, m rows finish after (m + k) / 2 x c(k) / k on average, so take the k that makes this
         least. With no line, or nothing to gain from sharing, that is the first request alone: never
-        slower than one at a time. While the line is short, a request with little left does not wait
-        for those with much: they count for as much less. In a long line every row counts the same,
-        for then the device's rate decides how late everybody is.
+        slower than one at a time. While one call could hold the line, a request with little left does
+        not wait for those with more than twice as much: they count for as much less. In a longer line
+        every row counts the same, for then the device's rate decides how late everybody is.
         """
         worth: list[float] = list(line)
-        if left and sum(line) <= limit // 2:
-            worth = [min(1.0, left[0] / n) for n in left]
+        if left and sum(line) <= limit:
+            worth = [min(1.0, 2 * left[0] / n) for n in left]
         expected = worth[0] + EXPECTED * sum(worth[1:])
         widths = [k for k in accumulate(line) if k <= limit] or [line[0]]
         cost = [

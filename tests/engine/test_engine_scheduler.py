@@ -291,7 +291,8 @@ def test_a_short_request_does_not_wait_for_long_ones_unless_the_line_is_long() -
     costs = CostTable(SIZE, {1: 35.0, 2: 49.0, 4: 71.0, 8: 113.0, 16: 204.0})
     assert costs.worth_sharing(SIZE, [1, 2, 2], 16, [4, 30, 30]) == 1
     assert costs.worth_sharing(SIZE, [1, 1, 1, 1, 2], 16, [4, 4, 4, 4, 30]) == 4
-    assert costs.worth_sharing(SIZE, [1] + [2] * 6, 16, [4] + [30] * 6) > 1
+    assert costs.worth_sharing(SIZE, [1] + [2] * 6, 16, [4] + [30] * 6) == 1
+    assert costs.worth_sharing(SIZE, [1] + [2] * 8, 16, [4] + [30] * 8) > 1
 
 
 def test_where_sharing_gains_nothing_requests_take_turns() -> None:

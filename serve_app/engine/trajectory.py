@@ -39,9 +39,8 @@ class Trajectory:
         positive = family.positive(params)
         negative = family.negative(params) if request.guided else None
         scheduler = new_scheduler(pipe.scheduler.config, params.scheduler)
-        scheduler.set_timesteps(
-            params.steps, device="cpu"
-        )  # or steps would wait for the device to tell
+        # Not on the device: many schedulers read them at every step, and would wait for it.
+        scheduler.set_timesteps(params.steps, device="cpu")
         if hasattr(scheduler, "set_begin_index"):
             # Else the first step looks it up, and waits for the device.
             scheduler.set_begin_index(0)
@@ -53,9 +52,8 @@ class Trajectory:
             device=torch.device("cpu"),
             dtype=positive.hidden.dtype,
         )
-        if (
-            device.type == "cuda"
-        ):  # from pinned memory, so that nobody waits for what is queued there
+        if device.type == "cuda":
+            # From pinned memory: a plain copy would wait for all that is queued there.
             noise = noise.pin_memory().to(device, non_blocking=True)
         texts = [negative, positive] if negative is not None else [positive]
         return cls(

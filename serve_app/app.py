@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -45,6 +46,7 @@ from serve_app.params import GenerationParams
 from serve_app.styles import load_styles
 
 FAREWELL_S = 1.0
+"""Seconds that a renderer whose engine has stopped lives on."""
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
@@ -213,14 +215,12 @@ class Registry:
         this = ray.get_runtime_context().current_actor
         self._launcher = cluster.RayLauncher(parsed.app_name, run_job_task, this, output_dir)
 
+        output, metrics = OutputDir(Path(output_dir)), RayJobMetrics(parsed.app_name)
+
         def open_store() -> SqliteStore:
             return SqliteStore(parsed.path(parsed.state_dir))
 
         def registry_on(store: SqliteStore) -> JobRegistry:
-            output, metrics = (
-                OutputDir(parsed.path(parsed.output_dir)),
-                RayJobMetrics(parsed.app_name),
-            )
             return JobRegistry(store, self._launcher, output, metrics, _limits(parsed))
 
         # At the first start whoever deploys is told what is wrong. An actor that fails in a later life is
@@ -326,8 +326,6 @@ def _limits(settings: Settings) -> Limits:
 @ray.remote(max_retries=0, num_cpus=0.05)
 def run_job_task(order: LaunchOrder, app_name: str, registry: Any, output_dir: str) -> Outcome:
     """One attempt. Never retried by Ray: the registry alone counts attempts."""
-    from pathlib import Path
-
     logs.configure()
     return run_job(
         order,

@@ -6,6 +6,7 @@ Knows nothing of Ray. While it tries, nobody is answered, and nothing that was a
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -25,11 +26,15 @@ async def opened(
     store: SqliteStore | None = None,
 ) -> JobRegistry:
     """A started registry, on `store` if it is given and good. A disk that is full, read-only or away, and
-    a predecessor that is slow to die, are waited for."""
+    a predecessor that is slow to die, are waited for. What the process holds by then is taken for held
+    for good: a collection that walks a hundred thousand waiting jobs would stop everything for 80 ms."""
     pause, longest = PAUSE_S
     while True:
         try:
-            return await _started(registry_on(store or await asyncio.to_thread(open_store)))
+            registry = await _started(registry_on(store or await asyncio.to_thread(open_store)))
+            gc.collect()
+            gc.freeze()
+            return registry
         except (OSError, sqlite3.Error, StoreHeld) as error:
             log.error("the registry cannot start yet: %s", error)
         store = None

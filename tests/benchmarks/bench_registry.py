@@ -35,6 +35,7 @@ import psutil
 
 from serve_app.artifacts import OutputDir
 from serve_app.jobs.job import Status
+from serve_app.jobs.opening import opened
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.schema import LIVE
 from serve_app.jobs.store import SqliteStore
@@ -157,14 +158,11 @@ class Arm:
             LIMITS, max_in_flight=16, max_pending=10**6, cached_jobs=CACHED, retention_s=None
         )
         began = time.perf_counter()
-        self.registry = JobRegistry(
-            SqliteStore(self.directory),
-            self.launcher,
-            OutputDir(self.directory / "output"),
-            NoMetrics(),
-            limits,
+        output = OutputDir(self.directory / "output")
+        self.registry = await opened(
+            lambda: SqliteStore(self.directory),
+            lambda store: JobRegistry(store, self.launcher, output, NoMetrics(), limits),
         )
-        await self.registry.start()
         await self.registry.get("no such job")
         return time.perf_counter() - began
 

@@ -15,6 +15,7 @@ import pytest
 
 from serve_app.errors import StoreHeld
 from serve_app.jobs.clock import Clock
+from serve_app.jobs.database import COPIED_EVERY, LOG_PAGES
 from serve_app.jobs.job import work_of
 from serve_app.jobs.schema import SCHEMA_VERSION
 from serve_app.jobs.store import SqliteStore
@@ -281,3 +282,22 @@ async def test_writes_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
     rows = await store._read(lambda db: db.execute("SELECT key FROM meta ORDER BY key").fetchall())
     assert [key for (key,) in rows] == ["a", "b", "epoch"]
     await store.close()
+
+
+async def test_the_log_is_copied_beside_the_writer(tmp_path: Path) -> None:
+    """The database file soon has what was written, long before the writer would copy it itself."""
+    store = SqliteStore(tmp_path)
+    try:
+        for write in range(LOG_PAGES // 8):  # a write is a page or two
+            await store._write(
+                lambda db, key=f"write {write}": db.execute(
+                    "INSERT INTO meta VALUES (?, 1)", (key,)
+                )
+            )
+            if b"write 0" in (tmp_path / "jobs.db").read_bytes():
+                break
+        else:
+            pytest.fail("nothing was copied")
+        assert write >= COPIED_EVERY - 1
+    finally:
+        await store.close()

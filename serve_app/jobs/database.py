@@ -81,8 +81,6 @@ class Database:
         if db is None:
             uri = f"{self._path.absolute().as_uri()}?mode=ro"
             db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            # Reads from a map bring their neighbours with them: half the time for a page out of a cold file.
-            db.execute("PRAGMA mmap_size = 0x7fff0000")
             self._local.db = db
             self._reading.append(db)
         return operation(db)

@@ -17,6 +17,9 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
+
+from tests.engine.tiny import pipeline
 
 from .service import ROOT, Service, wait_until
 
@@ -232,6 +235,55 @@ def test_redeploy_with_a_changed_style_while_jobs_run(service: Service, tmp_path
     assert len({tuple(service.pixels(job)) for job in jobs}) == 1
     assert prompt_in(service, service.result(late)) == "a red sword of stone icon"
     service.deploy(styles_file=str(old_file))
+
+
+def test_redeploy_with_another_model_while_jobs_run(
+    service: Service, undisturbed: list[str], tmp_path: Path
+) -> None:
+    """Nothing is ever drawn with other weights than it was ordered with: such a job says so and fails."""
+    old_file = Path(service.settings["models_file"])
+    other = pipeline()
+    with torch.no_grad():
+        for weight in other.unet.parameters():
+            weight.mul_(1.5)
+    other.save_pretrained(tmp_path / "other")
+    new_file = tmp_path / "models.yaml"
+    spec = old_file.read_text()
+    new_file.write_text(spec.replace(str(old_file.parent / "model"), str(tmp_path / "other")))
+    endless = {**LONG, "steps": 900, "n": 30}
+    running, waiting = service.submit(**endless), service.submit(**endless, priority="low")
+    was = drawing(service, running)["resolved"]["model_revision"]
+    service.deploy(models_file=str(new_file))
+    for job_id in (running, waiting):
+        job = service.result(job_id, timeout_s=180)
+        assert (job["status"], job["error"]["code"]) == ("FAILURE", "model_changed"), job
+        assert job["result_urls"] == []
+    again = service.result(service.submit(**LONG))
+    assert again["status"] == "SUCCESS"
+    assert again["resolved"]["model_revision"] != was
+    assert service.pixels(again) != undisturbed
+    service.deploy(models_file=str(old_file))
+    assert service.pixels(service.result(service.submit(**LONG))) == undisturbed
+
+
+def test_a_bug_in_the_engine_costs_its_replica_and_its_job_alone(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """The process ends and another one starts; who was in its company is drawn, and the culprit fails."""
+    service = Service(tmp_path / "service", tiny_settings, host="tests.cluster.faulty_host")
+    try:
+        service.start()
+        replica = service.one(RENDERER).pid
+        culprit = service.submit(**LONG, prompt="a poisoned sword")
+        neighbours = [service.submit(**LONG) for _ in range(3)]
+        jobs = [service.result(job_id, timeout_s=300) for job_id in (culprit, *neighbours)]
+        assert [job["status"] for job in jobs] == ["FAILURE", *["SUCCESS"] * 3]
+        assert jobs[0]["attempts"] == 3
+        assert len({tuple(service.pixels(job)) for job in jobs[1:]}) == 1
+        assert service.one(RENDERER).pid != replica
+        check_order(service)
+    finally:
+        service.stop()
 
 
 def prompt_in(service: Service, job: dict[str, Any]) -> str:

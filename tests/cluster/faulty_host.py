@@ -1,0 +1,39 @@
+"""The service as `host` runs it, with an engine that has a bug: a prompt that says POISON stops its loop.
+
+A module of its own, because the renderer runs in a process of Ray's, where no test can reach in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+
+from serve_app import app, cluster
+from tests.cluster import host
+
+POISON = "poison"  # as `test_faults` orders it
+
+
+@serve.deployment(name=cluster.RENDERER)
+class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
+    """Breaks where no batch can be blamed: in the scheduler, between two steps."""
+
+    async def __init__(self, settings: dict[str, Any]) -> None:
+        await super().__init__(settings)
+        scheduler = self._engine.scheduler
+        update = scheduler.update
+
+        def faulty(batch: Any) -> None:
+            if any(
+                POISON in request.params.prompt and request.step > 5 for request in batch.requests
+            ):
+                raise IndexError("a bug in the scheduler")
+            update(batch)
+
+        scheduler.update = faulty
+
+
+if __name__ == "__main__":
+    app.Renderer = FaultyRenderer  # what `app.build` binds
+    host.main()

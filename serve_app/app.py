@@ -27,6 +27,7 @@ from serve_app.jobs.registry import JobRegistry, Limits
 from serve_app.jobs.runner import run_job
 from serve_app.jobs.store import SqliteStore
 from serve_app.messages import (
+    PATIENCE_OF,
     ImageFile,
     JobError,
     JobFilter,
@@ -143,13 +144,13 @@ class Renderer:
     """One engine on one device. The event loop only passes events; torch has its own thread."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
-        from serve_app.engine import book, build, orders
+        from serve_app.engine import build, orders
 
         logs.configure()
         parsed = Settings.model_validate(settings)
         cluster.tell_loading(parsed.app_name)
         spec = active_model(parsed, load_models(parsed.path(parsed.models_file)))
-        self._patience_of, self._failed = book.PATIENCE_OF, orders.failed
+        self._failed = orders.failed
         loop = asyncio.get_running_loop()
         self._engine = await asyncio.to_thread(
             build.build,
@@ -180,7 +181,7 @@ class Renderer:
             fence=order["fence"],
             alone=order["alone"],
             preview=order.get("preview", False),
-            patience=self._patience_of[order.get("priority", "normal")],
+            patience=PATIENCE_OF[order.get("priority", "normal")],
         )
         async for event in events:
             if event["kind"] == "image":

@@ -197,6 +197,12 @@ class WatchReply(TypedDict):
 
 # ---- registry -> job task ----
 
+# An engine draws first what is due first: deadline = arrival + this x predicted solo time. Smaller values put
+# late long requests before short ones, so that under overload everybody is late; tests/engine/simulation.py
+# shows it.
+PATIENCE = 15.0
+PATIENCE_OF = {"high": PATIENCE / 3, "normal": PATIENCE, "low": PATIENCE * 3}
+
 
 class LaunchOrder(TypedDict):
     """All that an attempt may know: the stored, fully resolved record. It reads no file."""

@@ -21,11 +21,6 @@ from serve_app.errors import Dropped, RenderError
 from serve_app.messages import Admitted, Progress, RenderedImage
 from serve_app.params import GenerationParams
 
-# deadline = arrival + this x predicted solo time. Smaller values put late long requests before short
-# ones, so that under overload everybody is late; tests/engine/simulation.py shows it.
-PATIENCE = 15.0
-PATIENCE_OF = {"high": PATIENCE / 3, "normal": PATIENCE, "low": PATIENCE * 3}
-
 
 class OrderBook:
     """`replica` is the name that admitted orders are told; `changed` is called after every change."""

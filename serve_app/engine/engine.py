@@ -18,14 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from serve_app.engine import images
-from serve_app.engine.book import PATIENCE, OrderBook
+from serve_app.engine.book import OrderBook
 from serve_app.engine.forecast import unshared_seconds
 from serve_app.engine.orders import Listener, failed
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost, Runner, Stopped
 from serve_app.engine.scheduler import Batch, Scheduler
 from serve_app.errors import Dropped, OutOfMemory, RenderError, TooLarge
-from serve_app.messages import Preview, RenderedImage, RenderEvent
+from serve_app.messages import PATIENCE, Preview, RenderedImage, RenderEvent
 from serve_app.params import GenerationParams
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ Reads the registry's memory and the line, changes neither; what it says it check
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +13,25 @@ from typing import Any
 from serve_app.jobs.forecast import Forecast
 from serve_app.jobs.job import Job, Status, work_of
 from serve_app.jobs.ledger import Ledger
-from serve_app.jobs.line import Line
-from serve_app.messages import JobView
+from serve_app.jobs.line import Line, Place
+from serve_app.messages import PATIENCE_OF, JobView
+
+NEXT = Place(0, 0.0)
 
 
 class Outlook:
+    """`now`: unix seconds, of the clock that gave the jobs their times."""
+
     def __init__(
-        self, ledger: Ledger, line: Line, why_paused: Callable[[], str | None], epoch: int
+        self,
+        ledger: Ledger,
+        line: Line,
+        why_paused: Callable[[], str | None],
+        epoch: int,
+        now: Callable[[], float],
     ) -> None:
         self._ledger, self._line, self._why_paused, self._epoch = ledger, line, why_paused, epoch
+        self._now = now
         self._forecast = Forecast()
         self._promised: dict[str, float] = {}  # job id -> seconds it was said to take when it came
         self.retention_s: float | None = None
@@ -34,18 +45,17 @@ class Outlook:
             place = self._line.place(job.job_id)
             position = self._launched_before(job) + (place.ahead if place else 0) + 1
             if paused is None:
-                ahead = self._work_running(job) + (place.work if place else 0.0)
-                eta = self._forecast.until_done(job.work, ahead)
+                eta = self._until_done(job.work, job.priority, place or NEXT, job)
         elif job.status is Status.STARTED:
             eta = self._eta_of_running(job)
         return job.view(
             self._epoch, position=position, eta=eta, paused=paused, retention_s=self.retention_s
         )
 
-    def of_new(self, params: dict[str, Any], client: str) -> float | None:
+    def of_new(self, params: dict[str, Any], client: str, priority: str = "normal") -> float | None:
         """Seconds until an order would be done that came now; None: unknown."""
-        ahead = self._work_running(None) + self._line.place_of_new(client).work
-        return None if self._why_paused() else self._forecast.until_done(work_of(params), ahead)
+        place = self._line.place_of_new(client)
+        return None if self._why_paused() else self._until_done(work_of(params), priority, place)
 
     def seconds_per_place(self) -> float:
         """How fast the line moves."""
@@ -56,7 +66,7 @@ class Outlook:
 
     def promise(self, job: Job) -> None:
         """It is about to join the line: remember what is said of it."""
-        if (seconds := self.of_new(job.params, job.client)) is not None:
+        if (seconds := self.of_new(job.params, job.client, job.priority)) is not None:
             self._promised[job.job_id] = seconds
 
     def admitted(self, job: Job, solo_seconds: float | None) -> None:
@@ -105,12 +115,21 @@ class Outlook:
             return sum(j.order < job.order for j in waiting)
         return len(waiting)
 
-    def _work_running(self, job: Job | None) -> float:
-        """Work left of the jobs in flight, as far as it comes before `job`; None: before a new one."""
-        own = None if job is None else self._ledger.running.get(job.job_id)
-        left = 0.0
+    def _until_done(
+        self, work: float, priority: str, place: Place, job: Job | None = None
+    ) -> float | None:
+        """Who has a line before it enters when those that run now are done. Who may enter at once is
+        drawn before those of them that an engine finds less urgent. `job`: None if it is not ordered."""
+        now = self._now()
+        due = math.inf if place.ahead else self._due(now, work, priority)
+        ahead = place.work
         for other in self._ledger.running.values():
-            if own is not None and (other.job_id == own.job_id or other.order > own.order):
+            if job is not None and other.started_at is None and other.order >= job.order:
                 continue
-            left += other.work * (1 - ((other.progress or {}).get("value") or 0.0))
-        return left
+            if self._due(other.started_at or now, other.work, other.priority) <= due:
+                ahead += other.work * (1 - ((other.progress or {}).get("value") or 0.0))
+        return self._forecast.until_done(work, ahead)
+
+    def _due(self, joined: float, work: float, priority: str) -> float:
+        """When an engine wants to have it done, as `PATIENCE_OF` says. Unix seconds."""
+        return joined + PATIENCE_OF[priority] * (self._forecast.solo(work) or 0.0)

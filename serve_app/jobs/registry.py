@@ -88,7 +88,9 @@ class JobRegistry:
             end=lambda job: self._endings.end(job),
             tidy=lambda job: self._endings.tidy(job),
         )
-        self._outlook = Outlook(self._ledger, self._line, self._dispatcher.why_paused, store.epoch)
+        self._outlook = Outlook(
+            self._ledger, self._line, self._dispatcher.why_paused, store.epoch, self._clock.now
+        )
         self._cleaning = Cleaning(store, output)
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.expire(job_id))

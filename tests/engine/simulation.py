@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serve_app.engine.book import PATIENCE
 from serve_app.engine.costs import CostTable
 from serve_app.engine.forecast import Forecast, Gain, unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Scheduler
+from serve_app.messages import PATIENCE
 from serve_app.params import GenerationParams
 
 SIZE = (64, 64)

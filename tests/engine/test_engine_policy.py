@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve_app.engine.book import PATIENCE_OF
+from serve_app.messages import PATIENCE_OF
 from tests.engine.simulation import Device, engine, one_at_a_time, trace
 
 COUNT = 150

@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from serve_app.engine.book import PATIENCE_OF
 from serve_app.engine.engine import Engine
 from serve_app.engine.model_runner import ModelRunner
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
 from serve_app.errors import ModelError
+from serve_app.messages import PATIENCE_OF
 from tests.engine import tiny
 
 

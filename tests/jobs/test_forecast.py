@@ -40,7 +40,7 @@ class Device:
 
     def __post_init__(self) -> None:
         self.monkeypatch.setattr("serve_app.jobs.outlook.time", self)
-        self.outlook = Outlook(self.ledger, self.line, lambda: self.paused, 1)
+        self.outlook = Outlook(self.ledger, self.line, lambda: self.paused, 1, lambda: self.now)
 
     def monotonic(self) -> float:
         return self.now
@@ -204,6 +204,22 @@ def test_a_bigger_job_takes_longer_by_its_work(device: Make) -> None:
     one.submit()
     one.draw_all()
     assert one.eta(one.submit(seconds=4 * SECONDS)) == pytest.approx(4 * SECONDS)
+
+
+def test_a_short_job_does_not_wait_for_a_long_one_that_an_engine_lets_it_pass(device: Make) -> None:
+    one = device(slots=2)
+    one.submit()
+    one.draw_all()
+    long = one.submit(seconds=10 * SECONDS)
+    one.fill()
+    short = one.submit()
+    assert one.eta(short) == pytest.approx(SECONDS)
+    one.fill()
+    another = one.submit(seconds=10 * SECONDS)  # both that run are due before it
+    assert one.eta(another) == pytest.approx((10 + 1 + 10) * SECONDS)
+    behind = one.submit()  # it enters when those that run now are done; a line counts by its mean
+    assert one.eta(behind) == pytest.approx((10 + 1 + 5.5 + 1) * SECONDS)
+    assert one.eta(long) == pytest.approx(10 * SECONDS)
 
 
 @pytest.mark.parametrize("status", [Status.REVOKED, Status.FAILURE, Status.SUCCESS])

@@ -152,8 +152,9 @@ class Report:
         from matplotlib import pyplot as plt
         from matplotlib.ticker import LogLocator, NullFormatter
 
+        columns = len(self._traces)
         figure, panels = plt.subplots(
-            2, len(self._traces), figsize=(4.2 * len(self._traces), 7), squeeze=False, sharey=True
+            2, columns, figsize=(max(9.0, 4.2 * columns), 7), squeeze=False, sharey=True
         )
         for column, trace in enumerate(self._traces):
             upper, lower = panels[0][column], panels[1][column]
@@ -187,10 +188,10 @@ class Report:
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
         figure.legend(
-            handles.values(), handles.keys(), loc="lower center", ncols=min(3, len(handles))
+            handles.values(), handles.keys(), loc="lower center", ncols=min(2, len(handles))
         )
         figure.suptitle("Serving one device: latency of each arm on the same arrivals")
-        figure.tight_layout(rect=(0, 0.04 + 0.03 * ((len(handles) + 2) // 3), 1, 1))
+        figure.tight_layout(rect=(0, 0.04 + 0.03 * ((len(handles) + 1) // 2), 1, 1))
         figure.savefig(path, dpi=120)
         plt.close(figure)
 

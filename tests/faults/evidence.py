@@ -89,7 +89,7 @@ def collect(service: Service, wire: Wire, ledger: Ledger, before: Census) -> Evi
 def list_jobs(wire: Wire) -> dict[str, Job]:
     """Every job there is, page by page. Bounded by the clock alone: pages may be short."""
     jobs: dict[str, Job] = {}
-    path: str | None = "/v1/jobs?limit=500"
+    path: str | None = "/v1/jobs?limit=100"
     while path is not None:
         page = _get(wire, path)
         jobs |= {job["job_id"]: job for job in page["results"]}

@@ -253,7 +253,9 @@ class Arm:
         for name, wanted in FILTERS.items():
             samples[f"list: {name}; first page"] = await self.list(wanted, deep=False)
             samples[f"list: {name}; deep"] = await self.list(wanted, deep=True)
-        samples["first events of a stream: 500 rows; deep"] = await self.list({}, deep=True, limit=500)
+        samples["first events of a stream: 500 rows; deep"] = await self.list(
+            {}, deep=True, limit=500
+        )
         middle = time.time() - DAYS / 2 * DAY
         day: JobFilter = {"created_after": middle, "created_before": middle + DAY}
         samples["list: one day; first page"] = await self.list(day, deep=False)

@@ -149,7 +149,8 @@ def _copy_log(path: Path) -> None:
     """Copy what is committed from the log into the database, beside whoever writes and reads. In the
     writer's thread it would cost the writes behind it some 15 ms."""
     try:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        uri = f"{path.absolute().as_uri()}?mode=rw"  # never a new file, should this one be away
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
         log.warning("the log of the job store was not copied, it grows: %s", error)

@@ -124,7 +124,9 @@ class Outlook:
         due = math.inf if place.ahead else self._due(now, work, priority)
         ahead = place.work
         for other in self._ledger.running.values():
-            if job is not None and other.started_at is None and other.order >= job.order:
+            if job is not None and (
+                other.job_id == job.job_id or (other.started_at is None and other.order > job.order)
+            ):
                 continue
             if self._due(other.started_at or now, other.work, other.priority) <= due:
                 ahead += other.work * (1 - ((other.progress or {}).get("value") or 0.0))

@@ -23,11 +23,15 @@ from serve_app.params import GenerationParams
 
 
 class OrderBook:
-    """`replica` is the name that admitted orders are told; `changed` is called after every change."""
+    """`replica` is the name that admitted orders are told; `changed` is called after every change;
+    listeners hear how far their order is once in `report_every` seconds."""
 
-    def __init__(self, scheduler: Scheduler, replica: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, replica: str, report_every: float, changed: Callable[[], None]
+    ) -> None:
         self.scheduler = scheduler
         self.replica = replica
+        self.report_every = report_every
         self.fences = Fences()
         self.gain = Gain()
         self.counts = Counter[str]()
@@ -135,13 +139,12 @@ class OrderBook:
     def admit(self, order: Order) -> None:
         """Its listeners are told before anything is done for it."""
         order.admitted_at = time.monotonic()
-        order.post(self._admitted(order), self._progress(order))
+        order.post(self._admitted(order))
+        self._report([order])
 
     def moved(self, requests: Iterable[Request]) -> None:
         """Their orders' listeners are told how far they are."""
-        forecast = self._forecast()
-        for order in {o.id: o for r in requests if (o := self.of(r))}.values():
-            order.post(self._progress(order, forecast))
+        self._report({o.id: o for r in requests if (o := self.of(r))}.values())
 
     def deliver(self, request: Request, image: RenderedImage) -> None:
         """Hand out a finished image; the order ends with its last one."""
@@ -151,7 +154,8 @@ class OrderBook:
         self.scheduler.finish(request)
         self.counts["images"] += 1
         order.images[request.index] = image
-        order.post(image, self._progress(order))
+        order.post(image)
+        self._report([order])
         if order.complete:
             order.post(None)
             self.forget(order)
@@ -179,6 +183,16 @@ class OrderBook:
     def _admitted(self, order: Order) -> Admitted:
         solo = round(order.alone_seconds, 3)
         return Admitted(kind="admitted", replica=self.replica, solo_seconds=solo)
+
+    def _report(self, orders: Iterable[Order]) -> None:
+        """Those that have been silent long enough: each event costs processes beyond this one far more
+        than it costs here."""
+        now = time.monotonic()
+        due = [order for order in orders if now - order.reported_at >= self.report_every]
+        forecast = self._forecast() if due else None
+        for order in due:
+            order.reported_at = now
+            order.post(self._progress(order, forecast))
 
     def _progress(self, order: Order, forecast: Forecast | None = None) -> Progress:
         share = order.alone_seconds / (order.image_seconds * len(order.requests))

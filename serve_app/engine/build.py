@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import Scheduler
+from serve_app.messages import PROGRESS_EVERY_S
 from serve_app.models import ModelSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def build(
         runner,
         Scheduler(costs, max_rows=spec.max_rows),
         replica=replica,
+        report_every=PROGRESS_EVERY_S,
         stall_seconds=stall_seconds,
         on_fault=on_fault,
     )

@@ -36,8 +36,9 @@ COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of
 
 
 class Engine:
-    """Renders orders until closed. `stall_seconds` without progress makes it unhealthy; after `on_fault`,
-    which its own thread calls, it renders nothing any more."""
+    """Renders orders until closed. Streams hear of progress once in `report_every` seconds, 0: of each step.
+    `stall_seconds` without progress makes it unhealthy; after `on_fault`, which its own thread calls, it
+    renders nothing any more."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Engine:
         scheduler: Scheduler,
         *,
         replica: str | None = None,
+        report_every: float = 0.0,
         stall_seconds: float = 120.0,
         encoders: int = 2,
         on_fault: Callable[[], object] = lambda: None,
@@ -55,7 +57,7 @@ class Engine:
         self.start_up: dict[str, float] = {}
         self._changed = threading.Condition()
         replica = replica or f"{socket.gethostname()}:{os.getpid()}"
-        self._book = OrderBook(scheduler, replica, self._changed.notify_all)
+        self._book = OrderBook(scheduler, replica, report_every, self._changed.notify_all)
         self._closing = False
         self._fault: BaseException | None = None
         self._unencoded: list[Request] = []  # started, and not yet taken up by the text thread

@@ -7,6 +7,7 @@ are changed only under the engine's lock; the rest of a listener only in the eve
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import suppress
@@ -76,6 +77,7 @@ class Order:
     listeners: list[Listener] = field(default_factory=list[Listener])
     images: dict[int, RenderedImage] = field(default_factory=dict[int, RenderedImage])
     admitted_at: float | None = None
+    reported_at: float = -math.inf  # when its listeners last heard how far it is
     image_seconds: float = 0.0  # predicted at arrival, for one image that shares no calls
     alone_seconds: float = 0.0  # and for all images, with no company but each other's
 

@@ -6,7 +6,6 @@ Knows nothing of Ray, torch or the engine; it reads no configuration, only the o
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any, Literal, Protocol
@@ -23,10 +22,6 @@ from serve_app.messages import (
 from serve_app.params import GenerationParams
 
 log = logging.getLogger("assets.job")
-
-PROGRESS_EVERY_S = 0.3
-"""The registry hears of steps at most this often per job: pollers see half a second at best."""
-
 
 MODEL_ATTEMPTS = 6
 """So many attempts are made, over some twenty seconds, until a renderer has the model of the order."""
@@ -86,7 +81,6 @@ class Attempt:
         self._job_id, self._fence = order["job_id"], order["fence"]
         self._params = GenerationParams.model_validate(order["params"])
         self._registry, self._output = registry, output
-        self._reported_at = float("-inf")  # monotonic seconds
         self.admitted = False
         self.images: list[ImageFile] = []
 
@@ -98,7 +92,9 @@ class Attempt:
                 solo = event.get("solo_seconds")
                 self._must_own(self._registry.admitted(self._job_id, self._fence, solo))
             case "progress":
-                self._report(dict(event))
+                said = {name: value for name, value in event.items() if name != "kind"}
+                said["value"] = round(event["step"] / max(1, event["steps"]), 3)
+                self._registry.progress(self._job_id, self._fence, said)
             case "image":
                 stored = self._output.write(event, self._params, self._job_id, self._fence)
                 self.images.append(stored)
@@ -120,14 +116,6 @@ class Attempt:
 
     def discard(self) -> None:
         self._output.remove([image["path"] for image in self.images])
-
-    def _report(self, event: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self._reported_at >= PROGRESS_EVERY_S:
-            self._reported_at = now
-            del event["kind"]
-            event["value"] = round(event["step"] / max(1, event["steps"]), 3)
-            self._registry.progress(self._job_id, self._fence, event)
 
     def _must_own(self, owned: bool) -> None:
         if not owned:

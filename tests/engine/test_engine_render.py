@@ -55,10 +55,11 @@ class Gated(ModelRunner):
 
 @asynccontextmanager
 async def running(
-    runner: ModelRunner, on_fault: Callable[[], object] = lambda: None
+    runner: ModelRunner, on_fault: Callable[[], object] = lambda: None, report_every: float = 0.0
 ) -> AsyncGenerator[Engine]:
     """An engine whose books are empty at the end, whatever happened."""
-    engine = Engine(runner, Scheduler(tiny.SharingCosts()), replica="r1", on_fault=on_fault)
+    scheduler = Scheduler(tiny.SharingCosts())
+    engine = Engine(runner, scheduler, replica="r1", on_fault=on_fault, report_every=report_every)
     engine.start()
     try:
         yield engine
@@ -99,6 +100,15 @@ async def test_a_stream_is_admitted_progress_images() -> None:
     assert Image.open(io.BytesIO(images[0]["data"])).size == (tiny.SIZE, tiny.SIZE)
     last = [e for e in events if e["kind"] == "progress"][-1]
     assert (last["step"], last["steps"], last["image"], last["images"]) == (15, 15, 3, 3)
+
+
+async def test_progress_is_told_no_more_often_than_asked_for() -> None:
+    """Each event passes through processes and a registry; the first and every image come in any case."""
+    async with running(Gated(), report_every=3600) as engine:
+        events = await render(engine, n=2, steps=9)
+        late = await render(engine, "b")
+    assert kinds(events) == ["admitted", "progress", "image", "image"]
+    assert kinds(late) == ["admitted", "progress", "image"]
 
 
 async def test_events_are_plain_values() -> None:

@@ -222,6 +222,17 @@ def test_a_short_job_does_not_wait_for_a_long_one_that_an_engine_lets_it_pass(de
     assert one.eta(long) == pytest.approx(10 * SECONDS)
 
 
+def test_a_job_that_runs_again_does_not_wait_for_itself(device: Make) -> None:
+    one = device()
+    one.submit()
+    one.draw_all()
+    one.submit(seconds=4 * SECONDS)
+    one.fill()
+    again = one.order[0].evolve(status=Status.RETRY, started_at=None)
+    one.ledger.hold(again, running=True)
+    assert one.eta(again) == pytest.approx(4 * SECONDS)
+
+
 @pytest.mark.parametrize("status", [Status.REVOKED, Status.FAILURE, Status.SUCCESS])
 def test_a_quiet_time_after_the_last_job_is_no_work(device: Make, status: Status) -> None:
     """Somebody cancels the last job, or sees it end, and goes home: tomorrow's forecasts are not a night

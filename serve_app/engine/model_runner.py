@@ -27,6 +27,7 @@ from serve_app.engine.runner import DeviceLost
 from serve_app.engine.safety import SafetyCheck
 from serve_app.engine.trajectory import Trajectory
 from serve_app.engine.unet import ROW_BUCKETS, Rows, SharedUnet
+from serve_app.engine.waits import no_waits
 from serve_app.errors import NonFinite, OutOfMemory, RenderError
 from serve_app.params import GenerationParams
 
@@ -82,7 +83,8 @@ class ModelRunner:
     def start(self, request: Request) -> None:
         """Give the request its trajectory. Beside the loop: nothing else starts or encodes meanwhile."""
         try:
-            state = Trajectory.begin(request, self.pipe, self.family, self.device)
+            with no_waits(self.device):
+                state = Trajectory.begin(request, self.pipe, self.family, self.device)
         except Exception as error:
             raise _as_render_error(error) from error
         request.state = state
@@ -119,11 +121,12 @@ class ModelRunner:
         with _device_errors(), self._clock.measure(requests[0].size, rows):
             predictions = self._predict(requests)
         failures: Failures = {}
-        for request, noise in zip(requests, predictions, strict=True):
-            try:
-                request.state.advance(noise, request.step, request.params)
-            except Exception as error:
-                failures[request] = _as_render_error(error)
+        with no_waits(self.device):
+            for request, noise in zip(requests, predictions, strict=True):
+                try:
+                    request.state.advance(noise, request.step, request.params)
+                except Exception as error:
+                    failures[request] = _as_render_error(error)
         if lost := next((e for e in failures.values() if isinstance(e, DeviceLost)), None):
             raise lost
         return failures

@@ -52,9 +52,7 @@ class Trajectory:
             device=torch.device("cpu"),
             dtype=positive.hidden.dtype,
         )
-        if device.type == "cuda":
-            # From pinned memory: a plain copy would wait for all that is queued there.
-            noise = noise.pin_memory().to(device, non_blocking=True)
+        noise = noise.to(device)
         texts = [negative, positive] if negative is not None else [positive]
         return cls(
             latents=noise * scheduler.init_noise_sigma,

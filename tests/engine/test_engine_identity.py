@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from serve_app.config import PROJECT_ROOT
 from serve_app.engine.loading import ModelParts, load
@@ -371,36 +369,3 @@ def test_a_unet_that_cannot_be_compiled_stays_eager() -> None:
     runner.unet.compile_beside(make_all, backend="eager").join()
     assert not runner.unet.padded
     assert runner.unet.network is runner.pipe.unet
-
-
-class NoWaiting(TorchDispatchMode):
-    """Marks what is computed from latents, and refuses to read such a value on the host."""
-
-    HOST_READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero")
-
-    def __init__(self, *latents: torch.Tensor) -> None:
-        super().__init__()
-        self.marked = {id(tensor): tensor for tensor in latents}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        out = func(*args, **(kwargs or {}))
-        if any(id(t) in self.marked for t in inputs):
-            assert func.overloadpacket.__name__ not in self.HOST_READS, func
-            self.marked |= {id(t): t for t in tree_leaves(out) if isinstance(t, torch.Tensor)}
-        return out
-
-
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_no_step_reads_a_value_back_from_the_device(scheduler: str) -> None:
-    """On a GPU such a read would stall the loop until everything queued has run."""
-    runner = ModelRunner(tiny.shared_parts())
-    requests = requests_of(runner, tiny.params(scheduler=scheduler, steps=2, n=2), 0)
-    for request in requests:
-        runner.start(request)
-    with NoWaiting(*(request.state.latents for request in requests)) as mode:
-        while not requests[0].denoised:
-            assert not runner.denoise(requests)
-            for request in requests:
-                request.step += 1
-    assert id(requests[0].state.latents) in mode.marked

@@ -186,8 +186,6 @@ class Engine:
     def _main(self) -> None:
         try:
             while batch := self._next_batch():
-                if batch.stage is Stage.DECODING:
-                    self.runner.catch_up()  # or their time would be counted as its own
                 began = time.perf_counter()
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
@@ -206,7 +204,7 @@ class Engine:
         """Wait for work. From the moment this returns, the step of its requests has started."""
         with self._changed:
             while not self._closing:
-                if isinstance(self._fault, DeviceLost):  # the text thread met it
+                if isinstance(self._fault, DeviceLost):  # met beside the loop
                     raise self._fault
                 self._start_waiting()
                 if batch := self.scheduler.schedule():
@@ -215,7 +213,7 @@ class Engine:
         return None
 
     def _run(self, batch: Batch) -> Any:
-        """The model call. Its result: failures of single requests, pixels, or the call's error."""
+        """The model call. Its result: failures of single requests, what waits for pixels, or its error."""
         try:
             if batch.stage is Stage.DECODING:
                 return self.runner.decode(batch.requests)
@@ -225,39 +223,38 @@ class Engine:
             return error
 
     def _settle(self, batch: Batch, outcome: Any, seconds: float) -> None:
-        rows, size = batch.rows, batch.requests[0].size
         with self._changed:
             if isinstance(outcome, Exception):
                 self._settle_error(batch, outcome)
                 return
             self._last_progress = time.monotonic()
             costs = self.scheduler.costs
-            for measured in self.runner.timings():
-                costs.observe(*measured)
+            for stage, size, number, spent in self.runner.timings():
+                if stage is Stage.DECODING:
+                    costs.observe_decode(size, number, spent)
+                else:
+                    costs.observe(size, number, spent)
             self._book.gain.observe(unshared_seconds(batch, costs), seconds)
             if batch.stage is Stage.DECODING:
-                costs.observe_decode(size, len(batch.requests), seconds)
                 self._settle_pixels(batch, outcome)
                 return
             counts = self._book.counts
             counts["calls"] += 1
-            counts["rows"] += rows
+            counts["rows"] += batch.rows
             counts["steps"] += len(batch.requests) - len(outcome)
-            self._occupancy += 0.05 * (rows / self.scheduler.max_rows - self._occupancy)
+            self._occupancy += 0.05 * (batch.rows / self.scheduler.max_rows - self._occupancy)
             for request, error in outcome.items():
                 self._book.fail_request(request, error)
             self.scheduler.update(batch)
             self._book.moved(batch.requests)
 
-    def _settle_pixels(self, batch: Batch, outcome: Sequence[Any]) -> None:
+    def _settle_pixels(self, batch: Batch, waits: Sequence[Callable[[], Any]]) -> None:
         self.scheduler.update(batch)
-        for request, pixels in zip(batch.requests, outcome, strict=True):
-            if isinstance(pixels, Exception):
-                self._book.fail_request(request, pixels)
-            elif request.stage is not Stage.GONE:
+        for request, wait in zip(batch.requests, waits, strict=True):
+            if request.stage is not Stage.GONE:
                 notes = self.runner.notes(request)
                 request.state = None
-                self._encoders.submit(self._finish, request, pixels, notes)
+                self._encoders.submit(self._finish, request, wait, notes)
 
     def _settle_error(self, batch: Batch, error: Exception) -> None:
         """No request has moved. Out of memory: smaller calls. Else: find out alone who it was."""
@@ -321,16 +318,19 @@ class Engine:
             self.runner.start(request)
         except Exception as error:
             log.warning("a request could not be started", exc_info=error)
-            with self._changed:
-                if isinstance(error, DeviceLost):
-                    self._fault = error
-                    self._changed.notify_all()
-                else:
-                    self._book.fail_request(request, error)
+            self._failed_beside(request, error)
             return
         with self._changed:
             self.scheduler.started(request)
             self._changed.notify_all()
+
+    def _failed_beside(self, request: Request, error: Exception) -> None:
+        with self._changed:
+            if isinstance(error, DeviceLost):
+                self._fault = error  # for the loop to meet
+                self._changed.notify_all()
+            else:
+                self._book.fail_request(request, error)
 
     def _show(self, request: Request, draw: Callable[[], Any]) -> None:
         """In the encoders' pool: draw, compress, hand out to those who watch."""
@@ -341,16 +341,16 @@ class Engine:
                     if listener.preview:
                         listener.post(Preview(kind="preview", index=request.index, data=data))
 
-    def _finish(self, request: Request, pixels: Any, notes: list[str]) -> None:
-        """In the encoders' pool: check, compress, hand out."""
+    def _finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
+        """In the encoders' pool: wait for the pixels, check, compress, hand out."""
         try:
+            pixels = wait()
             self.runner.check(pixels)
             data = images.png(pixels)
         except Exception as error:
             if not isinstance(error, RenderError):
                 log.exception("an image could not be finished")
-            with self._changed:
-                self._book.fail_request(request, error)
+            self._failed_beside(request, error)
             return
         height, width = pixels.shape[:2]
         with self._changed:

@@ -10,19 +10,19 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from serve_app.engine.clock import CallClock
-from serve_app.engine.costs import CostTable, Size
+from serve_app.engine.clock import CallClock, Timing
+from serve_app.engine.costs import CostTable
 from serve_app.engine.families import FAMILIES, TextCache
 from serve_app.engine.loading import ModelParts
 from serve_app.engine.preview import PreviewColours
-from serve_app.engine.request import Request
+from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost
 from serve_app.engine.safety import SafetyCheck
 from serve_app.engine.trajectory import Trajectory
@@ -63,13 +63,9 @@ class ModelRunner:
         """Whether guidance costs this order a second row per evaluation."""
         return params.guidance_scale > 1 and not self.embeds_guidance
 
-    def timings(self) -> list[tuple[Size, int, float]]:
-        """(size, rows, seconds) of denoising calls that have ended since the last time."""
+    def timings(self) -> list[Timing]:
+        """Of calls that have ended since the last time."""
         return self._clock.take()
-
-    def catch_up(self) -> None:
-        with _device_errors():
-            self._clock.catch_up()
 
     def fits(self, params: GenerationParams) -> bool:
         """False when decoding one image alone would overflow the device."""
@@ -118,7 +114,7 @@ class ModelRunner:
         What fails for one request only is returned, and the others have moved on.
         """
         rows = sum(r.rows for r in requests)
-        with _device_errors(), self._clock.measure(requests[0].size, rows):
+        with _device_errors(), self._clock.measure(Stage.DENOISING, requests[0].size, rows):
             predictions = self._predict(requests)
         failures: Failures = {}
         with no_waits(self.device):
@@ -132,17 +128,31 @@ class ModelRunner:
         return failures
 
     @torch.inference_mode()
-    def decode(self, requests: Sequence[Request]) -> list[Pixels | RenderError]:
-        """Pixels (height, width, 3) of each, or why it has none. Equal decoders and sizes."""
-        with _device_errors():
+    def decode(self, requests: Sequence[Request]) -> list[Callable[[], Pixels]]:
+        """For each, what waits for its pixels (height, width, 3). Equal decoders and sizes.
+
+        Decoding is queued like a step, so the loop goes on; whoever wants the pixels waits beside it,
+        and may hear from there: NonFinite, DeviceLost.
+        """
+        size = requests[0].size
+        with _device_errors(), self._clock.measure(Stage.DECODING, size, len(requests)):
             latents = [r.state.latents for r in requests]
             images = self._decoded(latents, requests[0].params.decoder)
             finite = torch.stack([x.isfinite().all() for x in latents])
             finite &= images.isfinite().flatten(1).all(1)
             pixels = (images.nan_to_num().float() * 255).round().to(torch.uint8)
-            arrays = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            fine = finite.tolist()  # a GPU says here what went wrong in any of this
-        return [array if ok else NonFinite() for array, ok in zip(arrays, fine, strict=True)]
+            pixels = pixels.permute(0, 2, 3, 1).contiguous().to("cpu", non_blocking=True)
+            finite = finite.to("cpu", non_blocking=True)
+        arrived = self._clock.so_far()
+
+        def wait(index: int) -> Pixels:
+            with _device_errors():
+                arrived()
+            if not finite[index]:
+                raise NonFinite
+            return pixels[index].numpy()
+
+        return [partial(wait, index) for index in range(len(requests))]
 
     def preview(self, request: Request) -> Callable[[], Pixels]:
         """Draws a rough picture at latent resolution, as far as the request is now.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from serve_app.engine.costs import Size
-from serve_app.engine.request import Request
+from serve_app.engine.request import Request, Stage
 from serve_app.errors import RenderError
 from serve_app.params import GenerationParams
 
@@ -27,10 +27,10 @@ class Stopped(RenderError):
 
 
 class Runner(Protocol):
-    """A failed request is returned by `denoise` and `decode`; a failed call raises.
+    """A failed request is returned by `denoise`; a failed call raises.
 
     The loop's thread calls `denoise`, `decode` and `preview`; one other thread calls `start`, several
-    call `check` and what `preview` returned. Pixels are uint8 arrays (height, width, 3).
+    call `check` and what `decode` and `preview` returned. Pixels are uint8 arrays (height, width, 3).
     """
 
     @property
@@ -39,12 +39,13 @@ class Runner(Protocol):
     def fits(self, params: GenerationParams) -> bool: ...
     def start(self, request: Request) -> None: ...
     def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]: ...
-    def catch_up(self) -> None:
-        """Return when the denoising calls made so far have ended."""
+    def decode(self, requests: Sequence[Request]) -> list[Callable[[], Any]]:
+        """For each request what waits for its pixels. Raises NonFinite, or DeviceLost."""
         ...
 
-    def decode(self, requests: Sequence[Request]) -> list[Any]: ...
     def preview(self, request: Request) -> Callable[[], Any]: ...
     def check(self, pixels: Any) -> None: ...
     def notes(self, request: Request) -> list[str]: ...
-    def timings(self) -> list[tuple[Size, int, float]]: ...
+    def timings(self) -> Sequence[tuple[Stage, Size, int, float]]:
+        """(stage, size, rows or images, seconds) of calls that have ended since the last time."""
+        ...

@@ -89,7 +89,8 @@ def run(
                 return
             continue
         if batch.stage.value == "decoding":
-            runner.decode(batch.requests)
+            for wait in runner.decode(batch.requests):
+                wait()
             scheduler.update(batch)
             for request in batch.requests:
                 scheduler.finish(request)

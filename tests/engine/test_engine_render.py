@@ -400,6 +400,23 @@ async def test_a_device_that_is_lost_while_a_prompt_is_encoded_ends_the_engine(
         assert (await render(engine))[0]["retryable"]
 
 
+async def test_a_device_that_is_lost_before_the_pixels_arrive_ends_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decoding is only queued in the loop: what goes wrong in it is heard where the pixels are awaited."""
+    told = threading.Event()
+    runner = Gated()
+
+    def lost() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(runner._clock, "so_far", lambda: lost)
+    async with running(runner, on_fault=told.set) as engine:
+        assert (await render(engine))[-1]["code"] == "engine_stopped"
+        assert await asyncio.to_thread(told.wait, 30)
+        assert not engine.healthy
+
+
 async def test_previews_come_only_when_asked_for() -> None:
     """A preview is a small JPEG; without a watcher none is made."""
     async with running(Gated()) as engine:

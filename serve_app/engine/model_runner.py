@@ -25,7 +25,7 @@ from serve_app.engine.preview import PreviewColours
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost
 from serve_app.engine.safety import SafetyCheck
-from serve_app.engine.trajectory import Trajectory
+from serve_app.engine.trajectory import Schedulers, Trajectory
 from serve_app.engine.unet import ROW_BUCKETS, Rows, SharedUnet
 from serve_app.engine.waits import no_waits
 from serve_app.errors import NonFinite, OutOfMemory, RenderError
@@ -47,6 +47,7 @@ class ModelRunner:
         self.device = parts.device
         self.texts = TextCache()
         self.family = FAMILIES[parts.spec.family](parts.pipe, parts.device, self.texts)
+        self.schedulers = Schedulers(parts.pipe.scheduler.config)
         self.unet = SharedUnet(parts.pipe.unet, parts.device)
         self.safety: SafetyCheck | None = None
         if parts.safety_checker is not None:
@@ -80,7 +81,9 @@ class ModelRunner:
         """Give the request its trajectory. Beside the loop: nothing else starts or encodes meanwhile."""
         try:
             with no_waits(self.device):
-                state = Trajectory.begin(request, self.pipe, self.family, self.device)
+                state = Trajectory.begin(
+                    request, self.pipe, self.family, self.schedulers, self.device
+                )
         except Exception as error:
             raise _as_render_error(error) from error
         request.state = state
@@ -233,7 +236,8 @@ class ModelRunner:
             vae = self.parts.tiny_decoder
             batch = torch.cat(list(latents)) / vae.config.scaling_factor
         else:
-            batch = self.family.unscale(torch.cat(list(latents)).to(vae.dtype), vae)
+            with no_waits(self.device):
+                batch = self.family.unscale(torch.cat(list(latents)).to(vae.dtype), vae)
         images = vae.decode(batch.to(vae.dtype), return_dict=False)[0]
         return (images * 0.5 + 0.5).clamp(0, 1)
 

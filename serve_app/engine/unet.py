@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from serve_app.engine.waits import no_waits
+
 log = logging.getLogger(__name__)
 
 ROW_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -62,11 +64,13 @@ class SharedUnet:
 
         # Float timesteps give the very bits that the pipeline's integers give.
         timesteps = torch.stack([*rows.timesteps, *rows.timesteps[-1:] * padding]).float()
+        with no_waits(self.device):
+            timesteps = timesteps.to(self.device)
         conditions = rows.conditions
         added = {name: pack([c[name] for c in conditions]) for name in conditions[0]}
         return network(
             pack(rows.samples).to(rows.texts[0].dtype),
-            timesteps.to(self.device, non_blocking=True),
+            timesteps,
             encoder_hidden_states=pack(rows.texts),
             timestep_cond=pack(rows.guidance) if rows.guidance else None,
             added_cond_kwargs=added or None,

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 
 def no_waits(device: torch.device) -> AbstractContextManager[Any]:
-    """In here, and in this thread, all of that is queued behind what the device has to do. Same values."""
+    """In here, and in this thread, a copy to the device is queued behind what it has to do, from pinned
+    memory, and a solution is not asked for. Same values."""
     return nullcontext() if device.type == "cpu" else _NoWaits()
 
 

@@ -60,7 +60,9 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
     inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     remote = [x for x in inputs if isinstance(x, Elsewhere)]
     if name == "_pin_memory":
-        return args[0], []
+        pinned = args[0].clone()
+        pinned.is_queued = True  # what is copied from it
+        return pinned, []
     asked = kwargs.get("device")
     goes_there = bool(remote) if asked is None else torch.device(asked).type == DEVICE.type
     waits: list[str] = []
@@ -68,7 +70,9 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
         waits.append(f"{name} reads a value")
         goes_there = False
     elif name == "_to_copy":
-        if goes_there != bool(remote) and not kwargs.get("non_blocking"):
+        # torch pins by itself what a queued copy to the host is written to.
+        queued = kwargs.get("non_blocking") and (remote or hasattr(args[0], "is_queued"))
+        if goes_there != bool(remote) and not queued:
             waits.append(f"a copy of {tuple(inputs[0].shape)}")
     elif remote:
         strangers = [x for x in inputs if not isinstance(x, Elsewhere) and x.dim()]

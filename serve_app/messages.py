@@ -62,9 +62,6 @@ class RenderFailed(TypedDict):
 
 RenderEvent = Admitted | Progress | Preview | RenderedImage | RenderFailed
 
-PROGRESS_EVERY_S = 0.3
-"""A job's progress is told at most this often: pollers see half a second at best."""
-
 # ---- job task -> registry ----
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import Scheduler
-from serve_app.messages import PROGRESS_EVERY_S
 from serve_app.models import ModelSpec
 
 if TYPE_CHECKING:
     from serve_app.engine.model_runner import ModelRunner
+
+REPORT_EVERY_S = 0.3
+"""Progress that is told more often costs two processes time, and a poller sees half a second at best."""
 
 
 def build(
@@ -41,7 +43,7 @@ def build(
         runner,
         Scheduler(costs, max_rows=spec.max_rows),
         replica=replica,
-        report_every=PROGRESS_EVERY_S,
+        report_every=REPORT_EVERY_S,
         stall_seconds=stall_seconds,
         on_fault=on_fault,
     )

@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 
 def no_waits(device: torch.device) -> AbstractContextManager[Any]:
-    """In here, and in this thread, a copy to the device is queued behind what it has to do, from pinned
-    memory, and a solution is not asked for. Same values."""
+    """In here, and in this thread, copies to the device are queued behind what it has to do, from pinned
+    memory, and nobody asks whether equations could be solved: if not, the image is not finite, as decoding
+    says. Same values."""
     return nullcontext() if device.type == "cpu" else _NoWaits()
 
 

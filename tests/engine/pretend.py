@@ -61,7 +61,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
     remote = [x for x in inputs if isinstance(x, Elsewhere)]
     if name == "_pin_memory":
         pinned = args[0].clone()
-        pinned.is_queued = True  # what is copied from it
+        pinned.was_pinned = True
         return pinned, []
     asked = kwargs.get("device")
     goes_there = bool(remote) if asked is None else torch.device(asked).type == DEVICE.type
@@ -71,7 +71,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
         goes_there = False
     elif name == "_to_copy":
         # torch pins by itself what a queued copy to the host is written to.
-        queued = kwargs.get("non_blocking") and (remote or hasattr(args[0], "is_queued"))
+        queued = kwargs.get("non_blocking") and (remote or hasattr(args[0], "was_pinned"))
         if goes_there != bool(remote) and not queued:
             waits.append(f"a copy of {tuple(inputs[0].shape)}")
     elif remote:

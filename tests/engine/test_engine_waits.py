@@ -19,6 +19,13 @@ from tests.engine.pretend import Waits
 A_LOOK = "_local_scalar_dense reads a value"
 
 
+def normalised() -> Any:
+    """An SDXL pipeline whose VAE says how its latents are distributed."""
+    pipe = tiny.xl_pipeline()
+    pipe.vae.register_to_config(latents_mean=[0.1] * 4, latents_std=[0.9] * 4)
+    return pipe
+
+
 def waits_of(pipe: Any, *, family: str = "sd", **params: Any) -> tuple[list[str], list[str]]:
     """What starting two requests waited for, and what their steps and decoding did; the pixels are checked
     against those of a runner whose device is the host."""
@@ -60,6 +67,7 @@ def test_no_call_waits_for_the_device(scheduler: str) -> None:
     ("pipe", "family", "started"),
     [
         pytest.param(tiny.xl_pipeline, "sdxl", [], id="two text encoders, and sizes"),
+        pytest.param(normalised, "sdxl", [], id="latents with a mean"),
         pytest.param(
             lambda: tiny.pipeline(time_cond_proj_dim=16), "sd", [], id="embedded guidance"
         ),

@@ -19,13 +19,15 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app import cluster, logs
 from serve_app.artifacts import OutputDir
+from serve_app.catalog.models import Models, ModelSpec, load_models
+from serve_app.catalog.revision import weights_revision
+from serve_app.catalog.styles import load_styles
 from serve_app.config import INGRESS_REQUESTS, PROJECT_ROOT, Settings
-from serve_app.engine.revision import weights_revision
 from serve_app.errors import ModelChanged, ModelError
-from serve_app.jobs.opening import opened
+from serve_app.jobs.attempt import run_job
 from serve_app.jobs.registry import JobRegistry, Limits
-from serve_app.jobs.runner import run_job
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.startup import opened
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
     PATIENCE_OF,
     ImageFile,
@@ -42,9 +44,7 @@ from serve_app.messages import (
     WatchReply,
 )
 from serve_app.metrics import RayJobMetrics, RayRenderMetrics
-from serve_app.models import Models, ModelSpec, load_models
 from serve_app.params import GenerationParams
-from serve_app.styles import load_styles
 
 FAREWELL_S = 1.0
 """Seconds that a renderer whose engine has stopped lives on."""
@@ -126,7 +126,7 @@ class Ingress:
         return actor.remote(self._settings.model_dump(mode="json"), cluster.REGISTRY_VERSION)
 
     def __serve_build_asgi_app__(self) -> Any:
-        from serve_app.api.app import create_app
+        from serve_app.api.asgi import create_app
 
         models = load_models(self._settings.path(self._settings.models_file))
         return create_app(
@@ -144,7 +144,8 @@ class Renderer:
     """One engine on one device. The event loop only passes events; torch has its own thread."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
-        from serve_app.engine import build, orders
+        from serve_app.engine import build
+        from serve_app.engine import drawing as orders
 
         logs.configure()
         parsed = Settings.model_validate(settings)

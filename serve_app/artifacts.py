@@ -22,11 +22,11 @@ from typing import Any
 from uuid import UUID
 
 from serve_app import __version__
+from serve_app.catalog.resolve import order_again
+from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.errors import StorageFailed
 from serve_app.messages import ImageFile, RenderedImage
 from serve_app.params import GenerationParams
-from serve_app.resolve import order_again
-from serve_app.schedulers import SCHEDULERS
 
 log = logging.getLogger("assets.artifacts")
 

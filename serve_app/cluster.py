@@ -25,8 +25,8 @@ from ray.serve.exceptions import RayServeException
 
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
+from serve_app.jobs.attempt import RegistryGone, RendererGone
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.jobs.runner import RegistryGone, RendererGone
 from serve_app.messages import (
     ImageFile,
     JobError,

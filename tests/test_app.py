@@ -10,7 +10,7 @@ import pytest
 from serve_app.app import build, renderer_options
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ModelError
-from serve_app.lint import lint_serve_config
+from serve_app.tools.lint import lint_serve_config
 
 
 def settings(tmp_path: Path, old: str, new: str, file: str) -> Settings:

@@ -63,7 +63,7 @@ def test_the_environment_is_read_in_config_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["serve_app.jobs.runner", "serve_app.artifacts", "serve_app.app"]
+    "module", ["serve_app.jobs.attempt", "serve_app.artifacts", "serve_app.app"]
 )
 def test_what_a_job_task_imports_never_loads_torch(module: str) -> None:
     """A worker of 128 MB must not become one of 600."""

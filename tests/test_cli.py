@@ -13,8 +13,8 @@ import httpx
 import pytest
 import uvicorn
 
-from serve_app.__main__ import main
 from serve_app.api.keys import ApiKeys
+from serve_app.cli import main
 from serve_app.client import Client
 from serve_app.messages import JobView, SubmitOrder, SubmitReply
 from tests.api.harness import PIXELS, MemoryRegistry, make_app, refusal, store
@@ -180,7 +180,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
     def start(*answers: httpx.Response | BaseException) -> Scripted:
         server = Scripted(*answers)
         client = functools.partial(Client, transport=server, pause=lambda _: None)
-        monkeypatch.setattr("serve_app.__main__.Client", client)
+        monkeypatch.setattr("serve_app.cli.Client", client)
         return server
 
     return start

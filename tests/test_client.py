@@ -15,16 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.client import (
-    AssetsError,
-    Client,
-    Damaged,
-    Event,
-    Job,
-    NotDone,
-    Rejected,
-    ServerAway,
-)
+from serve_app.client import AssetsError, Client, Damaged, Event, Job, NotDone, Rejected, ServerAway
 from serve_app.messages import JobView
 from tests.api.harness import MODEL, PIXELS, UNKNOWN_ID, MemoryRegistry, make_app, refusal, store
 

@@ -11,10 +11,10 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from serve_app import __version__
+from serve_app.catalog.models import Models, ModelSpec
+from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
-from serve_app.models import Models, ModelSpec
 from serve_app.params import MAX_SEED
-from serve_app.styles import Style, StyleDefaults, Styles
 
 FEATURES = [
     *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key", "list"),

@@ -10,7 +10,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from serve_app.api.board import JobBoard, parse_rev
 from serve_app.api.catalog import Capabilities, ModelList, StyleList
 from serve_app.api.headers import LONGEST_WAIT_S, client_name, life_seconds, wait_seconds
 from serve_app.api.listing import JobList, JobQuery
@@ -25,6 +24,7 @@ from serve_app.api.openapi import (
 )
 from serve_app.api.replies import IMAGE_URL, JOB_ID, Health, JobStatusResponse
 from serve_app.api.schemas import GenerateRequest
+from serve_app.api.service import JobBoard, parse_rev
 from serve_app.errors import Unavailable
 from serve_app.messages import JobView
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_SEED
-from serve_app.resolve import Order
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve_app.catalog.models import ModelSpec
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import Scheduler
-from serve_app.models import ModelSpec
 
 if TYPE_CHECKING:
-    from serve_app.engine.model_runner import ModelRunner
+    from serve_app.engine.model.model_runner import ModelRunner
 
 REPORT_EVERY_S = 0.3
 """Progress that is told more often costs two processes time, and a poller sees half a second at best."""
@@ -32,7 +32,7 @@ def build(
 ) -> Engine:
     """Import, load and warm up, in that order. Raises ModelError."""
     began = time.perf_counter()
-    from serve_app.engine import loading, model_runner  # torch: seconds, so not at import
+    from serve_app.engine.model import loading, model_runner  # torch: seconds, so not at import
 
     imported = time.perf_counter()
     runner: ModelRunner = model_runner.ModelRunner(loading.load(spec, root, device=device))

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from serve_app.engine import images
-from serve_app.engine.book import OrderBook
+from serve_app.engine.drawing import Listener, failed
+from serve_app.engine.drawings import OrderBook
 from serve_app.engine.forecast import unshared_seconds
-from serve_app.engine.orders import Listener, failed
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost, Runner, Stopped
 from serve_app.engine.scheduler import Batch, Scheduler

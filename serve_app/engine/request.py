@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Self
 
+from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.params import GenerationParams
-from serve_app.schedulers import SCHEDULERS
 
 # Every field of GenerationParams is in a batch key, carried by each request through a shared call,
 # or of no effect on the pixels. A test keeps these three lists complete.

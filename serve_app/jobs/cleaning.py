@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 from serve_app.jobs.job import Job
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile
 
 log = logging.getLogger("assets.registry")

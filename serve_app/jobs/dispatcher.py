@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from serve_app.jobs.background import Background
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.line import Entry, Line
-from serve_app.jobs.record import Record
+from serve_app.jobs.repository import Record
 from serve_app.messages import JobError, LaunchOrder, Outcome
 from serve_app.metrics import JobMetrics
 

@@ -15,9 +15,9 @@ from serve_app.jobs.cleaning import Cleaning
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
+from serve_app.jobs.estimates import Outlook
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.outlook import Outlook
-from serve_app.jobs.record import Record
+from serve_app.jobs.repository import Record
 from serve_app.messages import JobError
 from serve_app.metrics import JobMetrics
 

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.jobs.background import Background
+from serve_app.jobs.cache import Ledger
 from serve_app.jobs.cleaning import Cleaning, Output
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
 from serve_app.jobs.endings import CANCELLED, Endings
+from serve_app.jobs.estimates import Outlook
 from serve_app.jobs.job import PRIORITIES, Job, Status
-from serve_app.jobs.ledger import Ledger
 from serve_app.jobs.line import Entry, Line
-from serve_app.jobs.outlook import Outlook
-from serve_app.jobs.record import Record
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.repository import Record
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
     ImageFile,
     JobError,

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from serve_app.api.app import create_app
+from serve_app.api.asgi import create_app
+from serve_app.catalog.models import Models, ModelSpec
+from serve_app.catalog.styles import NONE, Style, StyleDefaults
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
 from serve_app.messages import (
@@ -29,8 +31,6 @@ from serve_app.messages import (
     Tombstone,
     WatchReply,
 )
-from serve_app.models import Models, ModelSpec
-from serve_app.styles import NONE, Style, StyleDefaults
 
 MODEL = ModelSpec(
     name="tiny",

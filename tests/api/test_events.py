@@ -17,8 +17,8 @@ import pytest
 from fastapi import FastAPI
 
 from serve_app.api import events
-from serve_app.api.board import JobBoard
 from serve_app.api.keys import add_key
+from serve_app.api.service import JobBoard
 from serve_app.api.view import LocalView
 from serve_app.messages import JobFilter, JobPage, JobView, PreviewImage
 from tests.api.harness import (
@@ -524,7 +524,7 @@ async def test_an_eta_is_as_old_as_the_answer_it_came_with(
 async def test_jobs_that_run_come_before_a_long_line(
     client: httpx.AsyncClient, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve_app.api.board.FIRST_JOBS", 2)
+    monkeypatch.setattr("serve_app.api.service.FIRST_JOBS", 2)
     running, *waiting = (f"{UNKNOWN_ID[:-2]}{i:02}" for i in range(5))
     for job_id in (running, *waiting):
         registry.jobs[job_id] = placed(job_id)

@@ -16,14 +16,7 @@ from hypothesis import strategies as st
 
 from serve_app.api.schemas import GenerateRequest
 from serve_app.messages import SubmitOrder, SubmitReply
-from tests.api.harness import (
-    ORDER,
-    MemoryRegistry,
-    assert_problem,
-    make_app,
-    refusal,
-    serving,
-)
+from tests.api.harness import ORDER, MemoryRegistry, assert_problem, make_app, refusal, serving
 
 
 async def post_json(client: httpx.AsyncClient, body: Any) -> httpx.Response:

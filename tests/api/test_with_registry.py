@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serve_app.api.app import create_app
+from serve_app.api.asgi import create_app
 from serve_app.config import Settings
 from serve_app.messages import (
     JobFilter,

@@ -19,11 +19,11 @@ import torch
 from serve_app.engine import images
 from serve_app.engine.costs import CostTable
 from serve_app.engine.engine import Engine
-from serve_app.engine.loading import ModelParts
-from serve_app.engine.model_runner import ModelRunner
+from serve_app.engine.model.loading import ModelParts
+from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.model.trajectory import new_scheduler
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
-from serve_app.engine.trajectory import new_scheduler
 from serve_app.params import GenerationParams
 
 

@@ -35,8 +35,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from serve_app.engine import images
 from serve_app.engine.costs import CostTable
-from serve_app.engine.loading import ModelParts, load
-from serve_app.engine.model_runner import ModelRunner
+from serve_app.engine.model.loading import ModelParts, load
+from serve_app.engine.model.model_runner import ModelRunner
 from tests.benchmarks.arms import ARMS, Arm, StepLevel, call_pipeline
 from tests.benchmarks.report import Report, Run
 from tests.benchmarks.traces import Kind, Model, arrivals_of, expected_seconds, order
@@ -210,7 +210,7 @@ def load_parts(model: str) -> ModelParts:
         from tests.engine import tiny
 
         return tiny.parts(tiny.pipeline())
-    from serve_app.models import load_models
+    from serve_app.catalog.models import load_models
 
     return load(load_models(ROOT / "configs" / "models.yaml")[model], ROOT)
 

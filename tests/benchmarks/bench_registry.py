@@ -35,10 +35,10 @@ import psutil
 
 from serve_app.artifacts import OutputDir
 from serve_app.jobs.job import Status
-from serve_app.jobs.opening import opened
 from serve_app.jobs.registry import JobRegistry
-from serve_app.jobs.schema import LIVE
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.startup import opened
+from serve_app.jobs.store.schema import LIVE
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobFilter, SubmitOrder
 from serve_app.metrics import NoMetrics
 from tests.benchmarks.fill_store import DAY, DAYS, RARE_TAG, Author, fill

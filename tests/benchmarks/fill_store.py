@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.artifacts import ArtifactName
+from serve_app.catalog.models import load_models
+from serve_app.catalog.styles import load_styles
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.schema import COLUMNS, MARKS
-from serve_app.jobs.store import SqliteStore, _to_row
+from serve_app.jobs.store.schema import COLUMNS, MARKS
+from serve_app.jobs.store.sqlite import SqliteStore, _to_row
 from serve_app.messages import ImageFile, JobError
-from serve_app.models import load_models
 from serve_app.params import GenerationParams
-from serve_app.styles import load_styles
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = 86400.0

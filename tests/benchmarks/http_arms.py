@@ -21,11 +21,11 @@ import psutil
 from ray import serve
 
 from serve_app import app, cluster
+from serve_app.catalog.models import load_models
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import images
-from serve_app.engine.loading import load
+from serve_app.engine.model.loading import load
 from serve_app.messages import Admitted, LaunchOrder, RenderedImage
-from serve_app.models import load_models
 from serve_app.params import GenerationParams
 from tests.benchmarks.arms import call_pipeline
 from tests.cluster.service import Service

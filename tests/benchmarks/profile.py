@@ -18,8 +18,8 @@ from torch.profiler import profile as torch_profile
 from serve_app.engine import engine as engine_module
 from serve_app.engine import images
 from serve_app.engine.engine import Engine
-from serve_app.engine.loading import ModelParts
-from serve_app.engine.model_runner import ModelRunner
+from serve_app.engine.model.loading import ModelParts
+from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.scheduler import Scheduler
 from tests.benchmarks.traces import Kind, Model, order
 

@@ -32,11 +32,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from serve_app.catalog.models import Limits, ModelSpec
+from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.engine.costs import CostTable
-from serve_app.engine.loading import ModelParts
-from serve_app.models import Limits, ModelSpec
+from serve_app.engine.model.loading import ModelParts
 from serve_app.params import GenerationParams
-from serve_app.schedulers import SCHEDULERS
 
 WORDS = ["red", "blue", "sword", "shield", "potion", "of", "a", "icon", "stone", "wood", "blurry"]
 TOKENS = 16

@@ -18,7 +18,7 @@ import uuid_utils
 
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.registry import JobRegistry, Limits
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobView, LaunchOrder, Outcome, SubmitOrder
 from serve_app.metrics import NoMetrics
 

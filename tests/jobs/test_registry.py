@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import JobError
 
 from .harness import DIED, PARAMS, RELEASED, STOPPED, World, new_order, turns

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.schema import LIVE
-from serve_app.jobs.store import SqliteStore
+from serve_app.jobs.store.schema import LIVE
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import JobFilter
 from tests.benchmarks.fill_store import fill
 

@@ -1,0 +1,92 @@
+"""create_app: the HTTP interface around any RegistryPort.
+
+Knows which part gets which; no Ray, no torch, no SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from functools import cache, partial
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from serve_app import __version__
+from serve_app.api import problems, security
+from serve_app.api.catalog import Catalog
+from serve_app.api.events import Watching
+from serve_app.api.keys import KeyFile
+from serve_app.api.openapi import describe
+from serve_app.api.output import OutputFiles
+from serve_app.api.ports import RegistryPort
+from serve_app.api.routes import router
+from serve_app.api.service import JobBoard
+from serve_app.api.view import LocalView, follow
+from serve_app.catalog.models import Models
+from serve_app.catalog.resolve import resolve
+from serve_app.catalog.styles import Styles
+from serve_app.config import Settings
+
+
+def create_app(
+    settings: Settings,
+    registry: RegistryPort,
+    *,
+    styles: Styles,
+    models: Models,
+    active: str,
+    revision_of: Callable[[str], str],
+) -> FastAPI:
+    """`active` is the model that renders; `revision_of` a model's name is what identifies its weights.
+
+    Raises ConfigError if the file of API keys is wrong.
+    """
+    keys = None
+    if settings.api_keys_file is not None:
+        keys = KeyFile(settings.path(settings.api_keys_file))
+    view = LocalView(settings.cached_jobs)
+    revision_of = cache(revision_of)  # every order asks, and weights do not change while they serve
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        following = asyncio.create_task(follow(registry, view))
+        yield
+        following.cancel()
+        await asyncio.wait([following])
+
+    app = FastAPIOffline(
+        static_url="/docs/static",
+        title="Game asset generator",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # it would redirect to whatever Host the client claims
+    )
+    app.state.board = JobBoard(
+        settings=settings,
+        registry=registry,
+        view=view,
+        watching=Watching(view, registry, settings.max_streams),
+        revision_of=revision_of,
+        catalog=Catalog(settings, styles, models, active, revision_of),
+        files=OutputFiles(settings.path(settings.output_dir)),
+        resolve=partial(
+            resolve,
+            styles=styles,
+            models=models,
+            active=active,
+            revision_of=revision_of,
+            limits=settings,
+        ),
+    )
+    app.include_router(router)
+    app.openapi = cache(partial(describe, app, keys=keys is not None))
+    problems.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(security.BodyGuard, max_bytes=settings.max_body_bytes)
+    app.add_middleware(security.KeyGuard, keys=keys)
+    app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
+    app.add_middleware(security.Doorstep)
+    return app

@@ -1,0 +1,218 @@
+"""ModelSpec: what configs/models.yaml says of each checkpoint the service may load.
+
+Knows nothing of torch or diffusers: the ingress reads it too. Loading is `engine/loading.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.yamlfile import At, Problem, did_you_mean, read_yaml
+
+MAX_GUIDANCE = 30.0
+PROMPT = "{prompt}"
+# An image leaves the renderer as one event of at most 4 MiB. A PNG of noise is a little larger than its
+# pixels: one byte a row, of at least 8 pixels, and a few per block of the compressor.
+EVENT_BYTES = 4 * 1024 * 1024
+MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
+
+
+class Limits(BaseModel):
+    """An inclusive range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+
+
+class Draft(BaseModel):
+    """The cheap quality tier of a model: what `quality: "draft"` resolves to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guidance_stop: float = Field(default=0.5, ge=0, le=1)
+    decoder: Literal["full", "tiny"] = "full"
+
+
+class ModelSpec(BaseModel):
+    """One checkpoint. Exactly one of `path` and `hub` is set; safetensors only in both cases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    title: str = ""
+    family: Literal["sd", "sdxl"]  # StableDiffusionPipeline or StableDiffusionXLPipeline parts
+    path: str | None = Field(default=None, description="Directory, relative to the project root.")
+    hub: str | None = Field(default=None, description="Hub repository id; needs `revision`.")
+    revision: str | None = Field(default=None, description="A full commit id; never a branch.")
+    variant: str | None = None
+    tiny_decoder: str | None = Field(default=None, description="Directory of an AutoencoderTiny.")
+    native_size: tuple[int, int]
+    sizes: list[tuple[int, int]] | None = Field(default=None, description="The only sizes allowed.")
+    side: Limits | None = Field(default=None, description="Or: any size within, by `multiple`.")
+    multiple: int = Field(default=8, ge=8)
+    token_limit: int = Field(default=77, ge=4)
+    steps: int = Field(ge=1, description="Default.")
+    max_steps: int = Field(default=150, ge=1)
+    guidance_scale: float = Field(ge=0, description="Default; 0 or 1 for turbo and LCM models.")
+    schedulers: list[str] = Field(min_length=1, description="Allowed; the first is the default.")
+    prompt_template: str = "{prompt}"
+    negative_prompt: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    threads: int | None = Field(default=None, description="torch threads per replica on a CPU.")
+    channels_last: bool = False
+    compile: bool | Literal["background"] = Field(
+        default=False,
+        description="torch.compile the whole UNet: before the first job, or while eager code serves.",
+    )
+    safety_check: bool = Field(
+        default=True, description="Use the checkpoint's safety checker, if it has one."
+    )
+    max_rows: int = Field(default=16, ge=2, description="Hard cap of UNet rows per call.")
+    draft: Draft = Draft()
+
+
+class Models(Mapping[str, ModelSpec]):
+    """Every checkpoint of models.yaml by name; `default` names the one that is active unasked."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec], default: str) -> None:
+        self._specs = dict(specs)
+        self.default = default
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    default: str
+    models: dict[str, ModelSpec] = Field(min_length=1)
+
+
+def load_models(path: Path) -> Models:
+    """Raises ConfigError with file, line and what is allowed. Looks at no checkpoint."""
+    source = read_yaml(path)
+    file = source.parse(_File)
+    problems = [p for name, spec in file.models.items() for p in _problems(name, spec)]
+    named = {name: spec.model_copy(update={"name": name}) for name, spec in file.models.items()}
+    problems += [p for spec in named.values() for p in _size_problems(spec)]
+    if file.default not in file.models:
+        unknown = f"unknown model {file.default!r}{did_you_mean(file.default, file.models)}"
+        problems.append(Problem(("default",), unknown))
+    source.refuse(problems)
+    return Models(named, file.default)
+
+
+def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
+    """Why the model does not draw this size, or None."""
+    if width * height > MAX_IMAGE_PIXELS:
+        return f"{width}x{height} is more than the {MAX_IMAGE_PIXELS} pixels one image may have"
+    if spec.sizes is not None:
+        allowed = (width, height) in spec.sizes
+        return None if allowed else f"{width}x{height} is not a size of {spec.name}"
+    if spec.side is None:
+        native = (width, height) == spec.native_size
+        return None if native else f"{spec.name} draws only its native size"
+    for side in (width, height):
+        if side % spec.multiple:
+            return f"{side} is not a multiple of {spec.multiple}"
+        if not spec.side.min <= side <= spec.side.max:
+            return f"{side} is not within {spec.side.min} to {spec.side.max}"
+    return None
+
+
+def template_problem(template: str) -> str | None:
+    """Why this is no prompt template, or None. Other braces are refused: `{promt}` is a typo."""
+    if template.count(PROMPT) != 1:
+        return f"must hold {PROMPT} exactly once"
+    if re.search(r"[{}]", template.replace(PROMPT, "")):
+        return f"{PROMPT} is the only placeholder"
+    return words_problem(template)
+
+
+def words_problem(text: str) -> str | None:
+    """Why this is no part of a prompt, or None. A request is one trimmed line, and the final words
+    of an image must survive being sent as one."""
+    plain = text == text.strip() and not re.search(r"[\x00-\x1f\x7f-\x9f]", text)
+    return None if plain else "must be one line, without spaces at its ends"
+
+
+def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
+    def at(*keys: str | int) -> At:
+        return ("models", name, *keys)
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+        yield Problem(at(), "a model's name is made of a-z, 0-9, '_', '.', '-'")
+    if spec.name:
+        yield Problem(at("name"), f"the name is the key already: {name!r}")
+    yield from _source_problems(spec, at())
+    if spec.steps > spec.max_steps:
+        yield Problem(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
+    least = SCHEDULERS[spec.schedulers[0]].min_steps if spec.schedulers[0] in SCHEDULERS else 1
+    if spec.steps < least:
+        yield Problem(at("steps"), f"{spec.schedulers[0]} needs at least {least}")
+    if spec.guidance_scale > MAX_GUIDANCE:
+        yield Problem(at("guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
+    for i, scheduler in enumerate(spec.schedulers):
+        if scheduler not in SCHEDULERS:
+            unknown = f"unknown scheduler {scheduler!r}{did_you_mean(scheduler, SCHEDULERS)}"
+            yield Problem(at("schedulers", i), unknown)
+        elif scheduler in spec.schedulers[:i]:
+            yield Problem(at("schedulers", i), f"{scheduler!r} is here twice")
+    if wrong := template_problem(spec.prompt_template):
+        yield Problem(at("prompt_template"), wrong)
+    if wrong := words_problem(spec.negative_prompt):
+        yield Problem(at("negative_prompt"), wrong)
+    if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
+        yield Problem(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
+
+
+def _source_problems(spec: ModelSpec, at: At) -> Iterator[Problem]:
+    if (spec.path is None) == (spec.hub is None):
+        yield Problem(at, "needs exactly one of `path` and `hub`")
+    if spec.hub is None:
+        if spec.revision is not None:
+            yield Problem((*at, "revision"), "only a `hub` model has one; a `path` is hashed")
+        return
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec.hub, re.ASCII):
+        yield Problem((*at, "hub"), "must be a repository id: owner/name")
+    if not re.fullmatch(r"[0-9a-f]{40}", spec.revision or ""):
+        text = "must be a full commit id of 40 hex digits: branches and tags move"
+        yield Problem((*at, "revision"), text)
+
+
+def _size_problems(spec: ModelSpec) -> Iterator[Problem]:
+    at: At = ("models", spec.name)
+    if spec.multiple % 8:
+        yield Problem((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
+    if spec.sizes is not None and spec.side is not None:
+        yield Problem((*at, "side"), "`sizes` is the whole list; give one of both")
+    if spec.side is not None and spec.side.min > spec.side.max:
+        yield Problem((*at, "side"), "min must not exceed max")
+    for i, (width, height) in enumerate(spec.sizes or []):
+        if width * height > MAX_IMAGE_PIXELS:
+            text = f"{width}x{height} is more than {MAX_IMAGE_PIXELS} pixels"
+            yield Problem((*at, "sizes", i), text)
+        if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
+            text = f"{width}x{height} is not made of multiples of {spec.multiple}"
+            yield Problem((*at, "sizes", i), text)
+    width, height = spec.native_size
+    if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
+        text = f"{width}x{height} is not made of multiples of {spec.multiple}"
+        yield Problem((*at, "native_size"), text)
+    elif wrong := size_problem(spec, width, height):
+        yield Problem((*at, "native_size"), wrong)

@@ -1,0 +1,203 @@
+"""resolve: an order as a client gave it -> GenerationParams, every choice made and checked.
+
+Knows nothing of HTTP or Ray. Which value wins: request, style for this model, style, model.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from serve_app.catalog.models import MAX_GUIDANCE, PROMPT, Models, ModelSpec, size_problem
+from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.styles import NONE, Style, Styles
+from serve_app.errors import InvalidField
+from serve_app.params import MAX_SEED, GenerationParams
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a client asks for; None: decide for me. A seed of -1 is drawn, like None."""
+
+    prompt: str
+    negative_prompt: str = ""
+    style_id: str = NONE.id
+    seed: int | None = None
+    n: int = 1
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    scheduler: str | None = None
+    model: str | None = None
+    quality: Literal["full", "draft"] = "full"
+    reproducible: Literal["strict"] | None = None
+
+
+class OrderLimits(Protocol):
+    """The part of Settings that bounds one order."""
+
+    @property
+    def max_images(self) -> int: ...
+    @property
+    def max_pixels(self) -> int: ...
+    @property
+    def max_prompt_chars(self) -> int: ...
+
+
+def resolve(
+    order: Order,
+    *,
+    styles: Styles,
+    models: Models,
+    active: str,
+    revision_of: Callable[[str], str],
+    limits: OrderLimits,
+    draw: Callable[[int], int] = secrets.randbelow,
+) -> GenerationParams:
+    """`active` is the model that is being served, `revision_of` hashes a model's weights, `draw(k)`
+    gives a random number below k. Raises InvalidField. A prompt beyond the model's token limit is
+    not refused: the renderer cuts it and says so in the image's notes."""
+    style = _style(order.style_id, styles)
+    spec = _spec(order.model, models, active)
+    if not style.draws(spec.name):
+        able = [name for name in models if style.draws(name)]
+        who = ", ".join(able)
+        raise InvalidField(
+            "style_id", f"{spec.name} cannot draw {style.id!r}; models that can: {who}", able
+        )
+    defaults = style.defaults_for(spec.name)
+    prompt, negative = _words(order, style, spec)
+    _check_words(order, prompt, negative, limits.max_prompt_chars)
+    _within("n", order.n, 1, limits.max_images)
+    width = _first(order.width, defaults.width, spec.native_size[0])
+    height = _first(order.height, defaults.height, spec.native_size[1])
+    _check_size(order, spec, width, height, limits.max_pixels)
+    steps = _first(order.steps, defaults.steps, spec.steps)
+    guidance = _first(order.guidance_scale, defaults.guidance_scale, spec.guidance_scale)
+    _within("guidance_scale", guidance, 0, MAX_GUIDANCE)
+    scheduler = _first(order.scheduler, defaults.scheduler, spec.schedulers[0])
+    if scheduler not in spec.schedulers:
+        text = f"{spec.name} does not draw with {scheduler!r}"
+        raise InvalidField("scheduler", text, spec.schedulers)
+    fewest, most = SCHEDULERS[scheduler].min_steps, SCHEDULERS[scheduler].max_steps
+    _within("steps", steps, fewest, min(spec.max_steps, most or spec.max_steps))
+    draft = order.quality == "draft"
+    return GenerationParams(
+        prompt=prompt,
+        negative_prompt=negative,
+        seed=_seed(order, draw),
+        n=order.n,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance_scale=guidance,
+        guidance_stop=spec.draft.guidance_stop if draft else 1.0,
+        decoder=spec.draft.decoder if draft else "full",
+        scheduler=scheduler,
+        reproducible=order.reproducible,
+        model=spec.name,
+        model_revision=revision_of(spec.name),
+        quality=order.quality,
+        style_id=style.id,
+        style_revision=style.revision,
+        subject=order.prompt,
+        subject_negative=order.negative_prompt,
+    )
+
+
+def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
+    """The body of a POST that orders image `index` once more, alone, whatever the style file says by
+    then: its words are final, so it asks for style `none`."""
+    return {
+        "prompt": params.prompt,
+        "negative_prompt": params.negative_prompt,
+        "style_id": NONE.id,
+        "seed": params.seed_of(index),
+        "n": 1,
+        "width": params.width,
+        "height": params.height,
+        "steps": params.steps,
+        "guidance_scale": params.guidance_scale,
+        "scheduler": params.scheduler,
+        "model": params.model,
+        "quality": params.quality,
+        "reproducible": params.reproducible,
+    }
+
+
+def _style(style_id: str, styles: Styles) -> Style:
+    if style_id not in styles:
+        raise InvalidField("style_id", "no such style", sorted(styles))
+    return styles[style_id]
+
+
+def _spec(name: str | None, models: Models, active: str) -> ModelSpec:
+    if name is None or name == active:
+        return models[active]
+    why = "is not being served" if name in models else "no such model"
+    raise InvalidField("model", why, [active])
+
+
+def _words(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
+    """Prompt and negative prompt. Style `none` means exactly the words of the order, so that a
+    finished image can be ordered again by its final words."""
+    if style.id == NONE.id:
+        return order.prompt, order.negative_prompt
+    styled = style.template_for(spec.name).replace(PROMPT, order.prompt)
+    negatives = [order.negative_prompt, style.negative_for(spec.name), spec.negative_prompt]
+    unique = dict.fromkeys(text for text in negatives if text)
+    return spec.prompt_template.replace(PROMPT, styled), ", ".join(unique)
+
+
+def _check_words(order: Order, prompt: str, negative: str, most: int) -> None:
+    """Final words are measured, not the client's: an image's final words must be orderable again."""
+    if not order.prompt.strip():
+        raise InvalidField("prompt", "must not be empty")
+    for field, text in ("prompt", prompt), ("negative_prompt", negative):
+        if len(text) > most:
+            whose = "" if order.style_id == NONE.id else " with the style's words"
+            long = f"{len(text)} characters{whose}, at most {most} are allowed"
+            raise InvalidField(field, long)
+
+
+def _check_size(order: Order, spec: ModelSpec, width: int, height: int, max_pixels: int) -> None:
+    field = "height" if order.width is None and order.height is not None else "width"
+    if wrong := size_problem(spec, width, height):
+        raise InvalidField(field, wrong, allowed_sizes(spec))
+    if width * height > max_pixels:
+        raise InvalidField(field, f"{width}x{height} is more than {max_pixels} pixels")
+    if width * height * order.n > max_pixels:
+        most = max_pixels // (width * height)
+        text = f"{order.n} images of {width}x{height} are more than {max_pixels} pixels"
+        raise InvalidField("n", text, [f"1 to {most}"])
+
+
+def allowed_sizes(spec: ModelSpec) -> list[str]:
+    """For people: `128x128`, or the rule where any size within bounds will do."""
+    if spec.side is not None:
+        return [f"multiples of {spec.multiple} from {spec.side.min} to {spec.side.max}"]
+    return [f"{width}x{height}" for width, height in spec.sizes or [spec.native_size]]
+
+
+def _seed(order: Order, draw: Callable[[int], int]) -> int:
+    last = MAX_SEED - (order.n - 1)
+    if order.seed is None or order.seed == -1:
+        return draw(last + 1)
+    if not 0 <= order.seed <= last:
+        text = f"the last image's seed, seed + n - 1, must not exceed {MAX_SEED}"
+        raise InvalidField("seed", text, [f"-1 to {last}"])
+    return order.seed
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # written so that NaN is refused
+        raise InvalidField(field, f"{value:g} is out of range", [f"{low:g} to {high:g}"])
+
+
+def _first(*values: T | None) -> T:
+    return next(value for value in values if value is not None)

@@ -1,0 +1,186 @@
+"""Style: a named preset around a prompt. Loads configs/styles.yaml.
+
+Knows nothing of requests: what wins over a style's words and defaults is `resolve.py`'s matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.catalog.models import (
+    MAX_GUIDANCE,
+    PROMPT,
+    Models,
+    ModelSpec,
+    size_problem,
+    template_problem,
+    words_problem,
+)
+from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.yamlfile import At, Problem, did_you_mean, read_yaml
+
+
+class StyleDefaults(BaseModel):
+    """What an order gets when it does not say. None: the model decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int | None = Field(default=None, gt=0)
+    height: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    guidance_scale: float | None = Field(default=None, ge=0, le=MAX_GUIDANCE)
+    scheduler: str | None = None
+
+    def over(self, other: StyleDefaults) -> StyleDefaults:
+        return other.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class StyleForModel(BaseModel):
+    """The same style in another model's words. None: as in the style itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str | None = None
+    negative_prompt: str | None = None
+    defaults: StyleDefaults = StyleDefaults()
+
+
+class Style(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = ""
+    title: str = ""
+    description: str = ""
+    template: str = Field(description="Starts with {prompt}: what is cut off at the end is style.")
+    negative_prompt: str = ""
+    defaults: StyleDefaults = StyleDefaults()
+    models: dict[str, StyleForModel] = Field(default={}, description="Overrides, by model.")
+    only: list[str] | None = Field(
+        default=None, min_length=1, description="Models that can draw it."
+    )
+
+    @cached_property
+    def revision(self) -> str:
+        """Changes exactly when a picture could: titles and descriptions do not count."""
+        drawn = self.model_dump(mode="json", exclude={"title", "description"})
+        text = json.dumps(drawn, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def draws(self, model: str) -> bool:
+        return self.only is None or model in self.only
+
+    def template_for(self, model: str) -> str:
+        template = self._for(model).template
+        return self.template if template is None else template
+
+    def negative_for(self, model: str) -> str:
+        negative = self._for(model).negative_prompt
+        return self.negative_prompt if negative is None else negative
+
+    def defaults_for(self, model: str) -> StyleDefaults:
+        return self._for(model).defaults.over(self.defaults)
+
+    def _for(self, model: str) -> StyleForModel:
+        return self.models.get(model, StyleForModel())
+
+
+NONE = Style(
+    id="none",
+    title="None",
+    description="Exactly your words: nothing of a style, and no template or negative prompt "
+    "of the model either.",
+    template=PROMPT,
+)
+
+Styles = Mapping[str, Style]
+"""By id; always holds `none`."""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    styles: dict[str, Style]
+
+
+def load_styles(path: Path, models: Models) -> Styles:
+    """Raises ConfigError with file, line and what is allowed; also when a style's defaults do not fit
+    a model that is to draw it, so that no order fails on a value its client never gave."""
+    source = read_yaml(path)
+    file = source.parse(_File)
+    source.refuse(p for name, style in file.styles.items() for p in _problems(name, style, models))
+    named = {name: s.model_copy(update={"id": name}) for name, s in file.styles.items()}
+    return {NONE.id: NONE, **named}
+
+
+def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
+    def at(*keys: str | int) -> At:
+        return ("styles", name, *keys)
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,39}", name):  # URLs of files cannot start with `_`
+        text = (
+            "a style's id becomes part of file names: a-z, 0-9, and '_' after the first; up to 40"
+        )
+        yield Problem(at(), text)
+    if name == NONE.id:
+        yield Problem(at(), "is built in: it means no style at all")
+    if style.id:
+        yield Problem(at("id"), f"the id is the key already: {name!r}")
+    if wrong := _template_problem(style.template):
+        yield Problem(at("template"), wrong)
+    if wrong := words_problem(style.negative_prompt):
+        yield Problem(at("negative_prompt"), wrong)
+    for i, model in enumerate(style.only or []):
+        if model not in models:
+            yield Problem(at("only", i), f"unknown model {model!r}{did_you_mean(model, models)}")
+    for model, override in style.models.items():
+        if model not in models:
+            unknown = f"unknown model {model!r}{did_you_mean(model, models)}"
+            yield Problem(at("models", model), unknown)
+        elif not style.draws(model):
+            yield Problem(at("models", model), f"{model!r} is not in `only`: this is never used")
+        if override.template is not None and (wrong := _template_problem(override.template)):
+            yield Problem(at("models", model, "template"), wrong)
+        if wrong := words_problem(override.negative_prompt or ""):
+            yield Problem(at("models", model, "negative_prompt"), wrong)
+    yield from _unknown_schedulers(style.defaults, at("defaults"))
+    for model, override in style.models.items():
+        yield from _unknown_schedulers(override.defaults, at("models", model, "defaults"))
+    for model, spec in models.items():
+        if style.draws(model):
+            for key, text in _misfits(style.defaults_for(model), spec):
+                own = getattr(style._for(model).defaults, key) is not None
+                where = ("models", model, "defaults", key) if own else ("defaults", key)
+                yield Problem(at(*where), f"{text} (give {model} its own under `models`)")
+
+
+def _template_problem(template: str) -> str | None:
+    if not template.startswith(PROMPT):
+        return f"must start with {PROMPT}: a model that cuts a long prompt cuts its end"
+    return template_problem(template)
+
+
+def _unknown_schedulers(defaults: StyleDefaults, at: At) -> Iterator[Problem]:
+    name = defaults.scheduler
+    if name is not None and name not in SCHEDULERS:
+        text = f"unknown scheduler {name!r}{did_you_mean(name, SCHEDULERS)}"
+        yield Problem((*at, "scheduler"), text)
+
+
+def _misfits(defaults: StyleDefaults, spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    """Defaults that this model could not draw: (key, why)."""
+    width = defaults.width or spec.native_size[0]
+    height = defaults.height or spec.native_size[1]
+    if wrong := size_problem(spec, width, height):
+        yield ("height" if defaults.width is None else "width"), wrong
+    if defaults.steps is not None and defaults.steps > spec.max_steps:
+        yield "steps", f"{spec.name} allows at most {spec.max_steps}"
+    if defaults.scheduler in SCHEDULERS and defaults.scheduler not in spec.schedulers:
+        allowed = ", ".join(spec.schedulers)
+        yield "scheduler", f"{spec.name} does not list {defaults.scheduler!r}. Allowed: {allowed}"

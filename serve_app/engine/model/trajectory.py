@@ -1,0 +1,148 @@
+"""Trajectory: what the device holds for one request that has started, and how it moves one step.
+
+Knows one request's tensors and its own diffusers scheduler; nothing of other requests.
+"""
+
+from __future__ import annotations
+
+import inspect
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.engine.model.families import Conditions, Family, Text
+from serve_app.engine.model.unet import Rows
+from serve_app.engine.request import Request
+from serve_app.params import GenerationParams
+
+
+@dataclass(slots=True)
+class Trajectory:
+    latents: Tensor  # (1, channels, height / f, width / f)
+    scheduler: Any  # a diffusers scheduler of its own: its history is this request's alone
+    timesteps: list[Tensor]  # 0-d each
+    step_arguments: dict[str, Any]
+    positive: Text
+    negative: Text | None
+    conditions: list[Conditions]  # per row: [negative, positive], or [positive]
+    guidance_embedding: Tensor | None  # (1, time_cond_proj_dim)
+
+    @classmethod
+    def begin(
+        cls,
+        request: Request,
+        pipe: Any,
+        family: Family,
+        schedulers: Schedulers,
+        device: torch.device,
+    ) -> Trajectory:
+        """Encode the prompts, draw the noise, set the timesteps: what the pipeline does at first."""
+        params = request.params
+        positive = family.positive(params)
+        negative = family.negative(params) if request.guided else None
+        scheduler = schedulers.new(params.scheduler)
+        # Not on the device: many schedulers read them at every step, and would wait for it.
+        scheduler.set_timesteps(params.steps, device="cpu")
+        if hasattr(scheduler, "set_begin_index"):
+            # Else the first step looks it up, and waits for the device.
+            scheduler.set_begin_index(0)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        factor = pipe.vae_scale_factor
+        noise = randn_tensor(
+            (1, pipe.unet.config.in_channels, params.height // factor, params.width // factor),
+            generator=generator,
+            device=torch.device("cpu"),
+            dtype=positive.hidden.dtype,
+        )
+        noise = noise.to(device)
+        texts = [negative, positive] if negative is not None else [positive]
+        return cls(
+            latents=noise * scheduler.init_noise_sigma,
+            scheduler=scheduler,
+            timesteps=list(scheduler.timesteps),
+            step_arguments=_step_arguments(scheduler, generator),
+            positive=positive,
+            negative=negative,
+            conditions=[family.conditions(params, text) for text in texts],
+            guidance_embedding=_guidance_embedding(params, pipe, noise.dtype, device),
+        )
+
+    def add_rows(self, rows: Rows, step: int, count: int) -> None:
+        """Inputs of evaluation `step`: two rows (without and with the prompt), or one."""
+        timestep = self.timesteps[step]
+        sample = self.scheduler.scale_model_input(self.latents, timestep)
+        texts = [self.negative, self.positive] if count == 2 else [self.positive]
+        rows.samples += [sample] * count
+        rows.timesteps += [timestep] * count
+        rows.texts += [text.hidden for text in texts if text is not None]
+        rows.conditions += self.conditions[-count:]
+        if self.guidance_embedding is not None:
+            rows.guidance += [self.guidance_embedding] * count
+
+    def advance(self, noise: Tensor, step: int, params: GenerationParams) -> None:
+        """`noise`: the prediction for this request's rows, (1 or 2, channels, h, w)."""
+        moved = self.scheduler.step(
+            guided(noise, params),
+            self.timesteps[step],
+            self.latents,
+            **self.step_arguments,
+            return_dict=False,
+        )[0]
+        self.latents = moved.to(self.latents.dtype)
+
+
+class Schedulers:
+    """An object for each request. They are copied, for to make one of KDPM2's takes 0.2 s."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self._made: dict[str, Any] = {}
+
+    def new(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = new_scheduler(self._config, name)
+        return deepcopy(self._made[name])
+
+
+def new_scheduler(config: Any, name: str) -> Any:
+    """A scheduler object of its own: the checkpoint's configuration under the name's changes."""
+    spec = SCHEDULERS[name]
+    return getattr(diffusers, spec.class_name).from_config(config, **spec.config)
+
+
+def guided(noise: Tensor, params: GenerationParams) -> Tensor:
+    """Classifier-free guidance (arXiv:2207.12598) with rescaling (arXiv:2305.08891, section 3.4)."""
+    if len(noise) == 1:
+        return noise
+    unconditional, conditional = noise.chunk(2)
+    # A Python float multiplies in full precision; a half-precision tensor of scales would not.
+    result = unconditional + params.guidance_scale * (conditional - unconditional)
+    phi = params.guidance_rescale
+    if phi == 0:
+        return result
+    axes = tuple(range(1, noise.ndim))
+    ratio = conditional.std(dim=axes, keepdim=True) / result.std(dim=axes, keepdim=True)
+    return phi * (result * ratio) + (1 - phi) * result
+
+
+def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    accepted = inspect.signature(scheduler.step).parameters
+    offered: dict[str, Any] = {"generator": generator, "eta": 0.0}
+    return {name: value for name, value in offered.items() if name in accepted}
+
+
+def _guidance_embedding(
+    params: GenerationParams, pipe: Any, dtype: torch.dtype, device: torch.device
+) -> Tensor | None:
+    width = pipe.unet.config.time_cond_proj_dim
+    if width is None:
+        return None
+    scale = torch.tensor(params.guidance_scale - 1).repeat(1)
+    embedding = pipe.get_guidance_scale_embedding(scale, embedding_dim=width)
+    return embedding.to(device=device, dtype=dtype)

@@ -1,0 +1,200 @@
+"""run_job: the story of one attempt. Ask the renderer, store each image, let the registry publish.
+
+Knows nothing of Ray, torch or the engine; it reads no configuration, only the order it was given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any, Literal, Protocol
+
+from serve_app.errors import ServiceError
+from serve_app.messages import ImageFile, JobError, LaunchOrder, Outcome, RenderedImage, RenderEvent
+from serve_app.params import GenerationParams
+
+log = logging.getLogger("assets.job")
+
+MODEL_ATTEMPTS = 6
+"""So many attempts are made, over some twenty seconds, until a renderer has the model of the order."""
+
+
+class RendererGone(Exception):
+    """The stream of events broke. absent: there is no renderer. stopped: it was told to stop.
+    crashed: its process died."""
+
+    def __init__(self, how: Literal["absent", "stopped", "crashed"], reason: str) -> None:
+        super().__init__(reason)
+        self.how: Literal["absent", "stopped", "crashed"] = how
+
+
+class RegistryGone(Exception):
+    """A call to the registry got no answer, or its disk refused: nobody can say what became of it."""
+
+
+class Renderer(Protocol):
+    def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
+        """Raises RendererGone. Closing it stops the work."""
+        ...
+
+
+class Registry(Protocol):
+    """`admitted`, `finish` and `fail` raise RegistryGone."""
+
+    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool: ...
+
+    def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None: ...
+
+    def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None: ...
+
+    def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool: ...
+
+    def fail(self, job_id: str, fence: int, error: JobError) -> bool: ...
+
+
+class Output(Protocol):
+    def write(
+        self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
+    ) -> ImageFile:
+        """Raises StorageFailed; nothing half-written remains."""
+        ...
+
+    def remove(self, paths: list[str]) -> int: ...
+
+
+class Superseded(Exception):
+    """Another attempt owns the job now."""
+
+
+class Attempt:
+    """One attempt: what it has stored so far, and whether a renderer took it."""
+
+    def __init__(self, order: LaunchOrder, registry: Registry, output: Output) -> None:
+        self._job_id, self._fence = order["job_id"], order["fence"]
+        self._params = GenerationParams.model_validate(order["params"])
+        self._registry, self._output = registry, output
+        self.admitted = False
+        self.images: list[ImageFile] = []
+
+    def take(self, event: RenderEvent) -> None:
+        """React to one event. Raises Superseded, StorageFailed or RenderedBadly."""
+        match event["kind"]:
+            case "admitted":
+                self.admitted = True
+                solo = event.get("solo_seconds")
+                self._must_own(self._registry.admitted(self._job_id, self._fence, solo))
+            case "progress":
+                said = {name: value for name, value in event.items() if name != "kind"}
+                said["value"] = round(event["step"] / max(1, event["steps"]), 3)
+                self._registry.progress(self._job_id, self._fence, said)
+            case "image":
+                stored = self._output.write(event, self._params, self._job_id, self._fence)
+                self.images.append(stored)
+            case "failed":
+                raise RenderedBadly(event)
+            case "preview":
+                self._registry.preview(self._job_id, self._fence, event["index"], event["data"])
+
+    def publish(self) -> None:
+        """Raises Superseded."""
+        images = sorted(self.images, key=lambda image: image["index"])
+        if len(images) != self._params.n:
+            raise RuntimeError(f"{len(images)} of {self._params.n} images came")
+        self._must_own(self._registry.finish(self._job_id, self._fence, images))
+
+    def fail(self, error: JobError) -> None:
+        self.discard()
+        self._registry.fail(self._job_id, self._fence, error)
+
+    def discard(self) -> None:
+        self._output.remove([image["path"] for image in self.images])
+
+    def _must_own(self, owned: bool) -> None:
+        if not owned:
+            raise Superseded
+
+
+class RenderedBadly(Exception):
+    """The engine says that this request cannot be drawn."""
+
+    def __init__(self, event: Any) -> None:
+        super().__init__(event["detail"])
+        self.error = JobError(
+            code=event["code"],
+            title=event["title"],
+            detail=event["detail"],
+            retryable=event["retryable"],
+        )
+
+
+def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
+    """One attempt, to its end. Whatever happens, either the registry has the result, or the outcome
+    says that it has not, and no file of a loser stays. A registry that does not answer may have published
+    these files: then they stay, and the next attempt or the next start removes them if it has not."""
+    try:
+        return _run(order, renderer, registry, output)
+    except RegistryGone as gone:
+        return Outcome(kind="lost", reason=f"the registry did not answer: {gone}"[:300])
+
+
+def _run(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
+    try:
+        attempt = Attempt(order, registry, output)
+    except ValueError as error:  # written by newer code, and then that was taken back
+        log.error("order not understood: %s", error, extra={"job_id": order["job_id"]})
+        registry.fail(order["job_id"], order["fence"], _internal(error))
+        return Outcome(kind="settled", reason="")
+    try:
+        with closing(renderer.render(order)) as events:
+            for event in events:
+                attempt.take(event)
+        attempt.publish()
+    except Superseded:
+        attempt.discard()
+    except RendererGone as gone:
+        attempt.discard()
+        return _outcome(gone, attempt.admitted)
+    except RenderedBadly as bad:
+        if bad.error["code"] == "dropped":  # by a registry that has another attempt in mind
+            attempt.discard()
+            return Outcome(kind="stopped", reason="dropped by the engine")
+        if bad.error["code"] == "model_changed" and order["fence"] < MODEL_ATTEMPTS:
+            # A redeploy goes on, and this renderer is one of before: the next one may be of now.
+            return Outcome(kind="lost", reason="the renderer has another model")
+        if bad.error["code"] == "engine_stopped":  # its device or its thread: no fault of the job
+            attempt.discard()
+            return _outcome(RendererGone("crashed", bad.error["detail"]), attempt.admitted)
+        attempt.fail(bad.error)
+    except ServiceError as error:
+        attempt.fail(
+            JobError(
+                code=error.code,
+                title=error.title,
+                detail=error.detail,
+                retryable=error.retryable,
+            )
+        )
+    except RegistryGone:
+        raise
+    except Exception as bug:
+        log.exception("attempt failed", extra={"job_id": order["job_id"]})
+        attempt.fail(_internal(bug))
+    return Outcome(kind="settled", reason="")
+
+
+def _internal(bug: Exception) -> JobError:
+    return JobError(
+        code="internal",
+        title="Internal error",
+        detail=f"The job met an error that nobody expected ({type(bug).__name__}); see the log.",
+        retryable=True,
+    )
+
+
+def _outcome(gone: RendererGone, admitted: bool) -> Outcome:
+    if gone.how == "crashed" and admitted:
+        return Outcome(kind="died", reason=str(gone))
+    if admitted:
+        return Outcome(kind="stopped", reason=str(gone))
+    return Outcome(kind="released", reason=str(gone))

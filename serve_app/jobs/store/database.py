@@ -1,0 +1,211 @@
+"""Database: one SQLite file below a locked directory. One thread owns the connection that writes; waiting
+writes share one fsync. Reads have connections of their own and wait for no write.
+
+Knows connections and transactions, and brings the tables up to date; what is in them is the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from serve_app.errors import StoreHeld
+from serve_app.jobs.job import work_of
+from serve_app.jobs.store.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
+
+log = logging.getLogger("assets.registry")
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], Any]
+
+READERS = 2
+COPIED_EVERY = 100
+"""Writes between two copies of the log into the database: some hundred pages, some milliseconds."""
+LOG_PAGES = 16_384
+"""The log begins anew once all of it is copied, which under a storm of writes never happens beside them:
+at this length (64 MiB) the writer waits for the last copy itself."""
+
+
+class Database:
+    """Locked for this process until `close` or its death. `epoch`: how often it has been opened."""
+
+    def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
+        """Raises StoreHeld, naming the holder, if another process has the directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(directory / "registry.lock", lock_timeout_s)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="copier")
+        self._local = threading.local()
+        self._reading: list[sqlite3.Connection] = []
+        self._queue: queue.SimpleQueue[tuple[Operation, Future[Any]] | None] = queue.SimpleQueue()
+        self._ready: Future[int] = Future()
+        self._path = directory / "jobs.db"
+        self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
+        self._thread.start()
+        try:
+            self.epoch = self._ready.result()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    async def close(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._copier.shutdown)
+        await asyncio.to_thread(self._readers.shutdown)
+        for db in self._reading:
+            db.close()
+        self._lock.close()
+
+    async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """What `operation` returns. It sees what was committed before."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._reader, operation
+        )
+
+    def _reader(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._local.db = db
+            self._reading.append(db)
+        return operation(db)
+
+    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """What `operation` returns, once it is on disk. Operations run in the order they came."""
+        future: Future[T] = Future()
+        self._queue.put((operation, future))
+        # Shielded: a caller that is cancelled must not take back a write that others see.
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _serve(self) -> None:
+        try:
+            db, epoch = _open(self._path)
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(epoch)
+        uncopied, copying = 0, None
+        with contextlib.closing(db):
+            while (first := self._queue.get()) is not None:
+                group = [first]
+                stop = False
+                with contextlib.suppress(queue.Empty):
+                    while len(group) < 256:
+                        item = self._queue.get_nowait()
+                        if item is None:
+                            stop = True
+                            break
+                        group.append(item)
+                _commit(db, group)
+                uncopied += len(group)
+                if uncopied >= COPIED_EVERY and (copying is None or copying.done()):
+                    uncopied, copying = 0, self._copier.submit(_copy_log, self._path)
+                if stop:
+                    return
+
+
+def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) -> None:
+    """Run a group in one transaction. An operation that fails is undone alone; a commit that fails
+    (disk full) fails all of them."""
+    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for operation, future in group:
+            db.execute("SAVEPOINT one")
+            try:
+                outcomes.append((future, operation(db), None))
+            except Exception as error:
+                db.execute("ROLLBACK TO one")
+                outcomes.append((future, None, error))
+            db.execute("RELEASE one")
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        outcomes = [(future, None, error) for _, future in group]
+    for future, result, error in outcomes:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+def _copy_log(path: Path) -> None:
+    """Copy what is committed from the log into the database, beside whoever writes and reads. In the
+    writer's thread it would cost the writes behind it some 15 ms."""
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"  # never a new file, should this one be away
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error as error:
+        log.warning("the log of the job store was not copied, it grows: %s", error)
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    """The database, and the number of this life of the registry, committed before anything else."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        return db, _prepare(db)
+    except BaseException:
+        db.close()
+        raise
+
+
+def _prepare(db: sqlite3.Connection) -> int:
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")  # a 202 must survive the power cut that follows it
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    db.create_function("work_of", 1, stored_work, deterministic=True)
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > SCHEMA_VERSION:
+        raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
+    # A killed upgrade leaves nothing half done: DDL is part of the transaction.
+    db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {SCHEMA}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+    return db.execute(
+        "INSERT INTO meta VALUES ('epoch', 1)"
+        " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
+    ).fetchone()[0]
+
+
+def _lock(path: Path, timeout_s: float) -> IO[str]:
+    """An exclusive lock that the kernel releases when this process dies, however it dies."""
+    file = path.open("a+")
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # flock has no timed wait; a killed predecessor is gone within milliseconds.
+            if time.monotonic() > give_up:
+                file.seek(0)
+                holder = file.read().strip() or "an unknown process"
+                file.close()
+                raise StoreHeld(f"the job store is held by {holder}") from None
+            time.sleep(0.05)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+    file.flush()
+    return file
+
+
+def stored_work(params: str) -> float:
+    """For an upgrade: what a stored order asks of a device."""
+    return work_of(json.loads(params))

@@ -1,0 +1,54 @@
+"""The query behind a page of a list, and the filters that no index serves.
+
+SQL text only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from serve_app.jobs.store.schema import COLUMNS
+from serve_app.messages import JobFilter
+
+LAST = 2**62
+"""No job has such a number."""
+
+
+def listing(
+    owner: str, wanted: JobFilter, *, before: int | None, after: int | None
+) -> tuple[str, list[Any]]:
+    """The query that walks the rows by the index of the filter that is rarest, as a rule. Rows of
+    several states come from as many walks, merged."""
+    low = max((after or -1) + 1, math.ceil(wanted.get("created_after", 0) * 1e6))
+    high = min(before or LAST, math.ceil(min(wanted.get("created_before", LAST), LAST / 1e6) * 1e6))
+    statuses: list[str | None] = [None]
+    if "tag" in wanted:
+        fixed = {"tags.owner": owner, "tags.tag": wanted["tag"]}
+        source, line = "tags JOIN jobs ON jobs.line = tags.line", "tags.line"
+    else:
+        fixed = {"jobs.owner": owner}
+        if "style_id" in wanted:
+            fixed["jobs.style_id"] = wanted["style_id"]
+        source, line = "jobs", "jobs.line"
+        statuses = [*wanted.get("statuses", [])] or statuses
+    columns = ", ".join(f"jobs.{name.strip()}" for name in COLUMNS.split(","))
+    parts: list[str] = []
+    values: list[Any] = []
+    for status in statuses:
+        equal = fixed if status is None else {**fixed, "jobs.status": status}
+        terms = " AND ".join(f"{name} = ?" for name in equal)
+        parts.append(f"SELECT {columns} FROM {source} WHERE {terms} AND {line} >= ? AND {line} < ?")
+        values += [*equal.values(), low, high]
+    way = "DESC" if after is None else "ASC"
+    return (
+        f"{' UNION ALL '.join(parts)} ORDER BY {line if len(parts) == 1 else 'line'} {way}",
+        values,
+    )
+
+
+def matches(row: tuple[Any, ...], wanted: JobFilter) -> bool:
+    status, style_id = row[2], row[15]
+    return status in (wanted.get("statuses") or [status]) and style_id == wanted.get(
+        "style_id", style_id
+    )

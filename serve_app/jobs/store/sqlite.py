@@ -1,0 +1,276 @@
+"""SqliteStore: jobs as rows. Every question about them and every change to them is a method here.
+
+Knows SQL; not when it is run and committed together (`database`), what a state means, nor who may change
+it (the registry).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic_core import from_json
+
+from serve_app.jobs.job import Job, Status
+from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.queries import listing, matches
+from serve_app.jobs.store.schema import COLUMNS, LIVE, MARKS
+from serve_app.messages import JobFilter, Tombstone
+
+SCANNED = 500
+"""Rows one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """Outcome of `insert`: the id that stands for the order, and whether it was there before."""
+
+    job_id: str
+    existed: bool
+    same_body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the line must know of a job that lives: a million would fit into memory."""
+
+    job_id: str
+    client: str
+    priority: str
+    order: int
+    deadline: float | None
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A page of a list, newest first. `more`: numbers to go on from in the direction of travel."""
+
+    jobs: list[Job]
+    more: int | None
+
+
+class SqliteStore:
+    """The jobs below `directory`, locked for this process until `close` or its death."""
+
+    def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
+        """Raises StoreHeld, naming the holder, if another process has the directory."""
+        self._database = Database(directory, lock_timeout_s=lock_timeout_s)
+        self._read, self._write = self._database.read, self._database.write
+        self.epoch = self._database.epoch
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # ---- writes: all run on the store's thread, in the order they were asked ----
+
+    async def insert(
+        self,
+        job: Job,
+        *,
+        key: str | None,
+        body_hash: str,
+        key_expires_before: float,
+        only_replay: bool = False,
+    ) -> Inserted | None:
+        """Store a new job; with a `key` that its owner used before, the older job stands. With
+        `only_replay` nothing new is stored, and None is the answer."""
+
+        def operation(db: sqlite3.Connection) -> Inserted | None:
+            if key is not None:
+                db.execute("DELETE FROM idempotency WHERE created_at < ?", (key_expires_before,))
+                row = db.execute(
+                    "SELECT job_id, body_hash FROM idempotency WHERE owner = ? AND key = ?",
+                    (job.owner, key),
+                ).fetchone()
+                if row is not None:
+                    return Inserted(row[0], existed=True, same_body=row[1] == body_hash)
+            if db.execute("SELECT 1 FROM jobs WHERE job_id = ?", (job.job_id,)).fetchone():
+                return Inserted(job.job_id, existed=True, same_body=True)
+            if db.execute("SELECT 1 FROM gone WHERE job_id = ?", (job.job_id,)).fetchone():
+                return Inserted(job.job_id, existed=True, same_body=True)
+            if only_replay:
+                return None
+            db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS})", _to_row(job))
+            db.executemany(
+                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.order) for t in job.tags]
+            )
+            if key is not None:
+                db.execute(
+                    "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
+                    (job.owner, key, job.job_id, body_hash, job.created_at),
+                )
+            return Inserted(job.job_id, existed=False, same_body=True)
+
+        return await self._write(operation)
+
+    async def update(self, job: Job, *, expected_fence: int) -> bool:
+        """Write `job` over its row. False, and nothing written, unless the row is live and at
+        `expected_fence`: this is the one place where a superseded attempt is turned away."""
+        ended = self.epoch if job.status.terminal else None
+
+        def operation(db: sqlite3.Connection) -> bool:
+            cursor = db.execute(
+                "UPDATE jobs SET status = ?, started_at = ?, completed_at = ?, fence = ?,"
+                " attempts = ?, alone = ?, images = ?, error = ?, ended = ?"
+                f" WHERE job_id = ? AND fence = ? AND {LIVE}",
+                (
+                    job.status.value, job.started_at, job.completed_at, job.fence, job.attempts,
+                    job.alone, json.dumps(job.images), json.dumps(job.error), ended,
+                    job.job_id, expected_fence,
+                ),
+            )  # fmt: skip
+            return cursor.rowcount == 1
+
+        return await self._write(operation)
+
+    async def bury(self, jobs: Sequence[Job], why: Literal["deleted", "expired"]) -> None:
+        """Remove finished jobs; their ids stay known, so that their files can be swept."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            for job in jobs:
+                db.execute("DELETE FROM jobs WHERE line = ?", (job.order,))
+                db.executemany(
+                    "DELETE FROM tags WHERE owner = ? AND tag = ? AND line = ?",
+                    [(job.owner, tag, job.order) for tag in job.tags],
+                )
+                db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
+                db.execute(
+                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?)",
+                    (job.job_id, job.owner, why, self.epoch),
+                )
+
+        await self._write(operation)
+
+    async def swept(self) -> None:
+        """No attempt of an earlier life has left files any more."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('swept', ?)", (self.epoch - 1,))
+
+        await self._write(operation)
+
+    async def take_over(self) -> list[Waiting]:
+        """Nothing runs any more that an earlier life started. Every job that still lives."""
+
+        def operation(db: sqlite3.Connection) -> list[Waiting]:
+            db.execute(
+                "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE line IN"
+                f" (SELECT line FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
+            )
+            rows = db.execute(
+                f"SELECT job_id, client, priority, line, deadline, work FROM jobs WHERE {LIVE}"
+            )
+            return [Waiting(*row) for row in rows]
+
+        return await self._write(operation)
+
+    # ---- reads: what was committed before they were asked is seen ----
+
+    async def get(self, job_id: str) -> Job | None:
+        return await self._read(lambda db: _one(db, job_id))
+
+    async def tombstone(self, job_id: str) -> Tombstone | None:
+        def operation(db: sqlite3.Connection) -> Tombstone | None:
+            found = db.execute("SELECT owner, why FROM gone WHERE job_id = ?", (job_id,)).fetchone()
+            return Tombstone(job_id=job_id, owner=found[0], gone=found[1]) if found else None
+
+        return await self._read(operation)
+
+    async def recent(self, limit: int) -> list[Job]:
+        """The jobs that ended last, oldest of them first."""
+
+        def operation(db: sqlite3.Connection) -> list[Job]:
+            rows = db.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE completed_at IS NOT NULL"
+                " ORDER BY completed_at DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+            return [_from_row(row) for row in reversed(rows)]
+
+        return await self._read(operation)
+
+    async def ended_before(self, moment: float, limit: int) -> list[Job]:
+        """Finished jobs whose time is over. `moment`: unix seconds."""
+
+        def operation(db: sqlite3.Connection) -> list[Job]:
+            rows = db.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE completed_at < ? LIMIT ?", (moment, limit)
+            )
+            return [_from_row(row) for row in rows]
+
+        return await self._read(operation)
+
+    async def littering(self) -> dict[str, set[str]]:
+        """Jobs that ended since the last sweep and whose attempts may have left files: job id -> the
+        paths that are published. A job that succeeded at once left none."""
+
+        def operation(db: sqlite3.Connection) -> dict[str, set[str]]:
+            swept = "COALESCE((SELECT value FROM meta WHERE key = 'swept'), 0)"
+            rows = db.execute(
+                f"SELECT job_id, images FROM jobs WHERE ended > {swept}"
+                " AND (fence > 1 OR status != 'SUCCESS')"
+            )
+            found = {row[0]: {image["path"] for image in json.loads(row[1])} for row in rows}
+            gone = db.execute(f"SELECT job_id FROM gone WHERE epoch > {swept}")
+            return found | {row[0]: set[str]() for row in gone}
+
+        return await self._read(operation)
+
+    async def page(
+        self, owner: str, wanted: JobFilter, *, limit: int, before: int | None, after: int | None
+    ) -> Rows:
+        """Jobs numbered below `before`, or above `after`, nearest to it first, given newest first."""
+        sql, values = listing(owner, wanted, before=before, after=after)
+
+        def operation(db: sqlite3.Connection) -> Rows:
+            jobs: list[Job] = []
+            last = None
+            cursor = db.execute(sql, values)
+            for scanned, row in enumerate(cursor, 1):
+                if matches(row, wanted):
+                    jobs.append(_from_row(row))
+                last = row[3]
+                if len(jobs) == limit or scanned == SCANNED:
+                    break
+            more = last if last is not None and cursor.fetchone() is not None else None
+            return Rows(jobs if after is None else jobs[::-1], more)
+
+        return await self._read(operation)
+
+    async def last_in_line(self) -> int:
+        return await self._read(
+            lambda db: db.execute("SELECT COALESCE(MAX(line), 0) FROM jobs").fetchone()[0]
+        )
+
+
+def _to_row(job: Job) -> tuple[Any, ...]:
+    ended = None  # a new job lives
+    return (
+        job.job_id, job.owner, job.status.value, job.order, job.created_at, job.started_at,
+        job.completed_at, job.fence, job.attempts, job.alone, json.dumps(job.params),
+        json.dumps(job.images), json.dumps(job.error), job.client, job.priority,
+        job.params.get("style_id", "none"), json.dumps(job.tags), json.dumps(job.metadata),
+        job.deadline, job.retry_of, job.work, ended,
+    )  # fmt: skip
+
+
+def _from_row(row: tuple[Any, ...]) -> Job:
+    # hot: a page is up to 500. What we wrote ourselves is read by the faster parser, which is also the
+    # stricter one: what clients wrote goes through the one that wrote it.
+    return Job(
+        job_id=row[0], owner=row[1], status=Status(row[2]), order=row[3], created_at=row[4],
+        started_at=row[5], completed_at=row[6], fence=row[7], attempts=row[8], alone=bool(row[9]),
+        params=from_json(row[10]), images=tuple(from_json(row[11])), error=json.loads(row[12]),
+        client=row[13], priority=row[14], tags=tuple(json.loads(row[16])),
+        metadata=json.loads(row[17]), deadline=row[18], retry_of=row[19],
+    )  # fmt: skip
+
+
+def _one(db: sqlite3.Connection, job_id: str) -> Job | None:
+    row = db.execute(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    return None if row is None else _from_row(row)

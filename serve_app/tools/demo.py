@@ -1,0 +1,97 @@
+"""One picture from nothing: start the service on ports and state of its own, order, watch, stop.
+
+Knows the service only as its user does, through HTTP. Leaves nothing running; the picture stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import socket
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+PROMPT = "a castle"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prompt", nargs="?", default=PROMPT)
+    parser.add_argument("--style", default="icon")
+    parser.add_argument("--seed", type=int, default=7)
+    order = parser.parse_args()
+    console = Console()
+    began = time.monotonic()
+    with console.status("Starting Ray and the service (10 to 60 s) ..."):
+        port = start()
+    try:
+        console.print(f"The service answers after {time.monotonic() - began:.0f} s.")
+        draw(console, port, order.prompt, order.style, order.seed)
+    finally:
+        with console.status("Stopping what was started ..."):
+            stop()
+
+
+def start() -> int:
+    """A Ray of its own, Serve on a free port. Returns the port."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # nobody else is told of this cluster
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    import logging
+
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from serve_app.app import build
+    from serve_app.config import Settings
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(app_name="demo", state_dir=Path(".demo/state"), num_cpus=0.5)
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
+    serve.start(
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
+    serve.run(build(settings), name="demo", route_prefix="/", blocking=False)
+    return port
+
+
+def draw(console: Console, port: int, prompt: str, style: str, seed: int) -> None:
+    from serve_app.cli import watch
+    from serve_app.client import Client
+    from serve_app.config import Settings
+
+    settings = Settings()
+    with Client(f"http://127.0.0.1:{port}") as client:
+        console.print(f'Ordering "{prompt}" in style {style}, seed {seed}.')
+        job = watch(client, client.generate(prompt, style_id=style, seed=seed))
+        for image in job.images:
+            path = settings.path(settings.output_dir) / image.url.removeprefix("/output/")
+            console.print(f"Picture: {path}", soft_wrap=True)
+            console.print(f"URL (while the service runs): {client.url(image)}", soft_wrap=True)
+
+
+def stop() -> None:
+    import ray
+    from ray import serve
+
+    from serve_app.cluster import NAMESPACE, registry_name
+
+    # Ray prints to stdout that calls to what is being stopped have failed: that is what stopping means.
+    with contextlib.redirect_stdout(io.StringIO()):
+        serve.shutdown()
+        ray.kill(ray.get_actor(registry_name("demo"), namespace=NAMESPACE))
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""lint: a Serve config by Ray's own schema, with misspelled keys refused: Ray ignores them in silence.
+
+    python -m serve_app.tools.lint FILE...
+
+Starts no Ray and imports no application.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from serve_app.catalog.yamlfile import (
+    At,
+    Problem,
+    did_you_mean,
+    problems_of,
+    read_yaml,
+    unknown_keys,
+)
+from serve_app.errors import ConfigError
+
+
+def lint_serve_config(path: Path, args_model: type[BaseModel] | None = None) -> None:
+    """Raises ConfigError that lists every mistake with its line. `args_model` is the type of the
+    application's `args`."""
+    from ray.serve.schema import ServeDeploySchema  # takes a second to import
+
+    source = read_yaml(path)
+    source.refuse(_unknown(ServeDeploySchema, source.data, args_model))
+    source.refuse(_wrong(ServeDeploySchema, source.data, ()))
+    source.refuse(_wrong_parts(source.data, args_model))
+
+
+def _wrong(model: type[BaseModel], data: Any, at: At) -> Iterator[Problem]:
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        yield from problems_of(error, at)
+
+
+def _wrong_parts(data: Any, args_model: type[BaseModel] | None) -> Iterator[Problem]:
+    """What Ray's schema leaves for later: to it these are any dict."""
+    from ray.serve.config import AutoscalingConfig
+
+    for at, key, value in _walk(data, ()):
+        if key == "autoscaling_config" and value is not None:
+            yield from _wrong(AutoscalingConfig, value, (*at, key))
+        if key == "args" and len(at) == 2 and args_model is not None:
+            yield from _wrong(args_model, value, (*at, key))
+
+
+def _unknown(schema: Any, data: Any, args_model: type[BaseModel] | None) -> Iterator[Problem]:
+    from ray.runtime_env import RuntimeEnv
+
+    yield from unknown_keys(schema, data)
+    for at, key, value in _walk(data, ()):
+        if key == "runtime_env" and isinstance(value, dict):
+            for name in value.keys() - RuntimeEnv.known_fields:
+                text = f"unknown key{did_you_mean(name, RuntimeEnv.known_fields)}"
+                yield Problem((*at, key, name), text)
+        if key == "args" and len(at) == 2 and args_model is not None:
+            yield from unknown_keys(args_model, value, (*at, key))
+
+
+def _walk(data: Any, at: At) -> Iterator[tuple[At, str, Any]]:
+    """Every key and its value, at every depth, with the place of the mapping that holds it."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield at, key, value
+            yield from _walk(value, (*at, key))
+    elif isinstance(data, list):
+        for i, item in enumerate(data):
+            yield from _walk(item, (*at, i))
+
+
+def main(files: list[str]) -> int:
+    from serve_app.config import Settings
+
+    wrong = 0
+    for file in files:
+        try:
+            lint_serve_config(Path(file), Settings)
+        except ConfigError as error:
+            wrong += 1
+            print(error.detail, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

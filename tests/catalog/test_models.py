@@ -1,0 +1,149 @@
+"""models.yaml: what it may say, and that every mistake is shown with its line and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.catalog.models import ModelSpec, load_models, size_problem
+from serve_app.config import PROJECT_ROOT
+from serve_app.errors import ConfigError
+
+GOOD = """\
+default: tiny
+models:
+  tiny:
+    family: sd
+    path: models/tiny
+    native_size: [128, 128]
+    sizes: [[128, 128], [128, 192]]
+    token_limit: 24
+    steps: 20
+    guidance_scale: 4
+    schedulers: [ddim, euler]
+  big:
+    family: sdxl
+    hub: someone/big
+    revision: 0123456789abcdef0123456789abcdef01234567
+    native_size: [1024, 1024]
+    side: {min: 512, max: 2048}
+    multiple: 64
+    steps: 30
+    guidance_scale: 6.5
+    schedulers: [dpmpp_2m_karras]
+"""
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_models(path)
+    return caught.value.detail.replace(f"{tmp_path}/", "")
+
+
+def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
+    """The key is the name, and the mapping knows which model is the default."""
+    path = tmp_path / "models.yaml"
+    path.write_text(GOOD)
+    models = load_models(path)
+    assert list(models) == ["tiny", "big"]
+    assert models.default == "tiny"
+    assert models["tiny"].name == "tiny"
+    assert models["tiny"].sizes == [(128, 128), (128, 192)]
+    assert models["big"].guidance_scale == 6.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("token_limit", "token_limits", 8, "did you mean 'token_limit'?"),
+        ("{min: 512", "{mim: 512", 17, "did you mean 'min'?"),
+        ("default: tiny", "default: tyni", 1, "did you mean 'tiny'? Allowed: big, tiny"),
+        ("default: tiny", "defualt: tiny", 1, "did you mean 'default'?"),
+        ("family: sd\n", "family: flux\n", 4, "'sd' or 'sdxl'"),
+        ("steps: 20", "steps: twenty", 9, "valid integer"),
+        ("steps: 20", "steps: '20'", 9, "valid integer"),
+        ("steps: 20", "steps: yes", 9, "valid integer"),
+        ("steps: 20", "steps: 20\n    steps: 21", 10, "twice; the first is in line 9"),
+        ("steps: 20", "steps: 500", 9, "must not exceed max_steps, 150"),
+        ("guidance_scale: 4", "guidance_scale: 40", 10, "must not exceed 30"),
+        ("guidance_scale: 4", "guidance_scale: .nan", 10, "greater than or equal to 0"),
+        ("    steps: 20\n", "", 3, "models.tiny.steps: is missing"),
+        ("[ddim, euler]", "[ddim, eular]", 11, "did you mean 'euler'?"),
+        ("[ddim, euler]", "[ddim, ddim]", 11, "is here twice"),
+        ("[ddim, euler]", "[]", 11, "at least 1 item"),
+        ("path: models/tiny", "path: models/tiny\n    hub: a/b", 3, "exactly one of `path`"),
+        ("    path: models/tiny\n", "", 3, "exactly one of `path` and `hub`"),
+        ("path: models/tiny", "path: models/tiny\n    revision: main", 6, "only a `hub` model"),
+        ("hub: someone/big", "hub: https://example.org/big", 14, "owner/name"),
+        ("0123456789abcdef0123456789abcdef01234567", "main", 15, "40 hex digits"),
+        ("    revision: 0123456789abcdef0123456789abcdef01234567\n", "", 12, "40 hex digits"),
+        ("native_size: [128, 128]", "native_size: [128, 256]", 6, "128x256 is not a size"),
+        ("native_size: [128, 128]", "native_size: [128]", 6, "models.tiny.native_size.1"),
+        ("native_size: [1024, 1024]", "native_size: [1000, 1024]", 16, "multiples of 64"),
+        ("native_size: [1024, 1024]", "native_size: [256, 256]", 16, "within 512 to 2048"),
+        ("[128, 192]]", "[128, 190]]", 7, "128x190 is not made of multiples of 8"),
+        ("multiple: 64", "multiple: 12", 18, "multiple of 8"),
+        ("[128, 192]]", "[1200, 1200]]", 7, "1200x1200 is more than"),
+        ("steps: 20", "steps: 1", 9, "ddim needs at least 2"),
+        ("multiple: 64", "multiple: 64\n    sizes: [[1024, 1024]]", 17, "give one of both"),
+        ("min: 512, max: 2048", "min: 2048, max: 512", 17, "min must not exceed max"),
+        ("steps: 30", "steps: 30\n    prompt_template: masterpiece", 20, "{prompt} exactly once"),
+        ("steps: 30", 'steps: 30\n    prompt_template: "{prompt}{x}"', 20, "only placeholder"),
+        ("steps: 30", "steps: 30\n    draft: {decoder: tiny}", 20, "tiny needs `tiny_decoder`"),
+        ("steps: 30", 'steps: 30\n    negative_prompt: " text"', 20, "without spaces at its ends"),
+        ("  tiny:", "  Tiny Model:", 3, "a-z, 0-9"),
+        ("  tiny:", "  3:", 3, "is not text: put it in quotes"),
+        ("family: sd\n", "family: sd\n    name: other\n", 5, "the name is the key already"),
+        ("default: tiny", "default: [tiny", 2, "not YAML"),
+        ("steps: 20", "steps: 2026-13-45", 9, "month must be in 1..12"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_line(
+    tmp_path: Path, old: str, new: str, line: int, says: str
+) -> None:
+    """Every typo names file and line, and what would have been right."""
+    assert old in GOOD
+    first = refusal(tmp_path, GOOD.replace(old, new, 1)).splitlines()
+    assert any(text.startswith(f"models.yaml:{line}: ") and says in text for text in first), first
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
+    """One start shows every typo, in the order of the file."""
+    text = GOOD.replace("ddim", "dim").replace("someone/big", "big")
+    assert [line.split(":")[1] for line in refusal(tmp_path, text).splitlines()] == ["11", "14"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "default: a\nmodels: {}\n", "models: 3\ndefault: a\n"])
+def test_a_file_without_models_is_refused(tmp_path: Path, text: str) -> None:
+    """Empty, of the wrong shape, or with no model at all."""
+    assert refusal(tmp_path, text).startswith("models.yaml:")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """Missing and not UTF-8 are configuration errors too, not tracebacks."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_models(tmp_path / "no.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"default: \xe9")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_models(tmp_path / "latin.yaml")
+
+
+def test_without_sizes_and_side_only_the_native_size_is_drawn() -> None:
+    """The safe reading of a model of which nothing is said."""
+    spec = ModelSpec(
+        name="m", family="sd", path="m", native_size=(512, 512), steps=1, guidance_scale=1,
+        schedulers=["ddim"],
+    )  # fmt: skip
+    assert size_problem(spec, 512, 512) is None
+    assert size_problem(spec, 512, 520)
+
+
+def test_the_shipped_file_is_good_and_pinned() -> None:
+    """The starter is the default; every hub model names a full commit id."""
+    models = load_models(PROJECT_ROOT / "configs/models.yaml")
+    assert models.default == "starter"
+    assert models["starter"].path == "serve_app/starter/weights"
+    assert all(spec.revision for spec in models.values() if spec.hub)

@@ -1,0 +1,359 @@
+"""resolve: which value wins, what is refused and with what advice, and that an image can be reordered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.api.schemas import GenerateRequest
+from serve_app.catalog.models import Draft, Limits, Models, ModelSpec
+from serve_app.catalog.resolve import Order, order_again, resolve
+from serve_app.catalog.styles import NONE, Style, StyleDefaults, StyleForModel
+from serve_app.errors import InvalidField
+from serve_app.params import MAX_SEED, GenerationParams
+
+
+@dataclass(frozen=True)
+class Bounds:
+    max_images: int = 8
+    max_pixels: int = 4 * 1024 * 1024
+    max_prompt_chars: int = 200
+
+
+MODELS = Models(
+    {
+        "tiny": ModelSpec(
+            name="tiny",
+            family="sd",
+            path="tiny",
+            native_size=(128, 128),
+            sizes=[(128, 128), (128, 192)],
+            token_limit=24,
+            steps=20,
+            max_steps=60,
+            guidance_scale=4.0,
+            schedulers=["dpmpp_2m", "ddim", "lcm"],
+            tiny_decoder="taesd",
+            draft=Draft(guidance_stop=0.4, decoder="tiny"),
+        ),
+        "big": ModelSpec(
+            name="big",
+            family="sdxl",
+            path="big",
+            native_size=(1024, 1024),
+            side=Limits(min=512, max=1536),
+            multiple=64,
+            steps=30,
+            guidance_scale=6.0,
+            schedulers=["euler", "ddim"],
+            prompt_template="score_9, {prompt}",
+            negative_prompt="lowres",
+        ),
+    },
+    "tiny",
+)
+
+STYLES = {
+    "none": NONE,
+    "icon": Style(
+        id="icon",
+        template="{prompt}, icon",
+        negative_prompt="text",
+        defaults=StyleDefaults(steps=25, guidance_scale=5.0),
+        models={
+            "tiny": StyleForModel(
+                template="{prompt}, small", negative_prompt="", defaults=StyleDefaults(steps=10)
+            )
+        },
+    ),
+    "scene": Style(
+        id="scene",
+        template="{prompt}, scene",
+        negative_prompt="lowres",
+        defaults=StyleDefaults(width=1152, height=768, scheduler="ddim"),
+        only=["big"],
+    ),
+}
+
+
+def resolved(active: str = "tiny", *, prompt: str = "a fox", **order: Any) -> GenerationParams:
+    return resolve(
+        Order(prompt=prompt, **order),
+        styles=STYLES,
+        models=MODELS,
+        active=active,
+        revision_of=lambda name: f"hash of {name}",
+        limits=Bounds(),
+        draw=Random(0).randrange,
+    )
+
+
+def refused(active: str = "tiny", **order: Any) -> InvalidField:
+    with pytest.raises(InvalidField) as caught:
+        resolved(active, **order)
+    return caught.value
+
+
+# ---- which value wins ----
+
+
+def test_the_request_wins_over_the_style() -> None:
+    """Everything the client says is taken."""
+    params = resolved(
+        style_id="icon", steps=7, guidance_scale=2.5, scheduler="ddim", width=128, height=192
+    )
+    assert (params.steps, params.guidance_scale, params.scheduler) == (7, 2.5, "ddim")
+    assert (params.width, params.height) == (128, 192)
+
+
+def test_the_style_for_this_model_wins_over_the_style() -> None:
+    """Each field by itself: steps are the override's, guidance is still the style's."""
+    assert (resolved(style_id="icon").steps, resolved(style_id="icon").guidance_scale) == (10, 5.0)
+    assert resolved("big", style_id="icon").steps == 25
+
+
+def test_the_style_wins_over_the_model() -> None:
+    """Size and scheduler of the style; steps, of which it says nothing, of the model."""
+    params = resolved("big", style_id="scene")
+    assert (params.width, params.height, params.scheduler) == (1152, 768, "ddim")
+    assert (params.steps, params.guidance_scale) == (30, 6.0)
+
+
+def test_the_model_decides_what_nobody_says() -> None:
+    """Native size, default steps and guidance, the first of its schedulers."""
+    params = resolved()
+    assert (params.width, params.height, params.n) == (128, 128, 1)
+    assert (params.steps, params.guidance_scale, params.scheduler) == (20, 4.0, "dpmpp_2m")
+    assert (params.model, params.model_revision) == ("tiny", "hash of tiny")
+
+
+def test_a_zero_is_said_and_not_left_open() -> None:
+    """Guidance 0 is a choice."""
+    assert resolved(guidance_scale=0.0).guidance_scale == 0.0
+
+
+# ---- words ----
+
+
+def test_the_style_goes_around_the_prompt_and_the_model_around_both() -> None:
+    """Style template first, then the model's."""
+    assert resolved("big", style_id="icon").prompt == "score_9, a fox, icon"
+    assert resolved(style_id="icon").prompt == "a fox, small"
+
+
+def test_braces_of_the_client_stay_words() -> None:
+    """A prompt that holds the placeholder is not expanded again."""
+    assert (
+        resolved("big", style_id="icon", prompt="a {prompt}").prompt == "score_9, a {prompt}, icon"
+    )
+
+
+def test_negative_prompts_are_joined_without_repeats() -> None:
+    """Client's, style's, model's; empty ones and exact repeats are left out."""
+    both = resolved("big", style_id="icon", negative_prompt="dark")
+    assert both.negative_prompt == "dark, text, lowres"
+    assert resolved("big", style_id="scene").negative_prompt == "lowres"
+    assert resolved(style_id="icon").negative_prompt == ""
+
+
+def test_style_none_means_exactly_the_words_of_the_order() -> None:
+    """Neither the style's nor the model's words are added."""
+    params = resolved("big", negative_prompt="dark")
+    assert (params.prompt, params.negative_prompt) == ("a fox", "dark")
+
+
+def test_what_the_client_sent_is_kept() -> None:
+    """And the style's revision, so that a changed style file changes no accepted job."""
+    params = resolved(style_id="icon", negative_prompt="dark")
+    assert (params.subject, params.subject_negative) == ("a fox", "dark")
+    assert params.style_revision == STYLES["icon"].revision
+
+
+def test_a_prompt_beyond_the_token_limit_is_not_refused() -> None:
+    """The renderer cuts it and says so."""
+    assert resolved(prompt="fox " * 45).prompt == "fox " * 45
+
+
+# ---- quality ----
+
+
+def test_draft_is_what_the_model_says_it_is() -> None:
+    """And full quality is full, whatever the model's draft says."""
+    draft, full = resolved(quality="draft"), resolved()
+    assert (draft.quality, draft.guidance_stop, draft.decoder) == ("draft", 0.4, "tiny")
+    assert (full.quality, full.guidance_stop, full.decoder) == ("full", 1.0, "full")
+
+
+# ---- seeds ----
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+def test_a_seed_is_drawn_over_the_whole_range(seed: int | None) -> None:
+    """The last image's seed still fits: image i of n is drawn from seed + i."""
+    asked: list[int] = []
+
+    def draw(below: int) -> int:
+        asked.append(below)
+        return below - 1
+
+    params = resolve(
+        Order(prompt="a fox", seed=seed, n=4),
+        styles=STYLES,
+        models=MODELS,
+        active="tiny",
+        revision_of=str,
+        limits=Bounds(),
+        draw=draw,
+    )
+    assert asked == [2**32 - 3]
+    assert params.seed_of(3) == MAX_SEED
+
+
+def test_a_seed_that_is_given_is_kept() -> None:
+    """0 is a seed, and so is the last one for a single image."""
+    assert [resolved(seed=s).seed for s in (0, 7, MAX_SEED)] == [0, 7, MAX_SEED]
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("order", "field", "allowed"),
+    [
+        ({"style_id": "icno"}, "style_id", ["icon", "none", "scene"]),
+        ({"style_id": "scene"}, "style_id", ["big"]),
+        ({"model": "huge"}, "model", ["tiny"]),
+        ({"model": "big"}, "model", ["tiny"]),
+        ({"prompt": ""}, "prompt", None),
+        ({"prompt": " \n"}, "prompt", None),
+        ({"prompt": "x" * 201}, "prompt", None),
+        ({"prompt": "x" * 194, "style_id": "icon"}, "prompt", None),
+        ({"negative_prompt": "x" * 10_240}, "negative_prompt", None),
+        ({"n": 0}, "n", ["1 to 8"]),
+        ({"n": 10_000}, "n", ["1 to 8"]),
+        ({"width": 7}, "width", ["128x128", "128x192"]),
+        ({"width": 100_000}, "width", ["128x128", "128x192"]),
+        ({"height": 100_000}, "height", ["128x128", "128x192"]),
+        ({"steps": 0}, "steps", ["1 to 60"]),
+        ({"steps": 10_000}, "steps", ["1 to 60"]),
+        ({"steps": 1, "scheduler": "ddim"}, "steps", ["2 to 60"]),  # one step would draw noise
+        ({"steps": 51, "scheduler": "lcm"}, "steps", ["1 to 50"]),  # distilled from fifty
+        ({"guidance_scale": -0.1}, "guidance_scale", ["0 to 30"]),
+        ({"guidance_scale": 30.1}, "guidance_scale", ["0 to 30"]),
+        ({"guidance_scale": float("nan")}, "guidance_scale", ["0 to 30"]),
+        ({"scheduler": "euler"}, "scheduler", ["dpmpp_2m", "ddim", "lcm"]),
+        ({"seed": -2}, "seed", ["-1 to 4294967295"]),
+        ({"seed": 2**40}, "seed", ["-1 to 4294967295"]),
+        ({"seed": MAX_SEED, "n": 2}, "seed", ["-1 to 4294967294"]),
+    ],
+)
+def test_a_wrong_field_is_refused_with_what_would_be_right(
+    order: dict[str, Any], field: str, allowed: list[str] | None
+) -> None:
+    """The field's name and the allowed values are in the error."""
+    error = refused(**order)
+    assert (error.field, error.allowed) == (field, allowed)
+
+
+@pytest.mark.parametrize(
+    ("order", "field", "allowed"),
+    [
+        ({"width": 1000}, "width", ["multiples of 64 from 512 to 1536"]),
+        ({"width": 448}, "width", ["multiples of 64 from 512 to 1536"]),
+        ({"height": 1600}, "height", ["multiples of 64 from 512 to 1536"]),
+        ({"n": 5}, "n", ["1 to 4"]),
+    ],
+)
+def test_a_model_with_a_range_of_sizes(
+    order: dict[str, Any], field: str, allowed: list[str]
+) -> None:
+    """Any multiple within, as long as all images together stay below the pixel cap."""
+    error = refused("big", **order)
+    assert (error.field, error.allowed) == (field, allowed)
+
+
+def test_one_image_beyond_the_pixel_cap_is_a_matter_of_its_size() -> None:
+    """Fewer images would not help."""
+    with pytest.raises(InvalidField) as caught:
+        resolve(
+            Order(prompt="a fox", n=2),
+            styles=STYLES,
+            models=MODELS,
+            active="big",
+            revision_of=str,
+            limits=Bounds(max_pixels=1024),
+        )
+    assert caught.value.field == "width"
+
+
+def test_a_style_that_this_model_cannot_draw_names_those_that_can() -> None:
+    """So that the client may ask for another model, or another style."""
+    assert "models that can: big" in refused(style_id="scene").detail
+
+
+# ---- ordering an image again ----
+
+words = st.text(st.characters(codec="utf-8"), max_size=60)
+orders = st.builds(
+    Order,
+    prompt=words.filter(str.strip),
+    negative_prompt=words,
+    style_id=st.sampled_from(["none", "icon"]),
+    seed=st.none() | st.integers(-1, MAX_SEED - 3),
+    n=st.integers(1, 3),
+    steps=st.none() | st.integers(2, 50),
+    guidance_scale=st.none() | st.floats(0, 30),
+    scheduler=st.sampled_from([None, "ddim"]),
+    quality=st.sampled_from(["full", "draft"]),
+    reproducible=st.sampled_from([None, "strict"]),
+)
+
+
+def again(params: GenerationParams, index: int, order: Order) -> GenerationParams:
+    return resolve(
+        order,
+        styles={"none": NONE},  # the style file may have changed since
+        models=MODELS,
+        active=params.model,
+        revision_of=lambda name: f"hash of {name}",
+        limits=Bounds(),
+    )
+
+
+def the_picture(params: GenerationParams) -> dict[str, Any]:
+    """All that an image depends on."""
+    origin = {"style_id", "style_revision", "subject", "subject_negative", "seed", "n"}
+    return params.model_dump(exclude=origin)
+
+
+@given(orders, st.sampled_from(["tiny", "big"]), st.data())
+def test_every_image_can_be_ordered_again(order: Order, active: str, data: st.DataObject) -> None:
+    """The same picture alone, as often as one likes, without the style it came from."""
+    params = resolved(active, **{f: getattr(order, f) for f in order.__slots__})
+    index = data.draw(st.integers(0, params.n - 1))
+    body = order_again(params, index)
+    second = again(params, index, Order(**body))
+    assert the_picture(second) == the_picture(params)
+    assert (second.seed, second.n) == (params.seed + index, 1)
+    assert order_again(second, 0) == body
+
+
+@given(orders, st.sampled_from(["tiny", "big"]))
+def test_every_image_can_be_ordered_again_over_http(order: Order, active: str) -> None:
+    """What a request does to its words does nothing to words that came from a request."""
+    try:
+        sent = GenerateRequest(
+            prompt=order.prompt, negative_prompt=order.negative_prompt, style_id="none"
+        )
+    except ValueError:
+        return  # nothing visible in the prompt
+    clean = replace(order, prompt=sent.prompt, negative_prompt=sent.negative_prompt)
+    params = resolved(active, **{f: getattr(clean, f) for f in clean.__slots__})
+    request = GenerateRequest.model_validate(order_again(params, 0))
+    second = again(params, 0, request.order())
+    assert the_picture(second) == the_picture(params)

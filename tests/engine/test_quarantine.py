@@ -1,0 +1,100 @@
+"""A request that kills its renderer: registry and engine together find it, and its mates succeed.
+
+No Ray: the launcher below is what a job task and Serve are, and a new engine is a new replica.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serve_app.engine.engine import Engine
+from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.request import Request
+from serve_app.engine.scheduler import Scheduler
+from serve_app.messages import ImageFile, LaunchOrder, Outcome
+from serve_app.params import GenerationParams
+from tests.engine import tiny
+from tests.jobs.harness import DIED, RELEASED, SETTLED, World
+
+POISON = 666  # a seed
+
+
+class Mortal(ModelRunner):
+    """Its process dies in a call that holds the poison, once three jobs have come together."""
+
+    def __init__(self, company: threading.Event) -> None:
+        super().__init__(tiny.shared_parts())
+        self.company = company
+
+    def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]:
+        assert self.company.wait(30)
+        if any(request.seed == POISON for request in requests):
+            raise SystemExit("killed")
+        return super().denoise(requests)
+
+
+class Cluster:
+    """Runs each attempt on the current engine; when that dies, the next attempt finds a new one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.company = threading.Event()
+        self.admitted: list[tuple[str, bool]] = []
+        self.engine = self.replica()
+
+    def replica(self) -> Engine:
+        engine = Engine(Mortal(self.company), Scheduler(tiny.SharingCosts()))
+        engine.start()
+        return engine
+
+    async def run(self, order: LaunchOrder) -> Outcome:
+        if not self.engine.healthy:
+            self.engine = self.replica()
+        job_id, fence = order["job_id"], order["fence"]
+        images: list[ImageFile] = []
+        admitted = False
+        async for event in self.engine.render(
+            GenerationParams.model_validate(order["params"]),
+            job_id=job_id,
+            epoch=order["epoch"],
+            fence=fence,
+            alone=order["alone"],
+        ):
+            if event["kind"] == "admitted":
+                admitted = await self.world.registry.admitted(job_id, fence)
+                self.admitted.append((job_id, order["alone"]))
+                if len(self.admitted) == 3:
+                    self.company.set()
+            elif event["kind"] == "image":
+                images.append(self.world.files.put(job_id, fence))
+            elif event["kind"] == "failed":
+                return DIED if admitted else RELEASED
+        await self.world.registry.finish(job_id, fence, images)
+        return SETTLED
+
+    async def drop(self, epoch: int, fences: dict[str, int]) -> None:
+        self.engine.drop(epoch, fences)
+
+
+async def test_a_poisonous_job_ends_alone_and_its_mates_are_drawn(tmp_path: Path) -> None:
+    """Three share a replica that dies. Each runs alone next; only the poison kills again."""
+    params: dict[str, Any] = tiny.params().model_dump()
+    async with World(tmp_path) as world:
+        cluster: Any = Cluster(world)
+        world.launcher.run, world.launcher.drop = cluster.run, cluster.drop
+        jobs = [
+            await world.submit(params=params | {"seed": seed, "n": 1}) for seed in (1, POISON, 2)
+        ]
+        for job in jobs:
+            await world.ended(job)
+        views = [await world.look(job) for job in jobs]
+        await cluster.engine.close()
+    assert [view["status"] for view in views] == ["SUCCESS", "FAILURE", "SUCCESS"]
+    assert [view["error"]["code"] for view in views if view["error"]] == ["renderer_died"]
+    assert not any(alone for _, alone in cluster.admitted[:3])
+    assert all(alone for _, alone in cluster.admitted[3:])
+    assert [job for job, _ in cluster.admitted].count(jobs[1]) == 3
+    assert [job for job, _ in cluster.admitted].count(jobs[0]) == 2

@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: demo test test-faults campaign check bench clean
 
 demo: .venv/.service
-	$(BIN)/python -m serve_app.demo
+	$(BIN)/python -m serve_app.tools.demo
 
 test: .venv/.tests
 	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark"
@@ -23,7 +23,7 @@ check: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m serve_app.lint serve_config.yaml configs/serve.gpu.yaml
+	$(BIN)/python -m serve_app.tools.lint serve_config.yaml configs/serve.gpu.yaml
 
 bench: .venv/.tests
 	$(BIN)/python -m tests.benchmarks.bench_engine

@@ -1,7 +1,7 @@
 """Every error the service raises on purpose: a message, a stable code, an HTTP status.
 
-Knows nothing of FastAPI, Ray or torch; `api/problems.py` turns these into replies, the registry into
-a job's `error`.
+Knows nothing of FastAPI, Ray or torch. `api/problems.py` turns these into replies; an attempt turns them
+into its job's `error`. What the registry refuses (queue_full, idempotency_key_reuse) is a reply, no exception.
 
 ServiceError
   |- BadRequest             400  invalid_request
@@ -12,8 +12,6 @@ ServiceError
   |- Gone                   410  deleted, expired
   |- NotFinal               409  not_final           (this can be done to a job only when it has ended)
   |- TooManyStreams         503  too_many_streams
-  |- IdempotencyReuse       422  idempotency_key_reuse
-  |- QueueFull              429  queue_full
   |- Unavailable            503  unavailable         (the registry does not answer, a submit came too late)
   |- ConfigError            500  bad_config          (styles.yaml, models.yaml, arguments: file and line)
   |- ModelError             500  bad_model           (a checkpoint is missing, broken or unsafe)
@@ -25,6 +23,7 @@ ServiceError
        |- TooLarge          500  too_large           (can never fit this device)
        |- DeviceLost        500  engine_stopped      (engine/runner.py; Stopped has this code too)
        |- ModelChanged      500  model_changed       (ordered of weights that are not served any more)
+       |- Flagged           500  safety_flagged      (the model's own safety checker refused the image)
        `- Dropped           500  dropped             (nobody owns this request any more)
 """
 
@@ -85,14 +84,6 @@ class NotFinal(ServiceError):
 
 class TooManyStreams(ServiceError):
     code, status, title, retryable = "too_many_streams", 503, "Too many streams", True
-
-
-class IdempotencyReuse(ServiceError):
-    code, status, title = "idempotency_key_reuse", 422, "Idempotency-Key used with another body"
-
-
-class QueueFull(ServiceError):
-    code, status, title, retryable = "queue_full", 429, "The queue is full", True
 
 
 class Unavailable(ServiceError):

@@ -1,14 +1,14 @@
 """Everything that crosses a process border, as plain dicts: old and new code may meet there.
 
-Knows shapes only. Builtins instead of classes, because a detached registry can outlive the code that
-talks to it, and a pickled class would tie the two versions together.
+Knows shapes only, no rule. Dicts and not classes: a detached registry can outlive the code that talks to
+it, and a pickled class would tie the two versions together.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-# ---- Renderer -> job task: `render(params, job_id, epoch, fence, alone)` is a stream of these ----
+# ---- renderer -> job task: `render(ticket)` is a stream of these ----
 
 
 class Admitted(TypedDict):
@@ -90,21 +90,40 @@ class JobError(TypedDict):
 # ---- ingress -> registry ----
 
 
-class SubmitOrder(TypedDict):
+class Labels(TypedDict):
+    """What an order carries beside its pixels, from the client to the job object. Nobody on the way looks
+    inside, but for `client` and `priority`, which say whose turn it is."""
+
+    client: str  # whom fairness counts the job for
+    priority: str  # a name of `priorities.HEAD_START_S`
+    tags: list[str]
+    metadata: dict[str, Any]
+    retry_of: str | None  # the job this one repeats
+
+
+class Summary(TypedDict):
+    """All that the registry and the output folder know of an order's sealed `params`. Made once, at submit,
+    by `params.summary_of`."""
+
+    kind: str  # generate
+    pool: str  # the renderers that can draw it
+    model: str
+    style_id: str
+    seed: int  # of image 0
+    n: int  # images
+    work: float  # megapixel steps; guidance counts twice
+
+
+class Submission(TypedDict):
     job_id: str  # UUIDv7, minted by the ingress
     owner: str
     params: dict[str, Any]  # GenerationParams.model_dump()
-    deadline: (
-        float  # unix seconds; a submit that arrives later is refused, so a 503 leaves no ghost
-    )
+    summary: Summary
+    labels: Labels
+    deadline: float  # unix seconds; a later submit is refused, so a 503 leaves no ghost job
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
-    client: NotRequired[str]  # whom fairness counts it for; the owner, if not given
-    priority: NotRequired[str]  # low, normal, high
-    tags: NotRequired[list[str]]
-    metadata: NotRequired[dict[str, Any]]
     cancel_after_s: NotRequired[float | None]
-    retry_of: NotRequired[str | None]
 
 
 class SubmitReply(TypedDict):
@@ -112,7 +131,9 @@ class SubmitReply(TypedDict):
 
     job: NotRequired[JobView]
     replayed: NotRequired[bool]
-    error: NotRequired[JobError]  # code: queue_full, too_late, idempotency_key_reuse, draining
+    error: NotRequired[
+        JobError
+    ]  # queue_full, too_late, idempotency_key_reuse, deleted, storage_failed
     retry_after: NotRequired[float]
 
 
@@ -121,7 +142,6 @@ class JobView(TypedDict):
 
     job_id: str
     owner: str
-    client: str
     status: str
     rev: str  # "epoch.n"
     created_at: float
@@ -139,10 +159,7 @@ class JobView(TypedDict):
     images: list[ImageFile]
     error: JobError | None
     params: dict[str, Any]
-    priority: str
-    tags: list[str]
-    metadata: dict[str, Any]
-    retry_of: str | None
+    labels: Labels
     queue_ms: int | None
     execution_ms: int | None
 
@@ -192,29 +209,22 @@ class WatchReply(TypedDict):
     gone: list[str]  # jobs that were deleted
     paused: str | None  # why nothing is launched now: application, renderer, storage, draining
     deployment: int  # grows whenever an ingress comes up
-    now: float
 
 
-# ---- registry -> job task ----
-
-# An engine draws first what is due first: deadline = arrival + this x predicted solo time. Smaller values put
-# late long requests before short ones, so that under overload everybody is late; tests/engine/simulation.py
-# shows it.
-PATIENCE = 15.0
-PATIENCE_OF = {"high": PATIENCE / 3, "normal": PATIENCE, "low": PATIENCE * 3}
+# ---- registry -> job task -> renderer ----
 
 
-class LaunchOrder(TypedDict):
-    """All that an attempt may know: the stored, fully resolved record. It reads no file."""
+class Ticket(TypedDict):
+    """All that an attempt may know: the stored, fully resolved order and whose attempt it is."""
 
     job_id: str
     params: dict[str, Any]
-    created_at: float
+    summary: Summary
     epoch: int
     fence: int
     alone: bool  # no company in the engine: a replica died with this job on it
-    priority: NotRequired[str]
-    preview: NotRequired[bool]  # somebody watches
+    priority: str
+    preview: bool  # somebody watches
 
 
 class Outcome(TypedDict):

@@ -10,7 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.messages import Summary
+
 MAX_SEED = 2**32 - 1
+DEFAULT_POOL = "default"
 
 
 class GenerationParams(BaseModel):
@@ -47,3 +50,22 @@ class GenerationParams(BaseModel):
 
     def seed_of(self, index: int) -> int:
         return self.seed + index
+
+    @property
+    def work(self) -> float:
+        """What the order asks of a device, in megapixel steps; guidance counts twice."""
+        rows = 2 if self.guidance_scale > 1 else 1
+        return self.n * self.steps * rows * self.width * self.height / 1e6
+
+
+def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
+    """What the registry may know of an order. `pool`: the renderers that can draw it."""
+    return Summary(
+        kind="generate",
+        pool=pool,
+        model=params.model,
+        style_id=params.style_id,
+        seed=params.seed,
+        n=params.n,
+        work=params.work,
+    )

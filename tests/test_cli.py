@@ -16,7 +16,7 @@ import uvicorn
 from serve_app.api.keys import ApiKeys
 from serve_app.cli import main
 from serve_app.client import Client
-from serve_app.messages import JobView, SubmitOrder, SubmitReply
+from serve_app.messages import JobView, Submission, SubmitReply
 from tests.api.harness import PIXELS, MemoryRegistry, make_app, refusal, store
 from tests.test_client import (
     ID,
@@ -40,7 +40,7 @@ class QuickRegistry(MemoryRegistry):
         self.output = output
         self.fails = False
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, order: Submission) -> SubmitReply:
         reply = await super().submit(order)
         assert "job" in reply
         return SubmitReply(job=self._end(reply["job"]["job_id"]), replayed=False)

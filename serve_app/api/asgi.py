@@ -1,4 +1,4 @@
-"""create_app: the HTTP interface around any RegistryPort.
+"""create_app: the HTTP interface around any RegistryClient.
 
 Knows which part gets which; no Ray, no torch, no SQL.
 """
@@ -16,13 +16,13 @@ from fastapi_offline import FastAPIOffline
 from serve_app import __version__
 from serve_app.api import problems, security
 from serve_app.api.catalog import Catalog
-from serve_app.api.events import Watching
 from serve_app.api.keys import KeyFile
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
-from serve_app.api.ports import RegistryPort
-from serve_app.api.routes import router
-from serve_app.api.service import JobBoard
+from serve_app.api.registry_client import RegistryClient
+from serve_app.api.routes import catalog, events, files, health, jobs
+from serve_app.api.service import JobService
+from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
@@ -32,7 +32,7 @@ from serve_app.config import Settings
 
 def create_app(
     settings: Settings,
-    registry: RegistryPort,
+    registry: RegistryClient,
     *,
     styles: Styles,
     models: Models,
@@ -64,7 +64,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # it would redirect to whatever Host the client claims
     )
-    app.state.board = JobBoard(
+    app.state.service = JobService(
         settings=settings,
         registry=registry,
         view=view,
@@ -81,7 +81,8 @@ def create_app(
             limits=settings,
         ),
     )
-    app.include_router(router)
+    for routes in (jobs, events, files, catalog, health):
+        app.include_router(routes.router)
     app.openapi = cache(partial(describe, app, keys=keys is not None))
     problems.install(app)
     # The last one added is the outermost.

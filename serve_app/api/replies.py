@@ -1,4 +1,4 @@
-"""What clients get: the job object, styles, models, capabilities.
+"""What clients get of a job: the job object, its parts, a dry run's estimate, and the probes' answer.
 
 Knows shapes and how a JobView becomes one; reads no file and asks nobody.
 """
@@ -64,7 +64,7 @@ class ErrorReply(BaseModel):
     retryable: bool = Field(description="Ordering it again may help.", examples=[True])
 
 
-class OrderReply(BaseModel):
+class AsOrdered(BaseModel):
     """The order with every choice made. Sent to POST /v1/generate, it orders the same images."""
 
     prompt: str = Field(description="As it was sent.", examples=["a red potion in a round bottle"])
@@ -97,7 +97,7 @@ class ResolvedReply(BaseModel):
 class EstimateReply(BaseModel):
     """What an order would be; nothing was ordered."""
 
-    request: OrderReply = Field(description="The order, every choice made.")
+    request: AsOrdered = Field(description="The order, every choice made.")
     resolved: ResolvedReply = Field(description="What the style and the model would make of it.")
     estimated_seconds: float | None = Field(
         description="Until it would be done, ordered now; null: nothing has run yet to judge by.",
@@ -109,7 +109,7 @@ class EstimateReply(BaseModel):
     @classmethod
     def of(cls, params: dict[str, Any], seconds: float | None, reason: str | None) -> Self:
         return cls(
-            request=OrderReply.model_validate(_as_ordered(params)),
+            request=AsOrdered.model_validate(_as_ordered(params)),
             resolved=ResolvedReply.model_validate(params),
             estimated_seconds=None if seconds is None else round(seconds, 2),
             possible=reason is None,
@@ -178,7 +178,7 @@ class JobStatusResponse(BaseModel):
     error: ErrorReply | None = Field(
         description="Why it is a FAILURE, or REVOKED.", examples=[None]
     )
-    request: OrderReply = Field(description="The order, every choice made.")
+    request: AsOrdered = Field(description="The order, every choice made.")
     resolved: ResolvedReply = Field(description="What the style and the model made of it.")
     retry_of: str | None = Field(description="The job this one repeats.", examples=[None])
     priority: Priority = Field(description="As it was ordered.", examples=["normal"])
@@ -192,8 +192,7 @@ class JobStatusResponse(BaseModel):
     def of(cls, job: JobView, age_s: float = 0.0) -> Self:
         """`age_s`: how old what is known of it is; an ETA has shrunk by that."""
         images = [ImageReply.of(file) for file in sorted(job["images"], key=_index)]
-        progress = job["progress"]
-        error = job["error"]
+        progress, error, labels = job["progress"], job["error"], job["labels"]
         return cls(
             job_id=job["job_id"],
             status=job["status"],  # pyright: ignore[reportArgumentType]
@@ -209,12 +208,12 @@ class JobStatusResponse(BaseModel):
             waiting_for=job["waiting_for"],
             progress=None if progress is None else ProgressReply.model_validate(progress),
             error=None if error is None else ErrorReply.model_validate(error),
-            request=OrderReply.model_validate(_as_ordered(job["params"])),
+            request=AsOrdered.model_validate(_as_ordered(job["params"])),
             resolved=ResolvedReply.model_validate(job["params"]),
-            retry_of=job["retry_of"],
-            priority=job["priority"],  # pyright: ignore[reportArgumentType]
-            tags=job["tags"],
-            metadata=job["metadata"],
+            retry_of=labels["retry_of"],
+            priority=labels["priority"],  # pyright: ignore[reportArgumentType]
+            tags=labels["tags"],
+            metadata=labels["metadata"],
             attempts=job["attempts"],
             metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
             urls=UrlsReply(

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
+from serve_app.messages import Labels
 from serve_app.params import MAX_SEED
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
@@ -183,6 +184,16 @@ class GenerateRequest(BaseModel):
 
     def order(self) -> Order:
         return Order(**self.model_dump(exclude=NOT_DRAWN))
+
+    def labels(self, client: str) -> Labels:
+        """`client`: whom fairness counts the order for."""
+        return Labels(
+            client=client,
+            priority=self.priority,
+            tags=self.tags,
+            metadata=self.metadata,
+            retry_of=None,
+        )
 
     def body_hash(self) -> str:
         """The same for every way to write the same order, before a random seed is drawn."""

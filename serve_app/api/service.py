@@ -1,4 +1,4 @@
-"""JobBoard: takes orders and shows jobs to their owners, from the local view where that is good enough.
+"""JobService: takes orders and shows jobs to their owners, from the local view where that is good enough.
 
 Does not change a job itself: the registry does. Knows nothing of routes.
 """
@@ -10,36 +10,35 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import uuid_utils
 from fastapi import Response
 from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog
-from serve_app.api.events import Watching
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.output import OutputFiles
-from serve_app.api.ports import RegistryPort
 from serve_app.api.problems import Refused
+from serve_app.api.registry_client import RegistryClient
 from serve_app.api.replies import EstimateReply, JobStatusResponse
 from serve_app.api.schemas import GenerateRequest
+from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.view import TERMINAL, LocalView
 from serve_app.catalog.resolve import Order
 from serve_app.config import Settings
 from serve_app.errors import Gone, InvalidParameter, NotFinal, NotFound
-from serve_app.messages import JobFilter, JobView, SubmitOrder, Tombstone
-from serve_app.params import GenerationParams
+from serve_app.messages import JobFilter, JobView, Labels, Submission, Tombstone
+from serve_app.params import GenerationParams, summary_of
 
 POLL_S = (1, 15)  # shortest and longest Retry-After of a job that is not final
 FIRST_JOBS = 500  # a stream of all jobs begins with so many that run, and so many that wait
 
 
 @dataclass(frozen=True)
-class JobBoard:
+class JobService:
     settings: Settings
-    registry: RegistryPort
+    registry: RegistryClient
     view: LocalView
     catalog: Catalog
     files: OutputFiles
@@ -59,17 +58,14 @@ class JobBoard:
         key: str | None,
     ) -> tuple[JobView, bool]:
         """The job, and whether it was there before. Raises Refused, InvalidField, Unavailable."""
-        sent = self._sent(self.resolve(body.order()).model_dump(), owner, key, body.body_hash())
-        sent["client"], sent["cancel_after_s"] = client, life_s
-        sent["priority"], sent["tags"] = body.priority, body.tags
-        sent["metadata"] = body.metadata
-        return await self._submit(sent)
+        params, labels = self.resolve(body.order()), body.labels(client)
+        return await self._submit(params, labels, owner, key, body.body_hash(), life_s)
 
     async def estimate(self, body: GenerateRequest, client: str) -> EstimateReply:
-        params = self.resolve(body.order()).model_dump()
+        params = self.resolve(body.order())
         reason = await self.registry.readiness()
-        seconds = None if reason else await self.registry.estimate(params, client)
-        return EstimateReply.of(params, seconds, reason)
+        seconds = None if reason else await self.registry.estimate(params.work, client)
+        return EstimateReply.of(params.model_dump(), seconds, reason)
 
     async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
         """A new job like this one, which has ended; drawn with the weights of now."""
@@ -81,28 +77,34 @@ class JobBoard:
         active = self.catalog.capabilities.model
         if job["params"]["model"] != active:
             raise InvalidParameter("model", "this job's model is not being served", [active])
-        params = job["params"] | {"model_revision": self.revision_of(active)}
+        params = GenerationParams.model_validate(
+            job["params"] | {"model_revision": self.revision_of(active)}
+        )
+        labels = Labels(**{**job["labels"], "retry_of": job_id})
         said = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
-        sent = self._sent(params, owner, key, said)
-        sent["client"], sent["retry_of"] = job["client"], job_id
-        sent["priority"], sent["tags"] = job["priority"], job["tags"]
-        sent["metadata"] = job["metadata"]
-        return await self._submit(sent)
+        return await self._submit(params, labels, owner, key, said)
 
-    def _sent(
-        self, params: dict[str, Any], owner: str, key: str | None, body_hash: str
-    ) -> SubmitOrder:
-        return SubmitOrder(
+    async def _submit(
+        self,
+        params: GenerationParams,
+        labels: Labels,
+        owner: str,
+        key: str | None,
+        body_hash: str,
+        life_s: float | None = None,
+    ) -> tuple[JobView, bool]:
+        order = Submission(
             job_id=str(uuid_utils.uuid7()),
             owner=owner,
-            params=params,
+            params=params.model_dump(),
+            summary=summary_of(params),
+            labels=labels,
             deadline=time.time() + self.settings.submit_timeout_s,
             idempotency_key=key,
             body_hash=body_hash,
+            cancel_after_s=life_s,
         )
-
-    async def _submit(self, sent: SubmitOrder) -> tuple[JobView, bool]:
-        reply = await submit(self.registry, sent, self.settings.submit_timeout_s)
+        reply = await submit(self.registry, order, self.settings.submit_timeout_s)
         if "job" not in reply:
             assert "error" in reply
             raise Refused(reply["error"], reply.get("retry_after"))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from serve_app.api.ports import RegistryPort
+from serve_app.api.registry_client import RegistryClient
 from serve_app.errors import Unavailable
-from serve_app.messages import SubmitOrder, SubmitReply
+from serve_app.messages import Submission, SubmitReply
 
 GRACE_S = 1.0
 """An order that reached the registry just before its deadline may still be committed: wait for it."""
@@ -18,11 +18,13 @@ GRACE_S = 1.0
 _running: set[asyncio.Task[SubmitReply]] = set()  # asyncio itself holds tasks only weakly
 
 
-async def submit(port: RegistryPort, order: SubmitOrder, timeout_s: float) -> SubmitReply:
+async def submit(registry: RegistryClient, order: Submission, timeout_s: float) -> SubmitReply:
     """Raises Unavailable when no answer comes; by then the registry refuses the order as late."""
     # Serve cancels what the request of a gone client spawned and finds it by context: an empty one
     # belongs to no request. The shield keeps our own cancellation from reaching the call.
-    task = asyncio.get_running_loop().create_task(port.submit(order), context=contextvars.Context())
+    task = asyncio.get_running_loop().create_task(
+        registry.submit(order), context=contextvars.Context()
+    )
     _running.add(task)
     task.add_done_callback(_running.discard)
     try:

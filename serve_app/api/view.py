@@ -1,6 +1,6 @@
 """LocalView: a copy of the jobs that matter now in each ingress, so that pollers do not reach the registry.
 
-Knows no HTTP and does no I/O itself; `follow` feeds it from a RegistryPort.
+Knows no HTTP and does no I/O itself; `follow` feeds it from a RegistryClient.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from serve_app.api.ports import RegistryPort
+from serve_app.api.registry_client import RegistryClient
 from serve_app.errors import Unavailable
 from serve_app.messages import JobView, WatchReply
 
@@ -55,7 +55,6 @@ class LocalView:
         self.cursor = (0, 0)
         self.successors = 0  # ingresses that came up since this view is fed
         self._deployment = 0
-        self.paused: str | None = None
 
     def apply(self, reply: WatchReply) -> bool:
         """Take in what changed. False: the reply is older than what is held, so it says nothing."""
@@ -69,7 +68,6 @@ class LocalView:
         for job_id in reply["gone"]:
             self.forget(job_id)
         self.cursor = cursor
-        self.paused = reply["paused"]
         if reply["deployment"] > self._deployment and self._fed_at > -math.inf:
             self.successors += 1
         self._deployment = reply["deployment"]  # it begins anew with a restarted registry
@@ -81,8 +79,8 @@ class LocalView:
     def remember(self, job: JobView) -> JobView:
         """Take in one job that was asked of the registry directly; returns the newest of it.
 
-        A live job that is not held although the watch is past it stays out: its end may have been
-        heard and forgotten, and then nothing would ever remove it.
+        A live job older than the cursor is not cached: its end may already be evicted, and then nothing
+        would ever remove it.
         """
         held = job["job_id"] in self._told_at
         if held or job["status"] in TERMINAL or rev_of(job) > self.cursor:
@@ -167,12 +165,12 @@ class LocalView:
             subscriber(job)
 
 
-async def follow(port: RegistryPort, view: LocalView) -> None:
+async def follow(registry: RegistryClient, view: LocalView) -> None:
     """Keep `view` fresh until cancelled. One loop per ingress process."""
     pause, longest = BACKOFF_S
     while True:
         try:
-            reply = await port.watch(*view.cursor, WATCH_TIMEOUT_S)
+            reply = await registry.watch(*view.cursor, WATCH_TIMEOUT_S)
             if view.apply(reply):
                 pause = BACKOFF_S[0]
                 await asyncio.sleep(COALESCE_S)

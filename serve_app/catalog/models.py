@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.catalog.schedulers import SCHEDULERS
-from serve_app.catalog.yamlfile import At, Problem, did_you_mean, read_yaml
+from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
+from serve_app.errors import ModelError
 
 MAX_GUIDANCE = 30.0
 PROMPT = "{prompt}"
@@ -103,6 +104,14 @@ class _File(BaseModel):
     models: dict[str, ModelSpec] = Field(min_length=1)
 
 
+def active_model(name: str | None, models: Models) -> ModelSpec:
+    """The model of this name; None: the file's default. Raises ModelError."""
+    name = name or models.default
+    if name not in models:
+        raise ModelError(f"model {name!r} is not in the models file: {', '.join(models)}")
+    return models[name]
+
+
 def load_models(path: Path) -> Models:
     """Raises ConfigError with file, line and what is allowed. Looks at no checkpoint."""
     source = read_yaml(path)
@@ -112,7 +121,7 @@ def load_models(path: Path) -> Models:
     problems += [p for spec in named.values() for p in _size_problems(spec)]
     if file.default not in file.models:
         unknown = f"unknown model {file.default!r}{did_you_mean(file.default, file.models)}"
-        problems.append(Problem(("default",), unknown))
+        problems.append(Mistake(("default",), unknown))
     source.refuse(problems)
     return Models(named, file.default)
 
@@ -151,68 +160,68 @@ def words_problem(text: str) -> str | None:
     return None if plain else "must be one line, without spaces at its ends"
 
 
-def _problems(name: str, spec: ModelSpec) -> Iterator[Problem]:
+def _problems(name: str, spec: ModelSpec) -> Iterator[Mistake]:
     def at(*keys: str | int) -> At:
         return ("models", name, *keys)
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
-        yield Problem(at(), "a model's name is made of a-z, 0-9, '_', '.', '-'")
+        yield Mistake(at(), "a model's name is made of a-z, 0-9, '_', '.', '-'")
     if spec.name:
-        yield Problem(at("name"), f"the name is the key already: {name!r}")
+        yield Mistake(at("name"), f"the name is the key already: {name!r}")
     yield from _source_problems(spec, at())
     if spec.steps > spec.max_steps:
-        yield Problem(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
+        yield Mistake(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
     least = SCHEDULERS[spec.schedulers[0]].min_steps if spec.schedulers[0] in SCHEDULERS else 1
     if spec.steps < least:
-        yield Problem(at("steps"), f"{spec.schedulers[0]} needs at least {least}")
+        yield Mistake(at("steps"), f"{spec.schedulers[0]} needs at least {least}")
     if spec.guidance_scale > MAX_GUIDANCE:
-        yield Problem(at("guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
+        yield Mistake(at("guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
     for i, scheduler in enumerate(spec.schedulers):
         if scheduler not in SCHEDULERS:
             unknown = f"unknown scheduler {scheduler!r}{did_you_mean(scheduler, SCHEDULERS)}"
-            yield Problem(at("schedulers", i), unknown)
+            yield Mistake(at("schedulers", i), unknown)
         elif scheduler in spec.schedulers[:i]:
-            yield Problem(at("schedulers", i), f"{scheduler!r} is here twice")
+            yield Mistake(at("schedulers", i), f"{scheduler!r} is here twice")
     if wrong := template_problem(spec.prompt_template):
-        yield Problem(at("prompt_template"), wrong)
+        yield Mistake(at("prompt_template"), wrong)
     if wrong := words_problem(spec.negative_prompt):
-        yield Problem(at("negative_prompt"), wrong)
+        yield Mistake(at("negative_prompt"), wrong)
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
-        yield Problem(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
+        yield Mistake(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
 
 
-def _source_problems(spec: ModelSpec, at: At) -> Iterator[Problem]:
+def _source_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
     if (spec.path is None) == (spec.hub is None):
-        yield Problem(at, "needs exactly one of `path` and `hub`")
+        yield Mistake(at, "needs exactly one of `path` and `hub`")
     if spec.hub is None:
         if spec.revision is not None:
-            yield Problem((*at, "revision"), "only a `hub` model has one; a `path` is hashed")
+            yield Mistake((*at, "revision"), "only a `hub` model has one; a `path` is hashed")
         return
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec.hub, re.ASCII):
-        yield Problem((*at, "hub"), "must be a repository id: owner/name")
+        yield Mistake((*at, "hub"), "must be a repository id: owner/name")
     if not re.fullmatch(r"[0-9a-f]{40}", spec.revision or ""):
         text = "must be a full commit id of 40 hex digits: branches and tags move"
-        yield Problem((*at, "revision"), text)
+        yield Mistake((*at, "revision"), text)
 
 
-def _size_problems(spec: ModelSpec) -> Iterator[Problem]:
+def _size_problems(spec: ModelSpec) -> Iterator[Mistake]:
     at: At = ("models", spec.name)
     if spec.multiple % 8:
-        yield Problem((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
+        yield Mistake((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
     if spec.sizes is not None and spec.side is not None:
-        yield Problem((*at, "side"), "`sizes` is the whole list; give one of both")
+        yield Mistake((*at, "side"), "`sizes` is the whole list; give one of both")
     if spec.side is not None and spec.side.min > spec.side.max:
-        yield Problem((*at, "side"), "min must not exceed max")
+        yield Mistake((*at, "side"), "min must not exceed max")
     for i, (width, height) in enumerate(spec.sizes or []):
         if width * height > MAX_IMAGE_PIXELS:
             text = f"{width}x{height} is more than {MAX_IMAGE_PIXELS} pixels"
-            yield Problem((*at, "sizes", i), text)
+            yield Mistake((*at, "sizes", i), text)
         if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
             text = f"{width}x{height} is not made of multiples of {spec.multiple}"
-            yield Problem((*at, "sizes", i), text)
+            yield Mistake((*at, "sizes", i), text)
     width, height = spec.native_size
     if width < 8 or height < 8 or width % spec.multiple or height % spec.multiple:
         text = f"{width}x{height} is not made of multiples of {spec.multiple}"
-        yield Problem((*at, "native_size"), text)
+        yield Mistake((*at, "native_size"), text)
     elif wrong := size_problem(spec, width, height):
-        yield Problem((*at, "native_size"), wrong)
+        yield Mistake((*at, "native_size"), wrong)

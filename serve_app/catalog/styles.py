@@ -24,7 +24,7 @@ from serve_app.catalog.models import (
     words_problem,
 )
 from serve_app.catalog.schedulers import SCHEDULERS
-from serve_app.catalog.yamlfile import At, Problem, did_you_mean, read_yaml
+from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
 
 
 class StyleDefaults(BaseModel):
@@ -119,7 +119,7 @@ def load_styles(path: Path, models: Models) -> Styles:
     return {NONE.id: NONE, **named}
 
 
-def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
+def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
     def at(*keys: str | int) -> At:
         return ("styles", name, *keys)
 
@@ -127,28 +127,28 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
         text = (
             "a style's id becomes part of file names: a-z, 0-9, and '_' after the first; up to 40"
         )
-        yield Problem(at(), text)
+        yield Mistake(at(), text)
     if name == NONE.id:
-        yield Problem(at(), "is built in: it means no style at all")
+        yield Mistake(at(), "is built in: it means no style at all")
     if style.id:
-        yield Problem(at("id"), f"the id is the key already: {name!r}")
+        yield Mistake(at("id"), f"the id is the key already: {name!r}")
     if wrong := _template_problem(style.template):
-        yield Problem(at("template"), wrong)
+        yield Mistake(at("template"), wrong)
     if wrong := words_problem(style.negative_prompt):
-        yield Problem(at("negative_prompt"), wrong)
+        yield Mistake(at("negative_prompt"), wrong)
     for i, model in enumerate(style.only or []):
         if model not in models:
-            yield Problem(at("only", i), f"unknown model {model!r}{did_you_mean(model, models)}")
+            yield Mistake(at("only", i), f"unknown model {model!r}{did_you_mean(model, models)}")
     for model, override in style.models.items():
         if model not in models:
             unknown = f"unknown model {model!r}{did_you_mean(model, models)}"
-            yield Problem(at("models", model), unknown)
+            yield Mistake(at("models", model), unknown)
         elif not style.draws(model):
-            yield Problem(at("models", model), f"{model!r} is not in `only`: this is never used")
+            yield Mistake(at("models", model), f"{model!r} is not in `only`: this is never used")
         if override.template is not None and (wrong := _template_problem(override.template)):
-            yield Problem(at("models", model, "template"), wrong)
+            yield Mistake(at("models", model, "template"), wrong)
         if wrong := words_problem(override.negative_prompt or ""):
-            yield Problem(at("models", model, "negative_prompt"), wrong)
+            yield Mistake(at("models", model, "negative_prompt"), wrong)
     yield from _unknown_schedulers(style.defaults, at("defaults"))
     for model, override in style.models.items():
         yield from _unknown_schedulers(override.defaults, at("models", model, "defaults"))
@@ -157,7 +157,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Problem]:
             for key, text in _misfits(style.defaults_for(model), spec):
                 own = getattr(style._for(model).defaults, key) is not None
                 where = ("models", model, "defaults", key) if own else ("defaults", key)
-                yield Problem(at(*where), f"{text} (give {model} its own under `models`)")
+                yield Mistake(at(*where), f"{text} (give {model} its own under `models`)")
 
 
 def _template_problem(template: str) -> str | None:
@@ -166,11 +166,11 @@ def _template_problem(template: str) -> str | None:
     return template_problem(template)
 
 
-def _unknown_schedulers(defaults: StyleDefaults, at: At) -> Iterator[Problem]:
+def _unknown_schedulers(defaults: StyleDefaults, at: At) -> Iterator[Mistake]:
     name = defaults.scheduler
     if name is not None and name not in SCHEDULERS:
         text = f"unknown scheduler {name!r}{did_you_mean(name, SCHEDULERS)}"
-        yield Problem((*at, "scheduler"), text)
+        yield Mistake((*at, "scheduler"), text)
 
 
 def _misfits(defaults: StyleDefaults, spec: ModelSpec) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ At = tuple[str | int, ...]
 """Where in the file: keys and list positions from the top."""
 
 
-class Problem(NamedTuple):
+class Mistake(NamedTuple):
     at: At
     text: str
 
@@ -43,7 +43,7 @@ class YamlFile:
             at = at[:-1]
         return self.lines.get(at, 1)
 
-    def refuse(self, problems: Iterable[Problem]) -> None:
+    def refuse(self, problems: Iterable[Mistake]) -> None:
         """Raise one ConfigError that lists all problems, in the order of the file; none: return."""
         found = sorted({(self.line(p.at), self._sentence(p)) for p in problems})
         if found:
@@ -58,11 +58,11 @@ class YamlFile:
             # As JSON, because there a list may fill a tuple without also letting text be a number.
             return model.model_validate_json(json.dumps(self.data, default=str), strict=True)
         except ValidationError as error:
-            self.refuse(problems_of(error))
+            self.refuse(mistakes_of(error))
             raise
 
     @staticmethod
-    def _sentence(problem: Problem) -> str:
+    def _sentence(problem: Mistake) -> str:
         where = ".".join(str(key) for key in problem.at)
         return f"{where}: {problem.text}" if where else problem.text
 
@@ -129,10 +129,10 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"{hint} Allowed: {', '.join(names) or 'nothing'}"
 
 
-def problems_of(error: ValidationError, at: At = ()) -> Iterator[Problem]:
+def mistakes_of(error: ValidationError, at: At = ()) -> Iterator[Mistake]:
     """pydantic's findings about the part of the file that starts `at`."""
     for found in error.errors(include_url=False):
-        yield Problem((*at, *found["loc"]), _text(found))
+        yield Mistake((*at, *found["loc"]), _text(found))
 
 
 def _text(found: ErrorDetails) -> str:
@@ -143,7 +143,7 @@ def _text(found: ErrorDetails) -> str:
     return f"{found['msg']}, not {found['input']!r}"
 
 
-def unknown_keys(annotation: Any, data: Any, at: At = ()) -> Iterator[Problem]:
+def unknown_keys(annotation: Any, data: Any, at: At = ()) -> Iterator[Mistake]:
     """Keys that no model inside `annotation` has, at every depth.
 
     Works on the types, so it also finds what a model without `extra="forbid"` would swallow.
@@ -162,7 +162,7 @@ def unknown_keys(annotation: Any, data: Any, at: At = ()) -> Iterator[Problem]:
             if key in fields:
                 yield from unknown_keys(fields[key], value, (*at, key))
             else:
-                yield Problem((*at, key), f"unknown key{did_you_mean(key, fields)}")
+                yield Mistake((*at, key), f"unknown key{did_you_mean(key, fields)}")
         return
     for option in (o for o in options if get_origin(o) is dict and get_args(o)):
         for key, value in data.items():

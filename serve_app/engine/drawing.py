@@ -1,6 +1,6 @@
-"""Order: one GenerationParams in flight, its requests and its listeners. Listener: one reader.
+"""Drawing: what the engine holds for one or more jobs that want the same pixels. Listener: one reader of it.
 
-Knows events and event loops; nothing of batches, deadlines or models. Orders, and who wants previews,
+Knows events and event loops; nothing of batches, deadlines or models. Drawings, and who wants previews,
 are changed only under the engine's lock; the rest of a listener only in the event loop it belongs to.
 """
 
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from serve_app.engine.request import RECORDED, Request, Stage
 from serve_app.errors import RenderError
-from serve_app.messages import Progress, RenderedImage, RenderEvent, RenderFailed
+from serve_app.messages import Progress, RenderedImage, RenderEvent, RenderFailed, Ticket
 from serve_app.params import GenerationParams
+from serve_app.priorities import PATIENCE_OF
 
 
 class Listener:
@@ -25,13 +26,13 @@ class Listener:
     A slow reader finds every image, but only the latest progress and preview.
     """
 
-    def __init__(
-        self, job_id: str, epoch: int, fence: int, preview: bool, on_heard: Callable[[], None]
-    ) -> None:
-        self.job_id = job_id
-        self.epoch = epoch
-        self.fence = fence
-        self.preview = preview
+    def __init__(self, ticket: Ticket, on_heard: Callable[[], None]) -> None:
+        self.job_id = ticket["job_id"]
+        self.epoch = ticket["epoch"]
+        self.fence = ticket["fence"]
+        self.alone = ticket["alone"]
+        self.patience = PATIENCE_OF[ticket["priority"]]
+        self.preview = ticket["preview"]
         self.heard = False  # its reader came back for more after the first event, "admitted"
         self._on_heard = on_heard
         self._loop = asyncio.get_running_loop()
@@ -66,8 +67,8 @@ class Listener:
 
 
 @dataclass(eq=False, slots=True)
-class Order:
-    """`key` is equal for orders that would draw the same pixels: they are drawn once."""
+class Drawing:
+    """One GenerationParams in flight. Jobs of equal `key` want the same pixels and share a drawing."""
 
     id: int
     key: Hashable
@@ -115,7 +116,7 @@ class Order:
         )
 
 
-def order_key(params: GenerationParams, alone_for: str | None) -> Hashable:
+def drawing_key(params: GenerationParams, alone_for: str | None) -> Hashable:
     """Every parameter that reaches the pixels. A job under quarantine shares with nobody else."""
     return alone_for, tuple(params.model_dump(exclude=set(RECORDED)).items())
 

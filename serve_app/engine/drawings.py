@@ -1,6 +1,6 @@
-"""OrderBook: every order in flight, who listens to it, and which of them nobody owns any more.
+"""Drawings: all that is in flight, who listens to it, and which of it nobody owns any more.
 
-Knows orders, fences and the scheduler's lists; no torch, no threads of its own. Everything here is
+Knows drawings, fences and the scheduler's lists; no torch, no threads of its own. Everything here is
 called under the engine's lock.
 """
 
@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
-from serve_app.engine.drawing import Listener, Order, failed, order_key
+from serve_app.engine.drawing import Drawing, Listener, drawing_key, failed
 from serve_app.engine.fences import Fences
 from serve_app.engine.forecast import Forecast, Gain
 from serve_app.engine.request import Request
@@ -22,9 +22,9 @@ from serve_app.messages import Admitted, Progress, RenderedImage
 from serve_app.params import GenerationParams
 
 
-class OrderBook:
-    """`replica` is the name that admitted orders are told; `changed` is called after every change;
-    listeners hear how far their order is once in `report_every` seconds."""
+class Drawings:
+    """`replica` is the name that admitted drawings are told; `changed` is called after every change;
+    listeners hear how far their drawing is once in `report_every` seconds."""
 
     def __init__(
         self, scheduler: Scheduler, replica: str, report_every: float, changed: Callable[[], None]
@@ -36,71 +36,72 @@ class OrderBook:
         self.gain = Gain()
         self.counts = Counter[str]()
         self._changed = changed
-        self._orders: dict[int, Order] = {}
-        self._by_key: dict[Hashable, Order] = {}
+        self._by_id: dict[int, Drawing] = {}
+        self._by_key: dict[Hashable, Drawing] = {}
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._orders)
+        return len(self._by_id)
 
-    def __iter__(self) -> Iterator[Order]:
-        """A copy, so that orders may end meanwhile."""
-        return iter(list(self._orders.values()))
+    def __iter__(self) -> Iterator[Drawing]:
+        """A copy, so that drawings may end meanwhile."""
+        return iter(list(self._by_id.values()))
 
-    def of(self, request: Request) -> Order | None:
-        """None when the order has ended."""
-        return self._orders.get(request.order)
+    def of(self, request: Request) -> Drawing | None:
+        """None when the drawing has ended."""
+        return self._by_id.get(request.drawing)
 
     # ---- coming and going ----
 
-    def join(
-        self,
-        listener: Listener,
-        params: GenerationParams,
-        *,
-        guided: bool,
-        alone: bool,
-        patience: float,
-    ) -> None:
-        """An order of its own, or a share in one that draws the very same pixels.
+    def join(self, listener: Listener, params: GenerationParams, *, guided: bool) -> None:
+        """A drawing of its own, or a share in one of the very same pixels.
 
-        A shared order is due when the most urgent of its jobs, asked for by itself, would have been.
+        A shared drawing is due when the most urgent of its jobs, asked for by itself, would have been.
         """
-        key = order_key(params, listener.job_id if alone else None)
-        order = self._by_key.get(key)
-        if order is None:
-            order = Order(next(self._numbers), key, params, alone)
-            order.requests = [
-                Request(params, i, order.id, guided, math.inf, alone) for i in range(params.n)
-            ]
-            order.image_seconds = self.scheduler.costs.solo_seconds(order.requests[0])
-            order.alone_seconds = self.scheduler.alone_seconds(order.requests)
-            for request in order.requests:
-                self.scheduler.add(request)
-            self._orders[order.id] = self._by_key[key] = order
+        key = drawing_key(params, listener.job_id if listener.alone else None)
+        drawing = self._by_key.get(key)
+        if drawing is None:
+            drawing = self._add(key, params, guided=guided, alone=listener.alone)
         else:
             self.counts["coalesced"] += 1
-        for request in order.requests:
-            request.deadline = min(request.deadline, _due(request, patience, order.image_seconds))
-        order.listeners.append(listener)
-        if order.admitted_at is not None:
-            listener.post(self._admitted(order), *order.images.values(), self._progress(order))
+        for request in drawing.requests:
+            due = _due(request, listener.patience, drawing.image_seconds)
+            request.deadline = min(request.deadline, due)
+        drawing.listeners.append(listener)
+        if drawing.admitted_at is not None:
+            listener.post(
+                self._admitted(drawing), *drawing.images.values(), self._progress(drawing)
+            )
         self._changed()
 
+    def _add(
+        self, key: Hashable, params: GenerationParams, *, guided: bool, alone: bool
+    ) -> Drawing:
+        drawing = Drawing(next(self._numbers), key, params, alone)
+        drawing.requests = [
+            Request(params, i, drawing.id, guided, math.inf, alone) for i in range(params.n)
+        ]
+        drawing.image_seconds = self.scheduler.costs.solo_seconds(drawing.requests[0])
+        drawing.alone_seconds = self.scheduler.alone_seconds(drawing.requests)
+        for request in drawing.requests:
+            self.scheduler.add(request)
+        self._by_id[drawing.id] = self._by_key[key] = drawing
+        return drawing
+
     def leave(self, listener: Listener) -> None:
-        """An order without listeners is forgotten."""
-        for order in self:
-            if listener in order.listeners:
-                order.listeners.remove(listener)
-                if not order.listeners:
+        """A drawing without listeners is forgotten."""
+        for drawing in self:
+            if listener in drawing.listeners:
+                drawing.listeners.remove(listener)
+                if not drawing.listeners:
                     self.counts["dropped"] += 1
-                    self.forget(order)
+                    self.forget(drawing)
 
     def drop(self, epoch: int, fences: Mapping[str, int]) -> int:
         """Forget older epochs and these attempts, now and when they come. Returns streams ended."""
         self.fences.see(epoch)
         self.fences.drop(fences)
-        ended = [x for order in self for x in order.listeners if self.is_dropped(x)]
+        ended = [x for drawing in self for x in drawing.listeners if self.is_dropped(x)]
         for listener in ended:
             listener.post(failed(Dropped()), None)
             self.leave(listener)
@@ -112,99 +113,89 @@ class OrderBook:
     def holders(self) -> dict[str, int]:
         """Job id -> the highest of its fences that still listen."""
         held: dict[str, int] = {}
-        for order in self:
-            for x in order.listeners:
+        for drawing in self:
+            for x in drawing.listeners:
                 held[x.job_id] = max(x.fence, held.get(x.job_id, 0))
         return held
 
-    def reprioritise(self, job_id: str, patience: float) -> int:
-        """New deadlines: `patience` x predicted solo time from now. Returns orders it moved."""
-        orders = [o for o in self if any(x.job_id == job_id for x in o.listeners)]
-        for order in orders:
-            for request in order.requests:
-                solo = self.scheduler.costs.solo_seconds(request)
-                request.deadline = _due(request, patience, solo)
-        self._changed()
-        return len(orders)
-
-    def show(self, job_id: str) -> int:
+    def send_previews(self, job_id: str) -> int:
         """Previews for everybody who listens to this job. Returns how many do."""
-        listeners = [x for order in self for x in order.listeners if x.job_id == job_id]
+        listeners = [x for drawing in self for x in drawing.listeners if x.job_id == job_id]
         for listener in listeners:
             listener.preview = True
         return len(listeners)
 
     # ---- what happened to them ----
 
-    def admit(self, order: Order) -> None:
+    def admit(self, drawing: Drawing) -> None:
         """Its listeners are told before anything is done for it."""
-        order.admitted_at = time.monotonic()
-        order.post(self._admitted(order))
-        self._report([order])
+        drawing.admitted_at = time.monotonic()
+        drawing.post(self._admitted(drawing))
+        self._report([drawing])
 
     def moved(self, requests: Iterable[Request]) -> None:
-        """Their orders' listeners are told how far they are."""
+        """Their drawings' listeners are told how far they are."""
         self._report({o.id: o for r in requests if (o := self.of(r))}.values())
 
     def deliver(self, request: Request, image: RenderedImage) -> None:
-        """Hand out a finished image; the order ends with its last one."""
-        order = self.of(request)
-        if order is None:
+        """Hand out a finished image; the drawing ends with its last one."""
+        drawing = self.of(request)
+        if drawing is None:
             return
         self.scheduler.finish(request)
         self.counts["images"] += 1
-        order.images[request.index] = image
-        order.post(image)
-        self._report([order])
-        if order.complete:
-            order.post(None)
-            self.forget(order)
+        drawing.images[request.index] = image
+        drawing.post(image)
+        self._report([drawing])
+        if drawing.complete:
+            drawing.post(None)
+            self.forget(drawing)
         self._changed()
 
     def fail_request(self, request: Request, error: Exception) -> None:
-        """An order without all of its images has failed, so the rest of it is not drawn."""
-        if order := self.of(request):
+        """A drawing without all of its images has failed, so the rest of it is not drawn."""
+        if drawing := self.of(request):
             if not isinstance(error, RenderError):
                 error = RenderError(type(error).__name__)
-            self.fail(order, error)
+            self.fail(drawing, error)
 
-    def fail(self, order: Order, error: RenderError) -> None:
+    def fail(self, drawing: Drawing, error: RenderError) -> None:
         self.counts["failed"] += 1
-        order.post(failed(error), None)
-        self.forget(order)
+        drawing.post(failed(error), None)
+        self.forget(drawing)
 
-    def forget(self, order: Order) -> None:
-        for request in order.requests:
+    def forget(self, drawing: Drawing) -> None:
+        for request in drawing.requests:
             self.scheduler.drop(request)
-        del self._orders[order.id]
-        del self._by_key[order.key]
+        del self._by_id[drawing.id]
+        del self._by_key[drawing.key]
         self._changed()
 
-    def _admitted(self, order: Order) -> Admitted:
-        solo = round(order.alone_seconds, 3)
+    def _admitted(self, drawing: Drawing) -> Admitted:
+        solo = round(drawing.alone_seconds, 3)
         return Admitted(kind="admitted", replica=self.replica, solo_seconds=solo)
 
-    def _report(self, orders: Iterable[Order]) -> None:
+    def _report(self, drawings: Iterable[Drawing]) -> None:
         """Those that have been silent long enough: each event costs processes beyond this one far more
         than it costs here."""
         now = time.monotonic()
-        due = [order for order in orders if now - order.reported_at >= self.report_every]
+        due = [drawing for drawing in drawings if now - drawing.reported_at >= self.report_every]
         forecast = self._forecast() if due else None
-        for order in due:
-            order.reported_at = now
-            order.post(self._progress(order, forecast))
+        for drawing in due:
+            drawing.reported_at = now
+            drawing.post(self._progress(drawing, forecast))
 
-    def _progress(self, order: Order, forecast: Forecast | None = None) -> Progress:
-        share = order.alone_seconds / (order.image_seconds * len(order.requests))
-        return order.progress((forecast or self._forecast()).seconds(order.requests, share))
+    def _progress(self, drawing: Drawing, forecast: Forecast | None = None) -> Progress:
+        share = drawing.alone_seconds / (drawing.image_seconds * len(drawing.requests))
+        return drawing.progress((forecast or self._forecast()).seconds(drawing.requests, share))
 
     def _forecast(self) -> Forecast:
-        """Sorts everything in the engine, so several orders of one moment should ask the same one."""
+        """Sorts everything in the engine, so several drawings of one moment should ask the same one."""
         scheduler = self.scheduler
         line = [*scheduler.live, *scheduler.waiting]
         return Forecast(line, scheduler.costs, self.gain.value)
 
 
 def _due(request: Request, patience: float, solo: float) -> float:
-    """Image i of an order is due after i + 1 solo times, so a large order yields to others."""
+    """Image i of a drawing is due after i + 1 solo times, so a large drawing yields to others."""
     return time.monotonic() + patience * solo * (request.index + 1)

@@ -1,6 +1,6 @@
 """Forecast: how long until requests are done, in their present company. Gain: what sharing is worth.
 
-Knows costs, deadlines and counts; no clock, no orders. Left out: who may yet arrive with an earlier
+Knows costs, deadlines and counts; no clock, no drawings. Left out: who may yet arrive with an earlier
 deadline, the wait for wide calls, quarantine, and what is done beside the loop (texts, PNG files).
 """
 
@@ -43,7 +43,7 @@ def unshared_seconds(batch: Batch, costs: CostTable) -> float:
 
 
 class Forecast:
-    """Of all `requests` in the engine at one moment: sorted once, asked for many orders."""
+    """Of all `requests` in the engine at one moment: sorted once, asked for many drawings."""
 
     def __init__(self, requests: Iterable[Request], costs: CostTable, gain: float) -> None:
         self._left = {r: costs.solo_seconds(r) for r in requests if r.stage is not Stage.ENCODING}
@@ -53,10 +53,10 @@ class Forecast:
         self._until = [0.0, *accumulate(self._left[r] for r in line)]
 
     def seconds(self, requests: Sequence[Request], share: float = 1.0) -> float:
-        """Until the last of an order's requests is decoded.
+        """Until the last of a drawing's requests is decoded.
 
         That is the work due before or with it, at the device's measured rate, but never less than
-        the order takes alone: `share` of its requests' solo times, for they share calls too.
+        the drawing takes alone: `share` of its requests' solo times, for they share calls too.
         """
         left = [r for r in requests if r in self._left]
         if not left:

@@ -55,7 +55,7 @@ class Stage(Enum):
 
 
 def evaluations_of(scheduler: str, steps: int) -> int:
-    """UNet evaluations a diffusers scheduler needs for `steps`: second-order ones evaluate twice."""
+    """UNet evaluations a diffusers scheduler needs for `steps`: second-drawing ones evaluate twice."""
     match SCHEDULERS[scheduler].class_name:
         case "HeunDiscreteScheduler" | "KDPM2DiscreteScheduler" | "KDPM2AncestralDiscreteScheduler":
             return 2 * steps - 1
@@ -67,14 +67,14 @@ def evaluations_of(scheduler: str, steps: int) -> int:
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """Image `index` of an order. `order` groups the requests that were submitted together."""
+    """Image `index` of drawing number `drawing`."""
 
     params: GenerationParams
     index: int
-    order: int
+    drawing: int
     guided: bool  # guidance adds rows (a model with an embedded guidance scale needs none)
     deadline: float = 0.0  # seconds on the engine's clock; the earliest runs first
-    alone: bool = False  # under quarantine: must not start while another order is under way
+    alone: bool = False  # under quarantine: must not start while another drawing is under way
     suspect: bool = False  # was in a batch that failed: has calls of its own from then on
     evaluations: int = 0  # a forecast until the runner has set its timesteps
     step: int = 0  # evaluations done

@@ -114,30 +114,30 @@ class Scheduler:
     def _startable(self) -> list[Request]:
         """Waiting requests that may start now, most urgent first.
 
-        An order under quarantine starts when no other order is under way, and holds back all that
+        A drawing under quarantine starts when no other drawing is under way, and holds back all that
         come after it: if the process dies meanwhile, it is the only suspect.
         """
-        under_way = {r.order for r in self.live}
-        closed = any(r.alone for r in self.live)  # to orders that are not under way
+        under_way = {r.drawing for r in self.live}
+        closed = any(r.alone for r in self.live)  # to drawings that are not under way
         startable: list[Request] = []
         for request in sorted(self.waiting, key=_by_deadline):
-            if request.order not in under_way:
+            if request.drawing not in under_way:
                 if request.alone and under_way:
                     closed = True
                 if closed:
                     continue
-                under_way.add(request.order)
+                under_way.add(request.drawing)
                 closed = request.alone
             startable.append(request)
         return self._in_shares(startable)[: max(0, self.max_live - len(self.live))]
 
     def _in_shares(self, startable: list[Request]) -> list[Request]:
-        """No order takes more places than a call has rows: whoever comes later could not start."""
-        held = Counter(r.order for r in self.live)
+        """No drawing takes more places than a call has rows: whoever comes later could not start."""
+        held = Counter(r.drawing for r in self.live)
         chosen: list[Request] = []
         for request in startable:
-            if held[request.order] < self.max_rows:
-                held[request.order] += 1
+            if held[request.drawing] < self.max_rows:
+                held[request.drawing] += 1
                 chosen.append(request)
         return chosen
 
@@ -170,4 +170,4 @@ class Scheduler:
 
 
 def _by_deadline(request: Request) -> tuple[float, int, int]:
-    return request.deadline, request.order, request.index
+    return request.deadline, request.drawing, request.index

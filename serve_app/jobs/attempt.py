@@ -1,6 +1,6 @@
 """run_job: the story of one attempt. Ask the renderer, store each image, let the registry publish.
 
-Knows nothing of Ray, torch or the engine; it reads no configuration, only the order it was given.
+Knows nothing of Ray, torch or the engine; it reads no configuration, only the ticket it was given.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any, Literal, Protocol
 
 from serve_app.errors import ServiceError
-from serve_app.messages import ImageFile, JobError, LaunchOrder, Outcome, RenderedImage, RenderEvent
+from serve_app.messages import ImageFile, JobError, Outcome, RenderedImage, RenderEvent, Ticket
 from serve_app.params import GenerationParams
 
 log = logging.getLogger("assets.job")
@@ -33,14 +33,16 @@ class RegistryGone(Exception):
     """A call to the registry got no answer, or its disk refused: nobody can say what became of it."""
 
 
-class Renderer(Protocol):
-    def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
+class RenderStream(Protocol):
+    """What an attempt needs of the renderers."""
+
+    def render(self, ticket: Ticket) -> Generator[RenderEvent]:
         """Raises RendererGone. Closing it stops the work."""
         ...
 
 
-class Registry(Protocol):
-    """`admitted`, `finish` and `fail` raise RegistryGone."""
+class AttemptRegistry(Protocol):
+    """What an attempt needs of the registry. `admitted`, `finish` and `fail` raise RegistryGone."""
 
     def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool: ...
 
@@ -53,7 +55,9 @@ class Registry(Protocol):
     def fail(self, job_id: str, fence: int, error: JobError) -> bool: ...
 
 
-class Output(Protocol):
+class ImageWriter(Protocol):
+    """What an attempt needs of the output folder."""
+
     def write(
         self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
     ) -> ImageFile:
@@ -70,9 +74,9 @@ class Superseded(Exception):
 class Attempt:
     """One attempt: what it has stored so far, and whether a renderer took it."""
 
-    def __init__(self, order: LaunchOrder, registry: Registry, output: Output) -> None:
-        self._job_id, self._fence = order["job_id"], order["fence"]
-        self._params = GenerationParams.model_validate(order["params"])
+    def __init__(self, ticket: Ticket, registry: AttemptRegistry, output: ImageWriter) -> None:
+        self._job_id, self._fence = ticket["job_id"], ticket["fence"]
+        self._params = GenerationParams.model_validate(ticket["params"])
         self._registry, self._output = registry, output
         self.admitted = False
         self.images: list[ImageFile] = []
@@ -128,25 +132,29 @@ class RenderedBadly(Exception):
         )
 
 
-def run_job(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
+def run_job(
+    ticket: Ticket, renderer: RenderStream, registry: AttemptRegistry, output: ImageWriter
+) -> Outcome:
     """One attempt, to its end. Whatever happens, either the registry has the result, or the outcome
     says that it has not, and no file of a loser stays. A registry that does not answer may have published
     these files: then they stay, and the next attempt or the next start removes them if it has not."""
     try:
-        return _run(order, renderer, registry, output)
+        return _run(ticket, renderer, registry, output)
     except RegistryGone as gone:
         return Outcome(kind="lost", reason=f"the registry did not answer: {gone}"[:300])
 
 
-def _run(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Output) -> Outcome:
+def _run(
+    ticket: Ticket, renderer: RenderStream, registry: AttemptRegistry, output: ImageWriter
+) -> Outcome:
     try:
-        attempt = Attempt(order, registry, output)
+        attempt = Attempt(ticket, registry, output)
     except ValueError as error:  # written by newer code, and then that was taken back
-        log.error("order not understood: %s", error, extra={"job_id": order["job_id"]})
-        registry.fail(order["job_id"], order["fence"], _internal(error))
+        log.error("the order is not understood: %s", error, extra={"job_id": ticket["job_id"]})
+        registry.fail(ticket["job_id"], ticket["fence"], _internal(error))
         return Outcome(kind="settled", reason="")
     try:
-        with closing(renderer.render(order)) as events:
+        with closing(renderer.render(ticket)) as events:
             for event in events:
                 attempt.take(event)
         attempt.publish()
@@ -159,7 +167,7 @@ def _run(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Out
         if bad.error["code"] == "dropped":  # by a registry that has another attempt in mind
             attempt.discard()
             return Outcome(kind="stopped", reason="dropped by the engine")
-        if bad.error["code"] == "model_changed" and order["fence"] < MODEL_ATTEMPTS:
+        if bad.error["code"] == "model_changed" and ticket["fence"] < MODEL_ATTEMPTS:
             # A redeploy goes on, and this renderer is one of before: the next one may be of now.
             return Outcome(kind="lost", reason="the renderer has another model")
         if bad.error["code"] == "engine_stopped":  # its device or its thread: no fault of the job
@@ -178,7 +186,7 @@ def _run(order: LaunchOrder, renderer: Renderer, registry: Registry, output: Out
     except RegistryGone:
         raise
     except Exception as bug:
-        log.exception("attempt failed", extra={"job_id": order["job_id"]})
+        log.exception("attempt failed", extra={"job_id": ticket["job_id"]})
         attempt.fail(_internal(bug))
     return Outcome(kind="settled", reason="")
 

@@ -1,6 +1,6 @@
-"""Ledger: the registry's memory: every job that runs, the last ones that changed, and what changed when.
+"""JobCache: the registry's memory. Every job that runs, the last ones that changed, and what changed when.
 
-Knows nothing of rows, attempts or files. It is a bounded cache: what is not here is in the store.
+Knows nothing of rows, attempts or files. It is bounded: what is not here is in the store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHANGES_PER_REPLY = 500
 """Jobs in one answer to a watcher; the rest follows in the next ones."""
 
 
-class Ledger:
+class JobCache:
     """Changes are numbered from 1 within one life of the registry; a watcher's cursor is such a number."""
 
     def __init__(self, cached_jobs: int) -> None:
@@ -61,7 +61,7 @@ class Ledger:
         self.notify()
 
     def known(self, job: Job) -> Job:
-        """A job as the store has it, numbered so that it is not taken for older than what was told."""
+        """A job as the store has it, with the newest evicted revision, so that revisions never go back."""
         return self.get(job.job_id) or job.evolve(seq=self.forgotten_seq)
 
     def final(self) -> list[Job]:

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal, Protocol
 
 from serve_app.jobs.job import Job
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile
+from serve_app.messages import ImageFile, Summary
 
 log = logging.getLogger("assets.registry")
 
@@ -22,14 +22,14 @@ RETIRE_EVERY_S = 30.0
 RETIRED_AT_ONCE = 100  # jobs per transaction
 
 
-class Output(Protocol):
+class JobFiles(Protocol):
     """The part of `artifacts.OutputDir` that cleaning up needs. Paths are relative to it."""
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         """Job id -> every file an attempt at it wrote, temporary ones too."""
         ...
 
-    def names_for(self, job_id: str, params: Mapping[str, Any], fence: int) -> list[str]:
+    def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
         """Every path that attempts up to `fence` may have written, temporary ones too."""
         ...
 
@@ -37,8 +37,8 @@ class Output(Protocol):
 
 
 class Cleaning:
-    def __init__(self, store: SqliteStore, output: Output) -> None:
-        self._store, self._output = store, output
+    def __init__(self, store: SqliteStore, files: JobFiles) -> None:
+        self._store, self._files = store, files
 
     async def sweep(self) -> None:
         """Remove what attempts of earlier lives left. A life ends what it has published, so only jobs
@@ -54,11 +54,11 @@ class Cleaning:
     async def remove(self, jobs: Iterable[Job], *, but: Iterable[ImageFile] = ()) -> None:
         """Whatever attempts at these jobs wrote up to their fences, except what is published."""
         kept = {image["path"] for image in but}
-        names = self._output.names_for
-        paths = [path for job in jobs for path in names(job.job_id, job.params, job.fence)]
+        names = self._files.names_for
+        paths = [path for job in jobs for path in names(job.job_id, job.summary, job.fence)]
         with contextlib.suppress(OSError):  # swept at the next start
             await asyncio.to_thread(
-                self._output.remove, [path for path in paths if path not in kept]
+                self._files.remove, [path for path in paths if path not in kept]
             )
 
     async def retire(
@@ -79,5 +79,5 @@ class Cleaning:
                 await asyncio.sleep(RETIRE_EVERY_S)
 
     def _sweep(self, published: dict[str, set[str]]) -> None:
-        for job_id, paths in self._output.files_of(published).items():
-            self._output.remove(path for path in paths if path not in published[job_id])
+        for job_id, paths in self._files.files_of(published).items():
+            self._files.remove(path for path in paths if path not in published[job_id])

@@ -1,6 +1,5 @@
-"""Forecast: how long jobs will take, learned from those that ran. Two figures: seconds a piece of work
-takes alone (the engines' cost tables say so at each admission), and how much of that all devices get
-through in a second.
+"""Durations: how long jobs will take, learned from those that ran. Two figures: the seconds a piece of work
+takes alone (engines say so at each admission), and how many such seconds all devices get through in one.
 
 Knows work and seconds; nothing of jobs, rows or engines.
 """
@@ -14,8 +13,8 @@ RATE = 0.1  # weight of the newest job in a mean
 ERRORS = 500  # newest jobs whose forecast is compared with what came
 
 
-class Forecast:
-    """Times are seconds; work is `job.work_of`."""
+class Durations:
+    """Times are seconds; work is megapixel steps."""
 
     def __init__(self) -> None:
         self._seconds_per_work: float | None = None

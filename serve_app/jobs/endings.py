@@ -1,12 +1,11 @@
-"""Endings: how a job ends, and what is left of it then. It succeeds, fails, is revoked, deleted, or too old.
+"""Endings: what the end of an attempt means for its job, and how a job ends.
 
-The row is committed first; then the work is stopped, and files that nobody published go. Knows the
-record, the dispatcher and files; nothing of who asked, nor whether he may.
+A job succeeds, fails, is revoked, deleted, or too old. The row is committed first; then the work is stopped,
+and files that nobody published are removed. Knows nothing of who asks, nor whether they may.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from typing import Literal
@@ -15,10 +14,10 @@ from serve_app.jobs.cleaning import Cleaning
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
-from serve_app.jobs.estimates import Outlook
+from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.repository import Record
-from serve_app.messages import JobError
+from serve_app.jobs.repository import JobRepository
+from serve_app.messages import JobError, Outcome
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
@@ -42,18 +41,60 @@ TOO_LATE = JobError(
 class Endings:
     def __init__(
         self,
-        record: Record,
+        jobs: JobRepository,
         dispatcher: Dispatcher,
-        outlook: Outlook,
+        estimates: Estimates,
         cleaning: Cleaning,
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
     ) -> None:
-        self._record, self._dispatcher, self._outlook = record, dispatcher, outlook
+        self._jobs, self._dispatcher, self._estimates = jobs, dispatcher, estimates
         self._cleaning, self._deadlines = cleaning, deadlines
         self._metrics, self._clock = metrics, clock
+        self.max_attempts = 1
         self.retention_s: float | None = None  # None: finished jobs stay
+
+    # ---- an attempt has ended ----
+
+    async def settle(self, begun: Job, outcome: Outcome) -> None:
+        """The attempt `begun.fence` is over, and no engine works for it. Its files are removed unless the
+        job's row names them."""
+        held = self._jobs.held_by(begun.job_id, begun.fence)
+        if held is not None:  # the attempt did not end the job
+            await self._judge(held, outcome)
+        latest = await self._jobs.find(begun.job_id)
+        if latest is None or (latest.status.terminal and latest.status is not Status.SUCCESS):
+            await self._cleaning.remove([begun], but=latest.images if latest else ())
+
+    async def _judge(self, job: Job, outcome: Outcome) -> None:
+        """`released`: nothing happened. `died` counts, since the job may be the cause. `stopped` and `lost`
+        do not."""
+        kind = outcome["kind"]
+        log.warning(
+            "attempt %d %s: %s", job.fence, kind, outcome["reason"], extra={"job_id": job.job_id}
+        )
+        if kind == "released":
+            await self._jobs.save(job.evolve(waiting_for=None), job.fence)
+            return
+        self._metrics.retried(kind)
+        attempts = job.attempts + (kind == "died")
+        if attempts >= self.max_attempts:
+            error = _renderer_died(attempts)
+            await self.end(job.evolve(status=Status.FAILURE, error=error, attempts=attempts))
+            return
+        again = job.evolve(
+            status=Status.RETRY,
+            started_at=None,
+            progress=None,
+            preview=None,
+            waiting_for=None,
+            attempts=attempts,
+            alone=job.alone or kind == "died",
+        )
+        await self._jobs.save(again, job.fence)
+
+    # ---- a job ends ----
 
     async def end(self, job: Job) -> bool:
         """Make `job`, whose status is terminal, the truth. False: the row has moved on."""
@@ -64,7 +105,7 @@ class Endings:
         ended = job.evolve(
             started_at=started_at, completed_at=now, progress=None, preview=None, alone=False
         )
-        if not await self._record.save(ended, job.fence):
+        if not await self._jobs.save(ended, job.fence):
             return False
         self._deadlines.forget(job.job_id)
         if job.status is Status.REVOKED:
@@ -78,7 +119,7 @@ class Endings:
         """The job, ended now if it had not. None: this owner has none of that id. `owner` None: the
         registry itself asks."""
         while True:
-            job = await self._record.find(job_id)
+            job = await self._jobs.find(job_id)
             if job is None or owner not in (None, job.owner):
                 return None
             if job.status.terminal:
@@ -95,39 +136,42 @@ class Endings:
             self._deadlines.set(job_id, EXPIRE_AGAIN_S)
 
     async def delete(self, job_id: str, owner: str) -> None:
-        """Record and files; a job that lives is cancelled first."""
+        """JobRepository and files; a job that lives is cancelled first."""
         job = await self.revoke(job_id, owner, CANCELLED)
         if job is not None:
             await self.bury([job], "deleted")
 
     async def bury(self, jobs: list[Job], why: Literal["deleted", "expired"]) -> None:
         """These have ended, and are to be forgotten."""
-        await self._record.store.bury(jobs, why)
+        await self._jobs.store.bury(jobs, why)
         for job in jobs:
-            self._record.ledger.forget(job.job_id)
+            self._jobs.cache.forget(job.job_id)
         await self._cleaning.remove(jobs)
 
     def retired_before(self) -> float | None:
         """Jobs that ended before this moment are over."""
         return None if self.retention_s is None else self._clock.now() - self.retention_s
 
-    async def tidy(self, job: Job) -> None:
-        """The last attempt at a job that ended otherwise is over: whatever it wrote goes."""
-        with contextlib.suppress(sqlite3.Error):  # swept at the next start
-            latest = await self._record.find(job.job_id)  # None: it is deleted
-            await self._cleaning.remove([job], but=latest.images if latest else ())
-
     def _observe(self, job: Job) -> None:
         assert job.completed_at is not None
-        said = self._outlook.ended(job, others=len(self._record.in_flight.keys() - {job.job_id}))
-        self._metrics.finished(job.status.value, job.params.get("model", ""))
+        said = self._estimates.ended(job, others=len(self._jobs.in_flight.keys() - {job.job_id}))
+        self._metrics.finished(job.status.value, job.summary["model"])
         self._dispatcher.observe_depth()
         if job.status is Status.REVOKED or job.started_at is None:
             return
-        self._dispatcher.went_well()
+        self._dispatcher.pauses.went_well()
         run = job.completed_at - job.started_at
         if said is not None:
             self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))
-        self._metrics.share(job.client, self._outlook.device_seconds(job) or run)
+        self._metrics.share(job.client, self._estimates.device_seconds(job) or run)
         self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})
+
+
+def _renderer_died(times: int) -> JobError:
+    return JobError(
+        code="renderer_died",
+        title="The renderer died while it drew this",
+        detail=f"It died {times} times, the last time with nothing else to draw.",
+        retryable=True,
+    )

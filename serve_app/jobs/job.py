@@ -1,34 +1,35 @@
-"""Job: what a user ordered, and where it stands. The diagram below is every move there is.
+"""Job: what a user ordered, and where it stands.
 
-Knows nothing of how jobs are stored, launched or shown.
+Knows nothing of how jobs are stored, launched or shown. These are all moves between states there are;
+`MOVES` below is the same table, and a test holds what the registry does against it.
 
               submit
                 |
-                v     (a)          (b)
-             PENDING -----> STARTED -----> SUCCESS
-                ^            |  |   (c)
-                '------------'  +--------> FAILURE
-                   (d)          |
-              RETRY <-----------'
-                |     (e)
-                '-- (a) --> STARTED
+                v      a             c
+             PENDING ------> STARTED ------> SUCCESS
+                |             |  ^  |  d
+              b |           b |  |  '------> FAILURE <--.
+                |             v  | a                    | d
+                '---------> RETRY                       |
+                                                  PENDING, RETRY
 
-(a) a renderer admitted the attempt    (b) its files were committed
-(c) it failed for good, or too often
-(d) nothing of the attempt counts: the renderer was gone before it admitted anything
-(e) the attempt was lost after it was admitted; it runs again, under a higher fence
-From every state that is not final a job can become REVOKED: cancelled, or past its deadline.
-PENDING and RETRY also cover an attempt that is launched but not admitted yet.
+    PENDING, STARTED, RETRY -- e --> REVOKED
+
+a: a renderer admitted an attempt. b: the attempt was lost; the job runs again under a higher fence.
+c: its files were committed. d: it failed for good, or too often. e: it was cancelled, or its deadline passed.
+A job whose attempt is launched but not admitted yet is PENDING or RETRY too, and stays so if the attempt
+ends before any renderer admitted it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.messages import ImageFile, JobError, JobView, PreviewImage
+from serve_app.messages import ImageFile, JobError, JobView, Labels, PreviewImage, Summary
+from serve_app.priorities import HEAD_START_S
 
 
 class Status(StrEnum):
@@ -48,8 +49,25 @@ class Status(StrEnum):
         return self in (Status.PENDING, Status.RETRY)
 
 
-PRIORITIES = {"high": -600.0, "normal": 0.0, "low": 600.0}
-"""Seconds by which an order of this priority counts as ordered later than it was, among its client's."""
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset(
+        {Status.STARTED, Status.RETRY, Status.FAILURE, Status.REVOKED},
+    ),
+    Status.STARTED: frozenset(
+        {Status.RETRY, Status.SUCCESS, Status.FAILURE, Status.REVOKED},
+    ),
+    Status.RETRY: frozenset({Status.STARTED, Status.FAILURE, Status.REVOKED}),
+    Status.SUCCESS: frozenset(),
+    Status.FAILURE: frozenset(),
+    Status.REVOKED: frozenset(),
+}
+"""From each state, the states that may follow."""
+
+
+def place_in_line(number: int, priority: str) -> float:
+    """Sorts the waiting jobs of one client, smaller first. A priority is a head start and no more, so a low
+    job waits for those that were ordered up to ten minutes after it, and for no others."""
+    return number + HEAD_START_S[priority] * 1e6
 
 
 @dataclass(frozen=True)
@@ -58,15 +76,12 @@ class Job:
 
     job_id: str
     owner: str
-    params: dict[str, Any]
+    params: dict[str, Any]  # sealed: only the renderer and the files' metadata look inside
+    summary: Summary  # what everybody else may know of `params`
+    labels: Labels
     created_at: float
-    order: int  # its number: grows with every job ever accepted; microseconds, as a rule
-    client: str = ""  # whom fairness counts it for
-    priority: str = "normal"
-    tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    number: int  # strictly increasing, normally `created_at` in microseconds; the primary key
     deadline: float | None = None  # when it is revoked, if it still lives
-    retry_of: str | None = None
     status: Status = Status.PENDING
     fence: int = 0  # number of the newest attempt; only its holder may publish
     attempts: int = 0  # replica deaths after admission: what `max_attempts` bounds
@@ -83,15 +98,22 @@ class Job:
     seq: int = 0  # number of its last change, within the epoch
 
     @property
-    def key(self) -> float:
-        """Place among its client's jobs, smaller first. A priority is a head start and no more, so a
-        low job waits for those that were ordered up to ten minutes after it, and for no others."""
-        return self.order + PRIORITIES[self.priority] * 1e6
+    def client(self) -> str:
+        """Whom fairness counts it for."""
+        return self.labels["client"]
+
+    @property
+    def priority(self) -> str:
+        return self.labels["priority"]
 
     @property
     def work(self) -> float:
-        """What it asks of a device, in megapixel steps; guidance counts twice."""
-        return work_of(self.params)
+        """What it asks of a device, in megapixel steps."""
+        return self.summary["work"]
+
+    @property
+    def place(self) -> float:
+        return place_in_line(self.number, self.priority)
 
     def evolve(self, **changes: Any) -> Job:
         return dataclasses.replace(self, **changes)
@@ -111,7 +133,6 @@ class Job:
         return JobView(
             job_id=self.job_id,
             owner=self.owner,
-            client=self.client,
             status=self.status.value,
             rev=f"{epoch}.{self.seq}",
             created_at=self.created_at,
@@ -129,20 +150,10 @@ class Job:
             images=list(self.images),
             error=self.error,
             params=self.params,
-            priority=self.priority,
-            tags=list(self.tags),
-            metadata=self.metadata,
-            retry_of=self.retry_of,
+            labels=self.labels,
             queue_ms=_ms(self.created_at, self.started_at),
             execution_ms=_ms(self.started_at, self.completed_at),
         )
-
-
-def work_of(params: dict[str, Any]) -> float:
-    """Megapixel steps of an order, GenerationParams as a dict."""
-    rows = 2 if params["guidance_scale"] > 1 else 1
-    megapixels = params["width"] * params["height"] / 1e6
-    return params.get("n", 1) * params["steps"] * rows * megapixels
 
 
 def _ms(start: float | None, end: float | None) -> int | None:

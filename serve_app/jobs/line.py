@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """A waiting job. `key`: place among its client's. `work`: what is still to be charged for it."""
+    """A waiting job. `place`: among its client's jobs, smaller first. `work`: still to be charged for it."""
 
-    key: float
+    place: float
     job_id: str
     client: str = field(compare=False)
     work: float = field(compare=False)

@@ -1,10 +1,10 @@
 """JobRegistry: the only writer of job state. It takes orders, publishes ends, and tells who watches.
 
-Knows nothing of Ray, HTTP or torch: `dispatcher` launches and settles attempts, `line` says who is next,
-`endings` ends jobs, `record` keeps rows and memory in step, `output` keeps files. Life of a job: submit
-(committed, then answered) -> its turn comes -> dispatched under a fence -> admitted -> finish or fail, both
-checked against the fence -> watchers hear of it. Whoever revokes it commits that first and stops the work
-then.
+Knows nothing of Ray, HTTP or torch. `repository` keeps rows and memory in step, `line` says who is next,
+`dispatcher` drives attempts, `endings` ends jobs, `estimates` says how long they take, `cleaning` removes
+files. Life of a job: submit (committed, then answered) -> its turn comes -> dispatched under a fence ->
+admitted -> finish or fail, both checked against the fence -> watchers hear of it. A revoked job is committed
+as such first, and then its work is stopped.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app.jobs.background import Background
-from serve_app.jobs.cache import Ledger
-from serve_app.jobs.cleaning import Cleaning, Output
+from serve_app.jobs.cache import JobCache
+from serve_app.jobs.cleaning import Cleaning, JobFiles
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
 from serve_app.jobs.endings import CANCELLED, Endings
-from serve_app.jobs.estimates import Outlook
-from serve_app.jobs.job import PRIORITIES, Job, Status
+from serve_app.jobs.estimates import Estimates
+from serve_app.jobs.job import Job, Status
 from serve_app.jobs.line import Entry, Line
-from serve_app.jobs.repository import Record
+from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
     ImageFile,
@@ -35,7 +35,7 @@ from serve_app.messages import (
     JobPage,
     JobView,
     PreviewImage,
-    SubmitOrder,
+    Submission,
     SubmitReply,
     Tombstone,
     WatchReply,
@@ -46,13 +46,12 @@ log = logging.getLogger("assets.registry")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RegistryLimits:
     """What a deployment may set anew while jobs live."""
 
     max_in_flight: int
     max_pending: int
     max_attempts: int
-    slots: int  # of all replicas together
     cached_jobs: int
     idempotency_s: float
     retention_s: float | None = None  # None: finished jobs stay until somebody deletes them
@@ -67,38 +66,38 @@ class JobRegistry:
         self,
         store: SqliteStore,
         launcher: Launcher,
-        output: Output,
+        files: JobFiles,
         metrics: JobMetrics,
-        limits: Limits,
+        limits: RegistryLimits,
     ) -> None:
         self._store, self._launcher, self._metrics = store, launcher, metrics
         self.epoch = store.epoch
-        self._ledger = Ledger(limits.cached_jobs)
-        self._record = Record(store, self._ledger)
+        self._cache = JobCache(limits.cached_jobs)
+        self._jobs = JobRepository(store, self._cache)
         self._background = Background()
         self._line = Line()
         self._clock = Clock()
         self._dispatcher = Dispatcher(
-            self._record,
+            self._jobs,
             self._line,
             launcher,
             metrics,
             self._background,
             epoch=store.epoch,
-            end=lambda job: self._endings.end(job),
-            tidy=lambda job: self._endings.tidy(job),
+            settle=lambda job, outcome: self._endings.settle(job, outcome),
         )
-        self._outlook = Outlook(
-            self._ledger, self._line, self._dispatcher.why_paused, store.epoch, self._clock.now
+        self._pauses = self._dispatcher.pauses
+        self._estimates = Estimates(
+            self._cache, self._line, self._pauses.why, store.epoch, self._clock.now
         )
-        self._cleaning = Cleaning(store, output)
+        self._cleaning = Cleaning(store, files)
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.expire(job_id))
         )
         self._endings = Endings(
-            self._record,
+            self._jobs,
             self._dispatcher,
-            self._outlook,
+            self._estimates,
             self._cleaning,
             self._deadlines,
             metrics,
@@ -108,34 +107,33 @@ class JobRegistry:
         self._arriving = 0  # submits on their way to the disk
         self._deployments = 0
 
-    def configure(self, limits: Limits) -> None:
+    def configure(self, limits: RegistryLimits) -> None:
         """New limits, from the newest deployed settings."""
         self._limits = limits
         self._dispatcher.max_in_flight = limits.max_in_flight
-        self._dispatcher.max_attempts = limits.max_attempts
-        self._ledger.cached_jobs = limits.cached_jobs
+        self._endings.max_attempts = limits.max_attempts
+        self._cache.cached_jobs = limits.cached_jobs
         self._line.weights = limits.client_weights
-        self._outlook.retention_s = self._endings.retention_s = limits.retention_s
+        self._estimates.retention_s = self._endings.retention_s = limits.retention_s
 
     def deployed(self) -> None:
         """An ingress came up: launch again at once, and tell the older ones that it did."""
         self._deployments += 1
-        self._dispatcher.deployed()
+        self._pauses.cancel_drain()
 
     def resume(self) -> None:
         """Something changed for the better: launch again at once."""
-        self._dispatcher.resume()
+        self._pauses.resume()
 
     # ---- life ----
 
     async def start(self) -> None:
         """Take up what an earlier life left: its jobs wait again, at no attempt."""
-        self._clock.after(await self._store.last_in_line())
-        for job in await self._store.recent(self._ledger.cached_jobs):
-            self._ledger.hold(job, running=False)
+        self._clock.after(await self._store.last_number())
+        for job in await self._store.recent(self._cache.cached_jobs):
+            self._cache.hold(job, running=False)
         for job in await self._store.take_over():
-            key = job.order + PRIORITIES[job.priority] * 1e6
-            self._dispatcher.enqueue(Entry(key, job.job_id, job.client, job.work))
+            self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
             if job.deadline is not None:
                 self._deadlines.set(job.job_id, job.deadline - self._clock.now())
         # Nobody owns what older epochs started.
@@ -157,17 +155,17 @@ class JobRegistry:
 
     # ---- for the ingress: orders ----
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, order: Submission) -> SubmitReply:
         """Committed before it is answered. Refused: too late, or the line is full."""
         return await self._background.complete(self._take(order))
 
-    async def _take(self, order: SubmitOrder) -> SubmitReply:
-        known = self._ledger.get(order["job_id"])
+    async def _take(self, order: Submission) -> SubmitReply:
+        known = self._cache.get(order["job_id"])
         if known is not None:
-            return SubmitReply(job=self._outlook.view(known), replayed=False)
+            return SubmitReply(job=self._estimates.view(known), replayed=False)
         if time.time() > order["deadline"]:
             return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
-        job = self._ordered(order)
+        job = self._new_job(order)
         full = self._dispatcher.waiting() + self._arriving >= self._limits.max_pending
         self._arriving += 1
         try:
@@ -188,104 +186,102 @@ class JobRegistry:
         if not inserted.same_body:
             return _refused("idempotency_key_reuse", "This key came with another body before.")
         if inserted.existed:
-            stands = await self._record.find(inserted.job_id)
+            stands = await self._jobs.find(inserted.job_id)
             if stands is None:
                 return _refused("deleted", "This order was taken, and the job was deleted since.")
             return SubmitReply(
-                job=self._outlook.view(stands), replayed=inserted.job_id != order["job_id"]
+                job=self._estimates.view(stands), replayed=inserted.job_id != order["job_id"]
             )
-        self._outlook.promise(job)
-        job = self._record.touch(job)
-        self._dispatcher.enqueue(Entry(job.key, job.job_id, job.client, job.work))
+        self._estimates.promise(job)
+        job = self._jobs.touch(job)
+        self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - job.created_at)
         self._metrics.submitted()
         self._dispatcher.observe_depth()
-        return SubmitReply(job=self._outlook.view(job), replayed=False)
+        return SubmitReply(job=self._estimates.view(job), replayed=False)
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
         """The job as it is then; a finished one as it ended. The work stops within a step."""
         job = await self._background.complete(self._endings.revoke(job_id, owner, CANCELLED))
-        return self._outlook.view(job) if job else await self._tombstone(job_id, owner)
+        return self._estimates.view(job) if job else await self._tombstone(job_id, owner)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
         """Its record and its files are gone; a live job is cancelled first."""
         await self._background.complete(self._endings.delete(job_id, owner))
         return await self._tombstone(job_id, owner)
 
-    def estimate(self, params: dict[str, Any], client: str) -> float | None:
-        """Seconds until an order would be done that came now; None: nothing has run yet."""
-        return self._outlook.of_new(params, client)
+    def estimate(self, work: float, client: str) -> float | None:
+        """Seconds until a job of `work` megapixel steps would be done that came now; None: nothing has run
+        yet."""
+        return self._estimates.of_new(work, client)
 
     # ---- for the ingress: looks ----
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
-        job = await self._record.find(job_id)
-        return await self._store.tombstone(job_id) if job is None else self._outlook.view(job)
+        job = await self._jobs.find(job_id)
+        return await self._store.tombstone(job_id) if job is None else self._estimates.view(job)
 
     async def page(
         self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
     ) -> JobPage:
         """Newest first: those numbered below `before`, or above `after`, or the newest ones."""
         rows = await self._store.page(owner, wanted, limit=limit, before=before, after=after)
-        jobs = [self._outlook.view(self._ledger.known(job)) for job in rows.jobs]
+        jobs = [self._estimates.view(self._cache.known(job)) for job in rows.jobs]
         # A page may be empty although the list goes on: then the way back starts where it began.
         if after is None:
-            newest = rows.jobs[0].order if rows.jobs else before and before - 1
+            newest = rows.jobs[0].number if rows.jobs else before and before - 1
             return JobPage(jobs=jobs, older=rows.more, newer=newest if before else None)
-        oldest = rows.jobs[-1].order if rows.jobs else after + 1
+        oldest = rows.jobs[-1].number if rows.jobs else after + 1
         return JobPage(jobs=jobs, older=oldest, newer=rows.more)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         """What changed after (epoch, seq); waits up to `timeout_s` for something to change. That
         somebody watches is also how the registry knows that there is an application."""
-        self._dispatcher.watched()
-        resync = epoch != self.epoch or self._ledger.lost_track(seq)
-        if seq >= self._ledger.seq and not resync:
-            await self._ledger.change(timeout_s)
-            resync = self._ledger.lost_track(seq)
+        self._pauses.watched()
+        resync = epoch != self.epoch or self._cache.lost_track(seq)
+        if seq >= self._cache.seq and not resync:
+            await self._cache.change(timeout_s)
+            resync = self._cache.lost_track(seq)
         if resync:
-            jobs, upto = list(self._ledger.running.values()), self._ledger.seq
+            jobs, upto = list(self._cache.running.values()), self._cache.seq
         else:
-            jobs, upto = self._ledger.after(seq)
+            jobs, upto = self._cache.after(seq)
         return WatchReply(
             epoch=self.epoch,
             seq=upto,
             resync=resync,
-            jobs=[self._outlook.view(job) for job in jobs],
-            gone=[] if resync else self._ledger.gone_after(seq),
-            paused=self._dispatcher.why_paused(),
+            jobs=[self._estimates.view(job) for job in jobs],
+            gone=[] if resync else self._cache.gone_after(seq),
+            paused=self._pauses.why(),
             deployment=self._deployments,
-            now=time.time(),
         )
 
-    async def show(self, job_id: str) -> None:
+    async def send_previews(self, job_id: str) -> None:
         """Somebody watches how it is drawn: previews from here on, until it ends."""
-        await self._dispatcher.show(job_id)
+        await self._dispatcher.send_previews(job_id)
 
     def stats(self) -> dict[str, Any]:
         """Sizes of everything held; the maps are empty when nothing lives."""
         return {
             "epoch": self.epoch,
-            "live": self._dispatcher.waiting() + len(self._record.in_flight),
+            "live": self._dispatcher.waiting() + len(self._jobs.in_flight),
             "waiting": self._dispatcher.waiting(),
             **self._dispatcher.sizes(),
-            **self._ledger.sizes(),
+            **self._cache.sizes(),
             "deadlines": len(self._deadlines),
-            "paused": self._dispatcher.why_paused(),
-            **self._outlook.stats(),
+            "paused": self._pauses.why(),
+            **self._estimates.stats(),
         }
 
     # ---- for the renderers ----
 
     def dropped(self) -> dict[str, int]:
         """What a new renderer must not work on, whoever asks: job id -> highest dead fence."""
-        running = {
-            job_id: fence - 1 for job_id, fence in self._record.in_flight.items() if fence > 1
-        }
+        running = {job_id: fence - 1 for job_id, fence in self._jobs.in_flight.items() if fence > 1}
         ended = {
             job.job_id: job.fence
-            for job in self._ledger.final()
+            for job in self._cache.final()
             if job.fence > 1 or (job.fence and job.status is Status.REVOKED)
         }
         return running | ended
@@ -293,7 +289,7 @@ class JobRegistry:
     def disowned(self, holders: dict[str, int]) -> dict[str, int]:
         """Those of a renderer's jobs, by id and fence, that nobody waits for any more: it may not have
         heard of their end."""
-        in_flight = self._record.in_flight
+        in_flight = self._jobs.in_flight
         return {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
 
     def loading(self) -> None:
@@ -304,37 +300,37 @@ class JobRegistry:
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
         """A renderer starts to work on the attempt. False: it is superseded and must stop."""
-        job = self._record.held_by(job_id, fence)
+        job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
         self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
-            self._outlook.admitted(job, solo_seconds)
+            self._estimates.admitted(job, solo_seconds)
             started = job.evolve(
                 status=Status.STARTED, started_at=self._clock.now(), progress=None, waiting_for=None
             )
-            await self._background.complete(self._record.save(started, fence))
-        return self._record.held_by(job_id, fence) is not None
+            await self._background.complete(self._jobs.save(started, fence))
+        return self._jobs.held_by(job_id, fence) is not None
 
     async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
         """Never stored. False: the attempt is superseded and must stop."""
-        job = self._record.held_by(job_id, fence)
+        job = self._jobs.held_by(job_id, fence)
         if job is not None:
-            self._record.touch(job.evolve(progress=progress, reported_at=time.monotonic()))
+            self._jobs.touch(job.evolve(progress=progress, reported_at=time.monotonic()))
         return job is not None
 
     async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
         """Never stored. False: the attempt is superseded and must stop."""
-        job = self._record.held_by(job_id, fence)
+        job = self._jobs.held_by(job_id, fence)
         if job is not None:
             number = job.preview["number"] + 1 if job.preview else 1
             image = PreviewImage(index=index, number=number, data=data)
-            self._record.touch(job.evolve(preview=image))
+            self._jobs.touch(job.evolve(preview=image))
         return job is not None
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
         """Publish. False: the attempt is superseded, and its files must go."""
-        job = self._record.held_by(job_id, fence)
+        job = self._jobs.held_by(job_id, fence)
         if job is None:
             return await self._has_ended(job_id, fence, Status.SUCCESS)
         ended = job.evolve(status=Status.SUCCESS, images=tuple(images))
@@ -342,7 +338,7 @@ class JobRegistry:
 
     async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
         """The job failed for good. False: the attempt is superseded."""
-        job = self._record.held_by(job_id, fence)
+        job = self._jobs.held_by(job_id, fence)
         if job is None:
             return await self._has_ended(job_id, fence, Status.FAILURE)
         ended = job.evolve(status=Status.FAILURE, error=error)
@@ -354,10 +350,10 @@ class JobRegistry:
 
     async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
         """The call is a repeat of the one that ended the job."""
-        job = await self._record.find(job_id)
+        job = await self._jobs.find(job_id)
         return job is not None and (job.fence, job.status) == (fence, status)
 
-    def _ordered(self, order: SubmitOrder) -> Job:
+    def _new_job(self, order: Submission) -> Job:
         number = self._clock.number()
         created_at = number / 1e6
         cancel_after = order.get("cancel_after_s")
@@ -365,18 +361,15 @@ class JobRegistry:
             order["job_id"],
             order["owner"],
             order["params"],
+            order["summary"],
+            order["labels"],
             created_at,
             number,
-            client=order.get("client") or order["owner"],
-            priority=order.get("priority", "normal"),
-            tags=tuple(order.get("tags", ())),
-            metadata=order.get("metadata", {}),
             deadline=None if cancel_after is None else created_at + cancel_after,
-            retry_of=order.get("retry_of"),
         )
 
     def _full(self) -> SubmitReply:
-        wait = self._outlook.seconds_per_place() * 10
+        wait = self._estimates.seconds_per_place() * 10
         detail = f"{self._limits.max_pending} jobs wait already."
         return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
 

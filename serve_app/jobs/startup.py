@@ -1,4 +1,4 @@
-"""Opening: a registry on its store, as soon as the disk allows it.
+"""open_registry: a registry on its store, as soon as the disk allows it.
 
 Knows nothing of Ray. While it tries, nobody is answered, and nothing that was accepted is lost.
 """
@@ -20,20 +20,19 @@ log = logging.getLogger("assets.registry")
 PAUSE_S = (0.5, 10.0)  # first and longest
 
 
-async def opened(
+async def open_registry(
     open_store: Callable[[], SqliteStore],
     registry_on: Callable[[SqliteStore], JobRegistry],
     store: SqliteStore | None = None,
 ) -> JobRegistry:
     """A started registry, on `store` if it is given and good. A disk that is full, read-only or away, and
-    a predecessor that is slow to die, are waited for. What the process holds by then is taken for held
-    for good: a collection that walks a hundred thousand waiting jobs would stop everything for 80 ms."""
+    a predecessor that is slow to die, are waited for."""
     pause, longest = PAUSE_S
     while True:
         try:
             registry = await _started(registry_on(store or await asyncio.to_thread(open_store)))
             gc.collect()
-            gc.freeze()
+            gc.freeze()  # scanning 100,000 waiting jobs would pause the loop for 80 ms
             return registry
         except (OSError, sqlite3.Error, StoreHeld) as error:
             log.error("the registry cannot start yet: %s", error)

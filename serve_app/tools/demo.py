@@ -84,12 +84,12 @@ def stop() -> None:
     import ray
     from ray import serve
 
-    from serve_app.cluster import NAMESPACE, registry_name
+    from serve_app.cluster.handles import registry_actor
 
     # Ray prints to stdout that calls to what is being stopped have failed: that is what stopping means.
     with contextlib.redirect_stdout(io.StringIO()):
         serve.shutdown()
-        ray.kill(ray.get_actor(registry_name("demo"), namespace=NAMESPACE))
+        ray.kill(registry_actor("demo"))
         ray.shutdown()
 
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from serve_app.catalog.yamlfile import (
     At,
-    Problem,
+    Mistake,
     did_you_mean,
-    problems_of,
+    mistakes_of,
     read_yaml,
     unknown_keys,
 )
@@ -36,14 +36,14 @@ def lint_serve_config(path: Path, args_model: type[BaseModel] | None = None) -> 
     source.refuse(_wrong_parts(source.data, args_model))
 
 
-def _wrong(model: type[BaseModel], data: Any, at: At) -> Iterator[Problem]:
+def _wrong(model: type[BaseModel], data: Any, at: At) -> Iterator[Mistake]:
     try:
         model.model_validate(data)
     except ValidationError as error:
-        yield from problems_of(error, at)
+        yield from mistakes_of(error, at)
 
 
-def _wrong_parts(data: Any, args_model: type[BaseModel] | None) -> Iterator[Problem]:
+def _wrong_parts(data: Any, args_model: type[BaseModel] | None) -> Iterator[Mistake]:
     """What Ray's schema leaves for later: to it these are any dict."""
     from ray.serve.config import AutoscalingConfig
 
@@ -54,7 +54,7 @@ def _wrong_parts(data: Any, args_model: type[BaseModel] | None) -> Iterator[Prob
             yield from _wrong(args_model, value, (*at, key))
 
 
-def _unknown(schema: Any, data: Any, args_model: type[BaseModel] | None) -> Iterator[Problem]:
+def _unknown(schema: Any, data: Any, args_model: type[BaseModel] | None) -> Iterator[Mistake]:
     from ray.runtime_env import RuntimeEnv
 
     yield from unknown_keys(schema, data)
@@ -62,7 +62,7 @@ def _unknown(schema: Any, data: Any, args_model: type[BaseModel] | None) -> Iter
         if key == "runtime_env" and isinstance(value, dict):
             for name in value.keys() - RuntimeEnv.known_fields:
                 text = f"unknown key{did_you_mean(name, RuntimeEnv.known_fields)}"
-                yield Problem((*at, key, name), text)
+                yield Mistake((*at, key, name), text)
         if key == "args" and len(at) == 2 and args_model is not None:
             yield from unknown_keys(args_model, value, (*at, key))
 

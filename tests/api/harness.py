@@ -26,7 +26,7 @@ from serve_app.messages import (
     JobFilter,
     JobPage,
     JobView,
-    SubmitOrder,
+    Submission,
     SubmitReply,
     Tombstone,
     WatchReply,
@@ -83,7 +83,7 @@ class MemoryRegistry:
         self._changed = asyncio.Event()
         self._caught_up = asyncio.Event()
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, order: Submission) -> SubmitReply:
         self._reachable()
         if self.refuse is not None:
             return self.refuse

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from serve_app.api import events
 from serve_app.api.keys import add_key
-from serve_app.api.service import JobBoard
+from serve_app.api.service import JobService
 from serve_app.api.view import LocalView
 from serve_app.messages import JobFilter, JobPage, JobView, PreviewImage
 from tests.api.harness import (
@@ -79,7 +79,7 @@ async def client(app: FastAPI, registry: MemoryRegistry) -> AsyncGenerator[httpx
         yield client
 
 
-def board(app: FastAPI) -> JobBoard:
+def board(app: FastAPI) -> JobService:
     return app.state.board
 
 

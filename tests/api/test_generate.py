@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve_app.api.schemas import GenerateRequest
-from serve_app.messages import SubmitOrder, SubmitReply
+from serve_app.messages import Submission, SubmitReply
 from tests.api.harness import ORDER, MemoryRegistry, assert_problem, make_app, refusal, serving
 
 
@@ -249,7 +249,7 @@ class SlowRegistry(MemoryRegistry):
         super().__init__()
         self.called, self.let = asyncio.Event(), asyncio.Event()
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, order: Submission) -> SubmitReply:
         self.called.set()
         await self.let.wait()
         return await super().submit(order)

@@ -18,7 +18,7 @@ from serve_app.messages import (
     JobFilter,
     JobPage,
     JobView,
-    SubmitOrder,
+    Submission,
     SubmitReply,
     Tombstone,
     WatchReply,
@@ -34,7 +34,7 @@ class InProcessRegistry:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def submit(self, order: SubmitOrder) -> SubmitReply:
+    async def submit(self, order: Submission) -> SubmitReply:
         return await self.world.registry.submit(order)
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
@@ -55,7 +55,7 @@ class InProcessRegistry:
         return self.world.registry.estimate(params, client)
 
     async def show(self, job_id: str) -> None:
-        await self.world.registry.show(job_id)
+        await self.world.registry.send_previews(job_id)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
         return await self.world.registry.watch(epoch, seq, timeout_s)

@@ -19,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve_app.artifacts import ArtifactName, OutputDir, _reason, infotext, parse_name
+from serve_app.artifacts.names import ArtifactName, parse_name
+from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.png import _reason, infotext
 from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import Order, resolve
 from serve_app.catalog.styles import NONE

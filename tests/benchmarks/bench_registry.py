@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 import psutil
 
-from serve_app.artifacts import OutputDir
+from serve_app.artifacts.folder import OutputDir
 from serve_app.jobs.job import Status
 from serve_app.jobs.registry import JobRegistry
-from serve_app.jobs.startup import opened
+from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.schema import LIVE
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile, JobFilter, SubmitOrder
+from serve_app.messages import ImageFile, JobFilter, Submission
 from serve_app.metrics import NoMetrics
 from tests.benchmarks.fill_store import DAY, DAYS, RARE_TAG, Author, fill
 from tests.jobs.harness import LIMITS, SETTLED, ManualLauncher, new_order
@@ -159,14 +159,14 @@ class Arm:
         )
         began = time.perf_counter()
         output = OutputDir(self.directory / "output")
-        self.registry = await opened(
+        self.registry = await open_registry(
             lambda: SqliteStore(self.directory),
             lambda store: JobRegistry(store, self.launcher, output, NoMetrics(), limits),
         )
         await self.registry.get("no such job")
         return time.perf_counter() - began
 
-    def order(self) -> SubmitOrder:
+    def order(self) -> Submission:
         order = self.author.order()
         return new_order(
             owner=order.owner,
@@ -215,8 +215,8 @@ class Arm:
         return {"submit": await timed(calls, CALLS_AT_ONCE)}
 
     async def polls(self) -> dict[str, list[float]]:
-        ledger = self.registry._ledger
-        finished = [job.job_id for job in ledger.final()]
+        cache = self.registry._cache
+        finished = [job.job_id for job in cache.final()]
         return {
             "poll a queued job, in memory": await self.poll(self.newest),
             "poll a finished job, in memory": await self.poll(finished),
@@ -233,7 +233,7 @@ class Arm:
     def stored(self, condition: str, held: list[str]) -> list[str]:
         """Jobs that are not in memory, from all over the store. An empty store has none: there, those
         that are `held` are forgotten first, so that like is compared with like."""
-        ledger = self.registry._ledger
+        cache = self.registry._cache
         found: list[str] = []
         with contextlib.closing(sqlite3.connect(self.directory / "jobs.db")) as db:
             query = f"SELECT MIN(line), (SELECT MAX(line) FROM jobs) FROM jobs WHERE {condition}"
@@ -241,11 +241,11 @@ class Arm:
             query = f"SELECT job_id FROM jobs NOT INDEXED WHERE line >= ? AND {condition} LIMIT 1"
             for _ in range(CALLS):
                 row = db.execute(query, (self.rng.randint(low, high),)).fetchone()
-                if row is not None and ledger.get(row[0]) is None:
+                if row is not None and cache.get(row[0]) is None:
                     found.append(row[0])
         if not found:
             for job_id in held:
-                ledger._others.pop(job_id, None)
+                cache._others.pop(job_id, None)
         return found or held
 
     async def pages(self) -> dict[str, list[float]]:

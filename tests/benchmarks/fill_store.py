@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.artifacts import ArtifactName
+from serve_app.artifacts.names import ArtifactName
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.jobs.job import Job, Status
@@ -216,7 +216,7 @@ def fill(directory: Path, *, finished: int, queued: int, owners: int = 20, seed:
             row = (*_to_row(job)[:-1], life if job.status.terminal else None)
             db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS})", row)
             db.executemany(
-                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.order) for t in job.tags]
+                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.number) for t in job.tags]
             )
             if job.created_at > keys_since:
                 key = (job.owner, job.job_id, job.job_id, "", job.created_at)

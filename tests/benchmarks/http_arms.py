@@ -25,7 +25,7 @@ from serve_app.catalog.models import load_models
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import images
 from serve_app.engine.model.loading import load
-from serve_app.messages import Admitted, LaunchOrder, RenderedImage
+from serve_app.messages import Admitted, Ticket, RenderedImage
 from serve_app.params import GenerationParams
 from tests.benchmarks.arms import call_pipeline
 from tests.cluster.service import Service
@@ -44,7 +44,7 @@ class PlainRenderer:
         self._device = ThreadPoolExecutor(1)
         self._encoders = ThreadPoolExecutor(2)
 
-    async def render(self, order: LaunchOrder) -> AsyncIterator[Any]:
+    async def render(self, order: Ticket) -> AsyncIterator[Any]:
         params = GenerationParams.model_validate(order["params"])
         yield Admitted(kind="admitted", replica="plain")
         loop = asyncio.get_running_loop()

@@ -50,7 +50,7 @@ def test_a_job_is_watched_from_its_order_to_its_files(shared: Service) -> None:
     looks = [e for kind, e in seen if kind == "preview"]
     assert looks
     assert base64.b64decode(looks[0]["data"]).startswith(b"\xff\xd8")
-    assert shared.registry("stats")["shown"] == 0
+    assert shared.registry("stats")["previewed"] == 0
 
 
 def test_a_running_job_is_cancelled_and_the_device_is_free(shared: Service) -> None:

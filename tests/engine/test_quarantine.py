@@ -14,7 +14,7 @@ from serve_app.engine.engine import Engine
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
-from serve_app.messages import ImageFile, LaunchOrder, Outcome
+from serve_app.messages import ImageFile, Ticket, Outcome
 from serve_app.params import GenerationParams
 from tests.engine import tiny
 from tests.jobs.harness import DIED, RELEASED, SETTLED, World
@@ -50,7 +50,7 @@ class Cluster:
         engine.start()
         return engine
 
-    async def run(self, order: LaunchOrder) -> Outcome:
+    async def run(self, order: Ticket) -> Outcome:
         if not self.engine.healthy:
             self.engine = self.replica()
         job_id, fence = order["job_id"], order["fence"]

@@ -17,7 +17,7 @@ from .orders import Motif, Order
 from .pixels import Pixels, levels_apart, published
 
 MAX_ATTEMPTS = 3  # the service's default
-EMPTY = ("live", "waiting", "in_flight", "losses", "later", "shown", "running", "deadlines")
+EMPTY = ("live", "waiting", "in_flight", "losses", "later", "previewed", "running", "deadlines")
 """What the registry's stats say of a service at rest: none of these holds anything."""
 JOB_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -17,9 +17,9 @@ from typing import Any
 import uuid_utils
 
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.jobs.registry import JobRegistry, Limits
+from serve_app.jobs.registry import JobRegistry, RegistryLimits
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile, JobView, LaunchOrder, Outcome, SubmitOrder
+from serve_app.messages import ImageFile, JobView, Ticket, Outcome, Submission
 from serve_app.metrics import NoMetrics
 
 PARAMS: dict[str, Any] = {
@@ -33,7 +33,7 @@ PARAMS: dict[str, Any] = {
     "model": "tiny",
     "model_revision": "abc",
 }
-LIMITS = Limits(
+LIMITS = RegistryLimits(
     max_in_flight=4, max_pending=100, max_attempts=3, slots=2, cached_jobs=100, idempotency_s=3600
 )
 SETTLED = Outcome(kind="settled", reason="")
@@ -46,16 +46,16 @@ STOPPED = Outcome(kind="stopped", reason="redeploy")
 class ManualLauncher:
     """Attempts run until the test ends them."""
 
-    running: dict[tuple[str, int], tuple[LaunchOrder, asyncio.Future[Outcome]]] = field(
-        default_factory=dict[tuple[str, int], tuple[LaunchOrder, asyncio.Future[Outcome]]]
+    running: dict[tuple[str, int], tuple[Ticket, asyncio.Future[Outcome]]] = field(
+        default_factory=dict[tuple[str, int], tuple[Ticket, asyncio.Future[Outcome]]]
     )
-    launched: list[LaunchOrder] = field(default_factory=list[LaunchOrder])
+    launched: list[Ticket] = field(default_factory=list[Ticket])
     drops: list[tuple[int, dict[str, int]]] = field(default_factory=list[Any])
     killed: list[str] = field(default_factory=list[str])
     shown: list[str] = field(default_factory=list[str])
     ends_dropped: bool = True  # as an engine does: what is dropped comes to its end
 
-    async def run(self, order: LaunchOrder) -> Outcome:
+    async def run(self, order: Ticket) -> Outcome:
         key = (order["job_id"], order["fence"])
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.running[key] = (order, future)
@@ -174,7 +174,7 @@ class World:
         assert "job" in reply, reply
         return reply["job"]["job_id"]
 
-    async def launched(self, job_id: str, fence: int = 1) -> LaunchOrder:
+    async def launched(self, job_id: str, fence: int = 1) -> Ticket:
         """Wait until this attempt runs."""
         await self.until(lambda: (job_id, fence) in self.launcher.running)
         return self.launcher.running[job_id, fence][0]
@@ -223,7 +223,7 @@ class World:
         await self.until(lambda: self.registry.stats()["in_flight"] == 0)
 
 
-def new_order(**changes: Any) -> SubmitOrder:
+def new_order(**changes: Any) -> Submission:
     order: dict[str, Any] = {
         "job_id": str(uuid_utils.uuid7()),
         "owner": "ann",
@@ -261,5 +261,5 @@ async def turns(number: int = 20) -> None:
 def nothing_lives(world: World) -> bool:
     """Whatever the registry holds for jobs that live is empty."""
     stats = world.registry.stats()
-    maps = ("live", "waiting", "in_flight", "losses", "later", "shown", "deadlines", "promised")
+    maps = ("live", "waiting", "in_flight", "losses", "later", "previewed", "deadlines", "promised")
     return not any(stats[name] for name in maps)

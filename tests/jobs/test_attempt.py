@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from serve_app.artifacts import OutputDir
+from serve_app.artifacts.folder import OutputDir
 from serve_app.jobs.attempt import MODEL_ATTEMPTS, RegistryGone, RendererGone, run_job
-from serve_app.messages import ImageFile, JobError, LaunchOrder, RenderEvent
+from serve_app.messages import ImageFile, JobError, Ticket, RenderEvent
 
 from .harness import PARAMS
 
@@ -28,9 +28,9 @@ FAILED: RenderEvent = {
 }
 
 
-def order(*, fence: int = 1, **changes: Any) -> LaunchOrder:
+def order(*, fence: int = 1, **changes: Any) -> Ticket:
     params = {**PARAMS, **changes}
-    return LaunchOrder(job_id=JOB, params=params, created_at=0, epoch=1, fence=fence, alone=False)
+    return Ticket(job_id=JOB, params=params, created_at=0, epoch=1, fence=fence, alone=False)
 
 
 def image(index: int) -> RenderEvent:
@@ -69,7 +69,7 @@ class Script:
     then: RendererGone | None = None
     closed: bool = False
 
-    def render(self, order: LaunchOrder) -> Generator[RenderEvent]:
+    def render(self, order: Ticket) -> Generator[RenderEvent]:
         try:
             yield from self.events
             if self.then is not None:

@@ -6,30 +6,30 @@ import asyncio
 
 import pytest
 
-from serve_app.jobs.cache import Ledger
+from serve_app.jobs.cache import JobCache
 
 
 async def test_a_change_does_not_swallow_a_cancellation() -> None:
     """Both at once: whoever shuts down must not wait for a waiter that goes on."""
-    ledger = Ledger(10)
+    cache = JobCache(10)
     entered = asyncio.Event()
 
     async def wait() -> None:
         entered.set()
-        await ledger.change(60)
+        await cache.change(60)
 
     waiting = asyncio.create_task(wait())
     await entered.wait()
-    ledger.notify()
+    cache.notify()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
 async def test_a_change_is_heard_and_a_quiet_time_ends() -> None:
-    ledger = Ledger(10)
-    waiting = asyncio.create_task(ledger.change())
-    await ledger.change(0.001)
+    cache = JobCache(10)
+    waiting = asyncio.create_task(cache.change())
+    await cache.change(0.001)
     assert not waiting.done()
-    ledger.notify()
+    cache.notify()
     await waiting

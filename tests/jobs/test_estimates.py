@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve_app.jobs.cache import Ledger
-from serve_app.jobs.durations import ERRORS, Forecast
-from serve_app.jobs.estimates import Outlook
+from serve_app.jobs.cache import JobCache
+from serve_app.jobs.durations import ERRORS, Durations
+from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status, work_of
 from serve_app.jobs.line import Entry, Line
 
@@ -32,7 +32,7 @@ class Device:
     speed: float = 1.0  # jobs in company take this many times less than one after the other
     paused: str | None = None
     now: float = 1000.0
-    ledger: Ledger = field(default_factory=lambda: Ledger(1000))
+    cache: JobCache = field(default_factory=lambda: JobCache(1000))
     line: Line = field(default_factory=Line)
     ordered: int = 0
     came: dict[str, float] = field(default_factory=dict[str, float])
@@ -40,7 +40,7 @@ class Device:
 
     def __post_init__(self) -> None:
         self.monkeypatch.setattr("serve_app.jobs.estimates.time", self)
-        self.outlook = Outlook(self.ledger, self.line, lambda: self.paused, 1, lambda: self.now)
+        self.estimates = Estimates(self.cache, self.line, lambda: self.paused, 1, lambda: self.now)
 
     def monotonic(self) -> float:
         return self.now
@@ -49,39 +49,39 @@ class Device:
         self.ordered += 1
         params = {**PARAMS, "n": seconds / SECONDS}
         job = Job(f"j{self.ordered}", client, params, self.now, self.ordered, client=client)
-        self.outlook.promise(job)
+        self.estimates.promise(job)
         self.line.add(Entry(job.key, job.job_id, job.client, job.work))
-        return self.ledger.hold(job, running=False)
+        return self.cache.hold(job, running=False)
 
     def fill(self) -> None:
         """Launch and admit what the slots take."""
-        while len(self.order) < self.slots and (entry := self.line.pop()) is not None:
-            job = self.ledger.get(entry.job_id)
+        while len(self.number) < self.slots and (entry := self.line.pop()) is not None:
+            job = self.cache.get(entry.job_id)
             assert job is not None
-            self.outlook.admitted(job, job.work * SECONDS / WORK if self.says else None)
+            self.estimates.admitted(job, job.work * SECONDS / WORK if self.says else None)
             started = job.evolve(status=Status.STARTED, started_at=self.now, fence=1)
-            self.order.append(self.ledger.hold(started, running=True))
+            self.number.append(self.cache.hold(started, running=True))
 
     def end_first(self, status: Status = Status.SUCCESS, after: float | None = None) -> Job:
         """`after`: seconds until it ends; None: what it takes."""
-        job = self.order.pop(0)
+        job = self.number.pop(0)
         takes = job.work * SECONDS / WORK / self.speed + self.overhead
         seconds = takes if after is None else after
         self.now += seconds
         ended = job.evolve(status=status, completed_at=self.now)
-        self.ledger.hold(ended, running=False)
-        self.outlook.ended(ended, others=len(self.order))
+        self.cache.hold(ended, running=False)
+        self.estimates.ended(ended, others=len(self.number))
         self.came[job.job_id] = self.now
         return ended
 
     def draw_all(self) -> None:
         self.fill()
-        while self.order:
+        while self.number:
             self.end_first()
             self.fill()
 
     def eta(self, job: Job) -> float:
-        eta = self.outlook.view(self.ledger.get(job.job_id) or job)["eta_seconds"]
+        eta = self.estimates.view(self.cache.get(job.job_id) or job)["eta_seconds"]
         assert eta is not None
         return eta
 
@@ -127,12 +127,12 @@ def test_what_was_promised_is_compared_with_what_came(device: Make) -> None:
     for _ in range(5):
         one.submit()
     one.draw_all()
-    assert one.outlook.stats()["eta_error"] == {"count": 0}  # of these nothing could be known
+    assert one.estimates.stats()["eta_error"] == {"count": 0}  # of these nothing could be known
     for _ in range(30):
         one.submit()
-    assert one.outlook.stats()["promised"] == 30
+    assert one.estimates.stats()["promised"] == 30
     one.draw_all()
-    stats = one.outlook.stats()
+    stats = one.estimates.stats()
     assert stats["promised"] == 0
     assert stats["eta_error"]["count"] == 30
     assert stats["eta_error"]["median"] < 0.05
@@ -140,7 +140,7 @@ def test_what_was_promised_is_compared_with_what_came(device: Make) -> None:
 
 
 def test_errors_tell_a_wrong_forecast() -> None:
-    forecast = Forecast()
+    forecast = Durations()
     for _ in range(ERRORS):
         forecast.promised(1.0, 1.0)
     for _ in range(ERRORS):  # only the newest count
@@ -151,12 +151,12 @@ def test_errors_tell_a_wrong_forecast() -> None:
 def test_before_anything_ran_nothing_is_said(device: Make) -> None:
     one = device()
     job = one.submit()
-    assert one.outlook.view(job)["eta_seconds"] is None
-    assert one.outlook.view(job)["queue_position"] == 1
-    assert one.outlook.of_new(PARAMS, "ann") is None
+    assert one.estimates.view(job)["eta_seconds"] is None
+    assert one.estimates.view(job)["queue_position"] == 1
+    assert one.estimates.of_new(PARAMS, "ann") is None
     one.fill()
     assert one.eta(job) == pytest.approx(SECONDS)  # its engine said so when it took it
-    assert one.outlook.of_new(PARAMS, "ann") == pytest.approx(2 * SECONDS)
+    assert one.estimates.of_new(PARAMS, "ann") == pytest.approx(2 * SECONDS)
 
 
 def test_while_nothing_is_launched_nobody_knows_when(device: Make) -> None:
@@ -166,10 +166,10 @@ def test_while_nothing_is_launched_nobody_knows_when(device: Make) -> None:
     one.draw_all()
     job = one.submit()
     one.paused = "renderer"
-    view = one.outlook.view(job)
+    view = one.estimates.view(job)
     assert (view["eta_seconds"], view["queue_position"]) == (None, 1)
     assert view["waiting_for"] == "renderer"
-    assert one.outlook.of_new(PARAMS, "ann") is None
+    assert one.estimates.of_new(PARAMS, "ann") is None
     one.paused = None
     assert one.eta(job) == pytest.approx(SECONDS)
 
@@ -179,7 +179,7 @@ def test_a_running_job_says_what_its_engine_says_and_counts_down(device: Make) -
     job = one.submit()
     one.fill()
     running = one.order[0].evolve(progress={"eta_seconds": 2.0}, reported_at=one.now)
-    one.ledger.hold(running, running=True)
+    one.cache.hold(running, running=True)
     one.now += 0.5
     assert one.eta(job) == pytest.approx(1.5)
     one.now += 5
@@ -195,7 +195,7 @@ def test_work_in_flight_counts_as_far_as_it_is_left(device: Make) -> None:
     one.fill()
     assert one.eta(waiting) == pytest.approx(2 * SECONDS)
     half = one.order[0].evolve(progress={"value": 0.5})
-    one.ledger.hold(half, running=True)
+    one.cache.hold(half, running=True)
     assert one.eta(waiting) == pytest.approx(1.5 * SECONDS)
 
 
@@ -229,7 +229,7 @@ def test_a_job_that_runs_again_does_not_wait_for_itself(device: Make) -> None:
     one.submit(seconds=4 * SECONDS)
     one.fill()
     again = one.order[0].evolve(status=Status.RETRY, started_at=None)
-    one.ledger.hold(again, running=True)
+    one.cache.hold(again, running=True)
     assert one.eta(again) == pytest.approx(4 * SECONDS)
 
 
@@ -268,18 +268,18 @@ def test_a_job_that_was_cut_short_judges_no_forecast(device: Make) -> None:
         one.submit()
         one.fill()
         one.end_first(status, after=0.1)
-    assert one.outlook.stats()["promised"] == 0
-    assert one.outlook.stats()["eta_error"] == {"count": 0}
+    assert one.estimates.stats()["promised"] == 0
+    assert one.estimates.stats()["eta_error"] == {"count": 0}
 
 
 def test_seconds_per_place_follow_the_jobs_that_wait(device: Make) -> None:
     one = device()
-    assert one.outlook.seconds_per_place() == 1.0  # nothing is known
+    assert one.estimates.seconds_per_place() == 1.0  # nothing is known
     one.submit()
     one.draw_all()
     for _ in range(4):
         one.submit(seconds=2 * SECONDS)
-    assert one.outlook.seconds_per_place() == pytest.approx(2 * SECONDS)
+    assert one.estimates.seconds_per_place() == pytest.approx(2 * SECONDS)
 
 
 def test_positions_count_those_in_flight_that_no_renderer_has_taken(device: Make) -> None:
@@ -288,6 +288,6 @@ def test_positions_count_those_in_flight_that_no_renderer_has_taken(device: Make
     one.fill()
     launched = [dataclasses.replace(job, status=Status.PENDING) for job in one.order[1:]]
     for job in launched:
-        one.ledger.hold(job, running=True)
-    places = [one.outlook.view(one.ledger.get(j.job_id) or j)["queue_position"] for j in jobs]
+        one.cache.hold(job, running=True)
+    places = [one.estimates.view(one.cache.get(j.job_id) or j)["queue_position"] for j in jobs]
     assert places == [None, 1, 2, 3, 4]

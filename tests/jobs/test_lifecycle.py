@@ -614,7 +614,7 @@ async def test_previews_are_asked_for_and_shown_until_the_job_ends(tmp_path: Pat
         running, waiting, unwatched = [await world.submit() for _ in range(3)]
         await world.started(running)
         for job_id in (running, running, waiting):
-            await world.registry.show(job_id)
+            await world.registry.send_previews(job_id)
         assert world.launcher.shown == [running]  # once; the other one's order will say it
         for number, data in ((1, b"one"), (2, b"two")):
             assert await world.registry.preview(running, 1, 0, data)
@@ -643,11 +643,11 @@ async def test_watching_what_does_not_live_holds_nothing(tmp_path: Path, cached_
         await world.idle()
         busy, waiting = await world.submit(), await world.submit()
         await world.launched(busy)
-        await world.registry.show(waiting)
+        await world.registry.send_previews(waiting)
         await world.registry.cancel(waiting, "ann")
         for job_id in (done, waiting, "unknown"):
-            await world.registry.show(job_id)
-        assert world.registry.stats()["shown"] == 0
+            await world.registry.send_previews(job_id)
+        assert world.registry.stats()["previewed"] == 0
 
 
 # ---- memory and disk ----

@@ -56,7 +56,7 @@ class RegistryMachine(RuleBasedStateMachine):
             while before != (
                 before := registry.stats()["changes"] + len(self.world.launcher.drops)
             ):
-                await registry._store.last_in_line()  # pyright: ignore[reportPrivateUsage]
+                await registry._store.last_number()  # pyright: ignore[reportPrivateUsage]
                 await registry.watch(registry.epoch, 0, 0)
 
         self.wait(quiet())
@@ -169,7 +169,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def a_client_watches_how_it_is_drawn(self, job: str) -> None:
-        self.wait(self.world.registry.show(job))
+        self.wait(self.world.registry.send_previews(job))
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_sends_a_preview(self, job: str, fence: int) -> None:
@@ -253,7 +253,7 @@ class RegistryMachine(RuleBasedStateMachine):
                         assert await registry.finish(job_id, fence, [image])
                     launcher.end(job_id, fence, SETTLED)
                 await registry.watch(registry.epoch, 0, 0)
-                await registry._store.last_in_line()  # pyright: ignore[reportPrivateUsage]
+                await registry._store.last_number()  # pyright: ignore[reportPrivateUsage]
 
 
 RegistryMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

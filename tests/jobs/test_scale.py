@@ -97,11 +97,11 @@ async def test_no_query_of_the_store_scans_or_sorts(
 
 async def call_everything(store: SqliteStore) -> set[str]:
     """Every method that asks the database something; their names."""
-    job = Job("new", OWNER, PARAMS, time.time(), await store.last_in_line() + 1, tags=("a",))
+    job = Job("new", OWNER, PARAMS, time.time(), await store.last_number() + 1, tags=("a",))
     ended = job.evolve(status=Status.SUCCESS, completed_at=time.time())
     insert = functools.partial(store.insert, key="k", body_hash="h", key_expires_before=0.0)
     calls: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any]]] = [
-        (store.last_in_line, (), {}),
+        (store.last_number, (), {}),
         (insert, (job,), {}),
         (insert, (job,), {}),
         (insert, (job.evolve(job_id="full"),), {"key": None, "only_replay": True}),

@@ -12,7 +12,7 @@ import pytest
 from serve_app.errors import StoreHeld
 from serve_app.jobs import startup as opening
 from serve_app.jobs.registry import JobRegistry
-from serve_app.jobs.startup import opened
+from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.metrics import NoMetrics
 
@@ -27,7 +27,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def parts(
     tmp_path: Path,
 ) -> tuple[Callable[[], SqliteStore], Callable[[SqliteStore], JobRegistry], asyncio.Event]:
-    """What `opened` needs, and an event that is set when the store was refused once."""
+    """What `open_registry` needs, and an event that is set when the store was refused once."""
     refused, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def open_store() -> SqliteStore:
@@ -47,7 +47,7 @@ async def test_a_predecessor_that_is_slow_to_die_is_waited_for(tmp_path: Path) -
     async with World(tmp_path) as world:
         job_id = await world.submit()
         open_store, registry_on, refused = parts(tmp_path)
-        starting = asyncio.create_task(opened(open_store, registry_on))
+        starting = asyncio.create_task(open_registry(open_store, registry_on))
         async with asyncio.timeout(10):
             await refused.wait()
         assert not starting.done()
@@ -65,7 +65,7 @@ async def test_a_disk_that_comes_back_is_used(tmp_path: Path) -> None:
     """A file stands where the state's folder must be: root may write everywhere else."""
     (tmp_path / "state").write_text("in the way")
     open_store, registry_on, refused = parts(tmp_path)
-    starting = asyncio.create_task(opened(open_store, registry_on))
+    starting = asyncio.create_task(open_registry(open_store, registry_on))
     async with asyncio.timeout(10):
         await refused.wait()
     (tmp_path / "state").unlink()
@@ -85,7 +85,7 @@ async def test_a_start_that_fails_half_way_is_made_again(
         return await take_over(store)
 
     monkeypatch.setattr(SqliteStore, "take_over", fail_twice)
-    registry = await asyncio.wait_for(opened(open_store, registry_on, open_store()), 10)
+    registry = await asyncio.wait_for(open_registry(open_store, registry_on, open_store()), 10)
     assert not failures
     assert registry.epoch == 3
     await registry.close()

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs.job import work_of
 from serve_app.jobs.store.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 
 log = logging.getLogger("assets.registry")
@@ -31,22 +30,22 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
 READERS = 2
-COPIED_EVERY = 100
-"""Writes between two copies of the log into the database: some hundred pages, some milliseconds."""
-LOG_PAGES = 16_384
-"""The log begins anew once all of it is copied, which under a storm of writes never happens beside them:
-at this length (64 MiB) the writer waits for the last copy itself."""
+CHECKPOINT_EVERY = 100
+"""Writes between two checkpoints, each of some hundred pages and some milliseconds."""
+WAL_PAGES = 16_384
+"""The WAL restarts only after a full checkpoint, and constant writes prevent one: at this length (64 MiB)
+the writer checkpoints itself."""
 
 
 class Database:
-    """Locked for this process until `close` or its death. `epoch`: how often it has been opened."""
+    """Locked for this process until `close` or its death. `epoch`: how often it has been open_registry."""
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
         """Raises StoreHeld, naming the holder, if another process has the directory."""
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(directory / "registry.lock", lock_timeout_s)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        self._copier = ThreadPoolExecutor(1, thread_name_prefix="copier")
+        self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
         self._queue: queue.SimpleQueue[tuple[Operation, Future[Any]] | None] = queue.SimpleQueue()
@@ -64,7 +63,7 @@ class Database:
         if self._thread.is_alive():
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._copier.shutdown)
+        await asyncio.to_thread(self._checkpointer.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
         for db in self._reading:
             db.close()
@@ -81,6 +80,7 @@ class Database:
         if db is None:
             uri = f"{self._path.absolute().as_uri()}?mode=ro"
             db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            db.row_factory = sqlite3.Row
             self._local.db = db
             self._reading.append(db)
         return operation(db)
@@ -99,7 +99,7 @@ class Database:
             self._ready.set_exception(error)
             return
         self._ready.set_result(epoch)
-        uncopied, copying = 0, None
+        since, running = 0, None
         with contextlib.closing(db):
             while (first := self._queue.get()) is not None:
                 group = [first]
@@ -112,9 +112,9 @@ class Database:
                             break
                         group.append(item)
                 _commit(db, group)
-                uncopied += len(group)
-                if uncopied >= COPIED_EVERY and (copying is None or copying.done()):
-                    uncopied, copying = 0, self._copier.submit(_copy_log, self._path)
+                since += len(group)
+                if since >= CHECKPOINT_EVERY and (running is None or running.done()):
+                    since, running = 0, self._checkpointer.submit(_checkpoint, self._path)
                 if stop:
                     return
 
@@ -145,20 +145,21 @@ def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) 
             future.set_exception(error)
 
 
-def _copy_log(path: Path) -> None:
-    """Copy what is committed from the log into the database, beside whoever writes and reads. In the
-    writer's thread it would cost the writes behind it some 15 ms."""
+def _checkpoint(path: Path) -> None:
+    """Move what is committed from the WAL into the database, beside whoever writes and reads. In the
+    writer's thread it would delay the writes behind it by some 15 ms."""
     try:
         uri = f"{path.absolute().as_uri()}?mode=rw"  # never a new file, should this one be away
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
-        log.warning("the log of the job store was not copied, it grows: %s", error)
+        log.warning("the WAL of the job store was not checkpointed, it grows: %s", error)
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     """The database, and the number of this life of the registry, committed before anything else."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
     try:
         return db, _prepare(db)
     except BaseException:
@@ -169,7 +170,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
 def _prepare(db: sqlite3.Connection) -> int:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # a 202 must survive the power cut that follows it
-    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     db.create_function("work_of", 1, stored_work, deterministic=True)
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
@@ -207,5 +208,7 @@ def _lock(path: Path, timeout_s: float) -> IO[str]:
 
 
 def stored_work(params: str) -> float:
-    """For an upgrade: what a stored order asks of a device."""
-    return work_of(json.loads(params))
+    """For an upgrade: megapixel steps of a stored order, as `GenerationParams.work` counts them."""
+    order = json.loads(params)
+    rows = 2 if order["guidance_scale"] > 1 else 1
+    return order.get("n", 1) * order["steps"] * rows * order["width"] * order["height"] / 1e6

@@ -6,6 +6,7 @@ SQL text only.
 from __future__ import annotations
 
 import math
+import sqlite3
 from typing import Any
 
 from serve_app.jobs.store.schema import COLUMNS
@@ -18,37 +19,36 @@ LAST = 2**62
 def listing(
     owner: str, wanted: JobFilter, *, before: int | None, after: int | None
 ) -> tuple[str, list[Any]]:
-    """The query that walks the rows by the index of the filter that is rarest, as a rule. Rows of
+    """The query that walks the rows by the index of the filter that is rarest, as a rule. StoredPage of
     several states come from as many walks, merged."""
     low = max((after or -1) + 1, math.ceil(wanted.get("created_after", 0) * 1e6))
     high = min(before or LAST, math.ceil(min(wanted.get("created_before", LAST), LAST / 1e6) * 1e6))
     statuses: list[str | None] = [None]
     if "tag" in wanted:
         fixed = {"tags.owner": owner, "tags.tag": wanted["tag"]}
-        source, line = "tags JOIN jobs ON jobs.line = tags.line", "tags.line"
+        source, number = "tags JOIN jobs ON jobs.number = tags.number", "tags.number"
     else:
         fixed = {"jobs.owner": owner}
         if "style_id" in wanted:
             fixed["jobs.style_id"] = wanted["style_id"]
-        source, line = "jobs", "jobs.line"
+        source, number = "jobs", "jobs.number"
         statuses = [*wanted.get("statuses", [])] or statuses
-    columns = ", ".join(f"jobs.{name.strip()}" for name in COLUMNS.split(","))
+    columns = ", ".join(f"jobs.{name}" for name in COLUMNS)
     parts: list[str] = []
     values: list[Any] = []
     for status in statuses:
         equal = fixed if status is None else {**fixed, "jobs.status": status}
         terms = " AND ".join(f"{name} = ?" for name in equal)
-        parts.append(f"SELECT {columns} FROM {source} WHERE {terms} AND {line} >= ? AND {line} < ?")
+        parts.append(
+            f"SELECT {columns} FROM {source} WHERE {terms} AND {number} >= ? AND {number} < ?"
+        )
         values += [*equal.values(), low, high]
     way = "DESC" if after is None else "ASC"
-    return (
-        f"{' UNION ALL '.join(parts)} ORDER BY {line if len(parts) == 1 else 'line'} {way}",
-        values,
-    )
+    order_by = number if len(parts) == 1 else "number"
+    return f"{' UNION ALL '.join(parts)} ORDER BY {order_by} {way}", values
 
 
-def matches(row: tuple[Any, ...], wanted: JobFilter) -> bool:
-    status, style_id = row[2], row[15]
-    return status in (wanted.get("statuses") or [status]) and style_id == wanted.get(
-        "style_id", style_id
-    )
+def matches(row: sqlite3.Row, wanted: JobFilter) -> bool:
+    """The row passes the filters that no index serves."""
+    statuses, style_id = wanted.get("statuses"), wanted.get("style_id")
+    return (not statuses or row["status"] in statuses) and style_id in (None, row["style_id"])

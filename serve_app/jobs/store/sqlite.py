@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from pydantic_core import from_json
 
-from serve_app.jobs.job import Job, Status
+from serve_app.jobs.job import Job, Status, place_in_line
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.queries import listing, matches
-from serve_app.jobs.store.schema import COLUMNS, LIVE, MARKS
-from serve_app.messages import JobFilter, Tombstone
+from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
+from serve_app.messages import JobFilter, Summary, Tombstone
 
 SCANNED = 500
-"""Rows one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
+"""StoredPage one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,17 @@ class Waiting:
     job_id: str
     client: str
     priority: str
-    order: int
+    number: int
     deadline: float | None
     work: float
 
+    @property
+    def place(self) -> float:
+        return place_in_line(self.number, self.priority)
+
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class StoredPage:
     """A page of a list, newest first. `more`: numbers to go on from in the direction of travel."""
 
     jobs: list[Job]
@@ -88,16 +92,19 @@ class SqliteStore:
                     (job.owner, key),
                 ).fetchone()
                 if row is not None:
-                    return Inserted(row[0], existed=True, same_body=row[1] == body_hash)
+                    return Inserted(
+                        row["job_id"], existed=True, same_body=row["body_hash"] == body_hash
+                    )
             if db.execute("SELECT 1 FROM jobs WHERE job_id = ?", (job.job_id,)).fetchone():
                 return Inserted(job.job_id, existed=True, same_body=True)
             if db.execute("SELECT 1 FROM gone WHERE job_id = ?", (job.job_id,)).fetchone():
                 return Inserted(job.job_id, existed=True, same_body=True)
             if only_replay:
                 return None
-            db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS})", _to_row(job))
+            db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", _to_row(job))
             db.executemany(
-                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.order) for t in job.tags]
+                "INSERT INTO tags VALUES (?, ?, ?)",
+                [(job.owner, tag, job.number) for tag in job.labels["tags"]],
             )
             if key is not None:
                 db.execute(
@@ -133,10 +140,10 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> None:
             for job in jobs:
-                db.execute("DELETE FROM jobs WHERE line = ?", (job.order,))
+                db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
                 db.executemany(
-                    "DELETE FROM tags WHERE owner = ? AND tag = ? AND line = ?",
-                    [(job.owner, tag, job.order) for tag in job.tags],
+                    "DELETE FROM tags WHERE owner = ? AND tag = ? AND number = ?",
+                    [(job.owner, tag, job.number) for tag in job.labels["tags"]],
                 )
                 db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
                 db.execute(
@@ -159,11 +166,11 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> list[Waiting]:
             db.execute(
-                "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE line IN"
-                f" (SELECT line FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
+                "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE number IN"
+                f" (SELECT number FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
             )
             rows = db.execute(
-                f"SELECT job_id, client, priority, line, deadline, work FROM jobs WHERE {LIVE}"
+                f"SELECT job_id, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
             )
             return [Waiting(*row) for row in rows]
 
@@ -176,8 +183,8 @@ class SqliteStore:
 
     async def tombstone(self, job_id: str) -> Tombstone | None:
         def operation(db: sqlite3.Connection) -> Tombstone | None:
-            found = db.execute("SELECT owner, why FROM gone WHERE job_id = ?", (job_id,)).fetchone()
-            return Tombstone(job_id=job_id, owner=found[0], gone=found[1]) if found else None
+            row = db.execute("SELECT owner, why FROM gone WHERE job_id = ?", (job_id,)).fetchone()
+            return Tombstone(job_id=job_id, owner=row["owner"], gone=row["why"]) if row else None
 
         return await self._read(operation)
 
@@ -186,7 +193,7 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> list[Job]:
             rows = db.execute(
-                f"SELECT {COLUMNS} FROM jobs WHERE completed_at IS NOT NULL"
+                f"SELECT {NAMED} FROM jobs WHERE completed_at IS NOT NULL"
                 " ORDER BY completed_at DESC LIMIT ?",
                 (limit,),
             ).fetchall()
@@ -199,7 +206,7 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> list[Job]:
             rows = db.execute(
-                f"SELECT {COLUMNS} FROM jobs WHERE completed_at < ? LIMIT ?", (moment, limit)
+                f"SELECT {NAMED} FROM jobs WHERE completed_at < ? LIMIT ?", (moment, limit)
             )
             return [_from_row(row) for row in rows]
 
@@ -215,62 +222,98 @@ class SqliteStore:
                 f"SELECT job_id, images FROM jobs WHERE ended > {swept}"
                 " AND (fence > 1 OR status != 'SUCCESS')"
             )
-            found = {row[0]: {image["path"] for image in json.loads(row[1])} for row in rows}
+            found = {
+                row["job_id"]: {image["path"] for image in json.loads(row["images"])}
+                for row in rows
+            }
             gone = db.execute(f"SELECT job_id FROM gone WHERE epoch > {swept}")
-            return found | {row[0]: set[str]() for row in gone}
+            return found | {row["job_id"]: set[str]() for row in gone}
 
         return await self._read(operation)
 
     async def page(
         self, owner: str, wanted: JobFilter, *, limit: int, before: int | None, after: int | None
-    ) -> Rows:
+    ) -> StoredPage:
         """Jobs numbered below `before`, or above `after`, nearest to it first, given newest first."""
         sql, values = listing(owner, wanted, before=before, after=after)
 
-        def operation(db: sqlite3.Connection) -> Rows:
+        def operation(db: sqlite3.Connection) -> StoredPage:
             jobs: list[Job] = []
             last = None
             cursor = db.execute(sql, values)
             for scanned, row in enumerate(cursor, 1):
                 if matches(row, wanted):
                     jobs.append(_from_row(row))
-                last = row[3]
+                last = row["number"]
                 if len(jobs) == limit or scanned == SCANNED:
                     break
             more = last if last is not None and cursor.fetchone() is not None else None
-            return Rows(jobs if after is None else jobs[::-1], more)
+            return StoredPage(jobs if after is None else jobs[::-1], more)
 
         return await self._read(operation)
 
-    async def last_in_line(self) -> int:
+    async def last_number(self) -> int:
         return await self._read(
-            lambda db: db.execute("SELECT COALESCE(MAX(line), 0) FROM jobs").fetchone()[0]
+            lambda db: db.execute("SELECT COALESCE(MAX(number), 0) FROM jobs").fetchone()[0]
         )
 
 
-def _to_row(job: Job) -> tuple[Any, ...]:
-    ended = None  # a new job lives
-    return (
-        job.job_id, job.owner, job.status.value, job.order, job.created_at, job.started_at,
-        job.completed_at, job.fence, job.attempts, job.alone, json.dumps(job.params),
-        json.dumps(job.images), json.dumps(job.error), job.client, job.priority,
-        job.params.get("style_id", "none"), json.dumps(job.tags), json.dumps(job.metadata),
-        job.deadline, job.retry_of, job.work, ended,
-    )  # fmt: skip
+def _to_row(job: Job) -> dict[str, Any]:
+    """Of a new job, which lives: `ended` is null."""
+    return {
+        **job.summary,
+        "number": job.number,
+        "job_id": job.job_id,
+        "owner": job.owner,
+        "status": job.status.value,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "completed_at": job.completed_at,
+        "deadline": job.deadline,
+        "fence": job.fence,
+        "attempts": job.attempts,
+        "alone": job.alone,
+        "ended": None,
+        "client": job.client,
+        "priority": job.priority,
+        "labels": json.dumps(job.labels),
+        "params": json.dumps(job.params),
+        "images": json.dumps(job.images),
+        "error": json.dumps(job.error),
+    }
 
 
-def _from_row(row: tuple[Any, ...]) -> Job:
-    # hot: a page is up to 500. What we wrote ourselves is read by the faster parser, which is also the
-    # stricter one: what clients wrote goes through the one that wrote it.
+def _from_row(row: sqlite3.Row) -> Job:
+    # hot: a page is up to 500 rows. `from_json` is faster and stricter than `json.loads`: fit for what we
+    # wrote ourselves, while what clients wrote is read by the parser that wrote it.
     return Job(
-        job_id=row[0], owner=row[1], status=Status(row[2]), order=row[3], created_at=row[4],
-        started_at=row[5], completed_at=row[6], fence=row[7], attempts=row[8], alone=bool(row[9]),
-        params=from_json(row[10]), images=tuple(from_json(row[11])), error=json.loads(row[12]),
-        client=row[13], priority=row[14], tags=tuple(json.loads(row[16])),
-        metadata=json.loads(row[17]), deadline=row[18], retry_of=row[19],
-    )  # fmt: skip
+        job_id=row["job_id"],
+        owner=row["owner"],
+        params=from_json(row["params"]),
+        summary=Summary(
+            kind=row["kind"],
+            pool=row["pool"],
+            model=row["model"],
+            style_id=row["style_id"],
+            seed=row["seed"],
+            n=row["n"],
+            work=row["work"],
+        ),
+        labels=json.loads(row["labels"]),
+        created_at=row["created_at"],
+        number=row["number"],
+        deadline=row["deadline"],
+        status=Status(row["status"]),
+        fence=row["fence"],
+        attempts=row["attempts"],
+        alone=bool(row["alone"]),
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        images=tuple(from_json(row["images"])),
+        error=json.loads(row["error"]),
+    )
 
 
 def _one(db: sqlite3.Connection, job_id: str) -> Job | None:
-    row = db.execute(f"SELECT {COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    row = db.execute(f"SELECT {NAMED} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
     return None if row is None else _from_row(row)

@@ -135,7 +135,7 @@ async def test_an_upgrade_keeps_the_order_of_a_host_whose_clock_was_put_back(
     rows = [old_row(f"{i}", i + 1, moment) for i, moment in enumerate(back)]
     old_database(tmp_path / "state", rows, {})
     store = SqliteStore(tmp_path / "state")
-    waiting = sorted(await store.take_over(), key=lambda job: job.order)
+    waiting = sorted(await store.take_over(), key=lambda job: job.number)
     assert [job.job_id for job in waiting] == ["0", "1", "2", "3", "4"]
     assert waiting[0].work == pytest.approx(work_of({**PARAMS, "n": 2}))
     assert abs(waiting[0].order / 1e6 - start) < 1

@@ -1,0 +1,47 @@
+"""Routes of what this server offers: styles, models, limits and features.
+
+Asks nobody: the answers are made when the app starts.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from serve_app.api.catalog import Capabilities, ModelList, StyleList
+from serve_app.api.openapi import problems
+from serve_app.api.routes.inputs import Service
+
+router = APIRouter(tags=["catalog"])
+
+
+@router.get(
+    "/v1/styles",
+    summary="List the styles",
+    response_description="Every style of this server.",
+    responses=problems(400, 401),
+)
+async def styles(service: Service) -> StyleList:
+    """What `style_id` of an order may name."""
+    return service.catalog.styles
+
+
+@router.get(
+    "/v1/models",
+    summary="List the models",
+    response_description="Every model this server knows.",
+    responses=problems(400, 401),
+)
+async def models(service: Service) -> ModelList:
+    """What `model` of an order may name, and what each allows."""
+    return service.catalog.models
+
+
+@router.get(
+    "/v1/capabilities",
+    summary="See limits and features",
+    response_description="What this server can do.",
+    responses=problems(400, 401),
+)
+async def capabilities(service: Service) -> Capabilities:
+    """Limits of one order, and which features this version has."""
+    return service.catalog.capabilities

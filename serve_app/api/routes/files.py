@@ -1,0 +1,38 @@
+"""Routes of finished files.
+
+Knows the path of a file; what may be fetched is `output`'s to say.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from serve_app.api.openapi import FILES, NOT_MODIFIED, problems
+from serve_app.api.replies import IMAGE_URL
+from serve_app.api.routes.inputs import Service
+
+router = APIRouter(tags=["files"])
+
+
+@router.get(
+    "/output/{path:path}",
+    summary="Fetch a finished file",
+    response_class=Response,
+    response_description="The file. It never changes.",
+    responses=FILES | NOT_MODIFIED | problems(400, 404),
+)
+async def output(
+    path: Annotated[
+        str,
+        Path(description="From `result_urls`.", examples=[IMAGE_URL.removeprefix("/output/")]),
+    ],
+    request: Request,
+    service: Service,
+) -> Response:
+    """Needs no key: the URL holds a job id that cannot be guessed, so whoever has it may fetch it."""
+    return await service.files.get_response(path, request.scope)
+
+
+router.add_api_route("/output/{path:path}", output, methods=["HEAD"], include_in_schema=False)

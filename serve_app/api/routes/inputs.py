@@ -1,0 +1,56 @@
+"""What routes take from a request beside its body: who asks, and headers with their descriptions.
+
+Knows names and texts; what a header means is in `headers`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Query, Request
+
+from serve_app.api.headers import LONGEST_WAIT_S
+from serve_app.api.replies import JOB_ID
+from serve_app.api.service import JobService
+
+
+# Async although they wait for nothing: FastAPI sends plain functions through a thread, on every request.
+async def service_of(request: Request) -> JobService:
+    return request.app.state.service
+
+
+async def owner_of(request: Request) -> str:
+    return request.state.owner
+
+
+Service = Annotated[JobService, Depends(service_of)]
+Owner = Annotated[str, Depends(owner_of)]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Printable ASCII, yours to choose. The same key and body again answers with "
+        "the same job as it is by then; another body is 422.",
+        examples=["6f1c1a52-level3-potion"],
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(
+        description=f"`wait=N` holds the answer until the job is final or N seconds are over, at most "
+        f"{LONGEST_WAIT_S}.",
+        examples=["wait=10"],
+    ),
+]
+JobId = Annotated[str, Path(description="From POST /v1/generate.", examples=[JOB_ID])]
+Preview = Annotated[
+    bool,
+    Query(
+        description="Also send small looks at what is being drawn, as `preview` events.",
+        examples=[True],
+    ),
+]

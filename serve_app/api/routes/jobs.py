@@ -1,0 +1,157 @@
+"""Routes of jobs: order, list, look, cancel, retry, delete.
+
+Knows nothing of how a job is resolved, stored, launched or rendered.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+
+from serve_app.api.headers import client_name, life_seconds, wait_seconds
+from serve_app.api.listing import JobList, JobQuery
+from serve_app.api.openapi import (
+    FINAL_OR_ESTIMATE,
+    JOB_HEADERS,
+    NOT_MODIFIED,
+    SUBMIT_HEADERS,
+    problems,
+)
+from serve_app.api.replies import JobStatusResponse
+from serve_app.api.routes.inputs import IdempotencyKey, JobId, Owner, Prefer, Service
+from serve_app.api.schemas import GenerateRequest
+from serve_app.api.service import JobService
+from serve_app.messages import JobView
+
+log = logging.getLogger("assets.api")
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/generate",
+    summary="Order images",
+    status_code=202,
+    response_model=JobStatusResponse,
+    response_description="Accepted: the job is on disk and will not be lost.",
+    responses=SUBMIT_HEADERS | FINAL_OR_ESTIMATE | problems(400, 401, 410, 413, 415, 422, 429, 503),
+)
+async def generate(
+    body: GenerateRequest,
+    service: Service,
+    owner: Owner,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    cancel_after: Annotated[
+        str | None,
+        Header(
+            description="Revoke the job if it is not done by then: seconds, or like `90s`, `1h30m`.",
+            examples=["15m"],
+        ),
+    ] = None,
+    x_client_id: Annotated[
+        str | None,
+        Header(
+            description="Where no API keys are used: whom to count the job for, so that each client "
+            "gets a fair share.",
+            examples=["level-editor"],
+        ),
+    ] = None,
+) -> Response:
+    """Queues one job and answers at once; watch it under `Location`."""
+    wait, life = wait_seconds(prefer), life_seconds(cancel_after)
+    keys = service.settings.api_keys_file is not None
+    client = client_name(x_client_id, owner, keys=keys)
+    if body.dry_run:
+        estimate = await service.estimate(body, client)
+        return Response(estimate.model_dump_json(), 200, media_type="application/json")
+    job, replayed = await service.order(
+        body, owner=owner, client=client, life_s=life, key=idempotency_key
+    )
+    log.info("job accepted", extra={"job_id": job["job_id"]})
+    job, waited = await held(service, job, wait)
+    return service.accepted(job, replayed=replayed, waited=waited)
+
+
+@router.get(
+    "/v1/jobs",
+    summary="List your jobs",
+    response_description="A page, newest first.",
+    responses=problems(400, 401, 422, 503),
+)
+async def jobs(query: Annotated[JobQuery, Query()], service: Service, owner: Owner) -> JobList:
+    """A cursor stays right while jobs arrive: follow `next` and each job comes once."""
+    return await service.page(query, owner)
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    summary="See how a job is",
+    response_model=JobStatusResponse,
+    response_description="The job, at most a second old.",
+    responses=JOB_HEADERS | NOT_MODIFIED | problems(400, 401, 404, 410, 422, 503),
+)
+async def job(
+    job_id: JobId,
+    service: Service,
+    owner: Owner,
+    if_none_match: Annotated[
+        str | None, Header(description="The last `ETag`.", examples=['W/"3.117"'])
+    ] = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Poll no sooner than `Retry-After` says, with `If-None-Match`: what did not change is a 304."""
+    wait = wait_seconds(prefer)
+    found, waited = await held(service, await service.job(job_id, owner), wait)
+    return service.shown(found, if_none_match, waited)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    summary="Cancel a job",
+    response_model=JobStatusResponse,
+    response_description="The job, which has ended now, if it had not before.",
+    responses=JOB_HEADERS | problems(400, 401, 404, 410, 503),
+)
+async def cancel(job_id: JobId, service: Service, owner: Owner) -> Response:
+    """Frees the device within one step. A job that has ended stays as it is."""
+    return service.shown(await service.cancel(job_id, owner))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    summary="Order a job again",
+    status_code=202,
+    response_model=JobStatusResponse,
+    response_description="A new job with the same order, seed included.",
+    responses=SUBMIT_HEADERS | problems(400, 401, 404, 409, 410, 422, 429, 503),
+)
+async def retry(
+    job_id: JobId, service: Service, owner: Owner, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """The old job stays as it is; the new one names it in `retry_of`."""
+    found, replayed = await service.again(job_id, owner, idempotency_key)
+    return service.accepted(found, replayed=replayed)
+
+
+@router.delete(
+    "/v1/jobs/{job_id}",
+    summary="Delete a job and its files",
+    status_code=204,
+    response_class=Response,
+    response_description="Gone. A job that still lived was cancelled first.",
+    responses=problems(400, 401, 404, 410, 503),
+)
+async def delete(job_id: JobId, service: Service, owner: Owner) -> Response:
+    """There is no way back. Asking for the job afterwards is 410."""
+    await service.delete(job_id, owner)
+    return Response(status_code=204)
+
+
+async def held(service: JobService, job: JobView, wait: int | None) -> tuple[JobView, int | None]:
+    """The job once it is final or the wait is over, and the wait if it was granted."""
+    if wait is None:
+        return job, None
+    job, granted = await service.watching.until_final(job, wait)
+    return job, wait if granted else None

@@ -1,0 +1,136 @@
+"""OutputDir: where finished files live. Written once, never overwritten.
+
+Knows nothing of Ray or torch, nor which files are published: the registry's rows decide that.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from serve_app.artifacts.names import ArtifactName, day_of, is_ours, owner_of, temporary_name
+from serve_app.artifacts.png import with_metadata
+from serve_app.errors import StorageFailed
+from serve_app.messages import ImageFile, RenderedImage, Summary
+from serve_app.params import GenerationParams
+
+log = logging.getLogger("assets.artifacts")
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "the service may not write there",
+    errno.EEXIST: "this image is stored already",
+}
+
+
+class OutputDir:
+    """Files under `root`, written once and never overwritten. Paths in and out are relative to it,
+    with forward slashes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(
+        self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
+    ) -> ImageFile:
+        """On disk, name included, when it returns. Raises StorageFailed, and leaves no part of a
+        file then."""
+        index = image["index"]
+        name = ArtifactName(params.style_id, params.seed_of(index), job_id, index, fence)
+        data = with_metadata(image, params, job_id, fence)
+        try:
+            self._store(name, data)
+        except OSError as error:
+            raise StorageFailed(_reason(error)) from error
+        return ImageFile(
+            path=name.path,
+            index=index,
+            seed=name.seed,
+            width=image["width"],
+            height=image["height"],
+            content_type="image/png",
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            has_alpha=image["has_alpha"],
+            notes=list(image["notes"]),
+        )
+
+    def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Job id -> every file that an attempt at it wrote, unfinished ones too. Each day's directory
+        is read once; whatever else lies in it is not ours and not listed."""
+        found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+        for day in {day_of(job_id) for job_id in found}:
+            with suppress(FileNotFoundError):
+                for path, owner in self._files(day):
+                    if owner in found:
+                        found[owner].append(path)
+        return found
+
+    def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
+        """Every path that attempts up to `fence` at this order may have written, finished or not. Most
+        of them do not exist: to try them all costs less than to read the directory of a busy day."""
+        names = [
+            ArtifactName(summary["style_id"], summary["seed"] + index, job_id, index, attempt)
+            for attempt in range(1, fence + 1)
+            for index in range(summary["n"])
+        ]
+        day = day_of(job_id)
+        return [f"{day}/{form}" for name in names for form in (name, temporary_name(name))]
+
+    def remove(self, paths: Iterable[str]) -> int:
+        """How many are gone now. One that cannot be removed is logged and stays: whoever cleans up
+        has something more important to report."""
+        gone = 0
+        for path in paths:
+            if not is_ours(path):
+                raise ValueError(f"not a path of ours: {path!r}")
+            try:
+                (self._root / path).unlink(missing_ok=True)
+                gone += 1
+            except OSError as error:
+                log.warning("could not remove %s: %s", path, error.strerror)
+        return gone
+
+    def _files(self, day: str) -> Iterator[tuple[str, str]]:
+        for entry in os.scandir(self._root / day):
+            job_id = owner_of(entry.name)
+            if job_id is not None:
+                yield f"{day}/{entry.name}", job_id
+
+    def _store(self, name: ArtifactName, data: bytes) -> None:
+        final = self._root / name.path
+        temporary = final.with_name(temporary_name(name))
+        if not final.parent.is_dir():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _sync_directory(self._root)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            final.hardlink_to(temporary)  # unlike a rename, this never replaces a file
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_directory(final.parent)
+
+
+def _reason(error: OSError) -> str:
+    """Fit to be shown to anyone: it names no path."""
+    why = _REASONS.get(error.errno or 0, error.strerror or "unknown reason")
+    return f"The image could not be written to the output directory: {why}."
+
+
+def _sync_directory(path: Path) -> None:
+    """A new name is on disk only when its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+"""What a finished PNG says about itself: text that viewers of generated images read, and all we know of it.
+
+Knows the PNG format and the order; nothing of folders, jobs' states or models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from typing import Any
+
+from serve_app import __version__
+from serve_app.catalog.resolve import order_again
+from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.messages import RenderedImage
+from serve_app.params import GenerationParams
+
+SOFTWARE = f"AI Asset Generator {__version__}"
+RECORD_SCHEMA = 1
+"""Of the JSON in the chunk `job`. Grows when a reader of the old one would go wrong."""
+
+_IHDR_END = 33  # bytes: signature 8, then length 4, type 4, IHDR 13, checksum 4
+
+
+def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, fence: int) -> bytes:
+    """The same PNG with text chunks after its header; the pixels are not encoded again."""
+    data = image["data"]
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+        raise ValueError("the renderer sent something that is not a PNG")
+    job = json.dumps(record(image, params, job_id, fence), separators=(",", ":"))
+    chunks = [
+        _text_chunk("parameters", infotext(params, image["index"])),
+        _text_chunk("job", job),
+        _text_chunk("Software", SOFTWARE),
+        _international_chunk("XML:com.adobe.xmp", _XMP),  # readers look for XMP in iTXt alone
+    ]
+    return data[:_IHDR_END] + b"".join(chunks) + data[_IHDR_END:]
+
+
+def infotext(params: GenerationParams, index: int) -> str:
+    """The `parameters` text of AUTOMATIC1111's web UI, which most viewers of generated images read."""
+    scheduler = SCHEDULERS[params.scheduler]
+    # There, 1 means no guidance and 0 would mean nothing but the negative prompt.
+    guidance = max(1.0, params.guidance_scale)
+    pairs = {
+        "Steps": params.steps,
+        "Sampler": scheduler.sampler,
+        "Schedule type": scheduler.schedule,
+        "CFG scale": str(guidance).removesuffix(".0"),
+        "Seed": params.seed_of(index),
+        "Size": f"{params.width}x{params.height}",
+        "Model hash": params.model_revision[:10],
+        "Model": params.model,
+        "RNG": "CPU",
+        "Version": SOFTWARE,
+    }
+    negative = f"\nNegative prompt: {params.negative_prompt}" if params.negative_prompt else ""
+    values = ", ".join(f"{key}: {_quoted(str(v))}" for key, v in pairs.items() if v is not None)
+    return f"{params.prompt}{negative}\n{values}".strip()
+
+
+def record(
+    image: RenderedImage, params: GenerationParams, job_id: str, fence: int
+) -> dict[str, Any]:
+    """All we know of an image. `order` is the body of a POST that orders it again."""
+    return {
+        "schema": RECORD_SCHEMA,
+        "job_id": job_id,
+        "index": image["index"],
+        "fence": fence,
+        "params": params.model_dump(mode="json"),
+        "order": order_again(params, image["index"]),
+        "made_by": image["made_by"],
+        "notes": image["notes"],
+    }
+
+
+_XMP = (
+    "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>"
+    "<x:xmpmeta xmlns:x='adobe:ns:meta/'>"
+    "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
+    "<rdf:Description rdf:about='' xmlns:Iptc4xmpExt='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>"
+    "<Iptc4xmpExt:DigitalSourceType>"
+    "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    "</Iptc4xmpExt:DigitalSourceType>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end='r'?>"
+)
+"""The IPTC's mark, read by machines, for pictures that a trained model made."""
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """tEXt, which every reader knows; iTXt where Latin-1 does not do."""
+    try:
+        return _chunk(b"tEXt", keyword.encode() + b"\0" + text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _international_chunk(keyword, text)
+
+
+def _international_chunk(keyword: str, text: str) -> bytes:
+    """iTXt: not compressed (two zero bytes), language and translated keyword left empty."""
+    return _chunk(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode())
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,0 +1,51 @@
+"""IngressReplica: the HTTP application in a Serve deployment, with a registry behind it.
+
+Owns no job: it validates, resolves, and asks the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.actor import ActorHandle
+from ray.serve.handle import DeploymentHandle
+
+from serve_app import logs
+from serve_app.catalog.models import active_model, load_models
+from serve_app.catalog.revision import weights_revision
+from serve_app.catalog.styles import load_styles
+from serve_app.cluster.checks import refuse_open_bind
+from serve_app.cluster.registry_port import attach
+from serve_app.config import PROJECT_ROOT, Settings
+
+
+class IngressReplica:
+    """`create_registry(settings)` gives the application's registry actor, new or not."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        renderer: DeploymentHandle,
+        create_registry: Callable[[Settings], ActorHandle],
+    ) -> None:
+        logs.configure()
+        self._settings = Settings.model_validate(settings)
+        self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
+        refuse_open_bind(self._settings)
+        self._registry = attach(self._settings, lambda: create_registry(self._settings))
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serve_app.api.asgi import create_app
+        from serve_app.api.registry_client import RegistryClient
+
+        settings = self._settings
+        models = load_models(settings.path(settings.models_file))
+        return create_app(
+            settings,
+            RegistryClient(self._registry),
+            styles=load_styles(settings.path(settings.styles_file), models),
+            models=models,
+            active=active_model(settings.model, models).name,
+            revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
+        )

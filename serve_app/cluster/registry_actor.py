@@ -1,0 +1,102 @@
+"""RegistryActor: `jobs.registry.JobRegistry` in a process of its own, which outlives every deployment.
+
+Knows how the actor opens its store, and which of the registry's methods the cluster may call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from serve_app import logs
+from serve_app.artifacts.folder import OutputDir
+from serve_app.cluster.launcher import RayLauncher
+from serve_app.config import Settings
+from serve_app.jobs.registry import JobRegistry, RegistryLimits
+from serve_app.jobs.startup import open_registry
+from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.metrics import RayJobMetrics
+
+FOR_INGRESSES = ("submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch")
+FOR_TASKS = ("admitted", "progress", "preview", "finish", "fail")
+FOR_RENDERERS = ("loading", "dropped", "disowned")
+CALLABLE = frozenset((*FOR_INGRESSES, *FOR_TASKS, *FOR_RENDERERS))
+
+
+class RegistryActor:
+    """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt."""
+
+    def __init__(self, settings: dict[str, Any], version: int, run_job_task: Any) -> None:
+        logs.configure()
+        parsed = Settings.model_validate(settings)
+        self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
+        output_dir = str(parsed.path(parsed.output_dir))
+        this = ray.get_runtime_context().current_actor
+        self._launcher = RayLauncher(parsed.app_name, run_job_task, this, output_dir)
+        files, metrics = OutputDir(Path(output_dir)), RayJobMetrics(parsed.app_name)
+
+        def open_store() -> SqliteStore:
+            return SqliteStore(parsed.path(parsed.state_dir))
+
+        def registry_on(store: SqliteStore) -> JobRegistry:
+            return JobRegistry(store, self._launcher, files, metrics, _limits(parsed))
+
+        # At the first start whoever deploys is told what is wrong. An actor that fails in a later life is
+        # never started again: then it tries until the disk is there.
+        reborn = ray.get_runtime_context().was_current_actor_reconstructed
+        store = None if reborn else open_store()
+        self._opening = asyncio.get_running_loop().create_task(
+            open_registry(open_store, registry_on, store), context=contextvars.Context()
+        )
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """A method of the registry. Raises ValueError unless it is one of `CALLABLE`."""
+        if method not in CALLABLE:
+            raise ValueError(f"the registry has no method {method!r} for others")
+        result = getattr(await self._registry(), method)(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    async def hello(self) -> dict[str, Any]:
+        registry = await self._registry()
+        return {
+            "version": self._version,
+            "epoch": registry.epoch,
+            "state_dir": self._state_dir,
+            "pid": os.getpid(),
+        }
+
+    async def configure(self, settings: dict[str, Any], session: str, came_up: bool) -> None:
+        """An ingress says which settings hold now. `session`: of its Serve. `came_up`: it is new."""
+        self._launcher.serve_is(session)
+        registry = await self._registry()
+        registry.configure(_limits(Settings.model_validate(settings)))
+        if came_up:
+            registry.deployed()
+        registry.resume()
+
+    async def drain(self, timeout_s: float) -> bool:
+        return await (await self._registry()).drain(timeout_s)
+
+    async def stats(self) -> dict[str, Any]:
+        return (await self._registry()).stats() | {"pid": os.getpid()}
+
+    async def _registry(self) -> JobRegistry:
+        return await asyncio.shield(self._opening)
+
+
+def _limits(settings: Settings) -> RegistryLimits:
+    return RegistryLimits(
+        max_in_flight=settings.max_in_flight,
+        max_pending=settings.max_pending,
+        max_attempts=settings.max_attempts,
+        cached_jobs=settings.cached_jobs,
+        idempotency_s=settings.idempotency_hours * 3600,
+        retention_s=settings.retention_days and settings.retention_days * 86_400,
+        client_weights=settings.client_weights,
+    )

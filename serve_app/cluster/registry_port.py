@@ -1,0 +1,110 @@
+"""From an ingress to the registry actor: finding it, replacing an older one, and calling it.
+
+Knows Ray's errors and turns them into ours; decides nothing about jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import serve
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
+
+from serve_app.cluster.handles import RENDERER, call_sync, registry_actor, serve_session
+from serve_app.config import Settings
+from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
+
+log = logging.getLogger("assets.cluster")
+
+REGISTRY_VERSION = 4
+"""Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
+
+
+class ActorTransport:
+    """`api.registry_client.Transport`; it comes back to a restarted registry by itself."""
+
+    def __init__(self, settings: Settings, actor: ActorHandle) -> None:
+        self._app_name = settings.app_name
+        self._settings = settings.model_dump(mode="json")
+        self._actor: Any = actor
+        self._session = serve_session()
+
+    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
+        return await self._wait(self._actor.call.remote(method, *args), timeout_s)
+
+    async def introduce(self) -> None:
+        ref = self._actor.configure.remote(self._settings, self._session, False)
+        await self._wait(ref, timeout_s=5.0)
+
+    async def readiness(self) -> str | None:
+        try:
+            stats = await self._wait(self._actor.stats.remote(), timeout_s=5.0)
+        except Unavailable:
+            return "the job registry does not answer"
+        if stats["paused"] in ("application", "storage", "draining"):
+            return f"nothing is launched: {stats['paused']}"
+        status = await asyncio.to_thread(serve.status)
+        app = status.applications.get(self._app_name)
+        renderer = app.deployments.get(RENDERER) if app else None
+        if renderer is None or renderer.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+            return "the renderer is not healthy"
+        return None
+
+    async def _wait(self, ref: Any, timeout_s: float) -> Any:
+        try:
+            # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
+            async with asyncio.timeout(timeout_s):
+                return await ref
+        except RayTaskError as error:
+            if isinstance(error.cause, sqlite3.Error):
+                detail = "The job store cannot be written or read at the moment."
+                raise Unavailable(detail, code="storage_failed") from error
+            raise  # a bug of ours
+        except (RayError, TimeoutError) as error:
+            if isinstance(error, ActorDiedError):
+                await self._look_again()
+            raise Unavailable("The job registry does not answer.") from error
+
+    async def _look_again(self) -> None:
+        """This one is gone for good. If newer code has replaced it, the next call reaches the new one."""
+        with contextlib.suppress(ValueError, RayError):
+            self._actor = await asyncio.to_thread(registry_actor, self._app_name)
+
+
+def attach(settings: Settings, create: Callable[[], ActorHandle]) -> ActorTransport:
+    """The registry of this application, made if there is none, replaced if it is older than this
+    code. Raises StoreHeld or ConfigError if it cannot be had."""
+    for _ in range(3):
+        actor: Any = create()
+        try:
+            hello = call_sync(actor.hello.remote(), 60)
+        except ActorDiedError as error:
+            raise _why_unborn(error) from error
+        if hello["version"] >= REGISTRY_VERSION:
+            break
+        log.warning("replacing registry version %d", hello["version"])
+        with contextlib.suppress(RayActorError):
+            drained = call_sync(actor.drain.remote(settings.drain_s), settings.drain_s + 10)
+            log.info("drained: %s", drained)
+        ray.kill(actor, no_restart=True)
+    else:
+        raise Unavailable("an older registry cannot be replaced")
+    state_dir = str(settings.path(settings.state_dir))
+    if hello["state_dir"] != state_dir:
+        raise ConfigError("state_dir differs from the running registry's; stop that one first")
+    call_sync(actor.configure.remote(settings.model_dump(mode="json"), serve_session(), True))
+    return ActorTransport(settings, actor)
+
+
+def _why_unborn(error: ActorDiedError) -> ServiceError:
+    text = str(error)
+    if "StoreHeld" in text:
+        return StoreHeld(text.rsplit("StoreHeld: ", 1)[-1].strip())
+    return Unavailable(f"the job registry cannot start: {text[-400:]}")

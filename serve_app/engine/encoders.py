@@ -1,0 +1,86 @@
+"""Encoders: pixels to files, in a pool of threads beside the loop. Waits for pixels, checks, compresses.
+
+Knows drawings, the runner's checks and image formats; nothing of batches or models.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from serve_app.engine import images
+from serve_app.engine.drawings import Drawings
+from serve_app.engine.request import Request
+from serve_app.engine.runner import Runner
+from serve_app.errors import RenderError
+from serve_app.messages import Preview, RenderedImage
+
+log = logging.getLogger("assets.engine")
+
+
+class Encoders:
+    """`changed` is the engine's lock; `finished` is called under it, `failed` without."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        drawings: Drawings,
+        changed: threading.Condition,
+        finished: Callable[[Request, RenderedImage], None],
+        failed: Callable[[Request, Exception], None],
+        workers: int,
+    ) -> None:
+        self._runner, self._drawings, self._changed = runner, drawings, changed
+        self._finished, self._failed = finished, failed
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+
+    def finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
+        """`wait` returns the pixels: uint8 (height, width, 3)."""
+        self._pool.submit(self._finish, request, wait, notes)
+
+    def preview(self, request: Request, draw: Callable[[], Any]) -> None:
+        """`draw` returns the pixels of a rough small picture."""
+        self._pool.submit(self._preview, request, draw)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def _finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
+        try:
+            pixels = wait()
+            self._runner.check(pixels)
+            data = images.png(pixels)
+        except Exception as error:
+            if not isinstance(error, RenderError):
+                log.exception("an image could not be finished")
+            self._failed(request, error)
+            return
+        height, width = pixels.shape[:2]
+        with self._changed:
+            drawing, now = self._drawings.of(request), time.monotonic()
+            began = drawing.admitted_at if drawing and drawing.admitted_at else now
+            image = RenderedImage(
+                kind="image",
+                index=request.index,
+                seed=request.seed,
+                width=width,
+                height=height,
+                has_alpha=False,
+                data=data,
+                render_seconds=now - began,
+                made_by=self._runner.made_by,
+                notes=notes,
+            )
+            self._finished(request, image)
+
+    def _preview(self, request: Request, draw: Callable[[], Any]) -> None:
+        data = images.preview_jpeg(draw())
+        with self._changed:
+            if drawing := self._drawings.of(request):
+                for listener in drawing.listeners:
+                    if listener.preview:
+                        listener.post(Preview(kind="preview", index=request.index, data=data))

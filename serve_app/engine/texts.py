@@ -1,0 +1,73 @@
+"""TextThread: what a request needs before its first step, in a thread of its own.
+
+Knows drawings and the runner; nothing of batches. Whose turn it is is decided when the thread is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from serve_app.engine.drawings import Drawings
+from serve_app.engine.request import Request, Stage
+from serve_app.engine.runner import Runner
+from serve_app.engine.scheduler import Scheduler
+
+log = logging.getLogger("assets.engine")
+
+ADMISSION_SECONDS = 0.1
+
+
+class TextThread:
+    """`changed` is the engine's lock; `failed` hears of requests that could not be started."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        scheduler: Scheduler,
+        drawings: Drawings,
+        changed: threading.Condition,
+        failed: Callable[[Request, Exception], None],
+    ) -> None:
+        self._runner, self._scheduler, self._drawings = runner, scheduler, drawings
+        self._changed, self._failed = changed, failed
+        self._waiting: list[Request] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="text")
+
+    def start(self, requests: Sequence[Request]) -> None:
+        """Under the lock."""
+        for request in requests:
+            self._waiting.append(request)
+            self._pool.submit(self._start_next)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def _start_next(self) -> None:
+        """The most urgent one by now."""
+        with self._changed:
+            request = min(self._waiting, key=lambda r: (r.deadline, r.drawing, r.index))
+            self._waiting.remove(request)
+        self._admit(request)
+        if request.stage is Stage.GONE:
+            return
+        try:
+            self._runner.start(request)  # encode its prompts, draw its noise
+        except Exception as error:
+            log.warning("a request could not be started", exc_info=error)
+            self._failed(request, error)
+            return
+        with self._changed:
+            self._scheduler.started(request)
+            self._changed.notify_all()
+
+    def _admit(self, request: Request) -> None:
+        """Should the process die from here on, the registry must know whom to suspect: the readers of a new
+        drawing are told that it is admitted, and get a moment to pass it on."""
+        with self._changed:
+            drawing = self._drawings.of(request)
+            if drawing is not None and drawing.admitted_at is None:
+                self._drawings.admit(drawing)
+                self._changed.wait_for(lambda: drawing.heard, ADMISSION_SECONDS)

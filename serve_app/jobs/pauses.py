@@ -1,0 +1,72 @@
+"""Pauses: when nothing is launched, and why.
+
+Knows moments and reasons; nothing of jobs, attempts or the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+ABSENT_AFTER_S = 5.0
+"""No ingress has watched for so long: there is no application, so nothing is launched."""
+LONGEST_BACKOFF_S = 15.0
+
+
+class Pauses:
+    """`changed` is called when launching may go on."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._reason: str | None = None
+        self._in_a_row = 0  # pauses without a success between them, for the backoff
+        self._watched_at = float("-inf")  # monotonic seconds
+        self._draining = False
+
+    def why(self) -> str | None:
+        """None: launch. Otherwise application, draining, renderer or storage."""
+        if self._absent():
+            return "application"
+        return "draining" if self._draining else self._reason
+
+    def watched(self) -> None:
+        """An ingress was heard: there is an application."""
+        absent, self._watched_at = self._absent(), time.monotonic()
+        if absent:
+            self._changed()
+
+    def pause(self, reason: str) -> None:
+        """Stop launching for a while, longer each time in a row."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        delay = backoff(0.25, self._in_a_row)
+        self._in_a_row += 1
+        asyncio.get_running_loop().call_later(delay, self.resume)
+
+    def resume(self) -> None:
+        """The pause is over, or its cause is gone."""
+        self._reason = None
+        self._changed()
+
+    def went_well(self) -> None:
+        """A job ended as it should: the next pause is a short one again."""
+        self._in_a_row = 0
+
+    def drain(self) -> None:
+        """Launch nothing more until `cancel_drain`."""
+        self._draining = True
+
+    def cancel_drain(self) -> None:
+        """An ingress came up that keeps this registry: the replacement it was drained for never came."""
+        self._draining = False
+        self.resume()
+
+    def _absent(self) -> bool:
+        return time.monotonic() - self._watched_at > ABSENT_AFTER_S
+
+
+def backoff(first_s: float, times: int) -> float:
+    """Seconds; doubled each time. The exponent is bounded: a night of retries must not overflow it."""
+    return min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 10))

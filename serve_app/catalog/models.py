@@ -24,7 +24,7 @@ EVENT_BYTES = 4 * 1024 * 1024
 MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
 
 
-class Limits(BaseModel):
+class SideLimits(BaseModel):
     """An inclusive range."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class ModelSpec(BaseModel):
     tiny_decoder: str | None = Field(default=None, description="Directory of an AutoencoderTiny.")
     native_size: tuple[int, int]
     sizes: list[tuple[int, int]] | None = Field(default=None, description="The only sizes allowed.")
-    side: Limits | None = Field(default=None, description="Or: any size within, by `multiple`.")
+    side: SideLimits | None = Field(default=None, description="Or: any size within, by `multiple`.")
     multiple: int = Field(default=8, ge=8)
     token_limit: int = Field(default=77, ge=4)
     steps: int = Field(ge=1, description="Default.")

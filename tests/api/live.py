@@ -39,7 +39,7 @@ async def listening(app: FastAPI, connections: int = 20) -> AsyncGenerator[httpx
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        limits = httpx.RegistryLimits(max_connections=connections)
+        limits = httpx.Limits(max_connections=connections)
         async with httpx.AsyncClient(base_url=url, limits=limits, timeout=WAIT_S) as client:
             yield client
         server.should_exit = True

@@ -32,7 +32,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from serve_app.catalog.models import Limits, ModelSpec
+from serve_app.catalog.models import SideLimits, ModelSpec
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.engine.costs import CostTable
 from serve_app.engine.model.loading import ModelParts
@@ -211,7 +211,7 @@ def spec(**changes: Any) -> ModelSpec:
             "family": "sd",
             "path": "tiny",
             "native_size": (SIZE, SIZE),
-            "side": Limits(min=16, max=64),
+            "side": SideLimits(min=16, max=64),
             "token_limit": TOKENS,
             "steps": 5,
             "guidance_scale": 5.0,

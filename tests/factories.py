@@ -1,0 +1,129 @@
+"""What tests order, in one place: params, labels, submissions, tickets, jobs and files that are right by
+themselves. A test names only what matters to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import uuid_utils
+
+from serve_app.jobs.job import Job
+from serve_app.messages import ImageFile, Labels, Submission, Summary, Ticket
+from serve_app.params import GenerationParams, summary_of
+
+JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
+TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+
+def params(**changes: Any) -> GenerationParams:
+    """One picture of 32 x 32 in five steps, with guidance."""
+    return GenerationParams.model_validate(
+        {
+            "prompt": "a red sword",
+            "subject": "a red sword",
+            "seed": 1,
+            "width": 32,
+            "height": 32,
+            "steps": 5,
+            "guidance_scale": 5.0,
+            "scheduler": "euler",
+            "model": "tiny",
+            "model_revision": "0" * 12,
+            **changes,
+        }
+    )
+
+
+def labels(**changes: Any) -> Labels:
+    made: dict[str, Any] = {
+        "client": "ann",
+        "priority": "normal",
+        "tags": [],
+        "metadata": {},
+        "retry_of": None,
+        **changes,
+    }
+    return Labels(**made)
+
+
+def new_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+def submission(
+    order: GenerationParams | None = None, labelled: Labels | None = None, **changes: Any
+) -> Submission:
+    """As an ingress sends it for the owner ann; `changes` are fields of the message."""
+    order = order or params()
+    sent: dict[str, Any] = {
+        "job_id": new_id(),
+        "owner": "ann",
+        "params": order.model_dump(),
+        "summary": summary_of(order),
+        "labels": labelled or labels(),
+        "deadline": time.time() + 60,
+        **changes,
+    }
+    return Submission(**sent)
+
+
+def ticket(order: GenerationParams | None = None, **changes: Any) -> Ticket:
+    """Of the first attempt at a job; `changes` are fields of the message."""
+    order = order or params()
+    made: dict[str, Any] = {
+        "job_id": JOB_ID,
+        "params": order.model_dump(),
+        "summary": summary_of(order),
+        "epoch": 1,
+        "fence": 1,
+        "alone": False,
+        "priority": "normal",
+        "preview": False,
+        **changes,
+    }
+    return Ticket(**made)
+
+
+def job(
+    order: GenerationParams | None = None, labelled: Labels | None = None, **changes: Any
+) -> Job:
+    """As it is when it was accepted; `changes` are fields of `Job`."""
+    order = order or params()
+    now = time.time()
+    made: dict[str, Any] = {
+        "job_id": JOB_ID,
+        "owner": "ann",
+        "params": order.model_dump(),
+        "summary": summary_of(order),
+        "labels": labelled or labels(),
+        "created_at": now,
+        "number": int(now * 1e6),
+        **changes,
+    }
+    return Job(**made)
+
+
+def summary(**changes: Any) -> Summary:
+    made: dict[str, Any] = {**summary_of(params()), **changes}
+    return Summary(**made)
+
+
+def image_file(data: bytes = b"pixels", **changes: Any) -> ImageFile:
+    """Image 0 of the first attempt at JOB_ID, whose file holds `data`."""
+    made: dict[str, Any] = {
+        "path": f"2025-11-22/none_1_{JOB_ID}_0_1.png",
+        "index": 0,
+        "seed": 1,
+        "width": 32,
+        "height": 32,
+        "content_type": "image/png",
+        "size_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "has_alpha": False,
+        "notes": [],
+        **changes,
+    }
+    return ImageFile(**made)

@@ -80,7 +80,7 @@ class JobService:
         params = GenerationParams.model_validate(
             job["params"] | {"model_revision": self.revision_of(active)}
         )
-        labels = Labels(**{**job["labels"], "retry_of": job_id})
+        labels: Labels = {**job["labels"], "retry_of": job_id}
         said = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
         return await self._submit(params, labels, owner, key, said)
 

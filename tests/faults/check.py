@@ -1,5 +1,5 @@
-"""The promises, each as a function from what clients know and what was found to lines of text: one for
-every time it was broken.
+"""The promises. Each is a function: what clients were told and what was found go in, and one line of text
+comes out for every time the promise was broken.
 
 Reads no file and asks nobody, so that a test can show that each of them notices.
 """
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .evidence import Evidence, grown
-from .ledger import TERMINAL, Entry, Job, Outcome, unix
-from .orders import Motif, Order
+from .notebook import end_changes
+from .orders import Motif, PlannedOrder
 from .pixels import Pixels, levels_apart, published
+from .receipt import TERMINAL, Answer, Job, Receipt, unix
 
 MAX_ATTEMPTS = 3  # the service's default
 EMPTY = ("live", "waiting", "in_flight", "losses", "later", "previewed", "running", "deadlines")
@@ -24,18 +25,18 @@ JOB_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Case:
-    entries: list[Entry]
+    receipts: list[Receipt]
     found: Evidence
     deaths: list[float]  # of renderers; unix seconds
     references: dict[Motif, Pixels]
     pixels: Callable[[Job], Pixels]
-    strangers: frozenset[str] = frozenset()  # jobs from before the campaign
+    earlier: frozenset[str] = frozenset()  # ids of jobs from before the campaign
 
-    def jobs(self) -> Iterator[tuple[Order, Job]]:
-        """Every job the campaign ordered, those whose answer was lost too."""
-        orders = {entry.order.name: entry.order for entry in self.entries}
+    def jobs(self) -> Iterator[tuple[PlannedOrder, Job]]:
+        """Every job of the campaign, also those whose answer was lost."""
+        orders = {receipt.order.name: receipt.order for receipt in self.receipts}
         for job_id, job in self.found.jobs.items():
-            if job_id not in self.strangers and (order := orders.get(order_name(job))) is not None:
+            if job_id not in self.earlier and (order := orders.get(order_name(job))) is not None:
                 yield order, job
 
 
@@ -44,7 +45,7 @@ def violations(case: Case) -> list[str]:
 
 
 def order_name(job: Job) -> str:
-    """From its tags: they tell even if the answer to the order was lost."""
+    """From the job's tags: they tell it even if no answer to the order came."""
     return next((tag[6:] for tag in job["tags"] if tag.startswith("order:")), "")
 
 
@@ -52,33 +53,33 @@ def order_name(job: Job) -> str:
 
 
 def nothing_lost(case: Case) -> Iterator[str]:
-    for entry in case.entries:
-        if entry.open:
-            yield f"lost: {entry.name}: its key was never answered"
-        if entry.job_id is None or entry.delete_asked:
+    for receipt in case.receipts:
+        if receipt.unsettled:
+            yield f"lost: {receipt.name}: its key was never answered"
+        if receipt.job_id is None or receipt.delete_asked:
             continue
-        job = case.found.jobs.get(entry.job_id)
+        job = case.found.jobs.get(receipt.job_id)
         if job is None:
-            yield f"lost: {entry.name} is not listed"
+            yield f"lost: {receipt.name} is not listed"
         elif job["status"] not in TERMINAL:
-            yield f"lost: {entry.name} is still {job['status']}"
+            yield f"lost: {receipt.name} is still {job['status']}"
 
 
 def nothing_doubled(case: Case) -> Iterator[str]:
-    """Orders without an answer may each be one job more; those refused or cut may not."""
-    known: dict[tuple[str, str | None], list[Entry]] = defaultdict(list)
-    for entry in case.entries:
-        known[entry.order.name, entry.retry_of].append(entry)
+    """Each order without an answer may be one job more; those refused or cut off may not."""
+    known: dict[tuple[str, str | None], list[Receipt]] = defaultdict(list)
+    for receipt in case.receipts:
+        known[receipt.order.name, receipt.retry_of].append(receipt)
     there: dict[tuple[str, str | None], set[str]] = defaultdict(set)
     for job_id, job in case.found.jobs.items():
-        if job_id not in case.strangers:
+        if job_id not in case.earlier:
             there[order_name(job), job["retry_of"]].add(job_id)
     for which, job_ids in there.items():
-        entries = known[which]
-        more = job_ids - {entry.job_id for entry in entries}
-        if len(more) > sum(entry.outcome is Outcome.UNKNOWN for entry in entries):
-            said = [f"{entry.name} {entry.outcome}" for entry in entries]
-            yield f"doubled: {sorted(more)} of {which}; known: {said}"
+        receipts = known[which]
+        more = job_ids - {receipt.job_id for receipt in receipts}
+        if len(more) > sum(receipt.answer is Answer.NONE for receipt in receipts):
+            told = [f"{receipt.name} {receipt.answer}" for receipt in receipts]
+            yield f"doubled: {sorted(more)} of {which}; known: {told}"
 
 
 def rows_match(case: Case) -> Iterator[str]:
@@ -87,12 +88,12 @@ def rows_match(case: Case) -> Iterator[str]:
 
 
 def deleted_is_gone(case: Case) -> Iterator[str]:
-    for entry in case.entries:
-        if entry.deleted and entry.job_id is not None:
-            if case.found.deleted[entry.job_id] != "410 deleted":
-                yield f"deleted: {entry.name} answers {case.found.deleted[entry.job_id]}"
-            if entry.job_id in case.found.jobs:
-                yield f"deleted: {entry.name} is listed"
+    for receipt in case.receipts:
+        if receipt.deleted and receipt.job_id is not None:
+            if case.found.deleted[receipt.job_id] != "410 deleted":
+                yield f"deleted: {receipt.name} answers {case.found.deleted[receipt.job_id]}"
+            if receipt.job_id in case.found.jobs:
+                yield f"deleted: {receipt.name} is listed"
     for url, status in case.found.served.items():
         job_id = JOB_ID.search(url)
         if status != 404 and (job_id is None or job_id[0] not in case.found.jobs):
@@ -103,18 +104,15 @@ def deleted_is_gone(case: Case) -> Iterator[str]:
 
 
 def ends_stay(case: Case) -> Iterator[str]:
-    for entry in case.entries:
-        job = case.found.jobs.get(entry.job_id or "")
-        if entry.end is None or job is None:
-            continue
-        for key in ("status", "images", "error", "completed_at"):
-            if entry.end[key] != job[key]:
-                yield f"end changed: {entry.name} {key}: {entry.end[key]} to {job[key]}"
+    for receipt in case.receipts:
+        job = case.found.jobs.get(receipt.job_id or "")
+        if receipt.end is not None and job is not None:
+            yield from end_changes(receipt, job)
 
 
 def ends_are_right(case: Case) -> Iterator[str]:
     """Nothing fails but what killed its renderer; nothing is revoked but on demand."""
-    asked = {e.job_id: e for e in case.entries if e.cancel_asked or e.delete_asked}
+    asked = {r.job_id for r in case.receipts if r.cancel_asked or r.delete_asked}
     for order, job in case.jobs():
         told = f"{order.name} ({order.motif.shape}) {job['job_id']}"
         code = (job["error"] or {}).get("code")
@@ -177,15 +175,15 @@ def same_pixels(case: Case) -> Iterator[str]:
             yield f"pixels: {order.name} {order.motif} {job['job_id']}: {apart} levels apart"
 
 
-# ---- what is left of the work ----
+# ---- what is left when every job has ended ----
 
 
-def nobody_works(case: Case) -> Iterator[str]:
+def nothing_is_drawn(case: Case) -> Iterator[str]:
     for stats in case.found.renderers:
         if stats["live"] or stats["waiting"] or stats["jobs"]:
-            yield f"work for nobody: {stats}"
+            yield f"work: a renderer still draws, though every job has ended: {stats}"
     if not case.found.renderers:
-        yield "work for nobody: no renderer says what it does"
+        yield "work: no renderer says what it does"
     kept = {name: size for name, size in case.found.registry.items() if name in EMPTY and size}
     if kept:
         yield f"leak: the registry keeps {kept}"
@@ -206,6 +204,6 @@ CHECKS: tuple[Callable[[Case], Iterator[str]], ...] = (
     attempts_are_deaths,
     one_set_of_files,
     same_pixels,
-    nobody_works,
+    nothing_is_drawn,
     nothing_leaks,
 )

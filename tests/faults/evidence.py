@@ -1,7 +1,7 @@
-"""Evidence: what the service shows and keeps once the dust has settled, over HTTP, in files, as processes.
+"""Evidence: what the service shows and keeps after the campaign: over HTTP, in files, as processes.
 
-Waits for things to settle within bounds, and takes what is there then: whether that is right is
-`check`'s to say.
+Waits, within bounds, until every job has ended and nothing works any more, and then takes what is there.
+Does not know whether that is right: `check` says so.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ import psutil
 
 from tests.cluster.service import Service, wait_until
 
-from .ledger import TERMINAL, Job, Ledger
+from .notebook import Notebook
+from .receipt import TERMINAL, Job
 from .wire import Wire
 
 T = TypeVar("T")
 
-SERVED_WITHIN_S = 240
+ENDED_WITHIN_S = 240
 AT_REST_WITHIN_S = 60
 
 
 class Use(NamedTuple):
-    """All processes of one kind together, but the threads and files of the one that has most."""
+    """Of one kind of process: how many there are, and the threads and open files of the one with most."""
 
     processes: int
     threads: int
@@ -44,39 +45,41 @@ class Evidence:
     jobs: dict[str, Job]  # as GET /v1/jobs lists them
     rows: set[str]  # job ids on disk
     files: dict[str, str]  # below output/, with their SHA-256
-    deleted: dict[str, str]  # job id -> what GET says of it, such as "410 deleted"
-    served: dict[str, int]  # URL of a deleted job's file -> HTTP status
+    deleted: dict[str, str]  # id of a deleted job -> what GET answers, such as "410 deleted"
+    served: dict[str, int]  # URL of a deleted job's file -> HTTP status of GET
     registry: dict[str, Any]
     renderers: list[dict[str, Any]]
     before: Census
     after: Census
 
 
-def collect(service: Service, wire: Wire, ledger: Ledger, before: Census) -> Evidence:
-    def served() -> dict[str, Job] | None:
-        """All jobs, once they are final: nothing of them changes any more."""
-        for entry in ledger.live():
-            wire.poll(entry)
-        jobs = {} if ledger.live() else list_jobs(wire)
+def collect(service: Service, wire: Wire, notebook: Notebook, before: Census) -> Evidence:
+    def all_ended() -> dict[str, Job] | None:
+        """All jobs, once each is in a terminal state: nothing of them changes any more."""
+        for receipt in notebook.live():
+            wire.poll(receipt)
+        jobs = {} if notebook.live() else list_jobs(wire)
         return jobs if jobs and all(job["status"] in TERMINAL for job in jobs.values()) else None
 
     def idle() -> bool:
         stats = service.renderers("stats")
         return not any(s["live"] or s["waiting"] or s["jobs"] for s in stats)
 
-    jobs = _give_time(served, SERVED_WITHIN_S) or list_jobs(wire)
+    jobs = _give_time(all_ended, ENDED_WITHIN_S) or list_jobs(wire)
     images = sum(len(job["images"]) for job in jobs.values())
     _give_time(lambda: len(service.files()) == images, AT_REST_WITHIN_S)
     _give_time(idle, AT_REST_WITHIN_S)
     _give_time(lambda: not grown(before, census(service)), AT_REST_WITHIN_S)
-    gone = [entry for entry in ledger.entries if entry.delete_asked]
-    urls = [url for entry in gone if entry.end for url in entry.end["result_urls"]]
+    gone = [receipt for receipt in notebook.receipts if receipt.delete_asked]
+    urls = [url for receipt in gone if receipt.end for url in receipt.end["result_urls"]]
     return Evidence(
         jobs=jobs,
         rows=_rows(service),
         files={path: _sha256(service, path) for path in service.files()},
         deleted={
-            entry.job_id: _said(wire, f"/v1/jobs/{entry.job_id}") for entry in gone if entry.job_id
+            receipt.job_id: _said(wire, f"/v1/jobs/{receipt.job_id}")
+            for receipt in gone
+            if receipt.job_id
         },
         served={url: int(_said(wire, url).split()[0]) for url in urls},
         registry=service.registry("stats"),
@@ -87,7 +90,7 @@ def collect(service: Service, wire: Wire, ledger: Ledger, before: Census) -> Evi
 
 
 def list_jobs(wire: Wire) -> dict[str, Job]:
-    """Every job there is, page by page. Bounded by the clock alone: pages may be short."""
+    """Every job there is, page by page. A page may be short although more follow."""
     jobs: dict[str, Job] = {}
     path: str | None = "/v1/jobs?limit=100"
     while path is not None:
@@ -98,7 +101,7 @@ def list_jobs(wire: Wire) -> dict[str, Job]:
 
 
 def census(service: Service) -> Census:
-    """Who runs, by kind of process."""
+    """The service's processes by kind."""
     found: Census = {}
     for process in service.tree():
         with contextlib.suppress(psutil.Error), process.oneshot():
@@ -110,13 +113,13 @@ def census(service: Service) -> Census:
 
 
 MORE_PROCESSES = {"ray::IDLE": 4}
-"""Ray keeps some workers for the next task, as many as it thinks right."""
+"""Ray keeps some idle workers for the next tasks."""
 MORE_THREADS, MORE_FILES = 16, 40
-"""Pools fill up as they are first used; what a fault leaks, many faults leak many times."""
+"""Thread pools fill up as they are first used. A leak shows all the same: many faults leak many times."""
 
 
 def grown(before: Census, after: Census) -> list[str]:
-    """What there is notably more of."""
+    """A line for each kind of process of which there is notably more."""
     lines: list[str] = []
     for kind, use in after.items():
         was = before.get(kind, Use(0, use.threads, use.files))
@@ -130,7 +133,7 @@ def grown(before: Census, after: Census) -> list[str]:
 
 
 def _kind(command: list[str]) -> str:
-    """`ray::job:019a...` is a kind `ray::job`; of others, the program or the script."""
+    """`ray::job` for `ray::job:019a...`; the program or the script of processes that are not Ray's."""
     if command[0].startswith("ray::"):
         title = re.match(r"ray::(job|ServeReplica:\w+:\w+|\w+)", " ".join(command))
         return title[0] if title else command[0]
@@ -163,7 +166,7 @@ def _get(wire: Wire, path: str) -> dict[str, Any]:
 
 
 def _give_time(condition: Callable[[], T], timeout_s: float) -> T | None:
-    """Whether it came true in time is seen in what is taken afterwards."""
+    """Wait for it. None: it was not true in time, which shows in what is collected afterwards."""
     with contextlib.suppress(AssertionError):
         return wait_until(condition, timeout_s)
     return None

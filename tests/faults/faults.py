@@ -1,4 +1,4 @@
-"""The faults. Each strikes once and returns the condition that tells, from outside, that it is over.
+"""The faults. Each strikes once, and returns a condition that is true when the service has recovered.
 
 Knows processes by their titles and the service by its HTTP; nothing of when a fault strikes, nor of
 what must hold afterwards.
@@ -17,9 +17,10 @@ import psutil
 
 from tests.cluster.service import Service, wait_until
 
-from .deployment import Deployment
-from .ledger import Entry, Ledger
-from .orders import ENDLESS, Order
+from .notebook import Notebook
+from .orders import ENDLESS, PlannedOrder
+from .receipt import Receipt
+from .redeploy import BackgroundRedeploy
 from .wire import Wire, final
 
 INGRESS = "^ray::ServeReplica:assets:Ingress"
@@ -28,7 +29,7 @@ REGISTRY = r"^ray::Registry\b"
 TASK = "^ray::job:([0-9a-f-]{36}).*"
 
 VICTIM_WITHIN_S = 90
-"""A fault that strikes during recovery may have to wait for its victim to be born."""
+"""A fault that strikes during recovery may have to wait until the process it kills has started."""
 
 
 @dataclass
@@ -36,19 +37,19 @@ class Scene:
     """What the faults act on."""
 
     service: Service
-    ledger: Ledger
+    notebook: Notebook
     wire: Wire
-    orders: Iterator[Order]
+    orders: Iterator[PlannedOrder]
     rng: Random
-    deployment: Deployment
+    redeploy: BackgroundRedeploy
     deaths: list[float] = field(default_factory=list[float])  # of renderers; unix seconds
 
-    def running(self) -> list[Entry]:
-        return [entry for entry in self.ledger.live() if entry.status == "STARTED"]
+    def running(self) -> list[Receipt]:
+        return [receipt for receipt in self.notebook.live() if receipt.status == "STARTED"]
 
 
 Recovered = Callable[[], object]
-Strike = Callable[[Scene], Recovered]
+Fault = Callable[[Scene], Recovered]
 
 
 # ---- a process dies ----
@@ -60,8 +61,8 @@ def kill_ingress(scene: Scene) -> Recovered:
 
 
 def kill_task(scene: Scene) -> Recovered:
-    """One attempt is lost; the job has another, unless it had just ended. (When it is drawn is another
-    matter: it may have to wait for jobs that a dead renderer left and that are drawn alone.)"""
+    """Recovered when the job has another task, or has ended. (It may be drawn much later: jobs that a dead
+    renderer left come first, one at a time.)"""
     job_id = re.sub(TASK, r"\1", _kill(scene, TASK))
 
     def taken_up() -> bool:
@@ -73,21 +74,21 @@ def kill_task(scene: Scene) -> Recovered:
 
 
 def kill_renderer(scene: Scene) -> Recovered:
-    """Somebody's job is admitted by a new one."""
+    """Recovered when a new renderer has admitted a job."""
     struck_at = time.time()
     _kill(scene, RENDERER)
     scene.deaths.append(struck_at)
-    return lambda: scene.ledger.drawn_since(struck_at)
+    return lambda: scene.notebook.drawn_since(struck_at)
 
 
 def kill_registry(scene: Scene) -> Recovered:
-    """An order is accepted: the old one is dead by now, so the new one did that."""
+    """Recovered when an order is accepted: the old registry is dead, so the new one accepted it."""
     _kill(scene, REGISTRY)
     return _accepts(scene)
 
 
 def stop_then_kill_registry(scene: Scene) -> Recovered:
-    """It hears an order, is silent until the client gives up, and dies."""
+    """An order reaches a registry that does not answer until the client gives up, and then dies."""
     stopped, _ = _signal(scene, REGISTRY, signal.SIGSTOP)
     scene.wire.order(next(scene.orders), timeout_s=1)
     stopped.kill()
@@ -99,37 +100,37 @@ def kill_cluster(scene: Scene) -> Recovered:
     struck_at = time.time()
     scene.service.kill_everything()
     scene.deaths.append(struck_at)
-    scene.deployment.forget()
+    scene.redeploy.forget()
     _start(scene.service)
-    return lambda: scene.wire.ready() and scene.ledger.drawn_since(struck_at)
+    return lambda: scene.wire.ready() and scene.notebook.drawn_since(struck_at)
 
 
 # ---- a client asks for something else, or leaves ----
 
 
 def cancel(scene: Scene) -> Recovered:
-    """One that waits and one that runs."""
+    """Of a job that waits, and of one that runs."""
     running = scene.running()
-    waiting = [entry for entry in scene.ledger.live() if entry not in running]
-    return _ask(scene.wire.cancel, [scene.rng.choice(e) for e in (waiting, running) if e])
+    waiting = [receipt for receipt in scene.notebook.live() if receipt not in running]
+    return _ask(scene.wire.cancel, [scene.rng.choice(some) for some in (waiting, running) if some])
 
 
 def retry(scene: Scene) -> Recovered:
-    """One that ended on its own; with a key or without."""
-    ended = [e for e in scene.ledger.ended() if e.order.motif.shape != ENDLESS]
+    """Of a job that ended by itself; with a key or without."""
+    ended = [r for r in scene.notebook.ended() if r.order.motif.shape != ENDLESS]
     if not ended:
         return scene.wire.alive
     of = scene.rng.choice(ended)
-    key = f"retry {len(scene.ledger.entries)}" if scene.rng.random() < 0.7 else None
-    entry = scene.wire.retry(of, key)
-    return lambda: not entry.open or scene.wire.send(entry)
+    key = f"retry {len(scene.notebook.receipts)}" if scene.rng.random() < 0.7 else None
+    receipt = scene.wire.retry(of, key)
+    return lambda: not receipt.unsettled or scene.wire.send(receipt)
 
 
 def delete(scene: Scene) -> Recovered:
-    """Two that ended, and now and then one that lives."""
-    ended = scene.ledger.ended()
+    """Of two jobs that ended, and sometimes of one that lives."""
+    ended = scene.notebook.ended()
     chosen = scene.rng.sample(ended, min(2, len(ended)))
-    if scene.rng.random() < 0.3 and (live := scene.ledger.live()):
+    if scene.rng.random() < 0.3 and (live := scene.notebook.live()):
         chosen.append(scene.rng.choice(live))
     return _ask(scene.wire.delete, chosen)
 
@@ -138,7 +139,7 @@ def leave_post(scene: Scene) -> Recovered:
     """Hang up at some byte of an order, and right after the last one."""
     for share in (scene.rng.random(), 0.99 * scene.rng.random(), 1, 1):
         order = next(scene.orders)
-        while order.expires:  # nobody would be there to see it expire
+        while order.expires:  # the client who waits for its deadline is gone
             order = next(scene.orders)
         scene.wire.hang_up(order, share)
     return scene.wire.alive
@@ -146,10 +147,10 @@ def leave_post(scene: Scene) -> Recovered:
 
 def leave_stream(scene: Scene) -> Recovered:
     """Hang up on the events of one job, of another, and of all."""
-    live = scene.ledger.live()
-    for entry in [*scene.rng.sample(live, min(2, len(live))), None]:
+    live = scene.notebook.live()
+    for receipt in [*scene.rng.sample(live, min(2, len(live))), None]:
         most = scene.rng.randrange(1, 40)
-        scene.wire.listen(entry, lambda lines, most=most: lines >= most)
+        scene.wire.listen(receipt, lambda lines, most=most: lines >= most)
     return scene.wire.alive
 
 
@@ -157,10 +158,10 @@ def leave_stream(scene: Scene) -> Recovered:
 
 
 def redeploy(scene: Scene) -> Recovered:
-    scene.deployment.begin()
+    scene.redeploy.begin()
 
     def deployed() -> bool:
-        return not scene.deployment.running and scene.wire.ready()
+        return not scene.redeploy.running and scene.wire.ready()
 
     return deployed
 
@@ -169,14 +170,15 @@ def redeploy(scene: Scene) -> Recovered:
 
 
 def _kill(scene: Scene, pattern: str) -> str:
-    """SIGKILL one process and wait until it is dead; its title."""
+    """SIGKILL one process and wait until it is dead. Returns its title."""
     victim, title = _signal(scene, pattern, signal.SIGKILL)
     psutil.wait_procs([victim], timeout=10)
     return title
 
 
 def _signal(scene: Scene, pattern: str, number: signal.Signals) -> tuple[psutil.Process, str]:
-    """Send it to one of the processes of such a title, as soon as there is one."""
+    """Send a signal to one of the processes whose title matches, as soon as there is one. Returns the
+    process and its title."""
 
     def strike() -> tuple[psutil.Process, str] | None:
         found = scene.service.processes(pattern)
@@ -205,37 +207,39 @@ def _start(service: Service) -> None:
 
 
 def _accepts(scene: Scene) -> Recovered:
-    entries: list[Entry] = []
+    receipts: list[Receipt] = []
 
     def accepted() -> bool:
-        """One order, sent until it is accepted. If it has no key, each time is another order."""
-        if not entries or entries[-1].key is None:
-            entries.append(scene.wire.order(next(scene.orders)))
+        """Send an order until one is accepted: the same again if it has a key, otherwise another."""
+        if not receipts or receipts[-1].key is None:
+            receipts.append(scene.wire.order(next(scene.orders)))
         else:
-            scene.wire.send(entries[-1])
-        return entries[-1].job_id is not None
+            scene.wire.send(receipts[-1])
+        return receipts[-1].job_id is not None
 
     return accepted
 
 
-def _ask(call: Callable[[Entry], bool], entries: list[Entry]) -> Recovered:
-    """Ask now; whoever gets no answer asks again, which changes nothing."""
-    unanswered = [entry for entry in entries if not call(entry)]
+def _ask(call: Callable[[Receipt], bool], receipts: list[Receipt]) -> Recovered:
+    """Ask now, and again whoever got no answer: asking twice changes nothing."""
+    unanswered = [receipt for receipt in receipts if not call(receipt)]
 
     def answered() -> bool:
-        unanswered[:] = [entry for entry in unanswered if not call(entry)]
+        unanswered[:] = [receipt for receipt in unanswered if not call(receipt)]
         return not unanswered
 
     return answered
 
 
-FAULTS: dict[str, Strike] = {
+CLUSTER_KILLED = "cluster killed"
+KILL_ONE: dict[str, Fault] = {
     "ingress killed": kill_ingress,
     "task killed": kill_task,
     "renderer killed": kill_renderer,
     "registry killed": kill_registry,
     "registry stopped, then killed": stop_then_kill_registry,
-    "cluster killed": kill_cluster,
+}
+KILL_NOTHING: dict[str, Fault] = {
     "cancel": cancel,
     "retry": retry,
     "delete": delete,
@@ -243,7 +247,8 @@ FAULTS: dict[str, Strike] = {
     "client gone from a stream": leave_stream,
     "redeploy": redeploy,
 }
-KILLS = (*tuple(FAULTS)[:5], "task killed", "registry killed", "task killed")
-"""In these proportions: who comes back soonest is killed most."""
-CLUSTER = "cluster killed"
-OTHERS = tuple(FAULTS)[6:]
+FAULTS: dict[str, Fault] = {**KILL_ONE, CLUSTER_KILLED: kill_cluster, **KILL_NOTHING}
+
+KILLS = (*KILL_ONE, "task killed", "registry killed", "task killed")
+"""In these proportions: the processes that come back soonest are killed most."""
+OTHERS = tuple(KILL_NOTHING)

@@ -24,15 +24,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     "long_loose": {"steps": 100, "n": 2},
     "endless": {"steps": 900, "n": 64},
 }
-"""Milliseconds a step: only the long ones run for seconds, so that a fault finds them at work."""
+"""A step takes milliseconds: only the long ones run for seconds, so that a fault can strike meanwhile."""
 WEIGHTS = (4, 3, 3, 2, 2, 2, 4, 4, 1)
+"""How often each shape is chosen."""
 ENDLESS = "endless"
-"""Would run for many minutes: ends only because somebody, or its deadline, ends it."""
+"""It would run for many minutes: somebody cancels it, or its deadline ends it."""
 
 
 @dataclass(frozen=True)
 class Motif:
-    """What decides the pixels of an order. Each is drawn once alone, as the reference."""
+    """The part of an order that decides its pixels. Each motif is drawn once alone, as the reference."""
 
     shape: str
     seed: int
@@ -52,10 +53,10 @@ def motifs() -> list[Motif]:
 
 
 @dataclass(frozen=True)
-class Order:
+class PlannedOrder:
     """One order as it is sent, every time it is sent."""
 
-    name: str  # also a tag of the job: it tells the job's order even if its answer was lost
+    name: str  # also a tag of the job, which tells whose job it is even if no answer came
     client: str
     motif: Motif
     priority: str = "normal"
@@ -65,7 +66,7 @@ class Order:
 
     @property
     def expires(self) -> bool:
-        """Its deadline must fire."""
+        """It has a short deadline, which ends it unless somebody cancels it before."""
         return self.motif.shape == ENDLESS
 
     def body(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Order:
         return {"X-Client-Id": self.client} | {k: v for k, v in optional.items() if v is not None}
 
 
-def orders(seed: int, prefix: str, clients: Sequence[str]) -> Iterator[Order]:
+def orders(seed: int, prefix: str, clients: Sequence[str]) -> Iterator[PlannedOrder]:
     """Orders in the name of these clients, always the same ones for a seed and a prefix."""
     rng = Random(f"{seed} {prefix}")
     by_shape: dict[str, list[Motif]] = {ENDLESS: [Motif(ENDLESS, 5)]}
@@ -94,7 +95,7 @@ def orders(seed: int, prefix: str, clients: Sequence[str]) -> Iterator[Order]:
         name = f"{prefix}-{number}"
         motif = rng.choice(by_shape[rng.choices(list(SHAPES), WEIGHTS)[0]])
         never = rng.choice([None, None, "1h30m", "5400"])
-        yield Order(
+        yield PlannedOrder(
             name,
             rng.choice(clients),
             motif,

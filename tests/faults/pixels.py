@@ -1,4 +1,4 @@
-"""What a viewer sees of a finished job, and what it must be: each motif drawn alone, without faults.
+"""The pixels of finished jobs, and the pixels they must have: each motif drawn alone, without faults.
 
 Knows nothing of faults, nor of what is promised: `check` compares.
 """
@@ -13,11 +13,11 @@ from PIL import Image
 
 from tests.cluster.service import Service
 
-from .ledger import Job
 from .orders import Motif, motifs
+from .receipt import Job
 
 Pixels = list[np.ndarray[Any, np.dtype[np.int16]]]
-"""One array (height, width, channel) an image; signed, so that differences are what they seem."""
+"""One array (height, width, channel) an image; signed, so that differences do not wrap around."""
 
 
 def pixels(output: Path, job: Job) -> Pixels:
@@ -39,7 +39,7 @@ def references(service: Service) -> dict[Motif, Pixels]:
 
 
 def levels_apart(one: Pixels, other: Pixels) -> int:
-    """The largest difference of any channel of any pixel; 255 if they are not even of one shape."""
+    """The largest difference of any channel of any pixel; 255 if their shapes differ."""
     if [image.shape for image in one] != [image.shape for image in other]:
         return 255
     return max(int(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))

@@ -1,6 +1,6 @@
 """The report: a table of faults and what came of them, the jobs in numbers, and every broken promise.
 
-Knows how it reads; computes nothing that `campaign` did not see.
+Knows Markdown; decides nothing: `check` found the broken promises.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from .evidence import Census
 from .faults import FAULTS
-from .ledger import Entry, Job, Outcome
+from .receipt import Answer, Job, Receipt
 
 HEAD = (
     "fault",
@@ -31,12 +31,12 @@ HEAD = (
 
 @dataclass
 class Struck:
-    """One fault: how things were when it struck, and how long until they were well again."""
+    """One fault: what the service was doing when it struck, and how long it took to recover."""
 
     fault: str
-    at_once: bool  # while the one before was not recovered from
-    live: int
-    running: list[str]  # job ids
+    at_once: bool  # before the service had recovered from the fault before
+    live: int  # jobs
+    running: list[str]  # ids of the jobs that ran
     recovery_s: float | None = None
 
 
@@ -44,14 +44,14 @@ class Struck:
 class Result:
     seed: int
     struck: list[Struck] = field(default_factory=list[Struck])
-    entries: list[Entry] = field(default_factory=list[Entry])
+    receipts: list[Receipt] = field(default_factory=list[Receipt])
     jobs: dict[str, Job] = field(default_factory=dict[str, Job])
     replays: int = 0
     before: Census = field(default_factory=Census)
     after: Census = field(default_factory=Census)
     broken: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
-    whole: bool = False  # it was not cut short
+    whole: bool = False  # False: the run was cut short
 
     @property
     def passed(self) -> bool:
@@ -113,21 +113,21 @@ def _row(fault: str, struck: list[Struck], jobs: dict[str, Job]) -> Sequence[obj
 
 
 def _jobs(result: Result) -> list[str]:
-    outcomes = Counter(entry.outcome for entry in result.entries)
-    known = {entry.job_id for entry in result.entries}
+    answers = Counter(receipt.answer for receipt in result.receipts)
+    known = {receipt.job_id for receipt in result.receipts}
     successes = [job for job in result.jobs.values() if job["status"] == "SUCCESS"]
     return [
-        f"- Orders and retries sent: {len(result.entries)} ({_said(outcomes)}), "
-        f"{sum(entry.retry_of is not None for entry in result.entries)} of them retries; "
+        f"- Orders and retries sent: {len(result.receipts)} ({_said(answers)}), "
+        f"{sum(receipt.retry_of is not None for receipt in result.receipts)} of them retries; "
         f"{result.replays} orders were sent a second time with their key though they were answered.",
-        f"- Never answered: {outcomes[Outcome.UNKNOWN]}; {len(result.jobs.keys() - known)} of them "
+        f"- Never answered: {answers[Answer.NONE]}; {len(result.jobs.keys() - known)} of them "
         "turned out to be jobs.",
-        f"- Cancels asked for: {sum(entry.cancel_asked for entry in result.entries)}. "
-        f"Deleted: {sum(entry.deleted for entry in result.entries)}.",
+        f"- Cancels asked for: {sum(receipt.cancel_asked for receipt in result.receipts)}. "
+        f"Deleted: {sum(receipt.deleted for receipt in result.receipts)}.",
         f"- Jobs at the end: {_said(Counter(job['status'] for job in result.jobs.values()))}.",
         f"- Successes by the fence they were published under: "
         f"{_said(Counter(fence_of(job) for job in successes))}.",
-        f"- Kinds: {_said(Counter(e.order.motif.shape for e in result.entries if e.job_id))}.",
+        f"- Kinds: {_said(Counter(r.order.motif.shape for r in result.receipts if r.job_id))}.",
     ]
 
 

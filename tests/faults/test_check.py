@@ -12,9 +12,11 @@ import pytest
 
 from .check import Case, violations
 from .evidence import Evidence, Use
-from .ledger import Entry, Job, Journal, Ledger, Outcome
-from .orders import Motif, Order
+from .journal import Journal
+from .notebook import Notebook
+from .orders import Motif, PlannedOrder
 from .pixels import Pixels
+from .receipt import Answer, Job, Receipt
 
 MOTIF = Motif("short", 7)
 PICTURE: Pixels = [np.zeros((2, 2, 3), np.int16)]
@@ -50,8 +52,8 @@ def revoked(number: int, order: str, code: str) -> Job:
     return job_of(number, order, **ended)
 
 
-def history(*pairs: tuple[Entry, Job | None]) -> Case:
-    """What clients know, and what there is of it, with all its files."""
+def history(*pairs: tuple[Receipt, Job | None]) -> Case:
+    """Receipts and the jobs that were found for them, with all their files."""
     jobs = {job["job_id"]: job for _, job in pairs if job is not None}
     files = {
         image["url"].removeprefix("/output/"): image["sha256"]
@@ -70,12 +72,12 @@ def history(*pairs: tuple[Entry, Job | None]) -> Case:
         before={"raylet": Use(1, 10, 20)},
         after={"raylet": Use(1, 11, 22)},
     )
-    return Case([e for e, _ in pairs], found, [], {MOTIF: PICTURE}, lambda _: PICTURE)
+    return Case([receipt for receipt, _ in pairs], found, [], {MOTIF: PICTURE}, lambda _: PICTURE)
 
 
-def accepted(number: int, order: str, motif: Motif = MOTIF, **more: Any) -> Entry:
-    asked = Order(order, "ann", motif)
-    return Entry(asked, outcome=Outcome.ACCEPTED, job_id=name_of(number), **more)
+def accepted(number: int, order: str, motif: Motif = MOTIF, **more: Any) -> Receipt:
+    asked = PlannedOrder(order, "ann", motif)
+    return Receipt(asked, answer=Answer.ACCEPTED, job_id=name_of(number), **more)
 
 
 def ordinary() -> Case:
@@ -83,7 +85,7 @@ def ordinary() -> Case:
     return history(
         (accepted(1, "a-1"), job_of(1, "a-1")),
         (accepted(2, "a-2", cancel_asked=True), revoked(2, "a-2", "cancelled")),
-        (Entry(Order("a-3", "ann", MOTIF)), job_of(3, "a-3")),
+        (Receipt(PlannedOrder("a-3", "ann", MOTIF)), job_of(3, "a-3")),
     )
 
 
@@ -103,29 +105,29 @@ def first(case: Case, **changes: Any) -> Case:
 def one_more(case: Case) -> Case:
     """A second job of an order that was answered with the first."""
     job = job_of(4, "a-1", images=[], status="REVOKED", error={"code": "cancelled"})
-    case.entries[0].cancel_asked = True
+    case.receipts[0].cancel_asked = True
     return found(
         case, jobs=case.found.jobs | {name_of(4): job}, rows=case.found.rows | {name_of(4)}
     )
 
 
 def said_no(case: Case) -> Case:
-    case.entries[2].outcome = Outcome.REFUSED
+    case.receipts[2].answer = Answer.REFUSED
     return case
 
 
 def seen_otherwise(case: Case) -> Case:
-    case.entries[0].end = revoked(1, "a-1", "cancelled")
+    case.receipts[0].end = revoked(1, "a-1", "cancelled")
     return case
 
 
 def uncancelled(case: Case) -> Case:
-    case.entries[1].cancel_asked = False
+    case.receipts[1].cancel_asked = False
     return case
 
 
 def deleted(case: Case) -> Case:
-    case.entries[0].delete_asked = case.entries[0].deleted = True
+    case.receipts[0].delete_asked = case.receipts[0].deleted = True
     return found(case, deleted={name_of(1): "200"})
 
 
@@ -147,7 +149,7 @@ WRONGS: list[tuple[str, Callable[[Case], Case]]] = [
     ("files", lambda case: found(case, files=case.found.files | {STRAY: "ab"})),
     ("files", lambda case: found(case, files=dict.fromkeys(case.found.files, "cd"))),
     ("pixels", lambda case: replace(case, pixels=lambda _: OTHER)),
-    ("work for nobody", lambda case: found(case, renderers=[{"live": 1, "waiting": 0, "jobs": 1}])),
+    ("work", lambda case: found(case, renderers=[{"live": 1, "waiting": 0, "jobs": 1}])),
     ("leak", lambda case: found(case, registry={"live": 1, "in_flight": 0})),
     ("leak", lambda case: found(case, after={"raylet": Use(1, 40, 22)})),
     ("leak", lambda case: found(case, after={"ray::job": Use(1, 10, 20)})),
@@ -166,14 +168,14 @@ def test_a_loose_order_may_be_one_level_off() -> None:
     assert violations(near) == []
 
 
-def test_the_ledger_notices_two_ids_for_one_key_and_an_end_that_goes_back(tmp_path: Path) -> None:
+def test_the_notebook_notices_two_ids_for_one_key_and_an_end_that_goes_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    ledger = Ledger(journal)
-    entry = ledger.add(Entry(Order("a-1", "ann", MOTIF)))
-    ledger.accepted(entry, job_of(1, "a-1"))
-    ledger.accepted(entry, job_of(2, "a-1"))
-    ledger.saw(entry, job_of(1, "a-1"), asked_at=0.0)
-    ledger.saw(entry, job_of(1, "a-1", status="STARTED"), asked_at=entry.end_seen_at)
-    ledger.saw(entry, job_of(1, "a-1", status="STARTED"), asked_at=entry.end_seen_at + 3)
+    notebook = Notebook(journal)
+    receipt = notebook.add(Receipt(PlannedOrder("a-1", "ann", MOTIF)))
+    notebook.accepted(receipt, job_of(1, "a-1"))
+    notebook.accepted(receipt, job_of(2, "a-1"))
+    notebook.saw(receipt, job_of(1, "a-1"), asked_at=0.0)
+    notebook.saw(receipt, job_of(1, "a-1", status="STARTED"), asked_at=receipt.end_seen_at)
+    notebook.saw(receipt, job_of(1, "a-1", status="STARTED"), asked_at=receipt.end_seen_at + 3)
     journal.close()
-    assert [line.split(":")[0] for line in ledger.wrong] == ["doubled", "end changed"]
+    assert [line.split(":")[0] for line in notebook.broken_promises] == ["doubled", "end changed"]

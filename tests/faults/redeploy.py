@@ -1,6 +1,6 @@
-"""Deployment: a redeploy in a thread of its own, so that other faults can hit it while it runs.
+"""BackgroundRedeploy: a redeploy in a thread of its own, so that other faults can strike while it runs.
 
-Knows nothing of what hits it.
+Knows nothing of those faults.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import threading
 from tests.cluster.service import Service
 
 
-class Deployment:
+class BackgroundRedeploy:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._thread: threading.Thread | None = None
         self.error: str | None = None
 
     def begin(self) -> None:
-        """Deploy the same settings again, after a deployment that still runs."""
+        """Deploy the same settings again, after a redeploy that still runs."""
         self.wait()
-        self._thread = threading.Thread(target=self._deploy, name="deployment")
+        self._thread = threading.Thread(target=self._deploy, name="redeploy")
         self._thread.start()
 
     def wait(self) -> None:
@@ -27,7 +27,7 @@ class Deployment:
             self._thread.join()
 
     def forget(self) -> None:
-        """The cluster it ran on is no more."""
+        """The cluster is gone: that a redeploy failed on it is not the service's fault."""
         self.wait()
         self.error = None
 

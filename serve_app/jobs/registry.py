@@ -84,7 +84,7 @@ class JobRegistry:
             metrics,
             self._background,
             epoch=store.epoch,
-            settle=lambda job, outcome: self._endings.settle(job, outcome),
+            settle=lambda begun, outcome: self._endings.settle(begun, outcome),
         )
         self._pauses = self._dispatcher.pauses
         self._estimates = Estimates(
@@ -92,7 +92,7 @@ class JobRegistry:
         )
         self._cleaning = Cleaning(store, files)
         self._deadlines = Deadlines(
-            lambda job_id: self._background.spawn(self._endings.expire(job_id))
+            lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
         self._endings = Endings(
             self._jobs,
@@ -102,6 +102,7 @@ class JobRegistry:
             self._deadlines,
             metrics,
             self._clock,
+            self._background,
         )
         self.configure(limits)
         self._arriving = 0  # submits on their way to the disk
@@ -193,7 +194,7 @@ class JobRegistry:
                 job=self._estimates.view(stands), replayed=inserted.job_id != order["job_id"]
             )
         self._estimates.promise(job)
-        job = self._jobs.touch(job)
+        job = self._jobs.remember(job)
         self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - job.created_at)
@@ -227,7 +228,7 @@ class JobRegistry:
     ) -> JobPage:
         """Newest first: those numbered below `before`, or above `after`, or the newest ones."""
         rows = await self._store.page(owner, wanted, limit=limit, before=before, after=after)
-        jobs = [self._estimates.view(self._cache.known(job)) for job in rows.jobs]
+        jobs = [self._estimates.view(self._cache.newest(job)) for job in rows.jobs]
         # A page may be empty although the list goes on: then the way back starts where it began.
         if after is None:
             newest = rows.jobs[0].number if rows.jobs else before and before - 1
@@ -276,21 +277,23 @@ class JobRegistry:
 
     # ---- for the renderers ----
 
-    def dropped(self) -> dict[str, int]:
-        """What a new renderer must not work on, whoever asks: job id -> highest dead fence."""
+    def dropped(self) -> tuple[int, dict[str, int]]:
+        """What a new renderer must not work on, whoever asks: older epochs than this one, and job id ->
+        highest dead fence."""
         running = {job_id: fence - 1 for job_id, fence in self._jobs.in_flight.items() if fence > 1}
         ended = {
             job.job_id: job.fence
             for job in self._cache.final()
             if job.fence > 1 or (job.fence and job.status is Status.REVOKED)
         }
-        return running | ended
+        return self.epoch, running | ended
 
-    def disowned(self, holders: dict[str, int]) -> dict[str, int]:
-        """Those of a renderer's jobs, by id and fence, that nobody waits for any more: it may not have
-        heard of their end."""
+    def disowned(self, holders: dict[str, int]) -> tuple[int, dict[str, int]]:
+        """This epoch, and those of a renderer's jobs, by id and fence, that nobody waits for any more: it
+        may not have heard of their end."""
         in_flight = self._jobs.in_flight
-        return {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
+        dead = {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
+        return self.epoch, dead
 
     def loading(self) -> None:
         """A renderer has started and loads its model."""
@@ -316,7 +319,7 @@ class JobRegistry:
         """Never stored. False: the attempt is superseded and must stop."""
         job = self._jobs.held_by(job_id, fence)
         if job is not None:
-            self._jobs.touch(job.evolve(progress=progress, reported_at=time.monotonic()))
+            self._jobs.remember(job.evolve(progress=progress, reported_at=time.monotonic()))
         return job is not None
 
     async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
@@ -325,7 +328,7 @@ class JobRegistry:
         if job is not None:
             number = job.preview["number"] + 1 if job.preview else 1
             image = PreviewImage(index=index, number=number, data=data)
-            self._jobs.touch(job.evolve(preview=image))
+            self._jobs.remember(job.evolve(preview=image))
         return job is not None
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:

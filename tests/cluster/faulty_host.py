@@ -9,13 +9,14 @@ from typing import Any
 
 from ray import serve
 
-from serve_app import app, cluster
+from serve_app import app
+from serve_app.cluster.handles import RENDERER
 from tests.cluster import host
 
 POISON = "poison"  # as `test_faults` orders it
 
 
-@serve.deployment(name=cluster.RENDERER)
+@serve.deployment(name=RENDERER)
 class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
     """Breaks where no batch can be blamed: in the scheduler, between two steps."""
 

@@ -23,7 +23,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from serve_app.app import build
-from serve_app.cluster import NAMESPACE, RENDERER, registry_name
+from serve_app.cluster.handles import RENDERER, registry_actor
 from serve_app.config import Settings
 
 
@@ -40,8 +40,8 @@ def answer(value: Any) -> None:
 def call(app_name: str, command: dict[str, Any]) -> None:
     if "registry" in command:
         method, args = command["registry"]
-        actor = ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
-        answer(ray.get(getattr(actor, method).remote(*args), timeout=60))
+        remote = getattr(registry_actor(app_name), method)
+        answer(ray.get(remote.remote(*args), timeout=60))
     if "renderer" in command:
         method, args = command["renderer"]
         handle: Any = serve.get_deployment_handle(RENDERER, app_name=app_name)
@@ -82,7 +82,7 @@ def main() -> None:
         call(first["settings"]["app_name"], command)
         print("READY", flush=True)
     serve.shutdown()
-    ray.kill(ray.get_actor(registry_name(first["settings"]["app_name"]), namespace=NAMESPACE))
+    ray.kill(registry_actor(first["settings"]["app_name"]))
     ray.shutdown()
 
 

@@ -193,10 +193,10 @@ def test_stale_attempt_tries_to_finish(service: Service) -> None:
     service.kill(f"ray::job:{job_id}")
     wait_until(lambda: service.processes(f"ray::job:{job_id}"), 60, "the second attempt")
     image = {"path": "x.png", "index": 0}
-    assert service.registry("finish", job_id, 1, [image]) is False
-    assert service.registry("admitted", job_id, 1) is False
+    assert service.registry("call", "finish", job_id, 1, [image]) is False
+    assert service.registry("call", "admitted", job_id, 1) is False
     job = service.result(job_id)
-    assert service.registry("finish", job_id, 1, [image]) is False
+    assert service.registry("call", "finish", job_id, 1, [image]) is False
     assert service.job(job_id)["result_urls"] == job["result_urls"]
 
 
@@ -299,7 +299,7 @@ def test_redeploy_with_newer_registry_code(tmp_path: Path, tiny_settings: dict[s
     for name in ("serve_app", "tests"):
         ignore = shutil.ignore_patterns("__pycache__", "weights")
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
-    code = root / "serve_app" / "cluster.py"
+    code = root / "serve_app" / "cluster" / "registry_port.py"
     older = code.read_text()
     service = Service(tmp_path / "service", tiny_settings, root=root).start()
     try:

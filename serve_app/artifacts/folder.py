@@ -1,4 +1,4 @@
-"""OutputDir: where finished files live. Written once, never overwritten.
+"""OutputDir: the folder of finished files, which are written once and never overwritten.
 
 Knows nothing of Ray or torch, nor which files are published: the registry's rows decide that.
 """
@@ -21,7 +21,7 @@ from serve_app.params import GenerationParams
 
 log = logging.getLogger("assets.artifacts")
 
-_REASONS = {
+_REASONS = {  # in a client's words
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
@@ -31,8 +31,7 @@ _REASONS = {
 
 
 class OutputDir:
-    """Files under `root`, written once and never overwritten. Paths in and out are relative to it,
-    with forward slashes."""
+    """Files under `root`. All paths, given or returned, are relative to it, with forward slashes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -40,8 +39,10 @@ class OutputDir:
     def write(
         self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
     ) -> ImageFile:
-        """On disk, name included, when it returns. Raises StorageFailed, and leaves no part of a
-        file then."""
+        """Store one image. When it returns, file and directory entry are on disk (fsync).
+
+        Raises StorageFailed, and then leaves no part of a file.
+        """
         index = image["index"]
         name = ArtifactName(params.style_id, params.seed_of(index), job_id, index, fence)
         data = with_metadata(image, params, job_id, fence)
@@ -63,8 +64,10 @@ class OutputDir:
         )
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
-        """Job id -> every file that an attempt at it wrote, unfinished ones too. Each day's directory
-        is read once; whatever else lies in it is not ours and not listed."""
+        """Job id -> every file that an attempt at it wrote, unfinished ones too.
+
+        Reads the directory of each day once. Files with other names are left out.
+        """
         found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
         for day in {day_of(job_id) for job_id in found}:
             with suppress(FileNotFoundError):
@@ -74,8 +77,10 @@ class OutputDir:
         return found
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
-        """Every path that attempts up to `fence` at this order may have written, finished or not. Most
-        of them do not exist: to try them all costs less than to read the directory of a busy day."""
+        """Every path that attempts 1 to `fence` at this job may have written, finished or not.
+
+        Most of them do not exist. Trying them all costs less than reading the directory of a busy day.
+        """
         names = [
             ArtifactName(summary["style_id"], summary["seed"] + index, job_id, index, attempt)
             for attempt in range(1, fence + 1)
@@ -85,8 +90,11 @@ class OutputDir:
         return [f"{day}/{form}" for name in names for form in (name, temporary_name(name))]
 
     def remove(self, paths: Iterable[str]) -> int:
-        """How many are gone now. One that cannot be removed is logged and stays: whoever cleans up
-        has something more important to report."""
+        """Remove files; returns how many do not exist any more. Raises ValueError for any other path.
+
+        A file that cannot be removed is logged and stays, because the caller is often handling an error that
+        matters more.
+        """
         gone = 0
         for path in paths:
             if not is_ours(path):
@@ -115,20 +123,20 @@ class OutputDir:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            final.hardlink_to(temporary)  # unlike a rename, this never replaces a file
+            final.hardlink_to(temporary)  # a rename would replace an existing file
         finally:
             temporary.unlink(missing_ok=True)
         _sync_directory(final.parent)
 
 
 def _reason(error: OSError) -> str:
-    """Fit to be shown to anyone: it names no path."""
+    """A sentence for clients: it names no path."""
     why = _REASONS.get(error.errno or 0, error.strerror or "unknown reason")
     return f"The image could not be written to the output directory: {why}."
 
 
 def _sync_directory(path: Path) -> None:
-    """A new name is on disk only when its directory is."""
+    """A new file name is on disk only after its directory was synced."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""What finished files are called. A name says whose file it is, and no name is used twice.
+"""ArtifactName: the name of a finished file, from which its job can be read. No name is used twice.
 
-Knows text only; `folder` puts files under these names.
+Knows text only; `folder` writes files under these names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
-    """One attempt at one image; no other attempt ever has this name."""
+    """The file of one attempt at one image. `fence` is the attempt's, so no other attempt has this name."""
 
     style_id: str
     seed: int
@@ -33,12 +33,12 @@ class ArtifactName:
 
     @property
     def path(self) -> str:
-        """Relative to output/, under the day (UTC) the job was ordered."""
+        """Relative to output/, in the folder of the day on which the job was ordered."""
         return f"{day_of(self.job_id)}/{self}"
 
 
 def parse_name(name: str) -> ArtifactName | None:
-    """The reverse of `str(ArtifactName)`; None: not a file of ours."""
+    """The reverse of `str(ArtifactName)`; None for any other file name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -47,24 +47,26 @@ def parse_name(name: str) -> ArtifactName | None:
 
 
 def temporary_name(name: ArtifactName) -> str:
-    """What the file is called while it is written."""
+    """The name of the file while it is being written."""
     return f".{name}.tmp"
 
 
 def owner_of(file_name: str) -> str | None:
-    """The job of a finished or unfinished file; None: not ours."""
+    """The job id of a finished or unfinished file; None for any other file name."""
     unfinished = file_name.startswith(".") and file_name.endswith(".tmp")
     parsed = parse_name(file_name[1:-4] if unfinished else file_name)
     return parsed.job_id if parsed else None
 
 
 def is_ours(path: str) -> bool:
-    """`path`: relative to output/, of a finished or unfinished file."""
+    """Whether `path`, relative to output/, is that of a finished or unfinished file."""
     day, _, name = path.partition("/")
     return _DAY.fullmatch(day) is not None and owner_of(name) is not None
 
 
 def day_of(job_id: str) -> str:
-    """The folder of its files: the day it was ordered, UTC. A UUIDv7 starts with 48 bits of milliseconds
-    since 1970 (RFC 9562)."""
+    """The folder of its files: the day it was ordered, in UTC.
+
+    `job_id` is a UUIDv7, which starts with 48 bits of milliseconds since 1970 (RFC 9562).
+    """
     return datetime.fromtimestamp((UUID(job_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")

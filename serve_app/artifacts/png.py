@@ -1,6 +1,6 @@
-"""What a finished PNG says about itself: text that viewers of generated images read, and all we know of it.
+"""Metadata of a finished PNG: text for viewers of generated images, a JSON record, and a mark for machines.
 
-Knows the PNG format and the order; nothing of folders, jobs' states or models.
+Knows the PNG format and GenerationParams; nothing of folders, job states or models.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from serve_app.params import GenerationParams
 
 SOFTWARE = f"AI Asset Generator {__version__}"
 RECORD_SCHEMA = 1
-"""Of the JSON in the chunk `job`. Grows when a reader of the old one would go wrong."""
+"""Version of the JSON in the chunk `job`. It grows when a reader of the old one would misread the new one."""
 
 _IHDR_END = 33  # bytes: signature 8, then length 4, type 4, IHDR 13, checksum 4
 
 
 def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, fence: int) -> bytes:
-    """The same PNG with text chunks after its header; the pixels are not encoded again."""
+    """The same PNG with text chunks after its header; the pixels are not encoded again.
+
+    Raises ValueError if `image` holds something else than a PNG.
+    """
     data = image["data"]
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         raise ValueError("the renderer sent something that is not a PNG")
@@ -34,7 +37,7 @@ def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, f
         _text_chunk("parameters", infotext(params, image["index"])),
         _text_chunk("job", job),
         _text_chunk("Software", SOFTWARE),
-        _international_chunk("XML:com.adobe.xmp", _XMP),  # readers look for XMP in iTXt alone
+        _international_chunk("XML:com.adobe.xmp", _XMP),  # readers look for XMP only in iTXt
     ]
     return data[:_IHDR_END] + b"".join(chunks) + data[_IHDR_END:]
 
@@ -42,7 +45,7 @@ def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, f
 def infotext(params: GenerationParams, index: int) -> str:
     """The `parameters` text of AUTOMATIC1111's web UI, which most viewers of generated images read."""
     scheduler = SCHEDULERS[params.scheduler]
-    # There, 1 means no guidance and 0 would mean nothing but the negative prompt.
+    # In that format 1 means no guidance, and 0 would mean: only the negative prompt.
     guidance = max(1.0, params.guidance_scale)
     pairs = {
         "Steps": params.steps,
@@ -64,7 +67,7 @@ def infotext(params: GenerationParams, index: int) -> str:
 def record(
     image: RenderedImage, params: GenerationParams, job_id: str, fence: int
 ) -> dict[str, Any]:
-    """All we know of an image. `order` is the body of a POST that orders it again."""
+    """Everything known about an image. `order`: the body of a POST that orders it again."""
     return {
         "schema": RECORD_SCHEMA,
         "job_id": job_id,
@@ -87,7 +90,7 @@ _XMP = (
     "</Iptc4xmpExt:DigitalSourceType>"
     "</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end='r'?>"
 )
-"""The IPTC's mark, read by machines, for pictures that a trained model made."""
+"""The IPTC's machine-readable mark of pictures that a trained model made."""
 
 
 def _quoted(value: str) -> str:
@@ -95,7 +98,7 @@ def _quoted(value: str) -> str:
 
 
 def _text_chunk(keyword: str, text: str) -> bytes:
-    """tEXt, which every reader knows; iTXt where Latin-1 does not do."""
+    """tEXt, which every reader knows; iTXt for text outside Latin-1."""
     try:
         return _chunk(b"tEXt", keyword.encode() + b"\0" + text.encode("latin-1"))
     except UnicodeEncodeError:
@@ -103,7 +106,7 @@ def _text_chunk(keyword: str, text: str) -> bytes:
 
 
 def _international_chunk(keyword: str, text: str) -> bytes:
-    """iTXt: not compressed (two zero bytes), language and translated keyword left empty."""
+    """iTXt, not compressed (two zero bytes), with empty language and translated keyword."""
     return _chunk(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode())
 
 

@@ -1,6 +1,6 @@
-"""ModelSpec: what configs/models.yaml says of each checkpoint the service may load.
+"""ModelSpec: what configs/models.yaml says of each checkpoint that the service may load.
 
-Knows nothing of torch or diffusers: the ingress reads it too. Loading is `engine/loading.py`.
+Knows nothing of torch or diffusers, because the ingress reads it too. `engine/model/loading.py` loads.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from serve_app.errors import ModelError
 
 MAX_GUIDANCE = 30.0
 PROMPT = "{prompt}"
-# An image leaves the renderer as one event of at most 4 MiB. A PNG of noise is a little larger than its
-# pixels: one byte a row, of at least 8 pixels, and a few per block of the compressor.
 EVENT_BYTES = 4 * 1024 * 1024
+"""The renderer sends an image as one event of at most this size."""
 MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
+"""At 3 bytes a pixel. 5 % are for what a PNG adds: a byte per row of 8 or more pixels, headers, fields."""
 
 
 class SideLimits(BaseModel):
-    """An inclusive range."""
+    """Pixels of width and height; both ends are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,8 @@ class ModelSpec(BaseModel):
     channels_last: bool = False
     compile: bool | Literal["background"] = Field(
         default=False,
-        description="torch.compile the whole UNet: before the first job, or while eager code serves.",
+        description="torch.compile the UNet. true: before the first job. "
+        "background: while the eager UNet serves.",
     )
     safety_check: bool = Field(
         default=True, description="Use the checkpoint's safety checker, if it has one."
@@ -81,7 +82,7 @@ class ModelSpec(BaseModel):
 
 
 class Models(Mapping[str, ModelSpec]):
-    """Every checkpoint of models.yaml by name; `default` names the one that is active unasked."""
+    """Every checkpoint of models.yaml by name. `default` is served unless the settings name another."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], default: str) -> None:
         self._specs = dict(specs)
@@ -97,7 +98,7 @@ class Models(Mapping[str, ModelSpec]):
         return len(self._specs)
 
 
-class _File(BaseModel):
+class _ModelsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     default: str
@@ -115,7 +116,7 @@ def active_model(name: str | None, models: Models) -> ModelSpec:
 def load_models(path: Path) -> Models:
     """Raises ConfigError with file, line and what is allowed. Looks at no checkpoint."""
     source = read_yaml(path)
-    file = source.parse(_File)
+    file = source.parse(_ModelsFile)
     problems = [p for name, spec in file.models.items() for p in _problems(name, spec)]
     named = {name: spec.model_copy(update={"name": name}) for name, spec in file.models.items()}
     problems += [p for spec in named.values() for p in _size_problems(spec)]
@@ -154,8 +155,11 @@ def template_problem(template: str) -> str | None:
 
 
 def words_problem(text: str) -> str | None:
-    """Why this is no part of a prompt, or None. A request is one trimmed line, and the final words
-    of an image must survive being sent as one."""
+    """Why this cannot be part of a prompt, or None.
+
+    The API trims a prompt and allows one line, and the final prompt of an image must be one that the API
+    takes unchanged, so that the image can be ordered again.
+    """
     plain = text == text.strip() and not re.search(r"[\x00-\x1f\x7f-\x9f]", text)
     return None if plain else "must be one line, without spaces at its ends"
 

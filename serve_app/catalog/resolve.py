@@ -1,6 +1,7 @@
-"""resolve: an order as a client gave it -> GenerationParams, every choice made and checked.
+"""resolve(): turns the order of a client into GenerationParams, with every choice made and checked.
 
-Knows nothing of HTTP or Ray. Which value wins: request, style for this model, style, model.
+Knows nothing of HTTP or Ray. Of several values the first wins: the order's, the style's for this model, the
+style's, the model's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a client asks for; None: decide for me. A seed of -1 is drawn, like None."""
+    """What a client asks for. None: the service decides. A seed of -1 is drawn at random, like None."""
 
     prompt: str
     negative_prompt: str = ""
@@ -59,9 +60,12 @@ def resolve(
     limits: OrderLimits,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
-    """`active` is the model that is being served, `revision_of` hashes a model's weights, `draw(k)`
-    gives a random number below k. Raises InvalidField. A prompt beyond the model's token limit is
-    not refused: the renderer cuts it and says so in the image's notes."""
+    """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
+    `draw(k)`: a random number below k. Raises InvalidField.
+
+    A prompt beyond the model's token limit is not refused: the renderer cuts it and says so in the image's
+    notes.
+    """
     style = _style(order.style_id, styles)
     spec = _spec(order.model, models, active)
     if not style.draws(spec.name):
@@ -111,8 +115,10 @@ def resolve(
 
 
 def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
-    """The body of a POST that orders image `index` once more, alone, whatever the style file says by
-    then: its words are final, so it asks for style `none`."""
+    """The body of a POST that orders image `index` again, as a single image.
+
+    It asks for style `none` with the final prompt, so a later change of the style file changes nothing.
+    """
     return {
         "prompt": params.prompt,
         "negative_prompt": params.negative_prompt,
@@ -144,8 +150,8 @@ def _spec(name: str | None, models: Models, active: str) -> ModelSpec:
 
 
 def _words(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
-    """Prompt and negative prompt. Style `none` means exactly the words of the order, so that a
-    finished image can be ordered again by its final words."""
+    """Final prompt and negative prompt. Style `none` adds nothing to those of the order, not even the model's
+    template, so that `order_again` gives the same prompts."""
     if style.id == NONE.id:
         return order.prompt, order.negative_prompt
     styled = style.template_for(spec.name).replace(PROMPT, order.prompt)
@@ -155,7 +161,7 @@ def _words(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
 
 
 def _check_words(order: Order, prompt: str, negative: str, most: int) -> None:
-    """Final words are measured, not the client's: an image's final words must be orderable again."""
+    """The final prompts must not be too long, because `order_again` sends them as a client's."""
     if not order.prompt.strip():
         raise InvalidField("prompt", "must not be empty")
     for field, text in ("prompt", prompt), ("negative_prompt", negative):
@@ -178,7 +184,7 @@ def _check_size(order: Order, spec: ModelSpec, width: int, height: int, max_pixe
 
 
 def allowed_sizes(spec: ModelSpec) -> list[str]:
-    """For people: `128x128`, or the rule where any size within bounds will do."""
+    """For messages: each size as `128x128`, or the rule where any size within bounds is allowed."""
     if spec.side is not None:
         return [f"multiples of {spec.multiple} from {spec.side.min} to {spec.side.max}"]
     return [f"{width}x{height}" for width, height in spec.sizes or [spec.native_size]]
@@ -195,7 +201,7 @@ def _seed(order: Order, draw: Callable[[int], int]) -> int:
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # written so that NaN is refused
+    if not low <= value <= high:  # NaN is refused too
         raise InvalidField(field, f"{value:g} is out of range", [f"{low:g} to {high:g}"])
 
 

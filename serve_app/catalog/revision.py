@@ -1,12 +1,12 @@
-"""weights_revision: a short name for exactly these weights and configs, and a check of their files.
+"""weights_revision: a short hash of a checkpoint's weights and configs, which is recorded in every image.
 
-Knows files and hashes; imports no torch, so the ingress may ask at start.
+Knows files and hashes; imports no torch, so the ingress can call it at start. Loading and checking the files
+is `engine/model/`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from serve_app.catalog.models import ModelSpec
 from serve_app.errors import ModelError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HEADER_LIMIT = 100 * 1024 * 1024  # the format's own
 
 
 def weights_revision(spec: ModelSpec, root: Path) -> str:
@@ -35,6 +34,7 @@ def weights_revision(spec: ModelSpec, root: Path) -> str:
 
 
 def pinned_commit(spec: ModelSpec) -> str:
+    """The full commit id of a model from the hub. Raises ModelError where it is not one."""
     if spec.revision is None or not COMMIT.fullmatch(spec.revision):
         raise ModelError(
             f"model {spec.name!r}: `revision` must be the full 40-digit commit id of {spec.hub}; "
@@ -44,7 +44,7 @@ def pinned_commit(spec: ModelSpec) -> str:
 
 
 def model_folder(spec: ModelSpec, root: Path) -> Path:
-    """The directory of a local model, which exists and holds a diffusers index."""
+    """The directory of a local model, which holds a diffusers index. Raises ModelError."""
     if (spec.path is None) == (spec.hub is None):
         raise ModelError(f"model {spec.name!r}: give exactly one of `path` and `hub`")
     folder = root / str(spec.path)
@@ -56,22 +56,6 @@ def model_folder(spec: ModelSpec, root: Path) -> Path:
             "directory as `save_pretrained` writes it"
         )
     return folder
-
-
-def check_safetensors(path: Path, name: str) -> None:
-    """Refuse an empty or truncated file before anything maps it. `name` is how to call it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, HEADER_LIMIT):
-            raise ModelError(f"{name} is empty or truncated; copy it again")
-        try:
-            header = json.loads(file.read(length))
-            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ModelError(f"{name} is not a safetensors file") from error
-    if not ends or 8 + length + max(ends) != size:
-        raise ModelError(f"{name} is truncated or holds no tensors; copy it again")
 
 
 @lru_cache(maxsize=4096)

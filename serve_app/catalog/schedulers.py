@@ -1,7 +1,7 @@
-"""SCHEDULERS: the names an order may use, each as a diffusers class and its config changes.
+"""SCHEDULERS: the scheduler names that an order may use, each as a diffusers class and changes to its config.
 
-Plain data: knows nothing of diffusers or torch, so the ingress and a job task may read it. The
-engine builds `getattr(diffusers, class_name).from_config(checkpoint_config, **config)`.
+Plain data, without diffusers or torch, so that the ingress and job tasks can import it. The engine builds
+`getattr(diffusers, class_name).from_config(checkpoint_config, **config)`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSpec:
-    """`config` goes over the checkpoint's own, which keeps its betas and prediction type."""
+    """`config` replaces values of the checkpoint's config, which keeps its betas and prediction type."""
 
     class_name: str
     sampler: str  # what AUTOMATIC1111 calls it in `Sampler:`
     schedule: str | None = None  # its `Schedule type:`; None: the sampler has only one
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
-    min_steps: int = 1  # fewer draw nothing, or NaN
-    max_steps: int | None = None  # more than it was distilled from; diffusers refuses them
+    min_steps: int = 1  # with fewer the image is noise or NaN
+    max_steps: int | None = None  # it was distilled from so many; diffusers refuses more
 
 
-# A name means the same for every checkpoint, so what it is about is always said, also where it is
-# diffusers' default: a checkpoint saved with use_karras_sigmas must not turn `euler` into Karras.
+# A name must mean the same for every checkpoint, so values are given even where they are diffusers' default:
+# a checkpoint that was saved with use_karras_sigmas must not turn `euler` into `euler_karras`.
 _UNIFORM = {"use_karras_sigmas": False}
 _KARRAS = {"use_karras_sigmas": True}
-# DDIM and DDPM clip to [-1, 1] unless told otherwise, which is for pixels and ruins latents.
+# By default DDIM and DDPM clip to [-1, 1], which is right for pixels and destroys latents.
 _LATENTS = {"clip_sample": False}
 _DPMPP_2M = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 _DPMPP_2M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
 _DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
 
-# With leading spacing, which most checkpoints ask for, the only step of one starts where the noise ends.
-_TWO = 2
-# Ancestral steps take the difference of nearly equal squares: at three, a cosine schedule gave NaN.
-_FOUR = 4
+_TWO = (
+    2  # with leading spacing, which most checkpoints use, a single step would start at timestep 0
+)
+_FOUR = 4  # ancestral steps subtract nearly equal squares: 3 steps of a cosine schedule gave NaN
 _FIFTY = 50
 _DISTILLED = {**_LATENTS, "original_inference_steps": _FIFTY}
 
 SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO),
     "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS, _TWO),
-    # Trailing spacing starts at the last training step, as distilled (turbo) models were taught.
+    # Trailing spacing starts at the last training step, as distilled (turbo) models were trained.
     "euler_trailing": SchedulerSpec(
         "EulerDiscreteScheduler",
         "Euler",
@@ -84,7 +84,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
     "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS, _TWO),
     "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO),
-    # With its Runge-Kutta start-up steps, PNDM is not the PLMS that checkpoints were shown with.
+    # Without its Runge-Kutta start-up steps PNDM is PLMS, which checkpoints were published with.
     "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}, _TWO),
     "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _DISTILLED, max_steps=_FIFTY),
     "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _DISTILLED, max_steps=_FIFTY),

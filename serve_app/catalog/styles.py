@@ -1,6 +1,6 @@
-"""Style: a named preset around a prompt. Loads configs/styles.yaml.
+"""Style: a named preset: words around a prompt, and defaults. Loads configs/styles.yaml.
 
-Knows nothing of requests: what wins over a style's words and defaults is `resolve.py`'s matter.
+Knows nothing of orders: `resolve.py` decides when an order's value wins over a style's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
 
 
 class StyleDefaults(BaseModel):
-    """What an order gets when it does not say. None: the model decides."""
+    """Values for what an order leaves out. None: the model's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,11 +39,12 @@ class StyleDefaults(BaseModel):
     scheduler: str | None = None
 
     def over(self, other: StyleDefaults) -> StyleDefaults:
+        """These values, and those of `other` where they are None."""
         return other.model_copy(update=self.model_dump(exclude_none=True))
 
 
 class StyleForModel(BaseModel):
-    """The same style in another model's words. None: as in the style itself."""
+    """What a style says differently for one model. None: as in the style itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,12 +54,16 @@ class StyleForModel(BaseModel):
 
 
 class Style(BaseModel):
+    """`{prompt}` in `template` stands for the order's prompt."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = ""
     title: str = ""
     description: str = ""
-    template: str = Field(description="Starts with {prompt}: what is cut off at the end is style.")
+    template: str = Field(
+        description="Starts with {prompt}, so that a long prompt loses the style."
+    )
     negative_prompt: str = ""
     defaults: StyleDefaults = StyleDefaults()
     models: dict[str, StyleForModel] = Field(default={}, description="Overrides, by model.")
@@ -68,12 +73,13 @@ class Style(BaseModel):
 
     @cached_property
     def revision(self) -> str:
-        """Changes exactly when a picture could: titles and descriptions do not count."""
+        """A hash of everything that can change a picture, so not of title and description."""
         drawn = self.model_dump(mode="json", exclude={"title", "description"})
         text = json.dumps(drawn, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def draws(self, model: str) -> bool:
+        """Whether this model can draw the style."""
         return self.only is None or model in self.only
 
     def template_for(self, model: str) -> str:
@@ -103,17 +109,20 @@ Styles = Mapping[str, Style]
 """By id; always holds `none`."""
 
 
-class _File(BaseModel):
+class _StylesFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     styles: dict[str, Style]
 
 
 def load_styles(path: Path, models: Models) -> Styles:
-    """Raises ConfigError with file, line and what is allowed; also when a style's defaults do not fit
-    a model that is to draw it, so that no order fails on a value its client never gave."""
+    """Raises ConfigError with file, line and what is allowed.
+
+    A style's defaults must fit every model that draws it, or an order would fail on a value that its client
+    never gave.
+    """
     source = read_yaml(path)
-    file = source.parse(_File)
+    file = source.parse(_StylesFile)
     source.refuse(p for name, style in file.styles.items() for p in _problems(name, style, models))
     named = {name: s.model_copy(update={"id": name}) for name, s in file.styles.items()}
     return {NONE.id: NONE, **named}

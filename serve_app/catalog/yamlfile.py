@@ -1,6 +1,6 @@
-"""A YAML file that remembers the line of every key, so that whoever mistyped it is shown where.
+"""YamlFile: a YAML file with the line of every key, so that error messages name the line of a mistake.
 
-Knows no file of this project: `styles.py`, `models.py` and `lint.py` say what their files may hold.
+Knows no file of this project: `styles.py`, `models.py` and `tools/lint.py` say what their files may hold.
 """
 
 from __future__ import annotations
@@ -27,24 +27,28 @@ At = tuple[str | int, ...]
 
 
 class Mistake(NamedTuple):
+    """`text` says what is wrong at `at` and what is allowed."""
+
     at: At
     text: str
 
 
 @dataclass(frozen=True)
 class YamlFile:
+    """`lines`: line of each key and list item, from 1."""
+
     path: Path
     data: Any
     lines: Mapping[At, int]
 
     def line(self, at: At) -> int:
-        """Line of a key or item, from 1; of what is missing: the line of what should hold it."""
+        """Line of a key or item, from 1. For a missing one: the line of the mapping that lacks it."""
         while at and at not in self.lines:
             at = at[:-1]
         return self.lines.get(at, 1)
 
     def refuse(self, problems: Iterable[Mistake]) -> None:
-        """Raise one ConfigError that lists all problems, in the order of the file; none: return."""
+        """Raise one ConfigError that lists all problems, sorted by line. Without problems: return."""
         found = sorted({(self.line(p.at), self._sentence(p)) for p in problems})
         if found:
             raise ConfigError(
@@ -52,10 +56,10 @@ class YamlFile:
             )
 
     def parse(self, model: type[M]) -> M:
-        """The file as a `model`. Strict: `steps: "20"` and `steps: yes` are not numbers."""
+        """The file as a `model`, or ConfigError. Strict: `steps: "20"` and `steps: yes` are not numbers."""
         self.refuse(unknown_keys(model, self.data))
         try:
-            # As JSON, because there a list may fill a tuple without also letting text be a number.
+            # Through JSON: pydantic's strict mode then takes a list for a tuple, but no text for a number.
             return model.model_validate_json(json.dumps(self.data, default=str), strict=True)
         except ValidationError as error:
             self.refuse(mistakes_of(error))
@@ -68,7 +72,7 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Raises ConfigError: not readable, not YAML, a key twice (YAML would keep the last one)."""
+    """Raises ConfigError if it cannot be read, is not YAML, or has a key twice (YAML would keep the last)."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
@@ -86,7 +90,7 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def shown(path: Path) -> str:
-    """From the project root when it is below: the name a reader of the repository knows."""
+    """The path relative to the project root if it is below that, else as it is."""
     absolute = path.absolute()
     return str(
         absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else path
@@ -122,7 +126,7 @@ def _plain(
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'? Allowed: x, y, z`"""
+    """The end of a message: `; did you mean 'x'? Allowed: x, y, z`."""
     names = sorted(allowed)
     close = get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
@@ -130,7 +134,7 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 
 
 def mistakes_of(error: ValidationError, at: At = ()) -> Iterator[Mistake]:
-    """pydantic's findings about the part of the file that starts `at`."""
+    """What pydantic found wrong. `at`: where in the file the validated part begins."""
     for found in error.errors(include_url=False):
         yield Mistake((*at, *found["loc"]), _text(found))
 
@@ -144,9 +148,9 @@ def _text(found: ErrorDetails) -> str:
 
 
 def unknown_keys(annotation: Any, data: Any, at: At = ()) -> Iterator[Mistake]:
-    """Keys that no model inside `annotation` has, at every depth.
+    """Keys at any depth of `data` that no pydantic model inside the type `annotation` has.
 
-    Works on the types, so it also finds what a model without `extra="forbid"` would swallow.
+    This also works for models without `extra="forbid"`, which would ignore them.
     """
     options = list(_options(annotation))
     if isinstance(data, list):
@@ -181,7 +185,7 @@ def _options(annotation: Any) -> Iterator[Any]:
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
-    """Every name a field may be given by."""
+    """Every name that a field can be given by, aliases too."""
     for name, field in model.model_fields.items():
         yield name, field
         alias = field.validation_alias

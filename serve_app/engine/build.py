@@ -1,6 +1,6 @@
 """build(): a ModelSpec becomes a warm Engine that only needs `start()`.
 
-Knows the order of start-up and how long each part took; nothing of how any part works.
+Knows the sequence of start-up and times each part; nothing of how a part works.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from serve_app.engine.model.model_runner import ModelRunner
 
 REPORT_EVERY_S = 0.3
-"""Progress that is told more often costs two processes time, and a poller sees half a second at best."""
+"""Seconds between two progress events of a drawing. Each one costs the job task and the registry time, and
+clients poll every half second at most."""
 
 
 def build(
@@ -30,14 +31,19 @@ def build(
     stall_seconds: float = 120.0,
     on_fault: Callable[[], object] = lambda: None,
 ) -> Engine:
-    """Import, load and warm up, in that order. Raises ModelError."""
+    """Import, load and warm up, in this sequence. Raises ModelError.
+
+    `root` is the directory that relative paths of the spec start from; `device` is a torch device name, by
+    default CUDA where there is one. The other arguments are those of `Engine`.
+    """
     began = time.perf_counter()
-    from serve_app.engine.model import loading, model_runner  # torch: seconds, so not at import
+    # Here and not above, because torch takes seconds to import and only a renderer needs it.
+    from serve_app.engine.model import loading, model_runner, warm_up
 
     imported = time.perf_counter()
     runner: ModelRunner = model_runner.ModelRunner(loading.load(spec, root, device=device))
     loaded = time.perf_counter()
-    costs = runner.warm_up()
+    costs = warm_up.warm_up(runner)
     warm = time.perf_counter()
     engine = Engine(
         runner,

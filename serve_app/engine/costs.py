@@ -1,6 +1,6 @@
-"""CostTable: what a UNet call of n rows costs per size, and how many rows are worth sharing one.
+"""CostTable: how long a UNet call of n rows takes at each image size, and how many rows should share one.
 
-Knows seconds and counts only. Measured at warm-up, refined with every call while the engine runs.
+Knows seconds and counts only. It is measured at warm-up and refined with every call of the engine.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from itertools import accumulate
 
 from serve_app.engine.request import Request
 
-Size = tuple[int, int]
+Size = tuple[int, int]  # width, height in pixels
 
-PACE_RATE = 0.3  # how fast the whole table follows the device
-SHAPE_RATE = 0.1  # how fast one count's place in it follows
-CURIOSITY = 0.00002  # per call, counts that were not run look cheaper, until they are tried again
-EXPECTED = 1.5  # rows to plan for per row that waits: where there is a line, more will come
-OUTLIER = 3.0  # a call this many times slower than known was disturbed by something else
-OUTLIERS = 5  # so many in a row are no disturbance: the device has become slower
+PACE_RATE = 0.3  # share of a call's relative error by which all estimates of its size are corrected
+SHAPE_RATE = 0.1  # share by which the estimate of its own row count is corrected on top of that
+UNUSED_DECAY = 0.00002
+"""Each call lowers the estimates of unused batch sizes slightly, so they get tried again."""
+EXPECTED_PER_WAITING = 1.5  # rows to plan for per row in line: where requests wait, more arrive
+OUTLIER = 3.0  # a call this many times slower than estimated was disturbed, and is ignored
+OUTLIERS = 5  # after so many in a row the device has become slower, and they are believed
 
 
 class CostTable:
@@ -33,7 +34,10 @@ class CostTable:
         self._outliers = 0  # in a row
 
     def seconds(self, size: Size, rows: int) -> float:
-        """Predicted seconds of one call; straight lines between (and beyond) the known counts."""
+        """Predicted seconds of one call, interpolated linearly between the measured row counts.
+
+        Larger counts are extrapolated. A size without measurements scales the native size by pixels.
+        """
         known = self._calls.get(size)
         if known is None:
             return self.seconds(self.native, rows) * _pixels(size) / _pixels(self.native)
@@ -48,13 +52,14 @@ class CostTable:
         return max(known[low] + slope * (rows - low), known[counts[0]])
 
     def decode_seconds(self, size: Size, images: int = 1) -> float:
+        """Predicted seconds of one VAE call that decodes `images` images."""
         known = self._decode.get(size)
         if known is None:
             known = self._decode[self.native] * _pixels(size) / _pixels(self.native)
         return known * images
 
     def solo_seconds(self, request: Request, width: int = 1) -> float:
-        """What is left of `width` such requests in shared calls, if they had the device to themselves."""
+        """Seconds that `width` requests like this one still need, sharing all calls, if nothing else runs."""
         guided = max(0, request.guided_evaluations - request.step)
         plain = request.evaluations - request.step - guided
         size = request.size
@@ -67,20 +72,25 @@ class CostTable:
     def worth_sharing(
         self, size: Size, line: Sequence[int], limit: int, left: Sequence[int] | None = None
     ) -> int:
-        """How many of the requests in line should share the next call; at least the first.
+        """How many of the requests in line should share the next call: 1 or more, from the first on.
 
-        `line` rows each needs, `left` evaluations each still has. A wide call keeps the first request
-        waiting for the others; a narrow one keeps the others waiting for the first. Served k rows at
-        a time, m rows finish after (m + k) / 2 x c(k) / k on average, so take the k that makes this
-        least. With no line, or nothing to gain from sharing, that is the first request alone: never
-        slower than one at a time. While one call could hold the line, a request with little left does
-        not wait for those with more than twice as much: they count for as much less. In a longer line
-        every row counts the same, for then the device's rate decides how late everybody is.
+        `line`: rows that each needs. `left`: evaluations that each still has. `limit`: rows per call.
+
+        A wide call makes the first request wait for the others, a narrow one makes the others wait
+        for the first. If k rows are served at a time and a call takes c(k), m rows finish after
+        (m + k) / 2 x c(k) / k seconds on average; the k with the smallest average is chosen. With one
+        request, or when sharing saves nothing, that is the first request alone, so this is never slower
+        than one at a time.
+
+        While one call could hold the whole line, a row with more than twice the evaluations of the first
+        request counts for less, in proportion: a short request should not wait for long ones. In a
+        longer line every row counts the same, because the device's throughput then decides how late all
+        of them are.
         """
         worth: list[float] = list(line)
         if left and sum(line) <= limit:
             worth = [min(1.0, 2 * left[0] / n) for n in left]
-        expected = worth[0] + EXPECTED * sum(worth[1:])
+        expected = worth[0] + EXPECTED_PER_WAITING * sum(worth[1:])
         widths = [k for k in accumulate(line) if k <= limit] or [line[0]]
         cost = [
             (expected + w) * self.seconds(size, k) / w
@@ -95,10 +105,10 @@ class CostTable:
         return next(n for n, seconds in per_row.items() if seconds <= 1.05 * best)
 
     def observe(self, size: Size, rows: int, seconds: float) -> None:
-        """Learn from one call. A faster or slower device moves all counts of the size together:
+        """Learn from one call, which took `seconds`.
 
-        if only the count that was run moved, the others would look dear or cheap for no reason.
-        And what was measured while something else disturbed the device must not stand for ever.
+        All row counts of the size move together, because the device may have become faster or slower:
+        if only the count that ran moved, the others would look expensive or cheap in comparison.
         """
         known = self._calls.setdefault(size, {n: self.seconds(size, n) for n in self._measured})
         known.setdefault(rows, self.seconds(size, rows))
@@ -107,16 +117,17 @@ class CostTable:
         if ratio <= 0 or 0 < self._outliers < OUTLIERS:
             return
         for n in known:
-            known[n] *= 1 + PACE_RATE * (ratio - 1) - CURIOSITY * (n != rows)
+            known[n] *= 1 + PACE_RATE * (ratio - 1) - UNUSED_DECAY * (n != rows)
         known[rows] += SHAPE_RATE * (seconds - known[rows])
 
     def observe_decode(self, size: Size, images: int, seconds: float) -> None:
+        """Learn from one VAE call."""
         each = seconds / images
         known = self._decode.get(size)
         self._decode[size] = each if not known else known + PACE_RATE * (each - known)
 
     def as_dict(self) -> dict[str, dict[int, float]]:
-        """Milliseconds, for people."""
+        """Milliseconds by size and row count, for `stats`."""
         return {
             f"{width}x{height}": {n: round(s * 1000, 3) for n, s in sorted(known.items())}
             for (width, height), known in self._calls.items()
@@ -124,7 +135,10 @@ class CostTable:
 
 
 def _subadditive(measured: Mapping[int, float]) -> dict[int, float]:
-    """One call never costs more than the smaller calls that would do the same."""
+    """Bound each measurement by the cost of smaller calls that would do the same work.
+
+    A call that was measured slower than its parts was disturbed.
+    """
     bounded: dict[int, float] = {}
     for rows in sorted(measured):
         split = (rows / fewer * seconds for fewer, seconds in bounded.items())

@@ -1,7 +1,7 @@
 """Drawing: what the engine holds for one or more jobs that want the same pixels. Listener: one reader of it.
 
-Knows events and event loops; nothing of batches, deadlines or models. Drawings, and who wants previews,
-are changed only under the engine's lock; the rest of a listener only in the event loop it belongs to.
+Knows events and event loops; nothing of batches, costs or models. Drawings and `wants_previews` are changed
+only under the engine's lock; the rest of a listener only in the event loop it belongs to.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from serve_app.priorities import PATIENCE_OF
 
 
 class Listener:
-    """One `render` call: who asked, and the events it has not read yet.
+    """One call of `Engine.render`: whose attempt it is, and the events it has not read yet.
 
-    A slow reader finds every image, but only the latest progress and preview.
+    A slow reader gets every image, but of progress and of an image's previews only the latest.
+    `on_acknowledged` is called in the event loop when `acknowledged` becomes true.
     """
 
-    def __init__(self, ticket: Ticket, on_heard: Callable[[], None]) -> None:
+    def __init__(self, ticket: Ticket, on_acknowledged: Callable[[], None]) -> None:
         self.job_id = ticket["job_id"]
         self.epoch = ticket["epoch"]
         self.fence = ticket["fence"]
         self.alone = ticket["alone"]
         self.patience = PATIENCE_OF[ticket["priority"]]
-        self.preview = ticket["preview"]
-        self.heard = False  # its reader came back for more after the first event, "admitted"
-        self._on_heard = on_heard
+        self.wants_previews = ticket["preview"]
+        self.acknowledged = (
+            False  # its reader asked for the next event, so it has handled "admitted"
+        )
+        self._on_acknowledged = on_acknowledged
         self._loop = asyncio.get_running_loop()
         self._unread: deque[RenderEvent | None] = deque()
         self._arrived = asyncio.Event()
 
     def post(self, *events: RenderEvent | None) -> None:
-        """From any thread. None ends the stream."""
-        with suppress(RuntimeError):  # the loop is closed: nobody reads any more
+        """Call it from any thread. None ends the stream."""
+        with suppress(RuntimeError):  # the event loop is closed, so nobody reads any more
             self._loop.call_soon_threadsafe(self._take, events)
 
     def _take(self, events: tuple[RenderEvent | None, ...]) -> None:
@@ -53,6 +56,7 @@ class Listener:
         self._arrived.set()
 
     async def events(self) -> AsyncIterator[RenderEvent]:
+        """Every event as it comes, until None is posted."""
         while True:
             while not self._unread:
                 self._arrived.clear()
@@ -61,14 +65,14 @@ class Listener:
             if event is None:
                 return
             yield event
-            if not self.heard:
-                self.heard = True
-                self._on_heard()
+            if not self.acknowledged:
+                self.acknowledged = True
+                self._on_acknowledged()
 
 
 @dataclass(eq=False, slots=True)
 class Drawing:
-    """One GenerationParams in flight. Jobs of equal `key` want the same pixels and share a drawing."""
+    """The images of one GenerationParams. Jobs of equal `key` want the same pixels and share a drawing."""
 
     id: int
     key: Hashable
@@ -76,29 +80,32 @@ class Drawing:
     alone: bool
     requests: list[Request] = field(default_factory=list[Request])
     listeners: list[Listener] = field(default_factory=list[Listener])
-    images: dict[int, RenderedImage] = field(default_factory=dict[int, RenderedImage])
-    admitted_at: float | None = None
-    reported_at: float = -math.inf  # when its listeners last heard how far it is
-    image_seconds: float = 0.0  # predicted at arrival, for one image that shares no calls
-    alone_seconds: float = 0.0  # and for all images, with no company but each other's
+    images: dict[int, RenderedImage] = field(default_factory=dict[int, RenderedImage])  # by index
+    admitted_at: float | None = None  # on the monotonic clock
+    reported_at: float = -math.inf  # when its last progress was sent, on the same clock
+    image_seconds: float = 0.0  # predicted at arrival for one image that shares no calls
+    alone_seconds: float = 0.0  # predicted for all images, if nothing else runs
 
     @property
     def complete(self) -> bool:
         return len(self.images) == len(self.requests)
 
     @property
-    def heard(self) -> bool:
-        return all(listener.heard for listener in self.listeners)
+    def acknowledged(self) -> bool:
+        """Whether every listener has handled "admitted"."""
+        return all(listener.acknowledged for listener in self.listeners)
 
     @property
     def wants_previews(self) -> bool:
-        return any(listener.preview for listener in self.listeners)
+        return any(listener.wants_previews for listener in self.listeners)
 
     def post(self, *events: RenderEvent | None) -> None:
+        """To all listeners. None ends their streams."""
         for listener in self.listeners:
             listener.post(*events)
 
     def progress(self, eta_seconds: float) -> Progress:
+        """Counts over all images; the stage is that of the image that is furthest behind."""
         stages = {r.stage for r in self.requests if r.index not in self.images}
         stage = "decoding"
         if self.admitted_at is None:
@@ -117,11 +124,15 @@ class Drawing:
 
 
 def drawing_key(params: GenerationParams, alone_for: str | None) -> Hashable:
-    """Every parameter that reaches the pixels. A job under quarantine shares with nobody else."""
+    """Every parameter that reaches the pixels; `alone_for` is the job id of a job under quarantine.
+
+    Such a job shares its drawing with no other job.
+    """
     return alone_for, tuple(params.model_dump(exclude=set(RECORDED)).items())
 
 
 def failed(error: RenderError) -> RenderFailed:
+    """The event that tells a reader of this error."""
     return RenderFailed(
         kind="failed",
         code=error.code,
@@ -132,6 +143,7 @@ def failed(error: RenderError) -> RenderFailed:
 
 
 def _replaceable(last: RenderEvent, event: RenderEvent) -> bool:
+    """Whether an unread `last` may be left out, now that `event` of the same kind follows it."""
     if last["kind"] == "preview" and event["kind"] == "preview":
         return last["index"] == event["index"]
     return event["kind"] == "progress"

@@ -1,7 +1,7 @@
-"""Drawings: all that is in flight, who listens to it, and which of it nobody owns any more.
+"""Drawings: all drawings in the engine, who listens to each, and the events they are sent.
 
-Knows drawings, fences and the scheduler's lists; no torch, no threads of its own. Everything here is
-called under the engine's lock.
+Knows fences, forecasts and the scheduler's lists; no torch and no threads. Everything here is called under
+the engine's lock.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from serve_app.params import GenerationParams
 
 
 class Drawings:
-    """`replica` is the name that admitted drawings are told; `changed` is called after every change;
-    listeners hear how far their drawing is once in `report_every` seconds."""
+    """`replica`: the name of this engine in "admitted" events. `report_every`: seconds between two progress
+    events of a drawing, but one always follows a finished image. `changed` is called after every change."""
 
     def __init__(
         self, scheduler: Scheduler, replica: str, report_every: float, changed: Callable[[], None]
@@ -44,7 +44,7 @@ class Drawings:
         return len(self._by_id)
 
     def __iter__(self) -> Iterator[Drawing]:
-        """A copy, so that drawings may end meanwhile."""
+        """Over a copy, so that drawings may end during the loop."""
         return iter(list(self._by_id.values()))
 
     def of(self, request: Request) -> Drawing | None:
@@ -54,9 +54,9 @@ class Drawings:
     # ---- coming and going ----
 
     def join(self, listener: Listener, params: GenerationParams, *, guided: bool) -> None:
-        """A drawing of its own, or a share in one of the very same pixels.
+        """Start a drawing for this listener, or let it share one with the same pixels.
 
-        A shared drawing is due when the most urgent of its jobs, asked for by itself, would have been.
+        Sharing never delays a job: a drawing keeps the earliest deadline that any of its jobs asked for.
         """
         key = drawing_key(params, listener.job_id if listener.alone else None)
         drawing = self._by_key.get(key)
@@ -89,7 +89,7 @@ class Drawings:
         return drawing
 
     def leave(self, listener: Listener) -> None:
-        """A drawing without listeners is forgotten."""
+        """Remove a listener, and its drawing if it was the last one."""
         for drawing in self:
             if listener in drawing.listeners:
                 drawing.listeners.remove(listener)
@@ -98,7 +98,10 @@ class Drawings:
                     self.forget(drawing)
 
     def drop(self, epoch: int, fences: Mapping[str, int]) -> int:
-        """Forget older epochs and these attempts, now and when they come. Returns streams ended."""
+        """End the streams of older epochs and of these attempts, and refuse them from now on.
+
+        `fences`: job id -> newest attempt that is dropped. Returns how many streams ended.
+        """
         self.fences.see(epoch)
         self.fences.drop(fences)
         ended = [x for drawing in self for x in drawing.listeners if self.is_dropped(x)]
@@ -111,7 +114,7 @@ class Drawings:
         return self.fences.dropped(listener.job_id, listener.epoch, listener.fence)
 
     def holders(self) -> dict[str, int]:
-        """Job id -> the highest of its fences that still listen."""
+        """Job id -> the newest of its attempts that still listens."""
         held: dict[str, int] = {}
         for drawing in self:
             for x in drawing.listeners:
@@ -119,26 +122,26 @@ class Drawings:
         return held
 
     def send_previews(self, job_id: str) -> int:
-        """Previews for everybody who listens to this job. Returns how many do."""
+        """Send previews to all listeners of this job from now on. Returns how many there are."""
         listeners = [x for drawing in self for x in drawing.listeners if x.job_id == job_id]
         for listener in listeners:
-            listener.preview = True
+            listener.wants_previews = True
         return len(listeners)
 
-    # ---- what happened to them ----
+    # ---- events ----
 
     def admit(self, drawing: Drawing) -> None:
-        """Its listeners are told before anything is done for it."""
+        """Tell its listeners that work on it starts. Call this before anything is done for it."""
         drawing.admitted_at = time.monotonic()
         drawing.post(self._admitted(drawing))
         self._report([drawing])
 
     def moved(self, requests: Iterable[Request]) -> None:
-        """Their drawings' listeners are told how far they are."""
-        self._report({o.id: o for r in requests if (o := self.of(r))}.values())
+        """These requests took a step: send progress to the listeners of their drawings."""
+        self._report({d.id: d for r in requests if (d := self.of(r))}.values())
 
     def deliver(self, request: Request, image: RenderedImage) -> None:
-        """Hand out a finished image; the drawing ends with its last one."""
+        """Send a finished image to the listeners; the drawing ends with its last one."""
         drawing = self.of(request)
         if drawing is None:
             return
@@ -153,18 +156,20 @@ class Drawings:
         self._changed()
 
     def fail_request(self, request: Request, error: Exception) -> None:
-        """A drawing without all of its images has failed, so the rest of it is not drawn."""
+        """Fail the whole drawing of this request: its job needs all images or none."""
         if drawing := self.of(request):
             if not isinstance(error, RenderError):
                 error = RenderError(type(error).__name__)
             self.fail(drawing, error)
 
     def fail(self, drawing: Drawing, error: RenderError) -> None:
+        """Tell its listeners, end their streams and forget it."""
         self.counts["failed"] += 1
         drawing.post(failed(error), None)
         self.forget(drawing)
 
     def forget(self, drawing: Drawing) -> None:
+        """Remove it and all of its requests."""
         for request in drawing.requests:
             self.scheduler.drop(request)
         del self._by_id[drawing.id]
@@ -176,8 +181,10 @@ class Drawings:
         return Admitted(kind="admitted", replica=self.replica, solo_seconds=solo)
 
     def _report(self, drawings: Iterable[Drawing]) -> None:
-        """Those that have been silent long enough: each event costs processes beyond this one far more
-        than it costs here."""
+        """Send progress to those drawings whose last report is `report_every` seconds old.
+
+        Each event also costs a job task and the registry time, far more than it costs here.
+        """
         now = time.monotonic()
         due = [drawing for drawing in drawings if now - drawing.reported_at >= self.report_every]
         forecast = self._forecast() if due else None
@@ -190,12 +197,12 @@ class Drawings:
         return drawing.progress((forecast or self._forecast()).seconds(drawing.requests, share))
 
     def _forecast(self) -> Forecast:
-        """Sorts everything in the engine, so several drawings of one moment should ask the same one."""
+        """Of everything in the engine. It sorts all requests, so make one and ask it for several drawings."""
         scheduler = self.scheduler
         line = [*scheduler.live, *scheduler.waiting]
         return Forecast(line, scheduler.costs, self.gain.value)
 
 
 def _due(request: Request, patience: float, solo: float) -> float:
-    """Image i of a drawing is due after i + 1 solo times, so a large drawing yields to others."""
+    """Image i is due after `patience` x (i + 1) solo times, so a large drawing yields to small ones."""
     return time.monotonic() + patience * solo * (request.index + 1)

@@ -1,4 +1,4 @@
-"""Encoders: pixels to files, in a pool of threads beside the loop. Waits for pixels, checks, compresses.
+"""Encoders: a pool of threads that waits for pixels, checks them and compresses them to files.
 
 Knows drawings, the runner's checks and image formats; nothing of batches or models.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger("assets.engine")
 
 
 class Encoders:
-    """`changed` is the engine's lock; `finished` is called under it, `failed` without."""
+    """`changed` is the engine's lock. `finished` is called with the lock held, `failed` without it."""
 
     def __init__(
         self,
@@ -39,14 +39,15 @@ class Encoders:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
 
     def finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
-        """`wait` returns the pixels: uint8 (height, width, 3)."""
+        """Make the image of a request. `wait` blocks until its pixels are there: uint8 (height, width, 3)."""
         self._pool.submit(self._finish, request, wait, notes)
 
     def preview(self, request: Request, draw: Callable[[], Any]) -> None:
-        """`draw` returns the pixels of a rough small picture."""
+        """Send a preview to those listeners that want them. `draw` returns its pixels, uint8 (h, w, 3)."""
         self._pool.submit(self._preview, request, draw)
 
     def close(self) -> None:
+        """Returns when all images that were begun are made."""
         self._pool.shutdown()
 
     def _finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
@@ -82,5 +83,5 @@ class Encoders:
         with self._changed:
             if drawing := self._drawings.of(request):
                 for listener in drawing.listeners:
-                    if listener.preview:
+                    if listener.wants_previews:
                         listener.post(Preview(kind="preview", index=request.index, data=data))

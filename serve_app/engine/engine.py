@@ -1,8 +1,8 @@
-"""Engine: schedule, run, settle. One thread runs the model; readers are served by their event loop.
+"""Engine: schedule, run, settle. One thread makes the model calls; event loops read what comes of them.
 
-Knows stages and threads; no torch (the runner has it), no HTTP, no registry. Prompts are encoded in a
-thread of their own (`texts`) and finished pixels in a pool (`encoders`), so the loop does nothing but model
-calls. One lock guards all bookkeeping and is never held during a model call, so nobody waits for a step.
+Knows stages and threads; no torch (the runner has it), no HTTP, no registry. Prompts are encoded in another
+thread (`texts`) and images compressed in a pool (`encoders`), so the loop makes nothing but model calls. One
+lock guards all state and is never held during a model call, so no caller waits for a step.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from serve_app.params import GenerationParams
 log = logging.getLogger("assets.engine")
 
 PREVIEWS_PER_IMAGE = 8
+OCCUPANCY_RATE = 0.05  # weight of the newest call in the moving average
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
 
 
 class Engine:
-    """Renders until closed. Streams hear of progress once in `report_every` seconds, 0: of each step.
-    `stall_seconds` without progress makes it unhealthy; after `on_fault`, which its own thread calls, it
-    renders nothing any more."""
+    """`replica`: its name in "admitted" events, by default host and process id.
+    `report_every`: seconds between two progress events of a drawing; 0: one after each step.
+    `stall_seconds`: it is unhealthy after so long without progress while there is work.
+    `encoders`: threads that make images.
+    `on_fault`: called in the engine's thread when that has failed; then the engine refuses everything."""
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Engine:
         self.runner = runner
         self.scheduler = scheduler
         self.stall_seconds, self._on_fault = stall_seconds, on_fault
-        self.start_up: dict[str, float] = {}
+        self.start_up: dict[str, float] = {}  # seconds by part, for `stats`
         self._changed = threading.Condition()
         replica = replica or f"{socket.gethostname()}:{os.getpid()}"
         self._drawings = Drawings(scheduler, replica, report_every, self._changed.notify_all)
@@ -61,13 +64,11 @@ class Engine:
         self._fault: BaseException | None = None
         self._last_progress = time.monotonic()
         self._occupancy = 0.0
-        self._rows = 0
+        self._rows = 0  # of the last UNet call
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
-        self._texts = TextThread(
-            runner, scheduler, self._drawings, self._changed, self._failed_beside
-        )
+        self._texts = TextThread(runner, scheduler, self._drawings, self._changed, self._failed)
         self._encoders = Encoders(
-            runner, self._drawings, self._changed, self._finished, self._failed_beside, encoders
+            runner, self._drawings, self._changed, self._finished, self._failed, encoders
         )
 
     # ---- called from the event loop ----
@@ -84,15 +85,16 @@ class Engine:
             self._changed.notify_all()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
-        for beside in (self._texts, self._encoders):
-            await asyncio.to_thread(beside.close)
+        for pool in (self._texts, self._encoders):
+            await asyncio.to_thread(pool.close)
 
     async def render(self, params: GenerationParams, ticket: Ticket) -> AsyncGenerator[RenderEvent]:
-        """The events of one attempt. Closing this iterator drops its drawing, unless others listen.
+        """The events of one attempt. Closing this iterator drops its drawing, unless others listen to it.
 
-        It is due after the patience of its priority x its predicted solo time; what is due first runs first.
+        The attempt is due after its predicted solo time x the patience of its priority; what is due first
+        runs first.
         """
-        listener = Listener(ticket, self._heard)
+        listener = Listener(ticket, self._acknowledged)
         try:
             with self._changed:
                 if refusal := self._refusal(listener, params):
@@ -110,24 +112,25 @@ class Engine:
                 self._drawings.leave(listener)
 
     def drop(self, epoch: int, fences: Mapping[str, int]) -> int:
-        """Forget older epochs, and each job's attempts up to its fence, now and when they come.
+        """End all attempts of older epochs, and each job's attempts up to its fence; refuse them from now on.
 
-        After it returned no step starts for them. Returns how many streams it ended.
+        No step starts for them after this has returned. Returns how many streams it ended.
         """
         with self._changed:
             return self._drawings.drop(epoch, fences)
 
     def holders(self) -> dict[str, int]:
-        """Who is being drawn for: job id -> its newest fence here."""
+        """The jobs that are in the engine: job id -> newest of its attempts here."""
         with self._changed:
             return self._drawings.holders()
 
     def send_previews(self, job_id: str) -> int:
-        """Draw previews for this job's streams from now on. Returns how many streams that are."""
+        """Draw previews for this job's streams from now on. Returns how many streams there are."""
         with self._changed:
             return self._drawings.send_previews(job_id)
 
     def stats(self) -> dict[str, Any]:
+        """Plain numbers, for health checks and people."""
         with self._changed:
             scheduler, counts = self.scheduler, self._drawings.counts
             return {
@@ -150,7 +153,7 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """False when the thread has died, or nothing moved for long while there is work."""
+        """False when the thread has failed, or after `stall_seconds` without progress while there is work."""
         if self._fault is not None:
             return False
         idle = time.monotonic() - self._last_progress
@@ -164,7 +167,7 @@ class Engine:
             return Stopped()
         return None if self.runner.fits(params) else TooLarge()
 
-    def _heard(self) -> None:
+    def _acknowledged(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
@@ -177,7 +180,7 @@ class Engine:
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
                 self._preview(batch)
-                # An error's frames hold the activations of its call, which the next one may need.
+                # An error's traceback holds the activations of its call: free them before the next call.
                 del batch, outcome
         except BaseException as fault:
             log.exception("the engine stopped")
@@ -188,10 +191,10 @@ class Engine:
             self._on_fault()
 
     def _next_batch(self) -> Batch | None:
-        """Wait for work. From the moment this returns, the step of its requests has started."""
+        """Wait for work. None: the engine is closing. A request of the batch is in a step from here on."""
         with self._changed:
             while not self._closing:
-                if isinstance(self._fault, DeviceLost):  # met beside the loop
+                if isinstance(self._fault, DeviceLost):  # another thread met it
                     raise self._fault
                 self._start_waiting()
                 if batch := self.scheduler.schedule():
@@ -200,7 +203,7 @@ class Engine:
         return None
 
     def _run(self, batch: Batch) -> Any:
-        """The model call. Its result: failures of single requests, what waits for pixels, or its error."""
+        """The model call. Returns what `decode` or `denoise` returned, or the error it raised."""
         try:
             if batch.stage is Stage.DECODING:
                 return self.runner.decode(batch.requests)
@@ -229,7 +232,9 @@ class Engine:
             counts["calls"] += 1
             counts["rows"] += batch.rows
             counts["steps"] += len(batch.requests) - len(outcome)
-            self._occupancy += 0.05 * (batch.rows / self.scheduler.max_rows - self._occupancy)
+            self._occupancy += OCCUPANCY_RATE * (
+                batch.rows / self.scheduler.max_rows - self._occupancy
+            )
             for request, error in outcome.items():
                 self._drawings.fail_request(request, error)
             self.scheduler.update(batch)
@@ -244,13 +249,17 @@ class Engine:
                 self._encoders.finish(request, wait, notes)
 
     def _settle_error(self, batch: Batch, error: Exception) -> None:
-        """No request has moved. Out of memory: smaller calls. Else: find out alone who it was."""
+        """The call failed for all of its requests, and none has moved.
+
+        Out of memory: make smaller calls. Other errors: each request gets calls of its own, so that only
+        the one which causes the error fails.
+        """
         if isinstance(error, DeviceLost):
             raise error
         if isinstance(error, OutOfMemory):
             self._drawings.counts["out_of_memory"] += 1
             log.warning("out of memory with %d requests in a call", len(batch.requests))
-            if len(batch.requests) > 1:  # one that fits in no call says nothing of the others
+            if len(batch.requests) > 1:  # a single one that is too large says nothing about others
                 self.scheduler.cut(batch)
         else:
             log.warning("a model call of %d requests failed", len(batch.requests), exc_info=error)
@@ -260,7 +269,7 @@ class Engine:
             self._drawings.fail_request(batch.requests[0], error)
 
     def _preview(self, batch: Batch) -> None:
-        """Only for drawings that somebody watches."""
+        """Send previews of the requests that have just moved, where a listener wants them."""
         with self._changed:
             watched = [
                 r
@@ -273,22 +282,22 @@ class Engine:
         for request in watched:
             self._encoders.preview(request, self.runner.preview(request))
 
-    # ---- beside the loop ----
+    # ---- the other threads ----
 
     def _start_waiting(self) -> None:
-        """Under the lock. What may start is encoded at once, while the device is busy with others."""
+        """With the lock held. Prompts are encoded while the device is busy with other requests."""
         if not self._closing:
             self._texts.start(self.scheduler.start())
 
     def _finished(self, request: Request, image: RenderedImage) -> None:
-        """Under the lock."""
+        """With the lock held."""
         self._last_progress = time.monotonic()
         self._drawings.deliver(request, image)
 
-    def _failed_beside(self, request: Request, error: Exception) -> None:
+    def _failed(self, request: Request, error: Exception) -> None:
         with self._changed:
             if isinstance(error, DeviceLost):
-                self._fault = error  # for the loop to meet
+                self._fault = error  # the loop raises it
                 self._changed.notify_all()
             else:
                 self._drawings.fail_request(request, error)

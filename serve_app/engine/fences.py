@@ -1,6 +1,6 @@
-"""Fences: which epochs, and which attempts of which jobs, nobody owns any more.
+"""Fences: which epochs and which attempts the registry has dropped, so that late calls for them are refused.
 
-Knows numbers only. The registry says what is dropped; this remembers it for requests still to come.
+Knows numbers only; nothing of drawings. A drop can arrive before the attempt it drops.
 """
 
 from __future__ import annotations
@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-REMEMBERED = 10_000  # jobs; the oldest drop is forgotten first
+REMEMBERED = 10_000  # jobs; beyond that the oldest drop is forgotten
 
 
 class Fences:
+    """`epoch` is the newest that was seen; attempts of older ones are dropped."""
+
     def __init__(self) -> None:
         self.epoch = 0
         self._drops: OrderedDict[str, int] = OrderedDict()  # job id -> newest attempt dropped
 
     def see(self, epoch: int) -> None:
-        """A newer epoch ends every older one."""
+        """A newer epoch ends every older one; an older one changes nothing."""
         self.epoch = max(self.epoch, epoch)
 
     def drop(self, fences: Mapping[str, int]) -> None:
+        """Job id -> the newest of its attempts that is dropped; older ones are dropped with it."""
         for job_id, fence in fences.items():
             self._drops[job_id] = max(fence, self._drops.get(job_id, 0))
             self._drops.move_to_end(job_id)

@@ -1,7 +1,7 @@
-"""Forecast: how long until requests are done, in their present company. Gain: what sharing is worth.
+"""Forecast: seconds until requests are done, given what else is in the engine. Gain: how much sharing saves.
 
-Knows costs, deadlines and counts; no clock, no drawings. Left out: who may yet arrive with an earlier
-deadline, the wait for wide calls, quarantine, and what is done beside the loop (texts, PNG files).
+Knows costs, deadlines and counts; no clock, no drawings. It ignores requests that may still arrive with an
+earlier deadline, waiting for wide calls, quarantine, and work in other threads (text encoding, PNG files).
 """
 
 from __future__ import annotations
@@ -14,36 +14,39 @@ from serve_app.engine.costs import CostTable
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch
 
-GAIN_RATE = 0.02  # per call; a line of requests is some hundred calls long
+GAIN_RATE = 0.02  # weight of the newest call; the average then spans about fifty calls
 
 
 class Gain:
-    """Solo seconds retired per second of the device: about 1 while calls are not shared."""
+    """Unshared seconds of work done per second of the device: 1 without sharing, 2 if it halves the time."""
 
     def __init__(self) -> None:
-        self._retired = self._spent = 0.0
+        self._unshared = self._spent = 0.0
 
     @property
     def value(self) -> float:
-        return self._retired / self._spent if self._retired else 1.0
+        return self._unshared / self._spent if self._unshared else 1.0
 
-    def observe(self, retired: float, seconds: float) -> None:
-        """One call. Sums of both, so long calls count for more and a GPU may answer late."""
-        if not self._retired:
-            self._retired = self._spent = retired  # as if earlier calls had gained nothing
-        self._retired += GAIN_RATE * (retired - self._retired)
+    def observe(self, unshared: float, seconds: float) -> None:
+        """One call took `seconds`; its requests one after another would have taken `unshared`.
+
+        Numerator and denominator are averaged apart, so a long call weighs more than a short one.
+        """
+        if not self._unshared:
+            self._unshared = self._spent = unshared  # start at a gain of 1
+        self._unshared += GAIN_RATE * (unshared - self._unshared)
         self._spent += GAIN_RATE * (seconds - self._spent)
 
 
 def unshared_seconds(batch: Batch, costs: CostTable) -> float:
-    """What the call would have taken its requests one after another; ask before they move on."""
+    """Predicted seconds if each request of the call had a call of its own. Ask before `Scheduler.update`."""
     if batch.stage is Stage.DECODING:
         return sum(costs.decode_seconds(r.size) for r in batch.requests)
     return sum(costs.seconds(r.size, r.rows) for r in batch.requests)
 
 
 class Forecast:
-    """Of all `requests` in the engine at one moment: sorted once, asked for many drawings."""
+    """A snapshot of all `requests` in the engine. It sorts them, so ask one snapshot for many drawings."""
 
     def __init__(self, requests: Iterable[Request], costs: CostTable, gain: float) -> None:
         self._left = {r: costs.solo_seconds(r) for r in requests if r.stage is not Stage.ENCODING}
@@ -53,10 +56,11 @@ class Forecast:
         self._until = [0.0, *accumulate(self._left[r] for r in line)]
 
     def seconds(self, requests: Sequence[Request], share: float = 1.0) -> float:
-        """Until the last of a drawing's requests is decoded.
+        """Seconds until the last of a drawing's `requests` is decoded.
 
-        That is the work due before or with it, at the device's measured rate, but never less than
-        the drawing takes alone: `share` of its requests' solo times, for they share calls too.
+        That is all work that is due up to its latest deadline, divided by the gain, and at least what the
+        drawing needs alone: the sum of its requests' solo times x `share`, which is below 1 because its
+        own requests share calls.
         """
         left = [r for r in requests if r in self._left]
         if not left:

@@ -1,7 +1,7 @@
-"""Request: one image in the engine. It stores counters; everything else is derived from them.
+"""Request: one image in the engine. It stores counters and derives the rest from them.
 
-Knows nothing of torch, threads or other requests. What its parameters mean to a model lives in
-`state`, which only the model runner reads.
+Knows nothing of torch, threads or other requests. Latents and embeddings are in `state`, which only the
+model runner reads.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from typing import Any, Self
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.params import GenerationParams
 
-# Every field of GenerationParams is in a batch key, carried by each request through a shared call,
-# or of no effect on the pixels. A test keeps these three lists complete.
-CARRIED = {
+# A test checks that each field of GenerationParams is in exactly one of DecodeKey, CARRIED and RECORDED.
+CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop"),
 }
-RECORDED = {"quality", "style_id", "style_revision", "subject", "subject_negative"}
+RECORDED = {  # changes no pixel
+    "quality",
+    "style_id",
+    "style_revision",
+    "subject",
+    "subject_negative",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Requests with equal keys may share a denoising call. Filled from its own field names."""
+    """Requests with equal keys may share a UNet call. `of` fills it from its own field names."""
 
     model: str
     model_revision: str
@@ -47,15 +52,15 @@ class DecodeKey(BatchKey):
 
 class Stage(Enum):
     WAITING = "waiting"  # holds no memory of the device
-    STARTING = "starting"  # its prompts are being encoded, off the loop
+    STARTING = "starting"  # its prompts are being encoded, in the text thread
     DENOISING = "denoising"
     DECODING = "decoding"  # all evaluations done, latents ready
-    ENCODING = "encoding"  # pixels are being compressed, off the loop
-    GONE = "gone"  # finished, failed or dropped; the scheduler has forgotten it
+    ENCODING = "encoding"  # its pixels are being compressed, in the encoders
+    GONE = "gone"  # finished, failed or dropped; no longer in the scheduler
 
 
 def evaluations_of(scheduler: str, steps: int) -> int:
-    """UNet evaluations a diffusers scheduler needs for `steps`: second-drawing ones evaluate twice."""
+    """UNet evaluations a diffusers scheduler needs for `steps`: second-order ones evaluate twice a step."""
     match SCHEDULERS[scheduler].class_name:
         case "HeunDiscreteScheduler" | "KDPM2DiscreteScheduler" | "KDPM2AncestralDiscreteScheduler":
             return 2 * steps - 1
@@ -74,12 +79,12 @@ class Request:
     drawing: int
     guided: bool  # guidance adds rows (a model with an embedded guidance scale needs none)
     deadline: float = 0.0  # seconds on the engine's clock; the earliest runs first
-    alone: bool = False  # under quarantine: must not start while another drawing is under way
-    suspect: bool = False  # was in a batch that failed: has calls of its own from then on
-    evaluations: int = 0  # a forecast until the runner has set its timesteps
+    alone: bool = False  # under quarantine: starts only when no other drawing is under way
+    suspect: bool = False  # was in a call that failed: from then on it shares no call
+    evaluations: int = 0  # of the UNet in all; predicted until the runner has set its timesteps
     step: int = 0  # evaluations done
     stage: Stage = Stage.WAITING
-    state: Any = None  # the model runner's: latents, scheduler object, generator, embeddings
+    state: Any = None  # model.trajectory.Trajectory, from `start` to decoding
     key: BatchKey = field(init=False)
     decode_key: DecodeKey = field(init=False)
 
@@ -98,18 +103,19 @@ class Request:
 
     @property
     def own_call(self) -> bool:
-        """Shares no model call: its rows are then the same whatever else runs."""
+        """Whether it shares no model call, so that other requests cannot influence its bits."""
         return self.suspect or self.params.reproducible == "strict"
 
     @property
     def guided_evaluations(self) -> int:
+        """The first so many evaluations have guidance; the rest have none (quality tier)."""
         if not self.guided:
             return 0
         return math.ceil(self.evaluations * self.params.guidance_stop)
 
     @property
     def rows(self) -> int:
-        """UNet rows of its next evaluation: one without guidance, else a second, unconditional one."""
+        """UNet rows of its next evaluation: one, and with guidance a second, unconditional one."""
         return 2 if self.step < self.guided_evaluations else 1
 
     @property

@@ -1,6 +1,6 @@
-"""Runner: what the engine needs of a model, and the errors that end a whole engine.
+"""Runner: the interface between the engine and a model, and the errors that end a whole engine.
 
-Knows shapes of calls only. `model_runner.ModelRunner` is the real one; tests put gates around it.
+Knows no torch. `model_runner.ModelRunner` implements it; tests subclass that to stop it between calls.
 """
 
 from __future__ import annotations
@@ -15,37 +15,59 @@ from serve_app.params import GenerationParams
 
 
 class DeviceLost(RenderError):
-    """Every call after this one would fail too: the replica has to start anew."""
+    """After a device error every further call would fail, so the replica has to restart."""
 
     code, title, retryable = "engine_stopped", "The device failed", True
 
 
 class Stopped(RenderError):
-    """Nothing more will come from this engine; another replica may draw it."""
+    """This engine has stopped; another replica may draw the image."""
 
     code, title, retryable = "engine_stopped", "The engine stopped", True
 
 
 class Runner(Protocol):
-    """A failed request is returned by `denoise`; a failed call raises.
-
-    The loop's thread calls `denoise`, `decode` and `preview`; one other thread calls `start`, several
-    call `check` and what `decode` and `preview` returned. Pixels are uint8 arrays (height, width, 3).
+    """The loop's thread calls `denoise`, `decode` and `preview`; the text thread calls `start`; the encoders'
+    threads call `check` and what `decode` and `preview` returned. Pixels are uint8 (height, width, 3).
     """
 
     @property
-    def made_by(self) -> dict[str, Any]: ...
-    def guides(self, params: GenerationParams) -> bool: ...
-    def fits(self, params: GenerationParams) -> bool: ...
-    def start(self, request: Request) -> None: ...
-    def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]: ...
-    def decode(self, requests: Sequence[Request]) -> list[Callable[[], Any]]:
-        """For each request what waits for its pixels. Raises NonFinite, or DeviceLost."""
+    def made_by(self) -> dict[str, Any]:
+        """What drew an image: device, dtype, versions, hash of the weights."""
         ...
 
-    def preview(self, request: Request) -> Callable[[], Any]: ...
-    def check(self, pixels: Any) -> None: ...
-    def notes(self, request: Request) -> list[str]: ...
+    def guides(self, params: GenerationParams) -> bool:
+        """Whether guidance adds a row to each evaluation."""
+        ...
+
+    def fits(self, params: GenerationParams) -> bool:
+        """Whether one image of this size fits into the device's memory."""
+        ...
+
+    def start(self, request: Request) -> None:
+        """Encode its prompts, draw its noise and set its `evaluations`. Raises RenderError."""
+        ...
+
+    def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]:
+        """One evaluation for each request. Returns those that failed alone; raises if the whole call did."""
+        ...
+
+    def decode(self, requests: Sequence[Request]) -> list[Callable[[], Any]]:
+        """For each request a function that waits for its pixels. It raises NonFinite or DeviceLost."""
+        ...
+
+    def preview(self, request: Request) -> Callable[[], Any]:
+        """A function that draws a rough small picture of the request as it is now."""
+        ...
+
+    def check(self, pixels: Any) -> None:
+        """Raises Flagged when the model's safety checker refuses a finished picture."""
+        ...
+
+    def notes(self, request: Request) -> list[str]:
+        """What the reader of the result should know of how it was made."""
+        ...
+
     def timings(self) -> Sequence[tuple[Stage, Size, int, float]]:
-        """(stage, size, rows or images, seconds) of calls that have ended since the last time."""
+        """(stage, size, rows or images, seconds) of the calls that have ended since it was last asked."""
         ...

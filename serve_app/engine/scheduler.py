@@ -1,7 +1,8 @@
-"""Scheduler: which requests run the next step. Earliest deadline first, pre-empting at every step.
+"""Scheduler: which requests run the next call. Earliest deadline first, pre-empting at every step.
 
-No torch, no I/O, no clock: `start()` lets in, `schedule()` picks, `update()` settles. Two lists: waiting
-requests hold nothing, live ones hold latents, a scheduler object and embeddings, so they are bounded.
+Knows no torch, no I/O and no clock. `start` moves requests from waiting to live, `schedule` picks the next
+call, `update` counts it. Live requests hold latents, embeddings and a diffusers scheduler, so their number is
+bounded; waiting ones hold no memory of the device.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from serve_app.engine.costs import CostTable
 from serve_app.engine.request import Request, Stage
 
-RECOVERY_CALLS = 200  # calls without running out of memory before the cap is doubled again
+RECOVERY_CALLS = 200  # calls without running out of memory until the caps are doubled again
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that share the next model call; `stage` says which model."""
+    """Requests that share one model call: of the UNet if `stage` is DENOISING, of the VAE if DECODING."""
 
     stage: Stage
     requests: list[Request]
@@ -29,7 +30,7 @@ class Batch:
 
 
 class Scheduler:
-    """`max_rows`: UNet rows per call. `max_live`: started requests, running or paused."""
+    """`max_rows`: UNet rows per call. `max_live`: started requests. `max_decodes`: images per VAE call."""
 
     def __init__(
         self, costs: CostTable, *, max_rows: int = 16, max_live: int = 64, max_decodes: int = 4
@@ -38,8 +39,8 @@ class Scheduler:
         self.max_rows = max_rows
         self.max_live = max_live
         self.max_decodes = max_decodes
-        self.cap = max_rows  # what max_rows has become for lack of memory
-        self.decode_cap = max_decodes
+        self.cap = max_rows  # max_rows, or less after running out of memory
+        self.decode_cap = max_decodes  # max_decodes, or less
         self.waiting: list[Request] = []
         self.live: list[Request] = []
         self._calls_since_cut = 0
@@ -48,7 +49,7 @@ class Scheduler:
         self.waiting.append(request)
 
     def drop(self, request: Request) -> None:
-        """Forget a request, wherever it is. One that is in a call right now ends with that call."""
+        """Forget a request. If it is in a call now, that call is its last."""
         if request.stage is not Stage.GONE:
             (self.waiting if request.stage is Stage.WAITING else self.live).remove(request)
             request.stage = Stage.GONE
@@ -56,7 +57,7 @@ class Scheduler:
     finish = drop
 
     def start(self) -> list[Request]:
-        """Waiting requests that may start now; they are live from here on. Each needs `started()`."""
+        """Make waiting requests live, as many as may start. Call `started` for each once it is encoded."""
         starting = self._startable() if self.waiting else []
         for request in starting:
             self.waiting.remove(request)
@@ -65,7 +66,7 @@ class Scheduler:
         return starting
 
     def started(self, request: Request) -> None:
-        """It has embeddings and noise: its steps may be scheduled, unless it was dropped meanwhile."""
+        """It has embeddings and noise, so its steps may be scheduled, unless it was dropped meanwhile."""
         if request.stage is Stage.STARTING:
             request.stage = Stage.DENOISING
 
@@ -81,7 +82,7 @@ class Scheduler:
         return Batch(Stage.DENOISING, self._denoise_mates(head, ready))
 
     def alone_seconds(self, requests: Sequence[Request]) -> float:
-        """Predicted for equal requests that share the device, and calls, only with each other."""
+        """Predicted seconds of these equal requests, sharing calls with each other, if nothing else runs."""
         total = 0.0
         while requests:
             width = self._width(requests)
@@ -90,7 +91,7 @@ class Scheduler:
         return total
 
     def update(self, batch: Batch) -> None:
-        """The call succeeded: count it for every request that is still wanted."""
+        """The call succeeded: count it for every request that was not dropped meanwhile."""
         for request in batch.requests:
             if request.stage is Stage.DENOISING:
                 request.step += 1
@@ -104,7 +105,7 @@ class Scheduler:
             self.decode_cap = min(2 * self.decode_cap, self.max_decodes)
 
     def cut(self, batch: Batch) -> None:
-        """The call ran out of memory: smaller ones from here on, until it has gone well for long."""
+        """The call ran out of memory: halve the cap, until RECOVERY_CALLS calls have succeeded."""
         self._calls_since_cut = 0
         if batch.stage is Stage.DECODING:
             self.decode_cap = max(1, len(batch.requests) // 2)
@@ -112,10 +113,10 @@ class Scheduler:
             self.cap = max(1, batch.rows // 2)
 
     def _startable(self) -> list[Request]:
-        """Waiting requests that may start now, most urgent first.
+        """Waiting requests that may start now, earliest deadline first.
 
-        A drawing under quarantine starts when no other drawing is under way, and holds back all that
-        come after it: if the process dies meanwhile, it is the only suspect.
+        A drawing under quarantine starts when no other drawing is under way, and until it has ended no
+        other starts: if the process dies meanwhile, it is the only suspect.
         """
         under_way = {r.drawing for r in self.live}
         closed = any(r.alone for r in self.live)  # to drawings that are not under way
@@ -132,7 +133,7 @@ class Scheduler:
         return self._in_shares(startable)[: max(0, self.max_live - len(self.live))]
 
     def _in_shares(self, startable: list[Request]) -> list[Request]:
-        """No drawing takes more places than a call has rows: whoever comes later could not start."""
+        """At most `max_rows` live requests for each drawing, so that a large one leaves places for others."""
         held = Counter(r.drawing for r in self.live)
         chosen: list[Request] = []
         for request in startable:
@@ -151,7 +152,7 @@ class Scheduler:
         return mates[: self._width(mates)]
 
     def _width(self, line: Sequence[Request]) -> int:
-        """How many of these share the next denoising call; the first of them in any case."""
+        """How many of these requests, from the first on, should share the next UNet call; at least one."""
         head = line[0]
         if head.own_call:
             return 1

@@ -1,6 +1,7 @@
-"""TextThread: what a request needs before its first step, in a thread of its own.
+"""TextThread: one thread that encodes prompts and draws noise, before a request's first step.
 
-Knows drawings and the runner; nothing of batches. Whose turn it is is decided when the thread is free.
+Knows drawings and the runner; nothing of batches. When it is free it takes the request with the earliest
+deadline, so a request that arrives later can go first.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from serve_app.engine.scheduler import Scheduler
 log = logging.getLogger("assets.engine")
 
 ADMISSION_SECONDS = 0.1
+"""The longest wait for readers to pass on that their drawing was admitted."""
 
 
 class TextThread:
-    """`changed` is the engine's lock; `failed` hears of requests that could not be started."""
+    """`changed` is the engine's lock. `failed` is called without it, for a request that cannot start."""
 
     def __init__(
         self,
@@ -37,16 +39,16 @@ class TextThread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="text")
 
     def start(self, requests: Sequence[Request]) -> None:
-        """Under the lock."""
+        """Queue requests that `Scheduler.start` has let in. Call it with the lock held."""
         for request in requests:
             self._waiting.append(request)
             self._pool.submit(self._start_next)
 
     def close(self) -> None:
+        """Returns when all queued requests are done with."""
         self._pool.shutdown()
 
     def _start_next(self) -> None:
-        """The most urgent one by now."""
         with self._changed:
             request = min(self._waiting, key=lambda r: (r.deadline, r.drawing, r.index))
             self._waiting.remove(request)
@@ -64,10 +66,12 @@ class TextThread:
             self._changed.notify_all()
 
     def _admit(self, request: Request) -> None:
-        """Should the process die from here on, the registry must know whom to suspect: the readers of a new
-        drawing are told that it is admitted, and get a moment to pass it on."""
+        """Tell the readers of a new drawing that it is admitted, and give them a moment to tell the registry.
+
+        If the process dies from here on, the registry must know which jobs may be the cause.
+        """
         with self._changed:
             drawing = self._drawings.of(request)
             if drawing is not None and drawing.admitted_at is None:
                 self._drawings.admit(drawing)
-                self._changed.wait_for(lambda: drawing.heard, ADMISSION_SECONDS)
+                self._changed.wait_for(lambda: drawing.acknowledged, ADMISSION_SECONDS)

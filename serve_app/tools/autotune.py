@@ -2,8 +2,8 @@
 
     python -m serve_app.tools.autotune [model]
 
-Knows processes and clocks; it recommends lines for configs/models.yaml and changes nothing. Run it
-on an idle machine: what it finds on a busy one is how busy it was.
+Knows processes and clocks. It recommends lines for configs/models.yaml and changes no file. Run it on an idle
+machine: other load would change the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS = 2  # one guided request
 
 
 class ColdStart(NamedTuple):
-    """Seconds from a fresh process to the first useful call."""
+    """Seconds from a fresh process to a model that is ready."""
 
     import_s: float  # torch, diffusers, transformers
     load_s: float  # weights and tokenizers
@@ -61,7 +61,7 @@ def main() -> None:
     dtypes = ["float32", "bfloat16", "float16"] if cuda else ["float32", "bfloat16"]
     trials = [show(run(spec, dtype, 1, cores, options.seconds)) for dtype in dtypes]
     dtype = max(trials, key=lambda t: t.rows_per_second).dtype
-    if not cuda:  # replicas of a GPU share its memory; more of them is a question of size
+    if not cuda:  # on a GPU the number of replicas depends on its memory, not on cores
         for replicas, threads in splits(cores):
             if (replicas, threads) != (1, cores):
                 trials.append(show(run(spec, dtype, replicas, threads, options.seconds)))
@@ -74,7 +74,7 @@ def splits(cores: int) -> list[tuple[int, int]]:
 
 
 def recommendation(trials: Sequence[Trial]) -> str:
-    """The fastest trial; fewer replicas when it is within 5 %, because each holds the weights."""
+    """The fastest trial, or one within 5 % of it with fewer replicas: each replica holds the weights."""
     best = max(t.rows_per_second for t in trials)
     chosen = min((t for t in trials if t.rows_per_second >= 0.95 * best), key=lambda t: t.replicas)
     return (
@@ -97,29 +97,32 @@ def show(trial: Trial) -> Trial:
 def run(
     spec: ModelSpec, dtype: str, replicas: int, threads: int, seconds: float, root: Path = ROOT
 ) -> Trial:
-    """All replicas load, wait for each other, and count calls for the same `seconds`."""
+    """All replicas load, wait for each other, and then count calls during the same `seconds`.
+
+    Raises SystemExit if one of them fails.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(replicas), context.SimpleQueue()
     changed = spec.model_copy(update={"dtype": dtype, "threads": threads})
     workers = [
-        context.Process(target=_work, args=(changed, root, seconds, barrier, results))
+        context.Process(target=_count_calls, args=(changed, root, seconds, barrier, results))
         for _ in range(replicas)
     ]
     for worker in workers:
         worker.start()
     try:
-        for ended in _in_order_of_their_end(workers):
+        for ended in _as_they_end(workers):
             if ended.exitcode:
                 raise SystemExit(f"{dtype} with {threads} threads failed; see above")
     finally:
-        for worker in workers:  # they would wait at the barrier for the one that failed
+        for worker in workers:  # if one failed, the others wait for it at the barrier
             worker.terminate()
     counted = [results.get() for _ in workers]
     slowest = max((ColdStart(*c[1:]) for c in counted), key=lambda start: start.total)
     return Trial(dtype, replicas, threads, sum(c[0] for c in counted), slowest)
 
 
-def _in_order_of_their_end(workers: list[SpawnProcess]) -> Iterator[SpawnProcess]:
+def _as_they_end(workers: list[SpawnProcess]) -> Iterator[SpawnProcess]:
     running = {worker.sentinel: worker for worker in workers}
     while running:
         for sentinel in wait(list(running)):
@@ -134,23 +137,27 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _work(spec: ModelSpec, root: Path, seconds: float, barrier: Barrier, results: Any) -> None:
+def _count_calls(
+    spec: ModelSpec, root: Path, seconds: float, barrier: Barrier, results: Any
+) -> None:
     began = time.perf_counter()
+    from serve_app.engine.model.device import synchronize
     from serve_app.engine.model.loading import load
     from serve_app.engine.model.model_runner import ModelRunner
+    from serve_app.engine.model.warm_up import probe
 
     imported = time.perf_counter()
     runner = ModelRunner(load(spec, root))
     loaded = time.perf_counter()
-    call = runner.probe(ROWS)
+    call = probe(runner, ROWS)
     call()
-    runner.synchronize()
+    synchronize(runner.device)
     warm = time.perf_counter()
     barrier.wait()
     calls, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         call()
-        runner.synchronize()
+        synchronize(runner.device)
         calls += 1
     rate = calls * ROWS / (time.perf_counter() - started)
     results.put((rate, imported - began, loaded - imported, warm - loaded))

@@ -1,7 +1,7 @@
-"""CallClock: how long model calls took, without ever waiting for the newest one.
+"""CallTimer: how long model calls took, measured without waiting for the newest one.
 
-Knows torch devices and sizes; nothing of requests. On a GPU calls are only queued, so their times
-are read from events once they have passed, and the host runs at most `AHEAD` calls in front.
+Knows torch devices and sizes; nothing of requests. On a GPU a call is only queued, so its time is read from
+two events after both have passed. The host may queue at most `AHEAD` calls before the oldest has ended.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from serve_app.engine.costs import Size
 from serve_app.engine.request import Stage
 
-AHEAD = 2  # further ahead, a drop or a deadline would be late by that many calls
+AHEAD = 2  # a drop takes effect after the calls that are queued already
 
 
 class Timing(NamedTuple):
-    """One call that has ended; `number` is its UNet rows, or the images it decoded."""
+    """One call that has ended; `number`: its UNet rows, or the images it decoded."""
 
     stage: Stage
     size: Size
@@ -29,7 +29,9 @@ class Timing(NamedTuple):
     seconds: float
 
 
-class CallClock:
+class CallTimer:
+    """Measures the calls of one thread."""
+
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._running: deque[tuple[Stage, Size, int, Any, Any]] = deque()
@@ -37,6 +39,7 @@ class CallClock:
 
     @contextmanager
     def measure(self, stage: Stage, size: Size, number: int) -> Generator[None]:
+        """The body makes one call. On a GPU this first waits until fewer than `AHEAD` calls are running."""
         if not self._cuda:
             began = time.perf_counter()
             yield
@@ -50,8 +53,8 @@ class CallClock:
         end.record()
         self._running.append((stage, size, number, begin, end))
 
-    def so_far(self) -> Callable[[], None]:
-        """Waits, in any thread, until all that has been queued by now has run."""
+    def mark(self) -> Callable[[], None]:
+        """A function that waits, in any thread, until all that is queued now has run."""
         if not self._cuda:
             return lambda: None
         event = torch.cuda.Event()
@@ -59,7 +62,7 @@ class CallClock:
         return event.synchronize
 
     def take(self) -> list[Timing]:
-        """The calls that have ended since the last time."""
+        """The calls that have ended since this was last asked."""
         done, self._done = self._done, []
         return done
 

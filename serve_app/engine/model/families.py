@@ -1,7 +1,7 @@
-"""Families: what differs between SD 1.x/2.x and SDXL checkpoints: text, extra conditions, latents.
+"""Families: how SD 1.x/2.x and SDXL checkpoints differ: text encoding, extra UNet inputs, latent scaling.
 
-Knows the parts of one loaded pipeline; nothing of requests or batches. Text goes through the
-pipeline's own `encode_prompt`, one prompt per call, so the embeddings are the plain pipeline's.
+Knows the parts of one loaded pipeline; nothing of requests or batches. Text goes through the pipeline's own
+`encode_prompt`, one prompt per call, so the embeddings are bit-equal to the plain pipeline's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Conditions = dict[str, Tensor]  # extra per-row inputs of the UNet, each of shap
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One encoded prompt."""
+    """One encoded prompt. Tokens are counted without the begin and end marks."""
 
     hidden: Tensor  # (1, tokens, width)
     pooled: Tensor | None = None  # (1, width), SDXL
-    used: int = 0
-    tokens: int = 0
+    used: int = 0  # tokens that the encoder reads
+    tokens: int = 0  # tokens of the whole prompt
 
     @property
     def truncated(self) -> bool:
@@ -33,17 +33,28 @@ class Text:
 
 
 class Family(Protocol):
-    """The whole interface between a checkpoint's family and the model runner."""
+    """What the model runner asks of a checkpoint's family."""
 
-    def positive(self, params: GenerationParams) -> Text: ...
-    def negative(self, params: GenerationParams) -> Text: ...
-    def conditions(self, params: GenerationParams, text: Text) -> Conditions: ...
-    def unscale(self, latents: Tensor, vae: Any) -> Tensor: ...
+    def positive(self, params: GenerationParams) -> Text:
+        """The encoded prompt."""
+        ...
+
+    def negative(self, params: GenerationParams) -> Text:
+        """The encoded negative prompt."""
+        ...
+
+    def conditions(self, params: GenerationParams, text: Text) -> Conditions:
+        """The extra UNet inputs of a row with this text."""
+        ...
+
+    def unscale(self, latents: Tensor, vae: Any) -> Tensor:
+        """From the UNet's latents to what the VAE decodes, both (n, channels, h, w)."""
+        ...
 
 
 @dataclass
 class TextCache:
-    """The last `size` encoded texts. `n` images of a job, and every default negative, share one."""
+    """The `size` most recently used encoded texts, so that images with the same prompt share one encoding."""
 
     size: int = 256
     hits: int = 0
@@ -67,7 +78,7 @@ class TextCache:
 
 
 class StableDiffusion:
-    """SD 1.x and 2.x, also distilled to few steps: one text encoder."""
+    """SD 1.x and 2.x, also when distilled to few steps: one text encoder."""
 
     def __init__(self, pipe: Any, device: torch.device, cache: TextCache) -> None:
         self.pipe = pipe
@@ -96,10 +107,14 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: two text encoders, a pooled embedding, and the size as a condition.
+    """SDXL: two text encoders, a pooled embedding, and the image size as a condition.
 
-    An empty negative prompt is passed on as None, so a checkpoint that asks for zeros gets them.
+    Where the checkpoint says `force_zeros_for_empty_prompt`, an empty negative prompt is all zeros.
     """
+
+    def __init__(self, pipe: Any, device: torch.device, cache: TextCache) -> None:
+        super().__init__(pipe, device, cache)
+        self._time_ids: dict[tuple[int, int], Tensor] = {}  # on the device, by (height, width)
 
     def negative(self, params: GenerationParams) -> Text:
         if params.negative_prompt or not self.pipe.config.force_zeros_for_empty_prompt:
@@ -107,10 +122,6 @@ class StableDiffusionXL(StableDiffusion):
         positive = self.positive(params)
         assert positive.pooled is not None
         return Text(torch.zeros_like(positive.hidden), torch.zeros_like(positive.pooled))
-
-    def __init__(self, pipe: Any, device: torch.device, cache: TextCache) -> None:
-        super().__init__(pipe, device, cache)
-        self._time_ids: dict[tuple[int, int], Tensor] = {}  # on the device, by (height, width)
 
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         assert text.pooled is not None
@@ -146,7 +157,7 @@ FAMILIES = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}
 
 
 def count_tokens(tokenizer: Any, prompt: str) -> tuple[int, int]:
-    """(words the encoder reads, words there are), in tokens, without the begin and end marks."""
+    """(tokens the encoder reads, tokens of the prompt), without the begin and end marks."""
     tokens = len(tokenizer(prompt, add_special_tokens=False).input_ids)
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
     return min(tokens, room), tokens

@@ -1,6 +1,6 @@
-"""SafetyCheck: whether a checkpoint's own safety checker refuses a finished picture.
+"""SafetyCheck: asks a checkpoint's own safety checker about each finished picture.
 
-Knows pixels and the checker's parts; nothing of requests. It runs beside the step loop.
+Knows pixels and the checker's parts; nothing of requests. The engine calls it in the encoders' threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SafetyCheck:
         """`pixels`: uint8 (height, width, 3). Raises Flagged."""
         inputs = self.extractor(Image.fromarray(pixels), return_tensors="pt")
         values = inputs.pixel_values.to(self.device, self.checker.dtype)
-        # The checker blackens what it flags. Here the job fails instead, so it gets a stand-in.
+        # It would blacken the images it flags. Here the job fails instead, so it gets a 1 x 1 image.
         _, flagged = self.checker(images=[np.zeros((1, 1, 3))], clip_input=values)
         if flagged[0]:
             raise Flagged()

@@ -1,6 +1,6 @@
-"""Trajectory: what the device holds for one request that has started, and how it moves one step.
+"""Trajectory: the tensors of one request that has started, and how one evaluation changes them.
 
-Knows one request's tensors and its own diffusers scheduler; nothing of other requests.
+Knows that request's own diffusers scheduler; nothing of other requests or of calls.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from serve_app.params import GenerationParams
 
 @dataclass(slots=True)
 class Trajectory:
+    """Its diffusers scheduler object belongs to it alone, because multistep schedulers keep a history."""
+
     latents: Tensor  # (1, channels, height / f, width / f)
-    scheduler: Any  # a diffusers scheduler of its own: its history is this request's alone
+    scheduler: Any  # of diffusers
     timesteps: list[Tensor]  # 0-d each
-    step_arguments: dict[str, Any]
+    step_arguments: dict[str, Any]  # further arguments of `scheduler.step`
     positive: Text
     negative: Text | None
     conditions: list[Conditions]  # per row: [negative, positive], or [positive]
@@ -42,15 +44,15 @@ class Trajectory:
         schedulers: Schedulers,
         device: torch.device,
     ) -> Trajectory:
-        """Encode the prompts, draw the noise, set the timesteps: what the pipeline does at first."""
+        """Encode the prompts, draw the noise, set the timesteps, as the diffusers pipeline does."""
         params = request.params
         positive = family.positive(params)
         negative = family.negative(params) if request.guided else None
         scheduler = schedulers.new(params.scheduler)
-        # Not on the device: many schedulers read them at every step, and would wait for it.
+        # On the host: many schedulers read timesteps at each step, and from a device that waits for it.
         scheduler.set_timesteps(params.steps, device="cpu")
         if hasattr(scheduler, "set_begin_index"):
-            # Else the first step looks it up, and waits for the device.
+            # Without this the first step searches for its index, which waits for the device.
             scheduler.set_begin_index(0)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         factor = pipe.vae_scale_factor
@@ -74,7 +76,7 @@ class Trajectory:
         )
 
     def add_rows(self, rows: Rows, step: int, count: int) -> None:
-        """Inputs of evaluation `step`: two rows (without and with the prompt), or one."""
+        """Append the inputs of evaluation `step`: 1 row, or 2 with guidance, the unconditional one first."""
         timestep = self.timesteps[step]
         sample = self.scheduler.scale_model_input(self.latents, timestep)
         texts = [self.negative, self.positive] if count == 2 else [self.positive]
@@ -86,7 +88,7 @@ class Trajectory:
             rows.guidance += [self.guidance_embedding] * count
 
     def advance(self, noise: Tensor, step: int, params: GenerationParams) -> None:
-        """`noise`: the prediction for this request's rows, (1 or 2, channels, h, w)."""
+        """One step of the diffusers scheduler. `noise`: predicted for its rows, (1 or 2, channels, h, w)."""
         moved = self.scheduler.step(
             guided(noise, params),
             self.timesteps[step],
@@ -98,7 +100,7 @@ class Trajectory:
 
 
 class Schedulers:
-    """An object for each request. They are copied, for to make one of KDPM2's takes 0.2 s."""
+    """Makes one diffusers scheduler per request, as copies: to construct one of KDPM2's takes 0.2 s."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -111,13 +113,16 @@ class Schedulers:
 
 
 def new_scheduler(config: Any, name: str) -> Any:
-    """A scheduler object of its own: the checkpoint's configuration under the name's changes."""
+    """The diffusers scheduler of this name, configured as the checkpoint's with the name's changes."""
     spec = SCHEDULERS[name]
     return getattr(diffusers, spec.class_name).from_config(config, **spec.config)
 
 
 def guided(noise: Tensor, params: GenerationParams) -> Tensor:
-    """Classifier-free guidance (arXiv:2207.12598) with rescaling (arXiv:2305.08891, section 3.4)."""
+    """Classifier-free guidance (arXiv:2207.12598) with rescaling (arXiv:2305.08891, section 3.4).
+
+    `noise`: (2, channels, h, w), the unconditional row first, or (1, channels, h, w): returned as it is.
+    """
     if len(noise) == 1:
         return noise
     unconditional, conditional = noise.chunk(2)
@@ -132,6 +137,7 @@ def guided(noise: Tensor, params: GenerationParams) -> Tensor:
 
 
 def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    """Of these arguments, the ones that this scheduler's `step` accepts."""
     accepted = inspect.signature(scheduler.step).parameters
     offered: dict[str, Any] = {"generator": generator, "eta": 0.0}
     return {name: value for name, value in offered.items() if name in accepted}
@@ -140,6 +146,7 @@ def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any
 def _guidance_embedding(
     params: GenerationParams, pipe: Any, dtype: torch.dtype, device: torch.device
 ) -> Tensor | None:
+    """Of UNets that take the guidance scale as an input (LCM); None for others."""
     width = pipe.unet.config.time_cond_proj_dim
     if width is None:
         return None

@@ -1,8 +1,8 @@
 """SharedUnet: one UNet call over the rows of many requests, eager or compiled.
 
-Knows tensors and row counts; nothing of requests, guidance or schedulers. Compiled code exists per size
-and row count: rows are padded up to the next count that has some and the padding's results are dropped;
-what has none runs eagerly, for to compile it in the loop would hold everybody up.
+Knows tensors and row counts; nothing of requests, guidance or schedulers. Compiled code exists per image
+size and row count. Rows are padded to the next compiled count and the padding's results are dropped. A size
+without compiled code runs eagerly: compiling it during a call would hold up every request.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serve_app.engine.model.waits import no_waits
+from serve_app.engine.model.nonblocking import nonblocking
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("assets.engine")
 
 ROW_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Numbers of rows that code is made for."""
-MOST_GRAPHS = 64
+"""Row counts to compile for."""
+MAX_GRAPHS = 64  # compiled shapes per network
 Shape = tuple[int, int, int]  # latent height and width, rows
 
 
 @dataclass(slots=True)
 class Rows:
-    """Inputs of one call; every list has one entry per row, each tensor a first dimension of 1."""
+    """Inputs of one call: one entry per row in every list, each tensor with a first dimension of 1."""
 
     samples: list[Tensor] = field(default_factory=list[Tensor])  # (1, channels, h, w)
     timesteps: list[Tensor] = field(default_factory=list[Tensor])  # 0-d
@@ -38,16 +38,17 @@ class Rows:
 
 
 class SharedUnet:
-    """`network` is what is called, until there is compiled code for a size; then that is."""
+    """Calls compiled code where it exists for the size, else `network`, which is the diffusers UNet."""
 
     def __init__(self, network: Callable[..., Any], device: torch.device) -> None:
         self.network = network
         self.device = device
-        self.fast: Callable[..., Any] | None = None
-        self.shapes: set[Shape] = set()  # what `fast` exists for
+        self.fast: Callable[..., Any] | None = None  # the compiled network
+        self.shapes: set[Shape] = set()  # what `fast` has been compiled for
 
     @property
     def padded(self) -> bool:
+        """Whether row counts are padded, which happens once there is compiled code."""
         return self.fast is not None
 
     def __call__(self, rows: Rows) -> Tensor:
@@ -62,9 +63,9 @@ class SharedUnet:
         def pack(parts: list[Tensor]) -> Tensor:
             return torch.cat([*parts, *parts[-1:] * padding])
 
-        # Float timesteps give the very bits that the pipeline's integers give.
+        # As floats they give bit-equal results to the pipeline's integers.
         timesteps = torch.stack([*rows.timesteps, *rows.timesteps[-1:] * padding]).float()
-        with no_waits(self.device):
+        with nonblocking(self.device):
             timesteps = timesteps.to(self.device)
         conditions = rows.conditions
         added = {name: pack([c[name] for c in conditions]) for name in conditions[0]}
@@ -80,48 +81,48 @@ class SharedUnet:
     # ---- compiled ----
 
     def compiled(self, backend: str = "inductor") -> SharedUnet:
-        """The same network; `make` gives it code for a shape, one graph each."""
+        """The same network with a compiler; `compile_for` compiles one shape, as one graph."""
         unet = SharedUnet(self.network, self.device)
-        compile_network: Any = torch.compile  # its types know neither this argument nor a callable
+        compile_network: Any = torch.compile  # its types lack `recompile_limit`, and callables
         unet.fast = compile_network(
             self.network,
             fullgraph=True,
             dynamic=False,
             backend=backend,
-            recompile_limit=MOST_GRAPHS,  # a setting of torch's own would hold in one thread only
+            recompile_limit=MAX_GRAPHS,  # torch's global setting holds in one thread only
         )
         return unet
 
-    def make(self, rows: Rows) -> None:
+    def compile_for(self, rows: Rows) -> None:
         """Compile for the size and number of these rows."""
         assert self.fast is not None
         self._call(self.fast, rows, 0)
         self.shapes.add((*_size(rows), len(rows.samples)))
 
     def become(self, other: SharedUnet) -> None:
-        """From the next call on."""
+        """Use the compiled code of `other` from the next call on."""
         self.shapes = other.shapes
         self.fast = other.fast
 
     def compile_beside(
-        self, make_all: Callable[[SharedUnet], None], backend: str = "inductor"
+        self, compile_all: Callable[[SharedUnet], None], backend: str = "inductor"
     ) -> threading.Thread:
-        """Serve eagerly while a thread makes the compiled code with `make_all(compiled)`.
+        """Keep serving eagerly while a thread compiles: `compile_all(unet)` compiles all shapes.
 
-        Code that cannot be made leaves the eager network in place, and says so in the log.
+        If compiling fails, the eager network stays and the log says so.
         """
 
-        def compile_all() -> None:
+        def compile_and_switch() -> None:
             try:
                 unet = self.compiled(backend)
-                make_all(unet)
+                compile_all(unet)
             except Exception:
                 log.exception("the UNet could not be compiled; it stays eager")
             else:
                 self.become(unet)
                 log.info("the compiled UNet serves from now on")
 
-        thread = threading.Thread(target=compile_all, name="compile", daemon=True)
+        thread = threading.Thread(target=compile_and_switch, name="compile", daemon=True)
         thread.start()
         return thread
 

@@ -1,6 +1,6 @@
 """Everything that crosses a process border, as plain dicts: old and new code may meet there.
 
-Knows shapes only, no rule. Dicts and not classes: a detached registry can outlive the code that talks to
+Knows shapes only, and which states are final. Dicts and not classes: a detached registry can outlive the code that talks to
 it, and a pickled class would tie the two versions together.
 """
 
@@ -135,6 +135,10 @@ class SubmitReply(TypedDict):
         JobError
     ]  # queue_full, too_late, idempotency_key_reuse, deleted, storage_failed
     retry_after: NotRequired[float]
+
+
+TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+"""Values of `JobView["status"]` that never change again."""
 
 
 class JobView(TypedDict):

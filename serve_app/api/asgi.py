@@ -1,6 +1,6 @@
 """create_app: the HTTP interface around any RegistryClient.
 
-Knows which part gets which; no Ray, no torch, no SQL.
+Knows how the parts are put together; no Ray, no torch, no SQL.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def create_app(
     active: str,
     revision_of: Callable[[str], str],
 ) -> FastAPI:
-    """`active` is the model that renders; `revision_of` a model's name is what identifies its weights.
+    """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
 
     Raises ConfigError if the file of API keys is wrong.
     """
@@ -47,7 +47,9 @@ def create_app(
     if settings.api_keys_file is not None:
         keys = KeyFile(settings.path(settings.api_keys_file))
     view = LocalView(settings.cached_jobs)
-    revision_of = cache(revision_of)  # every order asks, and weights do not change while they serve
+    revision_of = cache(
+        revision_of
+    )  # each order needs it, and weights do not change while they serve
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -62,7 +64,7 @@ def create_app(
         version=__version__,
         lifespan=lifespan,
         redoc_url=None,
-        redirect_slashes=False,  # it would redirect to whatever Host the client claims
+        redirect_slashes=False,  # the redirect would go to whatever Host the client claims
     )
     app.state.service = JobService(
         settings=settings,

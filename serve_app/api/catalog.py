@@ -1,4 +1,4 @@
-"""What this server offers: its styles, models, limits and features.
+"""Catalog: the styles, models, limits and features of this server, as clients get them.
 
 Built once when the app starts; asks nobody afterwards.
 """
@@ -154,7 +154,7 @@ class ModelList(BaseModel):
 
 
 class Catalog:
-    """The three answers, ready made."""
+    """The answers of GET /v1/styles, /v1/models and /v1/capabilities."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""What a request says in its headers: `Prefer`, `Cancel-After`, `X-Client-Id`. And what it may say there.
+"""Request headers, parsed: `Prefer`, `Cancel-After`, `X-Client-Id`, `If-None-Match`, `Last-Event-ID`.
 
-Knows text only.
+Knows their text and its limits; not what is done with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _DURATION = re.compile(r"(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,9})s)?|
 
 
 def wait_seconds(prefer: str | None) -> int | None:
-    """N of `Prefer: wait=N` (RFC 7240); None: not said. Other preferences are not ours to judge."""
+    """N of `Prefer: wait=N` (RFC 7240); None: not given. Other preferences are ignored, as the RFC wants.
+    Raises InvalidParameter."""
     for preference in (prefer or "").split(","):
         text = preference.partition(";")[0].strip()
         if text.partition("=")[0].strip().lower() != "wait":
@@ -33,7 +34,7 @@ def wait_seconds(prefer: str | None) -> int | None:
 
 
 def life_seconds(cancel_after: str | None) -> float | None:
-    """Seconds of `Cancel-After: 90`, `90s` or `1h30m`; None: not said."""
+    """Seconds of `Cancel-After: 90`, `90s` or `1h30m`; None: not given. Raises InvalidParameter."""
     if cancel_after is None:
         return None
     match = _DURATION.fullmatch(cancel_after.strip())
@@ -49,9 +50,24 @@ def life_seconds(cancel_after: str | None) -> float | None:
 
 
 def client_name(given: str | None, owner: str, *, keys: bool) -> str:
-    """Whom a job is counted for: the owner of the key; without keys, whoever the client says it is."""
+    """The client that fairness counts a job for: the owner of the API key or, where there are no keys, the
+    name in `X-Client-Id`. Raises InvalidParameter."""
     if keys or given is None:
         return owner
     if not OWNER.fullmatch(given):
         raise InvalidParameter("X-Client-Id", "no such name", [OWNER.pattern])
     return given
+
+
+def names_revision(if_none_match: str, rev: str) -> bool:
+    """`If-None-Match` lists this revision. Weak and strong ETags compare equal (RFC 9110)."""
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return f'"{rev}"' in tags or "*" in tags
+
+
+def last_revision(last_event_id: str | None) -> tuple[int, int] | None:
+    """(epoch, number) of `Last-Event-ID`; None: not given, or no `id` that this service sends."""
+    epoch, _, number = (last_event_id or "").partition(".")
+    if not (epoch.isdecimal() and number.isdecimal() and len(epoch + number) < 30):
+        return None
+    return int(epoch), int(number)

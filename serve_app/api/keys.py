@@ -1,6 +1,6 @@
-"""ApiKeys: who may come in, from a file of `owner:sha256-of-key` lines.
+"""ApiKeys: the owners of API keys, read from a file of `owner:sha256-of-key` lines.
 
-Knows no HTTP. Keys are 256 random bits, so a plain hash suffices: there is nothing to guess.
+Knows no HTTP. Keys are 256 random bits, so they cannot be guessed and a plain hash is enough.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ApiKeys:
 
     @classmethod
     def load(cls, path: Path) -> ApiKeys:
-        """Raises ConfigError naming the line; it never shows what the line holds."""
+        """Raises ConfigError. Its text names the wrong line but does not show it: it may hold a key."""
         entries, wrong = _read(path)
         if wrong:
             raise ConfigError(f"{path}:{wrong[0]}: expected owner:sha256, 64 hex digits")
@@ -40,19 +40,20 @@ class ApiKeys:
 
     @classmethod
     def reload(cls, path: Path) -> ApiKeys:
-        """Whatever stands in the file now, even if that is nothing: a key that was taken out is out, also
-        when it was the last one, or another line is half edited. Raises ConfigError: not a file of keys."""
+        """The good lines of the file, even if there are none: a removed key stops working at once, also if
+        it was the last one or another line is half edited. Raises ConfigError if no line is good and some
+        are wrong, as in a file that is being written."""
         entries, wrong = _read(path)
         if wrong and not entries:
             raise ConfigError(f"{path}: no line of it is owner:sha256, 64 hex digits")
         for number in wrong:
             log.error("%s:%d: expected owner:sha256, 64 hex digits", path, number)
         if not entries:
-            log.warning("%s: no keys in it: nobody may come in", path)
+            log.warning("%s: no keys in it: every request is refused", path)
         return cls(entries)
 
     def owner_of(self, key: str) -> str | None:
-        """Compares with every entry, so the time taken tells nothing."""
+        """None: no such key. It compares with every entry, so its time gives nothing away."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         found: str | None = None
         for owner, known in self._entries:
@@ -79,7 +80,7 @@ def _read(path: Path) -> tuple[list[tuple[str, str]], list[int]]:
 
 
 class KeyFile:
-    """The keys of a file as it is now: a key added or revoked counts from the next request on."""
+    """The keys of a file. An edit of the file counts from the next request on."""
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError, as `ApiKeys.load` does."""
@@ -93,14 +94,16 @@ class KeyFile:
             self._stamp = stamp
             try:
                 self._keys = ApiKeys.reload(self._path)
-            except ConfigError as error:  # being replaced: the next request looks again
+            except (
+                ConfigError
+            ) as error:  # it may be half written: read it again at the next request
                 self._stamp = None
-                log.error("the keys of before stay in force: %s", error.detail)
+                log.error("the previous keys stay in force: %s", error.detail)
         return self._keys.owner_of(key)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does: inode, size, time of change in nanoseconds."""
+    """Inode, size and time of change (ns): they tell whether the file was edited. None: no such file."""
     try:
         found = path.stat()
     except OSError:
@@ -109,7 +112,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def add_key(path: Path, owner: str) -> str:
-    """Make a key for `owner`, append its hash to the file, and return the key: it is kept nowhere."""
+    """Make a key for `owner`, append its hash to the file, and return the key, which is stored nowhere.
+    Raises ConfigError if `owner` does not fit into a line."""
     if not OWNER.fullmatch(owner):
         raise ConfigError(
             "an owner is 1 to 64 of A-Z a-z 0-9 _ . - and starts with one of the first"
@@ -118,7 +122,7 @@ def add_key(path: Path, owner: str) -> str:
     line = f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        line = "\n" + line  # an editor left the last line open
+        line = "\n" + line  # the last line has no newline yet
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:
         file.write(line)

@@ -1,4 +1,4 @@
-"""The description of the HTTP interface: headers, every error with an example, and the shared Problem.
+"""The OpenAPI document: headers, an example of every error, and the shared Problem.
 
 Knows nothing of what the routes do.
 """
@@ -117,9 +117,9 @@ _ONE_FIELD = {
 
 
 def problems(*statuses: int) -> Responses:
-    """Declares these errors, and the 500 that any route may answer."""
+    """`responses` of a route that may answer with these statuses. 500 and `default` are added."""
     responses: Responses = {status: _problem(status) for status in sorted({*statuses, 500})}
-    # Without it FastAPI adds its own 422 to every route that has a parameter.
+    # Without a default FastAPI adds its own 422 to every route that has a parameter.
     responses["default"] = {"description": "Any other error.", "content": _content(None)}
     return responses
 
@@ -149,7 +149,7 @@ def _content(example: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
-    """The whole document. `keys`: this server asks for API keys."""
+    """The whole document. `keys`: this server wants API keys."""
     document = get_openapi(
         title="Game asset generator",
         version=__version__,

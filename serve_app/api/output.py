@@ -1,4 +1,4 @@
-"""OutputFiles: finished files under /output, as static files with a short list of what is one.
+"""OutputFiles: serves the output folder, but only names that finished files can have.
 
 Does not know which job a file belongs to: whoever has the URL may fetch it.
 """
@@ -22,15 +22,15 @@ MEDIA_TYPES = {
     ".json": "application/json",
 }
 
-# Every part starts with a letter, digit or dash: no `..`, no hidden file, no absolute path, nothing
-# that another layer might decode once more. Unfinished files do not end like this.
+# Every part starts with a letter, digit or dash, so there is no `..`, hidden file or absolute path, and
+# no `%` that another layer could decode again. Unfinished files have other suffixes.
 _SERVED = re.compile(
     r"(?:[A-Za-z0-9-][\w.-]*/)*[A-Za-z0-9-][\w.-]*\.(?:png|jpg|webp|json)", re.ASCII
 )
 
 
 class OutputFiles(StaticFiles):
-    """Names are never used twice, so a file may be cached for ever."""
+    """Static files that may be cached for ever, since no name is used twice."""
 
     def __init__(self, directory: PathLike[str]) -> None:
         super().__init__(directory=directory, check_dir=False)
@@ -43,9 +43,11 @@ class OutputFiles(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         try:
             full_path, stat = super().lookup_path(path)
-        except OSError:  # too long, or not ours to read: no difference to whoever asks
+        except (
+            OSError
+        ):  # the name is too long, or the file is not readable: 404, as if it were absent
             return "", None
-        # Starlette follows links that stay inside the directory.
+        # Starlette follows links that stay inside the directory. Here no link is served.
         linked = full_path != os.path.join(os.path.realpath(self.all_directories[0]), path)  # noqa: PTH118
         return ("", None) if linked else (full_path, stat)
 

@@ -1,6 +1,6 @@
-"""The one place where errors become HTTP: every failure leaves as `application/problem+json`.
+"""Errors as HTTP: every exception becomes an `application/problem+json` reply here and nowhere else.
 
-Does not know what the routes do. No traceback, path or prompt ever leaves, or is logged above DEBUG.
+Does not know what the routes do. No reply holds a traceback, a path or a prompt; logs hold them at DEBUG.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from serve_app.errors import InvalidField, InvalidParameter, ServiceError
 from serve_app.messages import JobError
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 2  # when whoever refused does not say: long enough for a registry to restart
+RETRY_AFTER_S = 2  # unless the registry says another time: long enough for it to restart
 
-CODES = {  # of the errors that Starlette raises itself
+CODES = {  # codes of errors that Starlette raises by itself
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
@@ -36,13 +36,13 @@ REFUSALS = {
     "queue_full": 429,
     "idempotency_key_reuse": 422,
     "deleted": 410,
-}  # all others: 503, come back
+}  # status by the registry's code; 503 for any other code
 
 log = logging.getLogger("assets.api")
 
 
 class Refused(ServiceError):
-    """The registry answered, and did not take the order."""
+    """The registry refused a submission. `retry_after`: seconds."""
 
     def __init__(self, error: JobError, retry_after: float | None) -> None:
         super().__init__(error["detail"], code=error["code"])
@@ -52,7 +52,7 @@ class Refused(ServiceError):
 
 
 def install(app: FastAPI) -> None:
-    """Replace every handler FastAPI brings along."""
+    """Replace the exception handlers of FastAPI."""
     app.add_exception_handler(ServiceError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
@@ -63,7 +63,7 @@ async def _answer(request: Request, exc: Exception) -> JSONResponse:
 
 
 def answer(exc: Exception, path: str, request_id: str) -> JSONResponse:
-    """The reply to any exception; what nobody raised on purpose is a 500 that says nothing."""
+    """The reply to an exception. One that is not a deliberate error is a 500 without details."""
     headers: dict[str, str] = {}
     match exc:
         case RequestValidationError():
@@ -91,8 +91,8 @@ def _of_service(exc: ServiceError) -> Problem:
         detail = exc.detail.removeprefix(f"{exc.field}: ")
         errors = [_field_error(exc.field, detail, exc.allowed)]
         if isinstance(exc, InvalidParameter):
-            errors[0].pointer = None  # it is not in the body
-    detail = exc.detail if exc.status != 500 else exc.title  # the detail may name files
+            errors[0].pointer = None  # a header or the query, which no JSON pointer reaches
+    detail = exc.detail if exc.status != 500 else exc.title  # the detail may name a path
     return _problem(exc.status, exc.code, exc.title, detail, errors)
 
 
@@ -113,7 +113,7 @@ def _of_validation(exc: RequestValidationError) -> Problem:
 
 
 def _one_error(error: dict[str, Any]) -> FieldError:
-    """Without pydantic's `input` and `url`: the first repeats the prompt, the second leads away."""
+    """Leaves out pydantic's `input`, which may hold the prompt, and `url`, which leads to pydantic's site."""
     where, *path = error["loc"]
     if where != "body":
         return FieldError(field=str(path[0]), detail=error["msg"])
@@ -125,7 +125,7 @@ def _one_error(error: dict[str, Any]) -> FieldError:
 
 def _field_error(field: str, detail: str, allowed: Sequence[object] | None) -> FieldError:
     name = _printable(field)
-    # RFC 6901 escapes; `#` because RFC 9457 shows pointers as URI fragments.
+    # RFC 6901 says how to escape; RFC 9457 shows pointers as URI fragments, hence the `#`.
     pointer = "#/" + name.replace("~", "~0").replace("/", "~1") if field != "body" else "#"
     return FieldError(
         pointer=pointer, field=name, detail=detail, allowed=list(allowed) if allowed else None
@@ -133,7 +133,7 @@ def _field_error(field: str, detail: str, allowed: Sequence[object] | None) -> F
 
 
 def _of_bug(exc: Exception, request_id: str) -> Problem:
-    # The message may quote the prompt (pydantic does); the frames tell where without it.
+    # The message may quote the prompt (pydantic's does). The stack frames do not.
     frames = "".join(traceback.format_tb(exc.__traceback__))
     log.error("request %s: unhandled %s\n%s", request_id, type(exc).__name__, frames)
     log.debug("request %s: its message", request_id, exc_info=exc)
@@ -155,5 +155,5 @@ def _problem(
 
 
 def _printable(text: str) -> str:
-    """JSON may name a field with half a surrogate pair, which no reply can encode."""
+    """At most 200 characters, and nothing that UTF-8 cannot encode: JSON may hold half a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode()[:200]

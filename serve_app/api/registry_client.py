@@ -19,7 +19,7 @@ from serve_app.messages import (
 
 CALL_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 15.0
-"""Longer than any submit deadline: the registry has then refused it."""
+"""Longer than the submit deadline: whoever waits so long for a submit knows that it was refused."""
 
 
 class Transport(Protocol):
@@ -28,7 +28,7 @@ class Transport(Protocol):
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any: ...
 
     async def introduce(self) -> None:
-        """Tell the registry the settings of now: one that was restarted has those it was born with."""
+        """Send the current settings. A registry that was restarted still has those of its creation."""
         ...
 
     async def readiness(self) -> str | None:
@@ -42,23 +42,26 @@ class RegistryClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._call = transport.call
-        self.readiness = transport.readiness
-        self._epoch = 0
+        self._epoch = 0  # of the registry that knows our settings
 
-    async def submit(self, order: Submission) -> SubmitReply:
-        """Durable when it returns. Idempotent on `job_id`; refuses an order past its deadline."""
-        return await self._call("submit", order, timeout_s=WRITE_TIMEOUT_S)
+    async def readiness(self) -> str | None:
+        """None: a job would be served. Otherwise the reason why not, fit to be shown to anyone."""
+        return await self._transport.readiness()
+
+    async def submit(self, submission: Submission) -> SubmitReply:
+        """Durable when it returns. Idempotent on `job_id`; refused after its deadline."""
+        return await self._call("submit", submission, timeout_s=WRITE_TIMEOUT_S)
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
-        """The job as it is now, or what is left of it; None if there is none of that id."""
+        """The job as it is now, or its tombstone; None: no job has that id."""
         return await self._call("get", job_id, timeout_s=CALL_TIMEOUT_S)
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
-        """The job, which has ended now. None: this owner has none of that id."""
+        """The job, which has ended by now. None: no job of this owner has that id."""
         return await self._call("cancel", job_id, owner, timeout_s=WRITE_TIMEOUT_S)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
-        """Record and files are gone when it returns. None: this owner has none of that id."""
+        """Row and files are gone when it returns. None: no job of this owner has that id."""
         return await self._call("delete", job_id, owner, timeout_s=WRITE_TIMEOUT_S)
 
     async def page(
@@ -70,15 +73,16 @@ class RegistryClient:
         )
 
     async def estimate(self, work: float, client: str) -> float | None:
-        """Seconds until a job of `work` megapixel steps would be done that came now; None: unknown."""
+        """Seconds that a job of `work` megapixel steps would take if it were submitted now, its time in
+        the line included; None: unknown."""
         return await self._call("estimate", work, client, timeout_s=CALL_TIMEOUT_S)
 
     async def send_previews(self, job_id: str) -> None:
-        """Previews of it from here on, until it ends."""
+        """From now on the job's views carry previews, until it ends."""
         await self._call("send_previews", job_id, timeout_s=CALL_TIMEOUT_S)
 
     async def watch(self, epoch: int, seq: int, wait_s: float) -> WatchReply:
-        """What changed after the cursor: at once if something did, otherwise after `wait_s`."""
+        """What changed after the cursor. Answers at once if something did, otherwise after `wait_s`."""
         reply = await self._call("watch", epoch, seq, wait_s, timeout_s=CALL_TIMEOUT_S)
         if reply["epoch"] != self._epoch:
             await self._transport.introduce()

@@ -1,6 +1,6 @@
-"""What clients get of a job: the job object, its parts, a dry run's estimate, and the probes' answer.
+"""Bodies of replies: the job object and its parts, a dry run's estimate, the probes' answer.
 
-Knows shapes and how a JobView becomes one; reads no file and asks nobody.
+Knows their fields and how a JobView becomes one; reads no file and asks nobody.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class JobStatusResponse(BaseModel):
 
     @classmethod
     def of(cls, job: JobView, age_s: float = 0.0) -> Self:
-        """`age_s`: how old what is known of it is; an ETA has shrunk by that."""
+        """`age_s`: seconds since the registry sent `job`; they are taken off its ETA."""
         images = [ImageReply.of(file) for file in sorted(job["images"], key=_index)]
         progress, error, labels = job["progress"], job["error"], job["labels"]
         return cls(
@@ -255,7 +255,7 @@ class Health(BaseModel):
 
 
 def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
-    """The style would be applied again to what it was applied to, so its input is shown."""
+    """The parameters with the prompts as they were sent: ordered again, the style is applied once more."""
     return params | {
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],

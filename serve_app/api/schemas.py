@@ -1,7 +1,6 @@
-"""What clients send: GenerateRequest; and the problem they get when it is wrong.
+"""What clients send: GenerateRequest. And the problem document they get when it is wrong.
 
-Knows shapes only. What a style or a model allows is `resolve`'s to say, and what a job looks like is in
-`replies`.
+Knows the fields and their general limits. `catalog/resolve.py` checks what a style or a model allows.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 
 ABSURD = 1_000_000
-"""No limit of any model or setting is near it; what is below, `resolve` judges by the real ones."""
+"""Above any limit of a model or a setting: it only keeps numbers small enough to compute with. `resolve`
+checks the real limits."""
 
 TAG = r"[A-Za-z0-9_.:/-]{1,64}"
 MAX_TAGS = 16
 MAX_METADATA = 4096
 MAX_DEPTH = 8
 NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
-"""Fields that no image depends on."""
+"""Fields that `resolve` does not take: no image depends on them."""
 
 PROMPT = "a red potion in a round bottle"
 
@@ -186,7 +186,7 @@ class GenerateRequest(BaseModel):
         return Order(**self.model_dump(exclude=NOT_DRAWN))
 
     def labels(self, client: str) -> Labels:
-        """`client`: whom fairness counts the order for."""
+        """`client`: the client that fairness counts the order for."""
         return Labels(
             client=client,
             priority=self.priority,
@@ -196,15 +196,15 @@ class GenerateRequest(BaseModel):
         )
 
     def body_hash(self) -> str:
-        """The same for every way to write the same order, before a random seed is drawn."""
-        said = json.dumps(
+        """Equal for two bodies that order the same, however they are written. A seed of -1 stays -1."""
+        body = json.dumps(
             self.model_dump(exclude_defaults=True, exclude={"dry_run"}), sort_keys=True
         )
-        return hashlib.sha256(said.encode()).hexdigest()
+        return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _depth_of(value: Any) -> int:
-    """Levels of nesting; a loop, because what comes in may be deeper than the stack."""
+    """Levels of nesting. A loop and no recursion: a client may nest deeper than the stack allows."""
     depth, level = 0, [value]
     while level := [v for v in level if isinstance(v, dict | list)]:
         depth += 1
@@ -213,7 +213,7 @@ def _depth_of(value: Any) -> int:
 
 
 def allowed_values(field: str) -> list[object] | None:
-    """What `field` of a GenerateRequest may be, as far as its schema tells."""
+    """What `field` of a GenerateRequest may be, as text, as far as its JSON Schema says."""
     schema: dict[str, Any] = GenerateRequest.model_json_schema()["properties"].get(field, {})
     allowed = [text for branch in schema.get("anyOf", [schema]) for text in _spelled(branch)]
     return allowed or None

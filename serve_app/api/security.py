@@ -1,7 +1,7 @@
-"""The guards at the door, as plain ASGI middlewares: request id, host, key, body.
+"""ASGI middlewares that every request passes: request id and reply headers, host, API key, body.
 
-They know nothing of routes beyond which paths are open. A guard refuses by raising; `Doorstep`, the
-outermost, turns whatever comes out of the app into a reply.
+They know nothing of routes, except which paths need no key. A guard refuses by raising; `Doorstep`, the
+outermost, turns exceptions into replies.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LOCAL = "local"
 """The owner of every job where no key file is set."""
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-OPEN_PREFIXES = ("/output/", "/docs/")  # /output: capability URLs: whoever has one may fetch it
+OPEN_PREFIXES = ("/output/", "/docs/")  # a URL below /output is itself the secret
 POLICY = "default-src 'none'; frame-ancestors 'none'"
-DOCS_POLICY = (  # its page has a script and styles inline; nothing of it comes from elsewhere
+DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from this server
     "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src 'self' data:; "
     "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 )
@@ -34,7 +34,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
 
 
 class Doorstep:
-    """Names the request, hardens the reply, and answers for whatever the inside raised."""
+    """Gives the request an id, adds security headers to the reply, and answers for exceptions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class Doorstep:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                # Ray's proxy names each request that has no name, and sends that name back itself.
+                # Ray's proxy gives an id to a request that has none, and adds the header by itself.
                 if given is None:
                     headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -71,7 +71,7 @@ class Doorstep:
 
 
 class HostGuard:
-    """Refuses other Host headers: a page that rebinds its name to 127.0.0.1 must not order here."""
+    """Refuses other Host headers: by DNS rebinding, a web page could otherwise order from 127.0.0.1."""
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self._app = app
@@ -86,7 +86,7 @@ class HostGuard:
 
 
 class KeyGuard:
-    """Finds the owner of a request: by its key, or `local` where no key file is set."""
+    """Finds the owner of a request by its API key; `local` where no key file is set."""
 
     def __init__(self, app: ASGIApp, keys: KeyFile | None) -> None:
         self._app = app
@@ -113,7 +113,7 @@ def _is_open(path: str) -> bool:
 
 
 class BodyGuard:
-    """Reads the body of a POST before the app does, and never more than `max_bytes` of it."""
+    """Reads the whole body of a POST before the app runs, at most `max_bytes`, and checks its media type."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -140,14 +140,14 @@ class BodyGuard:
         await self._app(scope, replay, send)
 
     async def _read(self, receive: Receive) -> Message:
-        """The whole body as one message; or the disconnect of a client that left on the way."""
+        """The whole body as one message, or the disconnect message if the client left before its end."""
         chunks = bytearray()
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return message
             chunks += message.get("body", b"")
-            if len(chunks) > self._max_bytes:  # counted here: Content-Length is only a claim
+            if len(chunks) > self._max_bytes:  # Content-Length may be wrong or absent
                 raise self._too_large()
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": bytes(chunks), "more_body": False}

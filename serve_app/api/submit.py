@@ -1,6 +1,6 @@
-"""submit: hand an order to the registry so that a client who hangs up neither loses nor doubles it.
+"""submit: send a submission to the registry, to its end even if the client hangs up meanwhile.
 
-Knows nothing of HTTP or of what is ordered.
+Knows nothing of HTTP or of what was ordered.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from serve_app.errors import Unavailable
 from serve_app.messages import Submission, SubmitReply
 
 GRACE_S = 1.0
-"""An order that reached the registry just before its deadline may still be committed: wait for it."""
+"""Extra wait for the answer: a submission that arrived just before its deadline may still be committed."""
 
 _running: set[asyncio.Task[SubmitReply]] = set()  # asyncio itself holds tasks only weakly
 
 
-async def submit(registry: RegistryClient, order: Submission, timeout_s: float) -> SubmitReply:
-    """Raises Unavailable when no answer comes; by then the registry refuses the order as late."""
-    # Serve cancels what the request of a gone client spawned and finds it by context: an empty one
-    # belongs to no request. The shield keeps our own cancellation from reaching the call.
+async def submit(registry: RegistryClient, submission: Submission, timeout_s: float) -> SubmitReply:
+    """Raises Unavailable when no answer comes; by then the registry refuses the submission as late."""
+    # When a client hangs up, Serve cancels every task whose context belongs to the request. A task with
+    # an empty context belongs to none. The shield keeps our own cancellation from reaching the call.
     task = asyncio.get_running_loop().create_task(
-        registry.submit(order), context=contextvars.Context()
+        registry.submit(submission), context=contextvars.Context()
     )
     _running.add(task)
     task.add_done_callback(_running.discard)

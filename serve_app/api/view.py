@@ -1,6 +1,6 @@
-"""LocalView: a copy of the jobs that matter now in each ingress, so that pollers do not reach the registry.
+"""LocalView: each ingress keeps a copy of recent jobs, so that most polls need no call to the registry.
 
-Knows no HTTP and does no I/O itself; `follow` feeds it from a RegistryClient.
+Knows no HTTP. `follow` keeps it up to date through a RegistryClient; the view itself does no I/O.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ from collections.abc import Callable
 
 from serve_app.api.registry_client import RegistryClient
 from serve_app.errors import Unavailable
-from serve_app.messages import JobView, WatchReply
+from serve_app.messages import TERMINAL, JobView, WatchReply
 
-TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-
-MAX_AGE_S = 1.0  # an older view does not answer on its own
-WATCH_TIMEOUT_S = 0.5  # half of it: a quiet registry still proves in time that nothing changed
-COALESCE_S = 0.05  # changes that come together are fetched together: <= 20 calls/s on the actor
-BACKOFF_S = (0.1, 5.0)  # first and longest pause while the registry is away
+MAX_AGE_S = 1.0  # of what is answered without asking the registry
+WATCH_TIMEOUT_S = 0.5  # half of MAX_AGE_S, so that a view stays fresh while nothing changes
+COALESCE_S = 0.05  # pause between two watches: changes are fetched together, in <= 20 calls/s
+BACKOFF_S = (0.1, 5.0)  # first and longest pause while the registry does not answer
 
 log = logging.getLogger("assets.api")
 
 
 def rev_of(job: JobView) -> tuple[int, int]:
-    """`rev` as numbers: as text, "1.10" sorts before "1.9"."""
+    """`rev` as numbers. As text, "1.10" would sort before "1.9"."""
     epoch, _, n = job["rev"].partition(".")
     return int(epoch), int(n)
 
@@ -38,8 +36,9 @@ Subscriber = Callable[[JobView | None], None]
 
 
 class LocalView:
-    """Jobs that run, and the last `max_others` that wait or have ended. What it says of a job never goes
-    back. A job it does not hold may still exist: ask the registry before saying otherwise.
+    """All jobs that run, and the `max_others` newest of those that wait or have ended. What it returns for
+    a job never goes back to an older revision. A job that it does not hold may still exist: ask the
+    registry before you answer 404.
     """
 
     def __init__(
@@ -49,15 +48,17 @@ class LocalView:
         self._clock = clock
         self._running: dict[str, JobView] = {}
         self._others: OrderedDict[str, JobView] = OrderedDict()
-        self._told_at: dict[str, float] = {}  # of every job that is held
+        self._heard_at: dict[
+            str, float
+        ] = {}  # when the registry last sent each job; same keys as both
         self._subscribers: set[Subscriber] = set()
         self._fed_at = -math.inf
-        self.cursor = (0, 0)
-        self.successors = 0  # ingresses that came up since this view is fed
+        self.cursor = (0, 0)  # epoch and sequence number of the last watch
+        self.successors = 0  # ingresses that came up after this one
         self._deployment = 0
 
     def apply(self, reply: WatchReply) -> bool:
-        """Take in what changed. False: the reply is older than what is held, so it says nothing."""
+        """Take in what changed. False: the reply is older than the last one, and is ignored."""
         cursor = (reply["epoch"], reply["seq"])
         if cursor < self.cursor:
             return False
@@ -70,61 +71,62 @@ class LocalView:
         self.cursor = cursor
         if reply["deployment"] > self._deployment and self._fed_at > -math.inf:
             self.successors += 1
-        self._deployment = reply["deployment"]  # it begins anew with a restarted registry
+        self._deployment = reply["deployment"]  # a restarted registry counts from 0 again
         self._fed_at = self._clock()
         if reply["resync"]:
-            self._tell(None)
+            self._notify(None)
         return True
 
     def remember(self, job: JobView) -> JobView:
-        """Take in one job that was asked of the registry directly; returns the newest of it.
+        """Take in one job that the registry was asked for directly. Returns its newest known state.
 
-        A live job older than the cursor is not cached: its end may already be evicted, and then nothing
-        would ever remove it.
+        A live job older than the cursor is not cached: its end may already be evicted from the registry's
+        memory, and then nothing would ever remove it here.
         """
-        held = job["job_id"] in self._told_at
+        held = job["job_id"] in self._heard_at
         if held or job["status"] in TERMINAL or rev_of(job) > self.cursor:
             self._put(job)
         return self.get(job["job_id"]) or job
 
     def forget(self, job_id: str) -> None:
-        """It is deleted."""
+        """The job was deleted."""
         held = self.get(job_id)
         self._running.pop(job_id, None)
         self._others.pop(job_id, None)
-        self._told_at.pop(job_id, None)
+        self._heard_at.pop(job_id, None)
         if held is not None and held["status"] not in TERMINAL:
-            self._tell(None)  # its end was not heard
+            self._notify(None)  # no change will report its end
 
     def get(self, job_id: str) -> JobView | None:
         return self._running.get(job_id) or self._others.get(job_id)
 
     def after(self, rev: tuple[int, int]) -> list[JobView]:
-        """The jobs held that have changed since."""
+        """The held jobs whose revision is newer than `rev`."""
         held = [*self._running.values(), *self._others.values()]
         return [job for job in held if rev_of(job) > rev]
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Returns what ends it."""
+        """Returns a function that ends the subscription."""
         self._subscribers.add(subscriber)
         return lambda: self._subscribers.discard(subscriber)
 
     def age(self) -> float:
-        """Seconds since the registry was last heard."""
+        """Seconds since the last reply of the registry."""
         return self._clock() - self._fed_at
 
     def age_of(self, job: JobView) -> float:
-        """Seconds since the registry said this of the job."""
-        return self._clock() - self._told_at.get(job["job_id"], self._clock())
+        """Seconds since the registry sent this state of the job."""
+        return self._clock() - self._heard_at.get(job["job_id"], self._clock())
 
     @property
     def fresh(self) -> bool:
         return self.age() <= MAX_AGE_S
 
     def good_enough(self, job: JobView) -> bool:
-        """What is held of it is at most a second old. A place in line changes without the job."""
-        if self._told_at.get(job["job_id"]) == -math.inf:
-            return False  # of before a new start
+        """The held state of the job is at most a second old. A waiting job needs a reply of its own: its
+        place in line changes without a change of the job."""
+        if self._heard_at.get(job["job_id"]) == -math.inf:
+            return False  # held from before a resync
         if job["status"] in TERMINAL:
             return True
         return self.fresh and (job["status"] == "STARTED" or self.age_of(job) <= MAX_AGE_S)
@@ -138,29 +140,30 @@ class LocalView:
             return
         self._running.pop(job["job_id"], None)
         self._others.pop(job["job_id"], None)
-        self._told_at[job["job_id"]] = self._clock()
+        self._heard_at[job["job_id"]] = self._clock()
         if job["status"] == "STARTED":
             self._running[job["job_id"]] = job
         else:
             self._others[job["job_id"]] = job
             self._trim()
-        # What the watch has passed is no news: somebody only asked for an old job.
+        # A revision that the watch has already passed is no change: somebody only asked for an old job.
         if rev_of(job) > (self.cursor if held is None else rev_of(held)):
-            self._tell(job)
+            self._notify(job)
 
     def _trim(self) -> None:
         while len(self._others) > self._max_others:
             job_id, _ = self._others.popitem(last=False)
-            del self._told_at[job_id]
+            del self._heard_at[job_id]
 
     def _start_over(self) -> None:
-        """Any job may have moved on or gone: what is held only bounds what may still be said."""
+        """After a resync any held job may have changed or be gone. They are kept only so that no answer goes
+        back to an older revision."""
         self._others.update(self._running)
         self._running.clear()
-        self._told_at = dict.fromkeys(self._others, -math.inf)
+        self._heard_at = dict.fromkeys(self._others, -math.inf)
         self._trim()
 
-    def _tell(self, job: JobView | None) -> None:
+    def _notify(self, job: JobView | None) -> None:
         for subscriber in list(self._subscribers):
             subscriber(job)
 
@@ -175,12 +178,12 @@ async def follow(registry: RegistryClient, view: LocalView) -> None:
                 pause = BACKOFF_S[0]
                 await asyncio.sleep(COALESCE_S)
                 continue
-            log.warning("a registry of an older epoch answered: %d", reply["epoch"])
+            log.warning("a registry of the older epoch %d answered", reply["epoch"])
         except Unavailable as error:
             log.warning("the registry does not answer: %s", error.detail)
         except Exception:
-            # By this watch the registry knows that there is an application: it must not end.
+            # Watches tell the registry that an application exists: without them it launches nothing.
             log.exception("the watch on the registry failed; it goes on")
-        # Every ingress lost the same registry at the same moment: do not come back in step.
+        # Random, because every ingress lost the registry at the same moment.
         await asyncio.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, longest)

@@ -1,6 +1,6 @@
 """Routes of what this server offers: styles, models, limits and features.
 
-Asks nobody: the answers are made when the app starts.
+Asks nobody: `api/catalog.py` makes the answers when the app starts.
 """
 
 from __future__ import annotations

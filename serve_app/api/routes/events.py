@@ -1,6 +1,6 @@
-"""Routes of event streams: of one job, or of all jobs of an owner.
+"""Routes of event streams: one job, or all jobs of an owner.
 
-Knows who asks and for what; the streams themselves are in `streams/`.
+Knows paths and parameters; `streams/` makes the events.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
+from serve_app.api.headers import last_revision
 from serve_app.api.openapi import EVENTS, problems
 from serve_app.api.routes.inputs import JobId, Owner, Preview, Service
-from serve_app.api.service import parse_rev
 
 router = APIRouter(tags=["jobs"])
 
@@ -31,7 +31,7 @@ async def all_events(
     ] = None,
 ) -> Response:
     """Begins with the jobs that live. When it ends, connect again."""
-    return await service.events(owner, parse_rev(last_event_id), preview=preview)
+    return await service.events(owner, last_revision(last_event_id), preview=preview)
 
 
 @router.get(

@@ -1,6 +1,6 @@
 """Routes of finished files.
 
-Knows the path of a file; what may be fetched is `output`'s to say.
+Knows their path; `output` decides which files are served.
 """
 
 from __future__ import annotations

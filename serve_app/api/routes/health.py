@@ -1,4 +1,4 @@
-"""Probes: is the process alive, and would a job be served.
+"""Routes of the probes: does the process answer, and would a job be served.
 
 Knows nothing of jobs.
 """

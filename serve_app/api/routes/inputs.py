@@ -1,6 +1,6 @@
-"""What routes take from a request beside its body: who asks, and headers with their descriptions.
+"""What routes take from a request besides its body: the service, the owner, and described parameters.
 
-Knows names and texts; what a header means is in `headers`.
+Knows names and descriptions; `api/headers.py` parses the values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from serve_app.api.replies import JOB_ID
 from serve_app.api.service import JobService
 
 
-# Async although they wait for nothing: FastAPI sends plain functions through a thread, on every request.
+# Async although they wait for nothing: FastAPI would run plain functions in a thread, at every request.
 async def service_of(request: Request) -> JobService:
     return request.app.state.service
 

@@ -1,4 +1,4 @@
-"""Routes of jobs: order, list, look, cancel, retry, delete.
+"""Routes of jobs: order, list, read, cancel, retry, delete.
 
 Knows nothing of how a job is resolved, stored, launched or rendered.
 """
@@ -20,6 +20,7 @@ from serve_app.api.openapi import (
     problems,
 )
 from serve_app.api.replies import JobStatusResponse
+from serve_app.api.routes.answers import accepted, current
 from serve_app.api.routes.inputs import IdempotencyKey, JobId, Owner, Prefer, Service
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
@@ -71,7 +72,7 @@ async def generate(
     )
     log.info("job accepted", extra={"job_id": job["job_id"]})
     job, waited = await held(service, job, wait)
-    return service.accepted(job, replayed=replayed, waited=waited)
+    return accepted(service.view, job, replayed=replayed, waited=waited)
 
 
 @router.get(
@@ -104,7 +105,7 @@ async def job(
     """Poll no sooner than `Retry-After` says, with `If-None-Match`: what did not change is a 304."""
     wait = wait_seconds(prefer)
     found, waited = await held(service, await service.job(job_id, owner), wait)
-    return service.shown(found, if_none_match, waited)
+    return current(service.view, found, if_none_match, waited)
 
 
 @router.post(
@@ -116,7 +117,7 @@ async def job(
 )
 async def cancel(job_id: JobId, service: Service, owner: Owner) -> Response:
     """Frees the device within one step. A job that has ended stays as it is."""
-    return service.shown(await service.cancel(job_id, owner))
+    return current(service.view, await service.cancel(job_id, owner))
 
 
 @router.post(
@@ -132,7 +133,7 @@ async def retry(
 ) -> Response:
     """The old job stays as it is; the new one names it in `retry_of`."""
     found, replayed = await service.again(job_id, owner, idempotency_key)
-    return service.accepted(found, replayed=replayed)
+    return accepted(service.view, found, replayed=replayed)
 
 
 @router.delete(
@@ -150,7 +151,7 @@ async def delete(job_id: JobId, service: Service, owner: Owner) -> Response:
 
 
 async def held(service: JobService, job: JobView, wait: int | None) -> tuple[JobView, int | None]:
-    """The job once it is final or the wait is over, and the wait if it was granted."""
+    """The job when it is final or the wait is over, and the wait if it was granted."""
     if wait is None:
         return job, None
     job, granted = await service.watching.until_final(job, wait)

@@ -1,4 +1,4 @@
-"""Seats: how many requests may stay open at a time, and a stream that has one while it is sent.
+"""Seats: a limit on the requests that stay open, and a stream response that takes one of them.
 
 Knows the limit and Starlette's response; nothing of jobs.
 """
@@ -22,7 +22,7 @@ log = logging.getLogger("assets.api")
 
 
 class Seats:
-    """How many requests may stay open at a time."""
+    """A counter with a limit: streams and held answers of one ingress process."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -49,7 +49,8 @@ class Seats:
 
 
 class SeatedResponse(EventSourceResponse):
-    """Has a seat while it is sent. Taken here, not when the route returns: in between others come."""
+    """An event stream that occupies a seat while it is sent. The seat is taken when sending starts: between
+    that and the return of the route, other requests could take the last one."""
 
     def __init__(self, events: AsyncGenerator[ServerSentEvent], seats: Seats) -> None:
         super().__init__(events, ping=PING_S, send_timeout=SEND_TIMEOUT_S)
@@ -60,4 +61,4 @@ class SeatedResponse(EventSourceResponse):
             try:
                 await super().__call__(scope, receive, send)
             except SendTimeoutError:
-                log.info("a stream ends: nobody has read it for %g s", SEND_TIMEOUT_S)
+                log.info("stream ended: its reader took nothing for %g s", SEND_TIMEOUT_S)

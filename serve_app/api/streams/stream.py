@@ -1,7 +1,7 @@
-"""Stream: what one reader has been told of jobs, and the events that tell what is new since.
+"""Stream: turns changes of jobs into the events of one reader.
 
-Knows the local view and the wire format; who may see a job is the service's to say. Each event is a full
-snapshot, so a reader who missed some, or comes back, has lost nothing but time.
+Knows which state of each job the reader has, and the wire format; `service` decides who may see a job. Each
+event is a full snapshot, so a reader that missed some needs only the next one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from typing import Any
 from sse_starlette import ServerSentEvent
 
 from serve_app.api.replies import ImageReply, JobStatusResponse, ProgressEvent
-from serve_app.api.view import TERMINAL, LocalView, rev_of
+from serve_app.api.view import LocalView, rev_of
 from serve_app.errors import Unavailable
-from serve_app.messages import JobView
+from serve_app.messages import TERMINAL, JobView
 
 
 class Stream:
-    """What one reader has been told, and what is new since. A job that changes faster than it is read is
-    told of once: memory is bounded by the jobs that live."""
+    """`hear` takes changes in, `changes` makes events of them. Of a job that changes several times before
+    the reader takes its event, only the newest state is kept: memory is bounded by the number of jobs.
+
+    `wants`: whether a job belongs to this stream. `preview`: the reader asked for previews, and
+    `send_previews` makes a job's renderer produce them.
+    """
 
     def __init__(
         self,
@@ -34,23 +38,25 @@ class Stream:
     ) -> None:
         self._view, self._wants = view, wants
         self._preview, self._send_previews = preview, send_previews
-        self._told: dict[str, JobView] = {}  # what the reader knows of jobs that live
+        self._sent: dict[str, JobView] = {}  # live jobs, in the state that the reader has
         self._previewed: set[str] = set()
-        self._new: dict[str, JobView] = {}
+        self._new: dict[str, JobView] = {}  # newest states that the reader does not have yet
         self._woken = asyncio.Event()
-        self.ended = False  # the last job that was told of has ended
+        self.ended = False  # the last event was the end of a job
         self.unsure = False  # changes may have been missed
 
     @property
     def live(self) -> set[str]:
-        """Jobs that the reader takes for live."""
-        return set(self._told)
+        """Jobs that are live as far as the reader knows."""
+        return set(self._sent)
 
     def forget(self, job_id: str) -> None:
-        self._told.pop(job_id, None)
+        """The job has ended or was deleted."""
+        self._sent.pop(job_id, None)
         self._previewed.discard(job_id)
 
     def hear(self, job: JobView | None) -> None:
+        """Take in a job's state. None: changes may have been missed."""
         if job is None:
             self.unsure = True
             self._woken.set()
@@ -61,7 +67,7 @@ class Stream:
                 self._woken.set()
 
     async def heard(self, timeout_s: float) -> bool:
-        """True: something may be new."""
+        """Wait for a change, at most `timeout_s`. True: there is one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
@@ -70,22 +76,23 @@ class Stream:
         return woken and bool(self._new)
 
     async def changes(self) -> AsyncIterator[ServerSentEvent]:
+        """The events for everything taken in since the last call."""
         new, self._new = self._new, {}
-        for job in sorted(new.values(), key=rev_of):  # what comes after an `id` must be newer
-            before = self._told.get(job["job_id"])
-            for event in self._told_now(job, before):
+        for job in sorted(new.values(), key=rev_of):  # a reader resumes by `id`, so ids must grow
+            before = self._sent.get(job["job_id"])
+            for event in self._events_of(job, before):
                 yield event
             self.ended = job["status"] in TERMINAL
             if self.ended:
                 self.forget(job["job_id"])
                 continue
-            self._told[job["job_id"]] = job
+            self._sent[job["job_id"]] = job
             if self._preview and job["job_id"] not in self._previewed:
                 self._previewed.add(job["job_id"])
-                with contextlib.suppress(Unavailable):  # no previews then
+                with contextlib.suppress(Unavailable):  # then this job has no previews
                     await self._send_previews(job["job_id"])
 
-    def _told_now(self, job: JobView, before: JobView | None) -> list[ServerSentEvent]:
+    def _events_of(self, job: JobView, before: JobView | None) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
         if before is None or before["status"] != job["status"]:
             if before is not None and job["status"] == "SUCCESS":
@@ -95,22 +102,23 @@ class Stream:
             whole = JobStatusResponse.of(job, self._view.age_of(job))
             events.append(_event("status", job, whole.model_dump_json()))
         elif _standing(job) != _standing(before):
-            told = ProgressEvent.of(job, self._view.age_of(job))
-            events.append(_event("progress", job, told.model_dump_json()))
-        look, known = job["preview"], before and before["preview"]
-        if self._preview and look and (known is None or look["number"] > known["number"]):
+            progress = ProgressEvent.of(job, self._view.age_of(job))
+            events.append(_event("progress", job, progress.model_dump_json()))
+        preview, known = job["preview"], before and before["preview"]
+        if self._preview and preview and (known is None or preview["number"] > known["number"]):
             data = {
                 "job_id": job["job_id"],
-                "index": look["index"],
+                "index": preview["index"],
                 "content_type": "image/jpeg",
-                "data": base64.b64encode(look["data"]).decode(),
+                "data": base64.b64encode(preview["data"]).decode(),
             }
             events.append(_event("preview", job, data))
         return events
 
 
 def _standing(job: JobView) -> tuple[Any, ...]:
-    """What a `progress` event tells, but for the ETA, which always moves."""
+    """The content of a `progress` event, as far as a change of it is worth an event. The ETA of a running
+    job is left out, since it changes all the time."""
     eta = None if job["status"] == "STARTED" else job["eta_seconds"]
     return job["progress"], job["queue_position"], job["waiting_for"], eta and round(eta)
 

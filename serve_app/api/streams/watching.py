@@ -1,6 +1,6 @@
 """Watching: the event streams of one ingress process, and answers that are held until a job ends.
 
-Knows the local view and the registry; who may see a job is the service's to say.
+Knows the local view and the registry; `service` decides who may see a job.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.streams.seats import SeatedResponse, Seats
 from serve_app.api.streams.stream import Stream
-from serve_app.api.view import TERMINAL, LocalView
+from serve_app.api.view import LocalView
 from serve_app.errors import Unavailable
-from serve_app.messages import JobView
+from serve_app.messages import TERMINAL, JobView
 
-PACE_S = 0.25  # the shortest time between two looks at what changed
-REFRESH_S = 1.0  # a waiting job's place is asked again so often; less often when many streams ask
-LONGEST_S = 600.0  # a stream ends then; whoever still reads connects again
+PACE_S = 0.25  # least time between two batches of events of one stream
+REFRESH_S = 1.0  # between two questions for a waiting job's place; longer when many streams ask
+LONGEST_S = 600.0  # life of a stream; a reader that is still there connects again
 MOST_BYTES = 4 * 2**20
-"""A stream ends after so much, too. Serve takes whatever is sent at once and keeps it for its reader, so
-one who never reads would not be noticed, and would cost memory without end."""
-ASKED_AT_ONCE = 32  # jobs whose end was not heard
+"""A stream also ends after so many bytes. Serve's proxy buffers everything for its reader, so a reader that
+never reads would not be noticed here, and its buffer would grow without end."""
+ASKED_AT_ONCE = 32  # jobs in one burst of questions to the registry
 
 
 class Watching:
@@ -36,16 +36,16 @@ class Watching:
         self._seats = Seats(seats)
 
     async def until_final(self, job: JobView, seconds: int) -> tuple[JobView, bool]:
-        """The job when it is final or the time is over, and whether it was waited for at all: while
-        too many requests are held, this one is answered at once."""
+        """The job when it is final or the time is over, and whether the wait was granted. It is not, and the
+        answer comes at once, while no seat is free."""
         if job["status"] in TERMINAL or not self._seats.free:
             return job, job["status"] in TERMINAL
         job_id = job["job_id"]
         changed = asyncio.Event()
-        changed.set()  # whatever was heard before this moment was not heard here
+        changed.set()  # the job may have ended before the subscription: look once at the start
 
-        def hear(said: JobView | None) -> None:
-            if said is None or (said["job_id"] == job_id and said["status"] in TERMINAL):
+        def hear(heard: JobView | None) -> None:
+            if heard is None or (heard["job_id"] == job_id and heard["status"] in TERMINAL):
                 changed.set()
 
         stop = self._view.subscribe(hear)
@@ -55,7 +55,7 @@ class Watching:
                     while job["status"] not in TERMINAL:
                         await changed.wait()
                         changed.clear()
-                        with contextlib.suppress(Unavailable):  # the order stands all the same
+                        with contextlib.suppress(Unavailable):  # the job was accepted: wait on
                             if (latest := await self._latest(job_id)) is None:
                                 break  # deleted
                             job = latest
@@ -64,7 +64,7 @@ class Watching:
         return self._view.get(job_id) or job, True
 
     def of_job(self, job: JobView, *, preview: bool) -> EventSourceResponse:
-        """Ends when the job has."""
+        """The stream of one job. It ends with the job."""
 
         def wants(changed: JobView) -> bool:
             return changed["job_id"] == job["job_id"]
@@ -73,7 +73,7 @@ class Watching:
             return [job, self._view.get(job["job_id"]) or job]
 
         async def refresh() -> bool:
-            """A job that waits moves up without changing."""
+            """The place of a waiting job changes without a change of the job."""
             stream.unsure = False
             if (latest := await self._latest(job["job_id"])) is None:
                 return False
@@ -91,20 +91,21 @@ class Watching:
         *,
         preview: bool,
     ) -> EventSourceResponse:
-        """`live` finds the jobs to begin with, `missed` those that changed since the reader left. Raises
-        TooManyStreams before it asks for either."""
+        """The stream of all jobs of an owner. `live` finds the jobs that it begins with, `missed` those that
+        changed since the reader left. Raises TooManyStreams, before either is called."""
         self._seats.must_be_free()
 
         def wants(changed: JobView) -> bool:
             return changed["owner"] == owner
 
         def first() -> list[JobView]:
-            begun = [*known, *self._view.after(seen)]
-            known.clear()  # or a stream would hold them to its end
-            return begun
+            jobs = [*known, *self._view.after(seen)]
+            known.clear()  # this closure lives as long as the stream
+            return jobs
 
         async def refresh() -> bool:
-            """Only where changes may have been missed: an end that was not heard is asked for."""
+            """If changes may have been missed: take in the live jobs, and ask for each job that was live
+            and is not among them."""
             if stream.unsure:
                 stream.unsure = False
                 found = await live()
@@ -123,7 +124,7 @@ class Watching:
             return True
 
         stream = Stream(self._view, wants, preview, self._registry.send_previews)
-        seen = self._view.cursor  # what the view hears from here on must not fall between
+        seen = self._view.cursor  # `first` adds what the view hears while the registry is asked
         known = [*await live(), *await missed()]
         return self._respond(stream, first, refresh, lambda: False)
 
@@ -143,7 +144,8 @@ class Watching:
         refresh: Callable[[], Awaitable[bool]],
         ended: Callable[[], bool],
     ) -> AsyncGenerator[ServerSentEvent]:
-        """`refresh` asks for what no change tells; False: there is nothing more to tell."""
+        """`first` gives the jobs to begin with. `refresh` asks the registry for what no change reports; if
+        it returns False, the job was deleted and the stream ends."""
         ends = time.monotonic() + LONGEST_S
         successors, sent = self._view.successors, 0
         stop = self._view.subscribe(stream.hear)
@@ -157,9 +159,9 @@ class Watching:
                 if ended():
                     return
                 if time.monotonic() > ends or self._view.successors != successors:
-                    return  # a newer replica serves whoever connects again
+                    return  # the reader connects again, to a newer replica if there is one
                 if sent > MOST_BYTES:
-                    return  # whoever reads connects again
+                    return  # the reader connects again
                 heard = await stream.heard(max(REFRESH_S, self._seats.taken / 50))
                 if stream.unsure or not heard:
                     try:
@@ -172,7 +174,7 @@ class Watching:
             stop()
 
     async def _latest(self, job_id: str) -> JobView | None:
-        """The job, at most a second old; None: it is deleted. Raises Unavailable."""
+        """The job, at most a second old; None: it was deleted. Raises Unavailable."""
         job = self._view.get(job_id)
         if job is not None and self._view.good_enough(job):
             return job

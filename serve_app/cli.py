@@ -1,6 +1,6 @@
 """assets: the command line of the service, on top of `client.py`.
 
-Knows nothing of the server but its address; `keys` alone writes a file of the server's.
+Knows nothing of the server but its address. Only `keys` writes a file of the server.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from serve_app import __version__
 from serve_app.api.keys import add_key
 from serve_app.client import SERVER, AssetsError, Client, Job, Rejected
 from serve_app.config import Settings
 from serve_app.errors import ServiceError
 
-app = typer.Typer(
-    help="Order game assets from a running service.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 keys = typer.Typer(help="API keys of this server.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
@@ -41,6 +37,22 @@ ApiKey = Annotated[
 To = Annotated[Path | None, typer.Option("--out", help="Also save the files here.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="From `assets jobs`, or the API.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB", help="From `assets jobs`.")]
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"assets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def assets(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Order game assets from a running service."""
 
 
 @app.command()
@@ -121,28 +133,23 @@ def watch_all(client: Client) -> None:
     for event in client.events():
         if event.kind == "status":
             job = Job.of(event.data)
-            if known.get(job.job_id) != job.status:  # a stream that is opened again repeats itself
+            if (
+                known.get(job.job_id) != job.status
+            ):  # a stream that was opened again repeats statuses
                 known[job.job_id] = job.status
                 out.print(f"{job.job_id}  {job.status:<7}  {job.error or one_line(job.prompt)}")
 
 
 def finish(client: Client, job: Job, directory: Path | None) -> None:
-    """Wait for what was ordered, and show it."""
-    with goes_on(job):
-        job = watch(client, job)
-    show_images(client, job, directory)
-
-
-def watch(client: Client, job: Job) -> Job:
-    """Wait behind a progress bar. Raises AssetsError unless the job succeeds."""
-    with bar(job) as show:
+    """Wait for the job behind a progress bar, and show its images. Raises AssetsError if it fails."""
+    with goes_on(job), bar(job) as show:
         job = client.wait(job.job_id, on_progress=show)
-    return succeeded(job)
+    show_images(client, succeeded(job), directory)
 
 
 @contextmanager
 def bar(job: Job) -> Generator[Callable[[Job], None]]:
-    """A progress bar; gives what to call with each news of the job."""
+    """A progress bar; yields the function that moves it to a newer state of the job."""
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(told(job), total=1.0)
@@ -151,7 +158,7 @@ def bar(job: Job) -> Generator[Callable[[Job], None]]:
 
 @contextmanager
 def goes_on(job: Job) -> Generator[None]:
-    """Ctrl-C ends the waiting, never the job: say so."""
+    """Ctrl-C ends the waiting and not the job: say so."""
     try:
         yield
     except KeyboardInterrupt:
@@ -188,7 +195,7 @@ def show_images(client: Client, job: Job, directory: Path | None) -> None:
 
 
 def told(job: Job) -> str:
-    """One line on where a job stands."""
+    """Where a job stands, in one line."""
     if job.queue_position is None:
         return (job.raw["progress"] or {}).get("stage") or job.status.lower()
     eta = "" if job.eta_seconds is None else f", about {job.eta_seconds:.0f} s"
@@ -219,7 +226,7 @@ def jobs(
     api_key: ApiKey = None,
 ) -> None:
     """List my jobs, newest first."""
-    # Whole even in a narrow terminal, but for style and prompt: ids are there to be copied.
+    # Ids are there to be copied, so in a narrow terminal only style and prompt are cut.
     widths = {"job": 36, "status": 7, "place": 9, "created": 11, "style": 8, "prompt": 12}
     columns = [Column(name, min_width=width, no_wrap=True) for name, width in widths.items()]
     table = Table(*columns, box=None)
@@ -259,7 +266,7 @@ def delete(
 
 
 def for_each(job_ids: Sequence[str], act: Callable[[str], str]) -> None:
-    """A line per job; one that is refused does not keep the others from it."""
+    """Do `act` with each job and print a line about it. Exits with 1 if any was refused, after the last."""
     refused = False
     for job_id in job_ids:
         try:
@@ -272,7 +279,7 @@ def for_each(job_ids: Sequence[str], act: Callable[[str], str]) -> None:
 
 
 def place(job: Job) -> str:
-    """In line, and the seconds left."""
+    """Place in line, and seconds left."""
     eta = None if job.eta_seconds is None else f"{job.eta_seconds:.0f} s"
     line = None if job.queue_position is None else str(job.queue_position)
     return ", ".join(filter(None, (line, eta)))
@@ -328,7 +335,7 @@ def add(
 
 def main(args: Sequence[str] | None = None) -> None:
     try:
-        app(args)
+        app(args, prog_name="assets")
     except (AssetsError, ServiceError) as error:
         sys.exit(f"assets: {error}")
 

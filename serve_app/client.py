@@ -1,6 +1,6 @@
-"""Client: order images from a running service, wait for them, fetch them. Blocking, on httpx and httpx-sse.
+"""Client: order images from a running service, wait for them, download them. Blocking; on httpx, httpx-sse.
 
-Knows the HTTP contract only: it shares no code with the server, so it may be copied elsewhere.
+Knows the HTTP contract only. It shares no code with the server, so that it can be copied elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = 100  # jobs
 
 
 class AssetsError(Exception):
-    """Base of everything this client raises; its text is fit for a user."""
+    """Base of every exception of this client; its text can be shown to a user."""
 
 
 class ServerAway(AssetsError):
@@ -39,7 +39,7 @@ class ServerAway(AssetsError):
 
 
 class Rejected(AssetsError):
-    """The server said no, with a problem document (RFC 9457)."""
+    """The server refused the request, with a problem document (RFC 9457)."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
@@ -50,7 +50,7 @@ class Rejected(AssetsError):
 
 
 class NotDone(AssetsError):
-    """The job was not final in time. It goes on; `job` is how it was last seen."""
+    """The job was not final in time. It goes on; `job` is its last known state."""
 
     def __init__(self, job: Job | None) -> None:
         super().__init__("the job is not done yet" if job is None else f"still {job.status}")
@@ -74,7 +74,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened: `kind` is status, progress, output or preview; `id` the job's revision."""
+    """An event of a stream. `kind`: status, progress, output or preview. `id`: the job's revision."""
 
     kind: str
     data: Mapping[str, Any]
@@ -107,7 +107,7 @@ class Job:
         return cls(raw["job_id"], raw["status"], images, raw)
 
     def after(self, event: Event) -> Job:
-        """The job as an event of its own leaves it."""
+        """The job after one of its events."""
         if event.kind not in ("status", "progress"):
             return self
         return Job.of({**self.raw, **event.data})
@@ -155,7 +155,7 @@ class Job:
 
     @property
     def deadline(self) -> datetime | None:
-        """When it is given up, if it is not final by then."""
+        """When the server revokes it, if it is not final by then."""
         deadline = self.raw.get("deadline")
         return None if deadline is None else datetime.fromisoformat(deadline)
 
@@ -178,7 +178,8 @@ class Job:
 
 
 class Client:
-    """One server, one key. `patience_s`: for so long a busy or restarting server is asked again."""
+    """One server, one API key. `patience_s`: how long requests are repeated while the server is busy or
+    restarts. `transport` and `pause` replace the network and `time.sleep`."""
 
     def __init__(
         self,
@@ -225,9 +226,9 @@ class Client:
     ) -> Job:
         """Order images. `order` holds any other field of POST /v1/generate; what is None is left out.
 
-        Returns at once, or within `wait_s` (60 at most) if the job is final by then. A job that is
-        not final after `cancel_after_s` is given up. With a key of its own, asking again cannot
-        double the job."""
+        Returns at once or, with `wait_s` (60 at most), when the job is final or that time is over. A job
+        that is not final after `cancel_after_s` is revoked. Two calls with the same `idempotency_key` make
+        one job; without it each call makes its own."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait_s is not None:
             headers["Prefer"] = f"wait={int(wait_s)}"
@@ -239,8 +240,8 @@ class Client:
         return Job.of(response.json())
 
     def estimate(self, prompt: str, *, style_id: str, **order: Any) -> Mapping[str, Any]:
-        """What an order would become and cost, without ordering it: `request`, `resolved`,
-        `estimated_seconds` (None: unknown), `possible`, and if not, the `reason`."""
+        """What an order would be resolved to and how long it would take; nothing is ordered. Keys: `request`,
+        `resolved`, `estimated_seconds` (None: unknown), `possible`, and `reason` if it is not."""
         body = _order(prompt, style_id, order) | {"dry_run": True}
         return self._send("POST", "/v1/generate", json=body).json()
 
@@ -257,7 +258,7 @@ class Client:
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """My jobs, newest first. `limit` caps them all; pages are fetched as they are needed."""
+        """My jobs, newest first, `limit` at most. Pages are fetched as they are needed."""
         query: dict[str, Any] = {
             "status": list(status),
             "style_id": style_id,
@@ -283,14 +284,14 @@ class Client:
         try:
             self._send("DELETE", _path(job_id))
         except Rejected as error:
-            if error.code != "deleted":  # it was: by an earlier request, whose answer was lost
+            if error.code != "deleted":  # deleted by an earlier try, whose answer was lost
                 raise
 
     def events(self, job_id: str | None = None, *, preview: bool = False) -> Generator[Event]:
-        """What happens to one job until it is final, or to all of mine without end.
+        """Events of one job until it is final, or of all my jobs without end.
 
-        A stream that ends or breaks is opened again, and then begins with the state of the moment:
-        a `status` may come twice, and what happened in between is not told."""
+        A stream that ends or breaks is opened again. It then begins with the current state, so a `status` may
+        come twice, and changes in between are missing."""
         url = "/v1/events" if job_id is None else _path(job_id, "/events")
         request: dict[str, Any] = {"headers": {"Accept": "text/event-stream"}}
         if preview:
@@ -308,8 +309,10 @@ class Client:
             except SSEError as error:
                 raise AssetsError(f"{url} answers with no event stream") from error
             except httpx.TransportError:
-                pass  # as if it had ended
-            if event is not None or job_id is None:  # all my jobs may be quiet: that is no fault
+                pass  # treated like a stream that ended
+            if (
+                event is not None or job_id is None
+            ):  # a stream of all jobs may rightly have no events
                 give_up = time.monotonic() + self._patience_s
             elif time.monotonic() > give_up:
                 raise ServerAway(f"the events of job {job_id} do not come")
@@ -322,11 +325,12 @@ class Client:
         on_progress: Callable[[Job], None] | None = None,
         timeout_s: float | None = None,
     ) -> Job:
-        """Returns the final job, failed or not. Raises NotDone at the timeout."""
+        """Returns the job when it is final, whether it failed or not. `on_progress` gets each state of it.
+        Raises NotDone at the timeout."""
         give_up = None if timeout_s is None else time.monotonic() + timeout_s
         job, etag = None, ""
         while True:
-            # The ETag does not cover the place in line, which is what a waiting user looks at.
+            # The ETag does not cover the place in line, so a waiting job is asked for without it.
             headers = {"If-None-Match": etag} if job and job.queue_position is None else {}
             response = self._send("GET", _path(job_id), headers=headers, restarts=True)
             if response.status_code != 304:
@@ -341,12 +345,12 @@ class Client:
             self._pause(pause_s)
 
     def download(self, job: Job, directory: Path) -> list[Path]:
-        """Fetch the images of a finished job, checked against their hashes. In order of index."""
+        """Download the images of a finished job and check their hashes. Returns their paths, by index."""
         directory.mkdir(parents=True, exist_ok=True)
         return [self._download(image, directory) for image in job.images]
 
     def url(self, image: Image) -> str:
-        """The image's address, for a browser."""
+        """The full address of the image."""
         return str(self._http.base_url.join(image.url))
 
     def styles(self) -> list[dict[str, Any]]:
@@ -366,23 +370,25 @@ class Client:
         while url is not None:
             page = self._send("GET", url, params=query, restarts=True).json()
             yield from map(Job.of, page["results"])
-            url, query = page["next"], None  # an empty query would erase the one in `next`
+            url, query = page["next"], None  # `next` has its query; {} would erase it
 
     def _download(self, image: Image, directory: Path) -> Path:
         data = self._send("GET", image.url, restarts=True).content
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise Damaged(f"{image.url} is not what the server said it was")
         path = directory / PurePosixPath(unquote(image.url)).name
-        part = path.with_name(f".{path.name}.part")  # a broken transfer must not look finished
+        part = path.with_name(
+            f".{path.name}.part"
+        )  # an interrupted download must not look finished
         part.write_bytes(data)
         return part.replace(path)
 
     def _send(
         self, method: str, url: str, *, restarts: bool = False, stream: bool = False, **request: Any
     ) -> httpx.Response:
-        """Asks again while the server is busy; with `restarts`, also while it is away. Every request
-        of this client may be repeated: POSTs that make a job carry an Idempotency-Key. With `stream`
-        the caller reads and closes the response."""
+        """Send a request, again while the server is busy; with `restarts`, also while nothing listens. Every
+        request of this client can be repeated safely: POSTs that make a job carry an Idempotency-Key. With
+        `stream` the caller reads and closes the response."""
         give_up = time.monotonic() + self._patience_s
         while True:
             response = None
@@ -428,18 +434,18 @@ def _events(response: httpx.Response) -> Iterator[Event]:
 
 
 def _ends(event: Event) -> bool:
-    """It is the last one of its job's stream."""
+    """The event is the last one of its job."""
     return event.kind == "status" and event.data["status"] in FINAL
 
 
 def _hopeless(restarts: bool) -> tuple[type[httpx.TransportError], ...]:
-    """Failures that asking again will not mend."""
+    """Failures that another try cannot mend."""
     always = (httpx.UnsupportedProtocol, httpx.ProxyError)
     return always if restarts else (*always, httpx.ConnectError)
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds. A server in front of ours may send a date: then a second will do."""
+    """Seconds to wait. 1 if the header is missing, or is a date as some proxies send."""
     with contextlib.suppress(ValueError):
         return max(0.1, float(response.headers.get("Retry-After", "")))
     return 1.0
@@ -447,7 +453,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 def _rejected(response: httpx.Response) -> Rejected:
     problem: Any = None
-    with contextlib.suppress(ValueError):  # a proxy in between answers in HTML
+    with contextlib.suppress(ValueError):  # a proxy in between may answer in HTML
         problem = response.json()
     if not isinstance(problem, dict):
         problem = {"detail": f"HTTP {response.status_code} {response.reason_phrase}"}

@@ -1,4 +1,4 @@
-"""Background: coroutines that belong to nobody's call, held until they end.
+"""Background: coroutines that go on after the call that started them, held until they end.
 
 Knows nothing of what they do.
 """
@@ -20,22 +20,23 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself holds tasks only weakly
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        # An empty context: what runs here must not belong to the call that happened to start it, or
-        # cancelling that call (a client hung up) would cancel this too.
+        """Run it. An exception is logged."""
+        # In an empty context: Ray cancels whatever runs in the context of a call that is cancelled, and a
+        # client that hangs up cancels its call.
         task = asyncio.create_task(work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
-        """Its result. It runs to its end even if whoever asked is cancelled: what is on disk, in memory
-        and told to the engines must not come apart."""
+        """Run it and return its result. If the caller is cancelled, it still runs to its end: a change must
+        not stop between the disk, the memory and the engines."""
         task = asyncio.create_task(work, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Cancel what runs and wait until it is gone."""
+        """Cancel everything that runs, and wait for it."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

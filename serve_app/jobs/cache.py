@@ -1,6 +1,7 @@
-"""JobCache: the registry's memory. Every job that runs, the last ones that changed, and what changed when.
+"""JobCache: the jobs in the registry's memory, and the log of changes that watchers read.
 
-Knows nothing of rows, attempts or files. It is bounded: what is not here is in the store.
+Holds every job that runs, and those of the others that changed last. Knows nothing of rows, attempts or
+files; a job that is not here is in the store.
 """
 
 from __future__ import annotations
@@ -14,27 +15,30 @@ from collections import OrderedDict
 from serve_app.jobs.job import Job
 
 CHANGES_PER_REPLY = 500
-"""Jobs in one answer to a watcher; the rest follows in the next ones."""
+"""Jobs in one reply to a watcher. The next reply goes on from there."""
 
 
 class JobCache:
-    """Changes are numbered from 1 within one life of the registry; a watcher's cursor is such a number."""
+    """Each change of a job has a number, its revision: 1, 2, ... since the registry started. A watcher's
+    cursor is the revision up to which it has heard everything."""
 
     def __init__(self, cached_jobs: int) -> None:
         self.cached_jobs = cached_jobs
-        self.running: dict[str, Job] = {}  # with an attempt in flight
+        self.running: dict[str, Job] = {}  # jobs with an attempt in flight
         self._others: OrderedDict[str, Job] = OrderedDict()  # waiting or final, newest change last
-        self.seq = 0
-        self.forgotten_seq = 0  # changes up to here may have left the cache
-        self._gone: OrderedDict[str, int] = OrderedDict()  # deleted jobs, and when
-        self._changes: list[tuple[int, str]] = []  # (seq, job id), stale entries included
+        self.seq = 0  # newest revision
+        self.forgotten_seq = 0  # newest revision that has left the cache
+        self._gone: OrderedDict[str, int] = OrderedDict()  # id of a deleted job -> revision
+        self._changes: list[
+            tuple[int, str]
+        ] = []  # (revision, job id), also of jobs that changed again
         self._changed = asyncio.Event()
 
     def get(self, job_id: str) -> Job | None:
         return self.running.get(job_id) or self._others.get(job_id)
 
     def hold(self, job: Job, *, running: bool) -> Job:
-        """Take `job` as the newest truth, number the change, and wake who watches."""
+        """Hold `job` as its newest state, give it a revision, and wake the watchers."""
         self.seq += 1
         job = job.evolve(seq=self.seq)
         self._place(job, running=running)
@@ -44,13 +48,13 @@ class JobCache:
         self.notify()
         return job
 
-    def rest(self, job_id: str) -> None:
-        """Its attempt is over; nothing else changed."""
+    def no_longer_runs(self, job_id: str) -> None:
+        """Its attempt is over. That is no change of the job."""
         if job := self.running.get(job_id):
             self._place(job, running=False)
 
     def forget(self, job_id: str) -> None:
-        """It is deleted. Watchers must not go on showing it."""
+        """The job is deleted. Watchers hear of it, too."""
         self.running.pop(job_id, None)
         self._others.pop(job_id, None)
         self.seq += 1
@@ -60,26 +64,27 @@ class JobCache:
             self.forgotten_seq = max(self.forgotten_seq, seq)
         self.notify()
 
-    def known(self, job: Job) -> Job:
-        """A job as the store has it, with the newest evicted revision, so that revisions never go back."""
-        return self.get(job.job_id) or job.evolve(seq=self.forgotten_seq)
+    def newest(self, stored: Job) -> Job:
+        """The cached job, or else `stored`, which was read from its row. That one gets the newest evicted
+        revision, so that a client never sees a job's revision go back."""
+        return self.get(stored.job_id) or stored.evolve(seq=self.forgotten_seq)
 
     def final(self) -> list[Job]:
         """The cached jobs that have ended."""
         return [job for job in self._others.values() if job.status.terminal]
 
     def lost_track(self, seq: int) -> bool:
-        """A watcher at this cursor may have missed a job's change: it must start over."""
+        """A watcher at this cursor may have missed changes, since they have left the cache."""
         return seq < self.forgotten_seq
 
     def gone_after(self, seq: int) -> list[str]:
-        """Jobs deleted after `seq`."""
+        """Ids of jobs deleted after this revision."""
         return list(
             itertools.takewhile(lambda job_id: self._gone[job_id] > seq, reversed(self._gone))
         )
 
     def after(self, seq: int) -> tuple[list[Job], int]:
-        """Jobs changed after `seq`, oldest change first, and the cursor that follows them."""
+        """Jobs changed after this revision, oldest change first, and the cursor to go on from."""
         start = bisect.bisect_right(self._changes, seq, key=lambda entry: entry[0])
         jobs: list[Job] = []
         for entry in self._changes[start:]:
@@ -90,13 +95,14 @@ class JobCache:
         return jobs, self.seq
 
     async def change(self, timeout_s: float | None = None) -> None:
-        """Return at the next change, or at the timeout."""
+        """Return at the next change, or after the timeout."""
         with contextlib.suppress(TimeoutError):
             # Not `wait_for`: before Python 3.12 it can swallow a cancellation.
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
     def notify(self) -> None:
+        """Wake everybody who waits in `change`."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -115,6 +121,6 @@ class JobCache:
             self.forgotten_seq = max(self.forgotten_seq, forgotten.seq)
 
     def _current(self, entry: tuple[int, str]) -> Job | None:
-        """The job whose newest change `entry` is."""
+        """The job, unless it changed again after this entry of `_changes`."""
         job = self.get(entry[1])
         return job if job is not None and job.seq == entry[0] else None

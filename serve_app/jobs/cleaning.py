@@ -1,4 +1,4 @@
-"""Cleaning: files that nobody published, and jobs whose time is over.
+"""Cleaning: removes files that no job publishes, and finds the jobs that have been kept long enough.
 
 Knows rows and files; decides nothing about jobs that live.
 """
@@ -18,19 +18,19 @@ from serve_app.messages import ImageFile, Summary
 
 log = logging.getLogger("assets.registry")
 
-RETIRE_EVERY_S = 30.0
+RETIRE_EVERY_S = 30.0  # seconds between two looks for jobs that have been kept long enough
 RETIRED_AT_ONCE = 100  # jobs per transaction
 
 
 class JobFiles(Protocol):
-    """The part of `artifacts.OutputDir` that cleaning up needs. Paths are relative to it."""
+    """The methods of `artifacts.OutputDir` that cleaning needs. Paths are relative to that folder."""
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
-        """Job id -> every file an attempt at it wrote, temporary ones too."""
+        """Job id -> every file that an attempt at it wrote, temporary ones too. Reads folders."""
         ...
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
-        """Every path that attempts up to `fence` may have written, temporary ones too."""
+        """Every path that attempts up to `fence` may have written, temporary ones too. Reads nothing."""
         ...
 
     def remove(self, paths: Iterable[str]) -> int: ...
@@ -41,22 +41,22 @@ class Cleaning:
         self._store, self._files = store, files
 
     async def sweep(self) -> None:
-        """Remove what attempts of earlier lives left. A life ends what it has published, so only jobs
-        that ended with more than one attempt or without success can have left files; files of jobs
-        that this store does not know are somebody else's and stay."""
+        """Remove what attempts left behind before this start of the registry. Only jobs that took more than
+        one attempt, or did not succeed, can have left files. Files of jobs that the store does not know
+        belong to somebody else and stay."""
         try:
             published = await self._store.littering()
             await asyncio.to_thread(self._sweep, published)
             await self._store.swept()
         except (OSError, sqlite3.Error) as error:
-            log.error("sweep stopped: %s", error)
+            log.error("sweep stopped, the next start goes on: %s", error)
 
     async def remove(self, jobs: Iterable[Job], *, but: Iterable[ImageFile] = ()) -> None:
-        """Whatever attempts at these jobs wrote up to their fences, except what is published."""
+        """Remove whatever attempts at these jobs, up to their fences, have written. `but`: files to keep."""
         kept = {image["path"] for image in but}
         names = self._files.names_for
         paths = [path for job in jobs for path in names(job.job_id, job.summary, job.fence)]
-        with contextlib.suppress(OSError):  # swept at the next start
+        with contextlib.suppress(OSError):  # the sweep at the next start removes them
             await asyncio.to_thread(
                 self._files.remove, [path for path in paths if path not in kept]
             )
@@ -66,7 +66,8 @@ class Cleaning:
         before: Callable[[], float | None],
         bury: Callable[[list[Job], Literal["expired"]], Awaitable[None]],
     ) -> None:
-        """For ever: bury the jobs that ended before `before()`; None: they are kept."""
+        """Call `bury` with the jobs that ended before `before()` (unix seconds), for ever. While `before()`
+        is None, finished jobs are kept."""
         while True:
             try:
                 moment = before()

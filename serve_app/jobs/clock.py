@@ -1,4 +1,7 @@
-"""Clock: the registry's time, which never goes back, and the numbers of jobs, which grow with it."""
+"""Clock: the registry's time, which never goes back, and the numbers of jobs, which grow with it.
+
+Knows nothing of jobs.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import time
 
 
 class Clock:
-    """Wall-clock time that never goes back, and numbers for jobs that grow with it. A host whose clock
-    is put back must not let new jobs overtake old ones, nor end a job before it began."""
+    """If the host's clock is put back, new jobs still come after old ones, and no job ends before it
+    began."""
 
     def __init__(self, last: int = 0) -> None:
         self._base = time.time() - _since_boot()
@@ -15,7 +18,7 @@ class Clock:
         self.after(last)
 
     def after(self, last: int) -> None:
-        """Go on from there. `last`: the highest number an earlier life gave."""
+        """Continue after `last`, the highest number that was given before this start."""
         self._base = max(self._base, last / 1e6 - _since_boot())
         self._last = last
 
@@ -24,13 +27,13 @@ class Clock:
         return self._base + _since_boot()
 
     def number(self) -> int:
-        """Microseconds, different each time."""
+        """The next number: microseconds since 1970, or one more than the number before."""
         self._last = max(self._last + 1, round(self.now() * 1e6))
         return self._last
 
 
 def _since_boot() -> float:
-    """Seconds. Linux has a clock that also counts while a laptop sleeps; `monotonic` does not."""
+    """Seconds. `monotonic` stands still while a laptop sleeps; Linux has a clock that does not."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

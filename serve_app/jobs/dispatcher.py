@@ -1,8 +1,11 @@
-"""Dispatcher: launches whose turn it is, and drives each attempt to its end.
+"""Dispatcher: launches jobs while there is room, and drives each attempt to its end.
 
-Knows nothing of Ray: `launcher` runs an attempt; `line` says who is next, `pauses` when nobody is, `settle`
-what the end of an attempt means. Life of an attempt: fence + 1 committed, launched, ended; then its fence is
-dropped, and only then may the next attempt at the same job start.
+Knows nothing of Ray. `launcher` runs attempts, `line` says which job is next, `pauses` whether anything may
+be launched, and `settle` decides what the end of an attempt means for its job.
+
+The life of an attempt: its fence, the job's fence + 1, is committed; it is launched; it ends. If the registry
+then has no result of it, its fence is dropped, so that no engine works for it any longer. Only after that may
+the job's next attempt start.
 """
 
 from __future__ import annotations
@@ -26,36 +29,37 @@ from serve_app.metrics import JobMetrics
 log = logging.getLogger("assets.registry")
 
 CANCEL_GRACE_S = 2.0
-"""An engine ends a dropped attempt within a step; a task that waits for an engine is ended by force."""
+"""An engine ends a dropped attempt within one step. A task that has not ended by then is killed: it may be
+waiting for an engine that does not come."""
 
 
 class TaskLost(Exception):
-    """The process that ran an attempt is gone, and nothing is known of its end."""
+    """The process that ran an attempt is gone, and nobody knows how the attempt ended."""
 
 
 class Launcher(Protocol):
     """Runs attempts and stops them. The Ray one is `cluster/launcher.py`."""
 
     async def run(self, ticket: Ticket) -> Outcome:
-        """One attempt, to its end. Raises TaskLost."""
+        """Run one attempt to its end. Raises TaskLost."""
         ...
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
-        """No engine works any more for older epochs, nor for these jobs up to these fences."""
+        """Tell every engine to stop work for older epochs, and for these jobs (by id) up to these fences."""
         ...
 
     def kill(self, job_id: str) -> None:
-        """End the task of this job, wherever it hangs; `run` raises TaskLost then."""
+        """Kill the task of this job, whatever it waits for. Its `run` then raises TaskLost."""
         ...
 
     def send_previews(self, job_id: str) -> Coroutine[Any, Any, None]:
-        """Whoever draws this job now sends previews."""
+        """Tell the engine that draws this job to send previews from now on."""
         ...
 
 
 class Dispatcher:
     """The attempts in flight. `settle(job, outcome)` is called when an attempt has ended and its fence is
-    dropped: it says what that means for the job, and clears what the attempt left."""
+    dropped. It returns whether the job needs another attempt."""
 
     def __init__(
         self,
@@ -66,23 +70,25 @@ class Dispatcher:
         background: Background,
         *,
         epoch: int,
-        settle: Callable[[Job, Outcome], Awaitable[None]],
+        settle: Callable[[Job, Outcome], Awaitable[bool]],
     ) -> None:
         self._jobs, self._line, self._launcher = jobs, line, launcher
         self._metrics, self._background = metrics, background
         self._epoch, self._settle = epoch, settle
         self._wake = asyncio.Event()
-        self.pauses = Pauses(self._may_go_on)
+        self.pauses = Pauses(self._launching_may_go_on)
         self.max_in_flight = 1
-        self.previewed: set[str] = set()  # jobs whose previews somebody watches
+        self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
         self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
         self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
-        self._loading_at: float | None = None  # a renderer said that it loads its model
+        self._loading_at: float | None = (
+            None  # monotonic seconds; a renderer loads its model since then
+        )
 
-    # ---- who is next ----
+    # ---- which job is launched ----
 
     async def run(self) -> None:
-        """For ever: launch whatever may be launched."""
+        """Launch jobs, for ever."""
         while True:
             self._wake.clear()
             while self.pauses.why() is None and len(self._jobs.in_flight) < self.max_in_flight:
@@ -98,7 +104,7 @@ class Dispatcher:
             self._wake.set()
 
     def waiting(self) -> int:
-        """Jobs that have neither ended nor an attempt."""
+        """Number of live jobs without an attempt in flight."""
         return len(self._line) + len(self._later)
 
     def observe_depth(self) -> None:
@@ -114,7 +120,7 @@ class Dispatcher:
         return {name: len(items) for name, items in held.items()}
 
     async def drain(self, timeout_s: float) -> bool:
-        """Launch nothing more and wait for what runs. True if nothing runs any more."""
+        """Launch nothing more, and wait for the attempts in flight. True: none is left."""
         self.pauses.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -122,29 +128,30 @@ class Dispatcher:
                     await self._jobs.cache.change()
         return not self._jobs.in_flight
 
-    def _may_go_on(self) -> None:
+    def _launching_may_go_on(self) -> None:
         self._wake.set()
-        self._jobs.cache.notify()  # what a waiting job waits for has changed
+        self._jobs.cache.notify()  # views of waiting jobs say why they wait
 
-    # ---- what renderers say ----
+    # ---- what renderers report ----
 
     def loading(self) -> None:
         """A renderer has a process and a device, and loads its model."""
         self._loading_at = time.monotonic()
         for job in list(self._jobs.cache.running.values()):
             if job.waiting_for == "replica":
-                self._jobs.touch(job.evolve(waiting_for="model"))
+                self._jobs.remember(job.evolve(waiting_for="model"))
 
     def admitted(self, job_id: str) -> None:
-        """A renderer has it. Whoever began to watch after the launch is made known to it now."""
+        """A renderer has the job. If somebody began to watch it after its launch, the ticket did not say so:
+        tell the renderer now."""
         self._loading_at = None
         if job_id in self.previewed:
             self._background.spawn(self._launcher.send_previews(job_id))
 
-    # ---- when nobody wants it any more, or somebody wants to look ----
+    # ---- what clients want of a job ----
 
     def stop(self, job: Job) -> None:
-        """It was revoked: it leaves the line, and its attempt comes to an end."""
+        """The job was revoked: take it out of the line, and stop its attempt."""
         self._line.remove(job.job_id)
         if (timer := self._later.pop(job.job_id, None)) is not None:
             timer.cancel()
@@ -163,7 +170,7 @@ class Dispatcher:
             await self._launcher.drop(self._epoch, {job.job_id: job.fence})
 
     async def send_previews(self, job_id: str) -> None:
-        """Somebody watches how it is drawn."""
+        """Somebody watches how the job is drawn. Does nothing if the job has ended."""
         lives = job_id in self._line or job_id in self._later or job_id in self._jobs.in_flight
         if lives and job_id not in self.previewed:
             self.previewed.add(job_id)
@@ -177,11 +184,13 @@ class Dispatcher:
     # ---- one attempt ----
 
     async def _drive(self, entry: Entry) -> None:
-        """One attempt at one job: commit its fence, launch, wait, settle."""
+        """Make one attempt at a job, then put the job back in line if it still lives."""
         job_id, over = entry.job_id, False
         try:
             job = await self._jobs.find(job_id)
-            if job is not None and not job.status.terminal:  # else it was revoked on its way here
+            if (
+                job is not None and not job.status.terminal
+            ):  # else it was revoked or deleted just now
                 await self._attempt(job)
                 job = await self._jobs.find(job_id)
             over = job is None or job.status.terminal
@@ -190,7 +199,7 @@ class Dispatcher:
             self.pauses.pause("storage")
         finally:
             self._jobs.in_flight.pop(job_id, None)
-            self._jobs.cache.rest(job_id)
+            self._jobs.cache.no_longer_runs(job_id)
             if over:
                 self._forget(job_id)
             else:
@@ -200,6 +209,7 @@ class Dispatcher:
             self._wake.set()
 
     async def _attempt(self, job: Job) -> None:
+        """Commit the fence, launch, wait for the end, settle. Raises sqlite3.Error."""
         job_id, fence = job.job_id, job.fence + 1
         self._jobs.in_flight[job_id] = fence
         waiting_for = "replica" if self._loading_at is None else "model"
@@ -208,10 +218,10 @@ class Dispatcher:
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
         if self._jobs.held_by(job_id, fence) is not None:
-            # The registry has no end of it. Nobody may work for this attempt when the next one starts.
+            # The registry has no result of it, so an engine may still work for it.
             await self._launcher.drop(self._epoch, {job_id: fence})
-            self._count(job_id, outcome)
-        await self._settle(begun, outcome)
+        if await self._settle(begun, outcome):
+            self._count_loss(job_id, outcome)
 
     async def _launch(self, job: Job) -> Outcome:
         ticket = Ticket(
@@ -229,9 +239,9 @@ class Dispatcher:
         except TaskLost as error:
             return Outcome(kind="lost", reason=str(error))
 
-    def _count(self, job_id: str, outcome: Outcome) -> None:
-        """Without a renderer nothing is launched for a while; an attempt that was lost costs its job a
-        pause that grows."""
+    def _count_loss(self, job_id: str, outcome: Outcome) -> None:
+        """Make sure that a fault that lasts is not met again at once: without a renderer no job is launched
+        for a while; otherwise this job waits, longer after each loss in a row."""
         if outcome["kind"] == "released":
             self.pauses.pause("renderer")
         elif outcome["kind"] != "stopped":

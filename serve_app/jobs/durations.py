@@ -1,6 +1,7 @@
-"""Durations: how long jobs will take, learned from those that ran. Two figures: the seconds a piece of work
-takes alone (engines say so at each admission), and how many such seconds all devices get through in one.
+"""Durations: how long jobs take, learned from those that ran.
 
+It learns two figures. Seconds per unit of work, when a job has a device to itself (its solo time); engines
+predict it at each admission. And the pace: how many such solo seconds all devices together do in one second.
 Knows work and seconds; nothing of jobs, rows or engines.
 """
 
@@ -10,66 +11,68 @@ import statistics
 from collections import deque
 
 RATE = 0.1  # weight of the newest job in a mean
-ERRORS = 500  # newest jobs whose forecast is compared with what came
+ERRORS = 500  # jobs whose first estimate is compared with the time they took
 
 
 class Durations:
-    """Times are seconds; work is megapixel steps."""
+    """Times are in seconds, work in megapixel steps."""
 
     def __init__(self) -> None:
         self._seconds_per_work: float | None = None
-        self._retired = self._busy = 0.0  # solo seconds done, seconds they took: decaying sums
-        self._stretch = 1.0  # a job's time from start to end over its solo time
-        self._since: float | None = None  # end of the last job while there was work
-        self._errors: deque[tuple[float, float]] = deque(maxlen=ERRORS)  # (forecast, came)
+        self._done = self._busy = 0.0  # solo seconds done, and the seconds that took: decaying sums
+        self._stretch = 1.0  # mean of a job's time from start to end over its solo time
+        self._since: float | None = None  # monotonic; the last end of a job, if others ran then
+        self._errors: deque[tuple[float, float]] = deque(maxlen=ERRORS)  # (estimated, taken)
 
     # ---- learning ----
 
     def admitted(self, work: float, solo_seconds: float) -> None:
+        """An engine predicted this solo time for a job of this much work."""
         if work > 0 and solo_seconds > 0:
             rate = solo_seconds / work
             known = self._seconds_per_work
             self._seconds_per_work = rate if known is None else known + RATE * (rate - known)
 
     def busy(self, now: float) -> None:
-        """Something runs from now on. `now`: monotonic."""
+        """A job runs from now on, or from before. `now`: monotonic."""
         if self._since is None:
             self._since = now
 
     def idle(self) -> None:
-        """Nothing runs any more, and the last job taught nothing."""
+        """No job runs any more, and nothing is learned from the last one."""
         self._since = None
 
     def ended(self, work: float, ran: float, now: float, *, idle: bool) -> None:
-        """A job that ran for `ran` seconds ended; `idle`: it was the last one."""
+        """A job succeeded after `ran` seconds. `idle`: no other one runs. `now`: monotonic."""
         solo = self.solo(work)
         if self._seconds_per_work is None and work > 0:
-            # An engine that does not say: what it took, company and all.
+            # This engine predicts nothing. The job's time is the best guess, although it may have had
+            # company.
             self._seconds_per_work = ran / work
         if solo:
             self._stretch += RATE * (ran / solo - self._stretch)
             if self._since is not None:
-                self._retired = (1 - RATE) * self._retired + solo
+                self._done = (1 - RATE) * self._done + solo
                 self._busy = (1 - RATE) * self._busy + max(1e-6, now - self._since)
         self._since = None if idle else now
 
-    def promised(self, seconds: float, came: float) -> None:
-        """What was said of a job when it was ordered, and what it was."""
-        self._errors.append((seconds, came))
+    def compare(self, estimated: float, taken: float) -> None:
+        """A job took `taken` seconds from submit to its end; at submit, `estimated` were expected."""
+        self._errors.append((estimated, taken))
 
-    # ---- telling ----
+    # ---- estimating ----
 
     def solo(self, work: float) -> float | None:
-        """None: nothing has run yet."""
+        """Seconds that this much work takes alone on a device. None: nothing has run yet."""
         return None if self._seconds_per_work is None else work * self._seconds_per_work
 
     @property
     def pace(self) -> float:
-        """Solo seconds done per second, all devices together."""
-        return self._retired / self._busy if self._busy else 1.0
+        """Solo seconds done per second, by all devices together."""
+        return self._done / self._busy if self._busy else 1.0
 
     def until_done(self, work: float, ahead: float) -> float | None:
-        """Seconds until a job is done that has this much work before it."""
+        """Seconds until a job of this much work is done, if `ahead` is the work done before it."""
         own = self.solo(work)
         if own is None or self._seconds_per_work is None:
             return None
@@ -77,9 +80,9 @@ class Durations:
         return max(line, own * self._stretch)
 
     def errors(self) -> dict[str, float]:
-        """Of the newest forecasts: median and 95th percentile of |forecast - came| / came."""
-        apart = sorted(abs(said - came) / max(came, 0.1) for said, came in self._errors)
-        if len(apart) < 2:
-            return {"count": len(apart)}
-        p95 = statistics.quantiles(apart, n=20, method="inclusive")[18]
-        return {"count": len(apart), "median": statistics.median(apart), "p95": p95}
+        """Median and 95th percentile of |estimated - taken| / taken over the newest jobs."""
+        errors = sorted(abs(said - taken) / max(taken, 0.1) for said, taken in self._errors)
+        if len(errors) < 2:
+            return {"count": len(errors)}
+        p95 = statistics.quantiles(errors, n=20, method="inclusive")[18]
+        return {"count": len(errors), "median": statistics.median(errors), "p95": p95}

@@ -1,7 +1,8 @@
 """Endings: what the end of an attempt means for its job, and how a job ends.
 
-A job succeeds, fails, is revoked, deleted, or too old. The row is committed first; then the work is stopped,
-and files that nobody published are removed. Knows nothing of who asks, nor whether they may.
+A job succeeds, fails or is revoked; later it is deleted, or it expires. Its row is committed first; then its
+work is stopped, and files that it does not publish are removed. Knows nothing of who asks, nor whether they
+may.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import sqlite3
 from typing import Literal
 
+from serve_app.jobs.background import Background
 from serve_app.jobs.cleaning import Cleaning
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
@@ -22,8 +24,8 @@ from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
 
-EXPIRE_AGAIN_S = 5.0
-"""Seconds until a job that could not be revoked at its deadline is tried again: the disk was full."""
+REVOKE_AGAIN_S = 5.0
+"""A job that could not be revoked at its deadline, because the disk was full, is tried again after this."""
 CANCELLED = JobError(
     code="cancelled",
     title="Cancelled",
@@ -48,41 +50,42 @@ class Endings:
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
+        background: Background,
     ) -> None:
         self._jobs, self._dispatcher, self._estimates = jobs, dispatcher, estimates
         self._cleaning, self._deadlines = cleaning, deadlines
-        self._metrics, self._clock = metrics, clock
+        self._metrics, self._clock, self._background = metrics, clock, background
         self.max_attempts = 1
-        self.retention_s: float | None = None  # None: finished jobs stay
+        self.retention_s: float | None = None  # None: finished jobs are kept for ever
 
-    # ---- an attempt has ended ----
+    # ---- an attempt ends ----
 
-    async def settle(self, begun: Job, outcome: Outcome) -> None:
-        """The attempt `begun.fence` is over, and no engine works for it. Its files are removed unless the
-        job's row names them."""
+    async def settle(self, begun: Job, outcome: Outcome) -> bool:
+        """The attempt `begun.fence` is over. True: its job needs another one. Raises sqlite3.Error."""
         held = self._jobs.held_by(begun.job_id, begun.fence)
-        if held is not None:  # the attempt did not end the job
-            await self._judge(held, outcome)
-        latest = await self._jobs.find(begun.job_id)
-        if latest is None or (latest.status.terminal and latest.status is not Status.SUCCESS):
-            await self._cleaning.remove([begun], but=latest.images if latest else ())
+        if held is not None and await self._needs_another(held, outcome):
+            return True
+        latest = await self._jobs.find(begun.job_id)  # None: it is deleted
+        if latest is None or latest.status in (Status.FAILURE, Status.REVOKED):
+            # What the attempt wrote after the job had ended. A slow disk must not keep its place in flight.
+            self._background.spawn(self._cleaning.remove([begun]))
+        return False
 
-    async def _judge(self, job: Job, outcome: Outcome) -> None:
-        """`released`: nothing happened. `died` counts, since the job may be the cause. `stopped` and `lost`
-        do not."""
+    async def _needs_another(self, job: Job, outcome: Outcome) -> bool:
+        """The attempt ended without a result. `released`: no renderer took it, so nothing happened. `died`:
+        its renderer died, perhaps because of this job, so it counts. `stopped` and `lost` do not count."""
         kind = outcome["kind"]
         log.warning(
             "attempt %d %s: %s", job.fence, kind, outcome["reason"], extra={"job_id": job.job_id}
         )
         if kind == "released":
-            await self._jobs.save(job.evolve(waiting_for=None), job.fence)
-            return
+            return await self._jobs.save(job.evolve(waiting_for=None), job.fence)
         self._metrics.retried(kind)
         attempts = job.attempts + (kind == "died")
         if attempts >= self.max_attempts:
             error = _renderer_died(attempts)
             await self.end(job.evolve(status=Status.FAILURE, error=error, attempts=attempts))
-            return
+            return False
         again = job.evolve(
             status=Status.RETRY,
             started_at=None,
@@ -92,12 +95,13 @@ class Endings:
             attempts=attempts,
             alone=job.alone or kind == "died",
         )
-        await self._jobs.save(again, job.fence)
+        return await self._jobs.save(again, job.fence)
 
     # ---- a job ends ----
 
     async def end(self, job: Job) -> bool:
-        """Make `job`, whose status is terminal, the truth. False: the row has moved on."""
+        """Commit the end of `job`, whose status is terminal. False: its row has moved on, and nothing is
+        changed. Raises sqlite3.Error."""
         now = self._clock.now()
         started_at = job.started_at
         if job.status is not Status.REVOKED:
@@ -116,8 +120,8 @@ class Endings:
         return True
 
     async def revoke(self, job_id: str, owner: str | None, error: JobError) -> Job | None:
-        """The job, ended now if it had not. None: this owner has none of that id. `owner` None: the
-        registry itself asks."""
+        """The job as it ended, now or before. None: this owner has no job of that id. `owner` None: the
+        registry itself asks. Raises sqlite3.Error."""
         while True:
             job = await self._jobs.find(job_id)
             if job is None or owner not in (None, job.owner):
@@ -125,31 +129,30 @@ class Endings:
             if job.status.terminal:
                 return job
             await self.end(job.evolve(status=Status.REVOKED, error=error, waiting_for=None))
-            # If not, it changed in between (an attempt began, or it ended): look again.
+            # If that failed, the row changed in between (an attempt began, or it ended): look again.
 
-    async def expire(self, job_id: str) -> None:
-        """Its deadline has passed."""
+    async def deadline_passed(self, job_id: str) -> None:
         try:
             await self.revoke(job_id, None, TOO_LATE)
         except sqlite3.Error as error:
             log.error("not revoked, again in a moment: %s", error, extra={"job_id": job_id})
-            self._deadlines.set(job_id, EXPIRE_AGAIN_S)
+            self._deadlines.set(job_id, REVOKE_AGAIN_S)
 
     async def delete(self, job_id: str, owner: str) -> None:
-        """JobRepository and files; a job that lives is cancelled first."""
+        """Remove its row and its files; a live job is cancelled first. Raises sqlite3.Error."""
         job = await self.revoke(job_id, owner, CANCELLED)
         if job is not None:
             await self.bury([job], "deleted")
 
     async def bury(self, jobs: list[Job], why: Literal["deleted", "expired"]) -> None:
-        """These have ended, and are to be forgotten."""
+        """Replace the rows of jobs that have ended by tombstones, and remove their files."""
         await self._jobs.store.bury(jobs, why)
         for job in jobs:
             self._jobs.cache.forget(job.job_id)
         await self._cleaning.remove(jobs)
 
     def retired_before(self) -> float | None:
-        """Jobs that ended before this moment are over."""
+        """Jobs that ended before this moment (unix seconds) are kept no longer. None: all are kept."""
         return None if self.retention_s is None else self._clock.now() - self.retention_s
 
     def _observe(self, job: Job) -> None:
@@ -159,7 +162,7 @@ class Endings:
         self._dispatcher.observe_depth()
         if job.status is Status.REVOKED or job.started_at is None:
             return
-        self._dispatcher.pauses.went_well()
+        self._dispatcher.pauses.reset_backoff()
         run = job.completed_at - job.started_at
         if said is not None:
             self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))

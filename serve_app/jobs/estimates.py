@@ -1,6 +1,7 @@
-"""Estimates: what is said of a job while it lives. Its place in line, when it will be done, why it waits.
+"""Estimates: what clients are told of a live job: its position, when it will be done, why it waits.
 
-Reads the registry's memory and the line, changes neither. It learns from how far it was off.
+Reads the cache and the line, and changes neither. It learns from the jobs that end, and compares what it said
+with what happened.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Any
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.durations import Durations
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.line import Line, Place
+from serve_app.jobs.line import Ahead, Line
 from serve_app.messages import JobView
 from serve_app.priorities import PATIENCE_OF
 
-NEXT = Place(0, 0.0)
+NOTHING = Ahead(0, 0.0)
 
 
 class Estimates:
-    """`now`: unix seconds, of the clock that gave the jobs their times."""
+    """`now`: unix seconds, of the clock that the jobs' times come from."""
 
     def __init__(
         self,
@@ -34,19 +35,20 @@ class Estimates:
         self._cache, self._line, self._why_paused, self._epoch = cache, line, why_paused, epoch
         self._now = now
         self._durations = Durations()
-        self._promised: dict[str, float] = {}  # job id -> seconds it was said to take when it came
+        self._promised: dict[str, float] = {}  # job id -> seconds, estimated at submit
         self.retention_s: float | None = None
 
-    # ---- what is said ----
+    # ---- telling ----
 
     def view(self, job: Job) -> JobView:
+        """What a client may see of the job now."""
         position, eta = None, None
         paused = self._why_paused()
         if job.status.waiting:
-            place = self._line.place(job.job_id)
-            position = self._launched_before(job) + (place.ahead if place else 0) + 1
+            ahead = self._line.ahead_of(job.job_id) or NOTHING
+            position = self._launched_before(job) + ahead.jobs + 1
             if paused is None:
-                eta = self._until_done(job.work, job.priority, place or NEXT, job)
+                eta = self._until_done(job.work, job.priority, ahead, job)
         elif job.status is Status.STARTED:
             eta = self._eta_of_running(job)
         return job.view(
@@ -54,32 +56,36 @@ class Estimates:
         )
 
     def of_new(self, work: float, client: str, priority: str = "normal") -> float | None:
-        """Seconds until a job of `work` megapixel steps would be done that came now; None: unknown."""
-        place = self._line.place_of_new(client)
-        return None if self._why_paused() else self._until_done(work, priority, place)
+        """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown,
+        because nothing has run yet or nothing is launched."""
+        if self._why_paused():
+            return None
+        return self._until_done(work, priority, self._line.ahead_of_new(client))
 
     def seconds_per_place(self) -> float:
-        """How fast the line moves."""
+        """Seconds until the line is one job shorter; 1 while nothing is known."""
         mean = self._line.mean_work() or 1.0
         return self._durations.until_done(mean, 0.0) or 1.0
 
-    # ---- what came ----
+    # ---- learning ----
 
     def promise(self, job: Job) -> None:
-        """It is about to join the line: remember what is said of it."""
+        """Call it before the new job joins the line: keeps the estimate, to compare it with its end."""
         if (seconds := self.of_new(job.work, job.client, job.priority)) is not None:
             self._promised[job.job_id] = seconds
 
     def admitted(self, job: Job, solo_seconds: float | None) -> None:
+        """A renderer has the job. `solo_seconds`: what its engine predicts, if it does."""
         self._durations.busy(time.monotonic())
         if solo_seconds is not None:
             self._durations.admitted(job.work, solo_seconds)
 
     def ended(self, job: Job, *, others: int) -> float | None:
-        """`others`: jobs in flight beside it. What had been promised of it, if that can be judged."""
+        """`others`: jobs in flight beside it. Returns the seconds estimated at submit, if the job succeeded
+        at its first attempt: only then do they compare with the time it took."""
         said = self._promised.pop(job.job_id, None)
         if job.status is not Status.SUCCESS or job.started_at is None or job.completed_at is None:
-            # How long a job took that was cut short says nothing of those that are not.
+            # The time of a job that was cut short says nothing about complete ones.
             if others == 0:
                 self._durations.idle()
             return None
@@ -87,10 +93,11 @@ class Estimates:
         self._durations.ended(job.work, run, time.monotonic(), idle=others == 0)
         if said is None or job.fence > 1:
             return None
-        self._durations.promised(said, job.completed_at - job.created_at)
+        self._durations.compare(said, job.completed_at - job.created_at)
         return said
 
     def device_seconds(self, job: Job) -> float | None:
+        """Seconds it takes alone on a device. None: nothing has run yet."""
         return self._durations.solo(job.work)
 
     def stats(self) -> dict[str, Any]:
@@ -100,30 +107,30 @@ class Estimates:
             "eta_error": self._durations.errors(),
         }
 
-    # ---- how it is found ----
+    # ---- how an estimate is made ----
 
     def _eta_of_running(self, job: Job) -> float | None:
-        """What its engine said, or what such jobs take as a rule."""
+        """What its engine said last, minus the time since then; else what such jobs take on average."""
         said = (job.progress or {}).get("eta_seconds")
         if said is not None:
             return max(0.0, said - (time.monotonic() - job.reported_at))
         return self._durations.until_done(job.work, 0.0)
 
     def _launched_before(self, job: Job) -> int:
-        """Jobs with an attempt that no renderer has taken yet, and that come before this one."""
+        """Number of jobs before this one that have left the line, and that no renderer has admitted yet."""
         waiting = [j for j in self._cache.running.values() if j.status.waiting]
         if job.job_id in self._cache.running:
             return sum(j.number < job.number for j in waiting)
         return len(waiting)
 
     def _until_done(
-        self, work: float, priority: str, place: Place, job: Job | None = None
+        self, work: float, priority: str, queued: Ahead, job: Job | None = None
     ) -> float | None:
-        """With jobs queued ahead: after all running ones. Otherwise: only after running ones that an engine
-        finds due earlier. `job`: None if it is not ordered yet."""
+        """With jobs queued ahead: after all running ones. Otherwise: only after the running ones that are due
+        earlier, since engines draw what is due first. `job`: None if it is not submitted yet."""
         now = self._now()
-        due = math.inf if place.ahead else self._due(now, work, priority)
-        ahead = place.work
+        due = math.inf if queued.jobs else self._due(now, work, priority)
+        ahead = queued.work
         for other in self._cache.running.values():
             if job is not None and (
                 other.job_id == job.job_id
@@ -135,5 +142,6 @@ class Estimates:
         return self._durations.until_done(work, ahead)
 
     def _due(self, joined: float, work: float, priority: str) -> float:
-        """When an engine wants to have it done, as `PATIENCE_OF` says. Unix seconds."""
+        """When an engine wants it done, if it was admitted at `joined`: `PATIENCE_OF` times its solo time
+        later. Unix seconds."""
         return joined + PATIENCE_OF[priority] * (self._durations.solo(work) or 0.0)

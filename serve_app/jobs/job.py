@@ -1,24 +1,18 @@
 """Job: what a user ordered, and where it stands.
 
-Knows nothing of how jobs are stored, launched or shown. These are all moves between states there are;
-`MOVES` below is the same table, and a test holds what the registry does against it.
+Knows nothing of how jobs are stored, launched or shown. A job's status changes in these ways and in no
+other; `MOVES` below is the same list.
 
-              submit
-                |
-                v      a             c
-             PENDING ------> STARTED ------> SUCCESS
-                |             |  ^  |  d
-              b |           b |  |  '------> FAILURE <--.
-                |             v  | a                    | d
-                '---------> RETRY                       |
-                                                  PENDING, RETRY
+    from                           to        when
+    -----------------------------  --------  ------------------------------------------------------
+    PENDING, RETRY                 STARTED   a renderer admitted its attempt
+    PENDING, STARTED               RETRY     its attempt was lost; it waits for another one
+    STARTED                        SUCCESS   its files are published
+    PENDING, STARTED, RETRY        FAILURE   it failed for good, or was lost too often
+    PENDING, STARTED, RETRY        REVOKED   it was cancelled, or its deadline passed
 
-    PENDING, STARTED, RETRY -- e --> REVOKED
-
-a: a renderer admitted an attempt. b: the attempt was lost; the job runs again under a higher fence.
-c: its files were committed. d: it failed for good, or too often. e: it was cancelled, or its deadline passed.
-A job whose attempt is launched but not admitted yet is PENDING or RETRY too, and stays so if the attempt
-ends before any renderer admitted it.
+A new job is PENDING. A job whose attempt is launched but not admitted is still PENDING or RETRY, and it stays
+so if that attempt found no renderer.
 """
 
 from __future__ import annotations
@@ -28,21 +22,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.messages import ImageFile, JobError, JobView, Labels, PreviewImage, Summary
+from serve_app.messages import (
+    TERMINAL,
+    ImageFile,
+    JobError,
+    JobView,
+    Labels,
+    PreviewImage,
+    Summary,
+)
 from serve_app.priorities import HEAD_START_S
 
 
 class Status(StrEnum):
-    PENDING = "PENDING"  # waiting for its first run
+    PENDING = "PENDING"  # waits for a renderer to admit it
     STARTED = "STARTED"  # a renderer works on it
-    RETRY = "RETRY"  # waiting to run again
+    RETRY = "RETRY"  # lost an attempt, and waits for a renderer to admit the next one
     SUCCESS = "SUCCESS"  # its files are published
     FAILURE = "FAILURE"  # it ended without files, and `error` says why
     REVOKED = "REVOKED"  # cancelled, or past its deadline
 
     @property
     def terminal(self) -> bool:
-        return self in (Status.SUCCESS, Status.FAILURE, Status.REVOKED)
+        return self in TERMINAL
 
     @property
     def waiting(self) -> bool:
@@ -50,23 +52,19 @@ class Status(StrEnum):
 
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset(
-        {Status.STARTED, Status.RETRY, Status.FAILURE, Status.REVOKED},
-    ),
-    Status.STARTED: frozenset(
-        {Status.RETRY, Status.SUCCESS, Status.FAILURE, Status.REVOKED},
-    ),
+    Status.PENDING: frozenset({Status.STARTED, Status.RETRY, Status.FAILURE, Status.REVOKED}),
+    Status.STARTED: frozenset({Status.RETRY, Status.SUCCESS, Status.FAILURE, Status.REVOKED}),
     Status.RETRY: frozenset({Status.STARTED, Status.FAILURE, Status.REVOKED}),
     Status.SUCCESS: frozenset(),
     Status.FAILURE: frozenset(),
     Status.REVOKED: frozenset(),
 }
-"""From each state, the states that may follow."""
+"""The states that may follow each state."""
 
 
 def place_in_line(number: int, priority: str) -> float:
-    """Sorts the waiting jobs of one client, smaller first. A priority is a head start and no more, so a low
-    job waits for those that were ordered up to ten minutes after it, and for no others."""
+    """Sorts the waiting jobs of one client, smaller first. A priority is a head start and nothing more: a low
+    job waits for normal jobs submitted up to ten minutes after it, and for no later ones."""
     return number + HEAD_START_S[priority] * 1e6
 
 
@@ -81,7 +79,7 @@ class Job:
     labels: Labels
     created_at: float
     number: int  # strictly increasing, normally `created_at` in microseconds; the primary key
-    deadline: float | None = None  # when it is revoked, if it still lives
+    deadline: float | None = None  # if it has not ended by then, it is revoked
     status: Status = Status.PENDING
     fence: int = 0  # number of the newest attempt; only its holder may publish
     attempts: int = 0  # replica deaths after admission: what `max_attempts` bounds
@@ -90,16 +88,16 @@ class Job:
     completed_at: float | None = None
     images: tuple[ImageFile, ...] = ()
     error: JobError | None = None
-    # ---- never stored: true only within one life of the registry ----
+    # ---- never stored, so lost when the registry restarts ----
     waiting_for: str | None = None
     progress: dict[str, Any] | None = None
-    reported_at: float = 0.0  # monotonic seconds, of `progress`
+    reported_at: float = 0.0  # when `progress` came, in monotonic seconds
     preview: PreviewImage | None = None
     seq: int = 0  # number of its last change, within the epoch
 
     @property
     def client(self) -> str:
-        """Whom fairness counts it for."""
+        """The client whose share of the devices it is charged to."""
         return self.labels["client"]
 
     @property
@@ -108,11 +106,12 @@ class Job:
 
     @property
     def work(self) -> float:
-        """What it asks of a device, in megapixel steps."""
+        """Megapixel steps; guidance counts twice."""
         return self.summary["work"]
 
     @property
     def place(self) -> float:
+        """Sorts it among its client's waiting jobs, smaller first."""
         return place_in_line(self.number, self.priority)
 
     def evolve(self, **changes: Any) -> Job:
@@ -127,7 +126,8 @@ class Job:
         paused: str | None = None,
         retention_s: float | None = None,
     ) -> JobView:
-        """What the outside may know. `position`, `eta` and `paused` are the line's to say."""
+        """What a client may see. `position`: 1 is next. `eta`: seconds until it is done. `paused`: why no
+        job is launched now. `retention_s`: how long a finished job is kept."""
         waiting = self.status.waiting
         ended = self.completed_at
         return JobView(

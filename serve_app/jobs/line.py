@@ -1,7 +1,8 @@
-"""Line: who is next. Fair between clients by the work they asked for, by priority within one client.
+"""Line: which waiting job is next. Clients share the devices by work; within one client, priority decides.
 
-Start-time fair queueing (Goyal, Vin, Cheng 1996): each client has a virtual clock that its own work
-moves on, and the client whose clock is furthest behind goes next. Knows nothing of rows or attempts.
+Start-time fair queueing (Goyal, Vin, Cheng 1996): each client has a virtual clock, which advances by the work
+of each of its jobs that leaves the line, and the client whose clock is furthest behind is next. Knows nothing
+of rows or attempts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """A waiting job. `place`: among its client's jobs, smaller first. `work`: still to be charged for it."""
+    """A waiting job. `place`: sorts it among its client's jobs, smaller first. `work`: megapixel steps."""
 
     place: float
     job_id: str
@@ -24,10 +25,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """How many jobs enter before it, and how much work they are."""
+class Ahead:
+    """What leaves the line before a job: a number of jobs, and their work in megapixel steps."""
 
-    ahead: int
+    jobs: int
     work: float
 
 
@@ -36,23 +37,23 @@ class _Client:
     name: str
     clock: float  # virtual time at which its next job starts
     jobs: list[Entry] = field(default_factory=list[Entry])  # sorted
-    work: float = 0.0  # of them all
+    work: float = 0.0  # of all its jobs
 
     def without(self, entry: Entry) -> None:
-        """`entry` has just left `jobs`. Sums of floats do not come back to zero by themselves."""
+        """`entry` has just left `jobs`. Rounding errors would otherwise stay in the sum for ever."""
         self.work = max(0.0, self.work - entry.work) if self.jobs else 0.0
 
 
 class Line:
-    """`weights`: clients that are due more than one share, or less."""
+    """`weights`: shares of the clients that do not have exactly one."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.weights: Mapping[str, float] = weights or {}
         self._entries: dict[str, Entry] = {}
         self._clients: dict[str, _Client] = {}
         self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
-        self._back: list[Entry] = []  # had their turn and lost it; sorted
-        self._now = 0.0  # virtual time: the clock of whoever went last
+        self._back: list[Entry] = []  # put back after a lost attempt; sorted
+        self._now = 0.0  # virtual time: the clock of the client that was last served
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,7 +62,7 @@ class Line:
         return job_id in self._entries
 
     def add(self, entry: Entry) -> None:
-        """Who was idle starts at the present: no credit is saved up."""
+        """A client that had no job waiting starts at the present virtual time: it has saved up no credit."""
         if entry.job_id in self._entries:
             return
         self._entries[entry.job_id] = entry
@@ -75,13 +76,14 @@ class Line:
         client.work += entry.work
 
     def put_back(self, entry: Entry) -> None:
-        """Its attempt was lost, through no fault of its own: it goes first, and is not charged again."""
+        """The attempt at this job was lost. It goes before all others, and its client is not charged
+        again."""
         if entry.job_id not in self._entries:
             self._entries[entry.job_id] = entry
             insort(self._back, entry)
 
     def pop(self) -> Entry | None:
-        """The next one; its client is charged for it."""
+        """The next job, out of the line; its client is charged for it. None: no job waits."""
         if self._back:
             entry = self._back.pop(0)
             del self._entries[entry.job_id]
@@ -92,14 +94,14 @@ class Line:
             if clock < client.clock:
                 heapq.heappush(self._heap, (client.clock, name))
             elif not client.jobs:
-                # Everybody else is as far by now, or nobody waits: it owes nothing, and is forgotten.
+                # Its clock is the one furthest behind, so it owes nothing to others and can be forgotten.
                 del self._clients[name]
             else:
                 return self._take_from(client)
         return None
 
     def remove(self, job_id: str) -> bool:
-        """It was cancelled; nobody is charged."""
+        """Take a revoked job out. Nobody is charged. False: it is not in the line."""
         entry = self._entries.pop(job_id, None)
         if entry is None:
             return False
@@ -112,20 +114,21 @@ class Line:
         client.without(entry)
         return True
 
-    def place(self, job_id: str) -> Place | None:
-        """Of a waiting job, as things stand; the jobs of one client count as equally long here."""
+    def ahead_of(self, job_id: str) -> Ahead | None:
+        """What leaves before this job, if no other job comes. The jobs of one client count as equally long.
+        None: it is not in the line."""
         entry = self._entries.get(job_id)
         if entry is None:
             return None
         at = bisect_left(self._back, entry)
         if at < len(self._back) and self._back[at] == entry:
-            return Place(at, sum(other.work for other in self._back[:at]))
+            return Ahead(at, sum(other.work for other in self._back[:at]))
         own = self._clients[entry.client]
         rank = bisect_left(own.jobs, entry)
         return self._ahead(own, rank, own.clock)
 
-    def place_of_new(self, client: str) -> Place:
-        """Of an ordinary job that `client` would order now."""
+    def ahead_of_new(self, client: str) -> Ahead:
+        """What would leave before a job of normal priority that `client` submits now."""
         own = self._clients.get(client)
         if own is None or not own.jobs:
             clock = max(self._now, own.clock if own else 0.0)
@@ -133,18 +136,20 @@ class Line:
         return self._ahead(own, len(own.jobs), own.clock)
 
     def mean_work(self) -> float | None:
-        """Of a waiting job; None: nobody waits."""
+        """Mean work of the waiting jobs. None: no job waits."""
         if not self._entries:
             return None
         return sum(client.work for client in self._clients.values()) / len(self._entries)
 
-    def _ahead(self, own: _Client, rank: int, clock: float) -> Place:
+    def _ahead(self, own: _Client, rank: int, clock: float) -> Ahead:
+        """`rank`: jobs of its own client before it. `clock`: virtual time at which the first of them
+        starts."""
         before = own.work * rank / len(own.jobs) if rank else 0.0
         starts = clock + before / self._weight(own)  # virtual time at which the job's turn comes
         count = rank + len(self._back)
         work = before + sum(entry.work for entry in self._back)
         weigh = self.weights.get
-        for client in self._clients.values():  # hot: each look at a waiting job comes through here
+        for client in self._clients.values():  # hot: runs for every view of a waiting job
             waiting = len(client.jobs)
             if not waiting or client.clock > starts or client.name == own.name:
                 continue
@@ -154,7 +159,7 @@ class Line:
                 waiting = int(due) + (client.name < own.name or due % 1 > 0)
             count += waiting
             work += waiting * mean
-        return Place(count, work)
+        return Ahead(count, work)
 
     def _take_from(self, client: _Client) -> Entry:
         self._now = client.clock

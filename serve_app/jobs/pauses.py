@@ -1,6 +1,6 @@
-"""Pauses: when nothing is launched, and why.
+"""Pauses: whether jobs may be launched now, and if not, why.
 
-Knows moments and reasons; nothing of jobs, attempts or the line.
+Knows reasons and times; nothing of jobs, attempts or the line.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import time
 from collections.abc import Callable
 
 ABSENT_AFTER_S = 5.0
-"""No ingress has watched for so long: there is no application, so nothing is launched."""
+"""When no ingress has asked for changes for this long, there is no application to launch jobs for."""
 LONGEST_BACKOFF_S = 15.0
 
 
 class Pauses:
-    """`changed` is called when launching may go on."""
+    """`changed` is called whenever launching may go on."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._reason: str | None = None
-        self._in_a_row = 0  # pauses without a success between them, for the backoff
+        self._in_a_row = 0  # pauses since a job last ran to its end
         self._watched_at = float("-inf")  # monotonic seconds
         self._draining = False
 
     def why(self) -> str | None:
-        """None: launch. Otherwise application, draining, renderer or storage."""
+        """None: jobs may be launched. Otherwise application, draining, renderer or storage."""
         if self._absent():
             return "application"
         return "draining" if self._draining else self._reason
 
     def watched(self) -> None:
-        """An ingress was heard: there is an application."""
+        """An ingress asked for changes, so there is an application."""
         absent, self._watched_at = self._absent(), time.monotonic()
         if absent:
             self._changed()
 
     def pause(self, reason: str) -> None:
-        """Stop launching for a while, longer each time in a row."""
+        """Launch nothing for a while. Each pause in a row is twice as long as the one before it."""
         if self._reason is not None:
             return
         self._reason = reason
@@ -50,8 +50,8 @@ class Pauses:
         self._reason = None
         self._changed()
 
-    def went_well(self) -> None:
-        """A job ended as it should: the next pause is a short one again."""
+    def reset_backoff(self) -> None:
+        """A job ran to its end: the next pause is a short one again."""
         self._in_a_row = 0
 
     def drain(self) -> None:
@@ -59,7 +59,7 @@ class Pauses:
         self._draining = True
 
     def cancel_drain(self) -> None:
-        """An ingress came up that keeps this registry: the replacement it was drained for never came."""
+        """An ingress came up that keeps this registry. Cancels a drain whose replacement never happened."""
         self._draining = False
         self.resume()
 
@@ -68,5 +68,6 @@ class Pauses:
 
 
 def backoff(first_s: float, times: int) -> float:
-    """Seconds; doubled each time. The exponent is bounded: a night of retries must not overflow it."""
+    """Seconds, doubled each time up to 15 s. Without its bound the exponent would overflow a float after
+    some thousand pauses in a row, which is one night without a renderer."""
     return min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 10))

@@ -332,9 +332,10 @@ class JobRegistry:
         return job is not None
 
     async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        """Publish. False: the attempt is superseded, and its files must go."""
+        """Publish the job's files. False: the attempt is superseded or was never admitted, and must remove
+        its files."""
         job = self._jobs.held_by(job_id, fence)
-        if job is None:
+        if job is None or job.status is not Status.STARTED:
             return await self._has_ended(job_id, fence, Status.SUCCESS)
         ended = job.evolve(status=Status.SUCCESS, images=tuple(images))
         return await self._background.complete(self._endings.end(ended))

@@ -1,6 +1,6 @@
-"""JobRepository: every job, its row and the memory of it kept in step.
+"""JobRepository: every job. Keeps the row and what memory holds of it in step.
 
-Knows who may change a job (the attempt that is driven now), not when or why it changes.
+Knows which attempt may change a job, not when or why it changes.
 """
 
 from __future__ import annotations
@@ -11,36 +11,38 @@ from serve_app.jobs.store.sqlite import SqliteStore
 
 
 class JobRepository:
-    """Row first, then memory, then whoever watches."""
+    """A change is written to the row first, then to memory; then watchers are told."""
 
     def __init__(self, store: SqliteStore, cache: JobCache) -> None:
         self.store, self.cache = store, cache
-        self.in_flight: dict[str, int] = {}  # job id -> fence of the attempt that is driven
+        self.in_flight: dict[
+            str, int
+        ] = {}  # job id -> fence of the attempt that is driven; 0: none yet
 
     async def find(self, job_id: str) -> Job | None:
-        """From memory, or from its row."""
+        """The job, from memory or from its row. None: there is no row. Raises sqlite3.Error."""
         if (job := self.cache.get(job_id)) is not None:
             return job
         stored = await self.store.get(job_id)
-        return None if stored is None else self.cache.known(stored)
+        return None if stored is None else self.cache.newest(stored)
 
     def held_by(self, job_id: str, fence: int) -> Job | None:
-        """The job, if this attempt is the one that is driven now, and nobody ended it meanwhile."""
+        """The job, if it has not ended and this is the attempt that is driven now."""
         job = self.cache.running.get(job_id)
         if job is None or job.status.terminal:
             return None
         return job if job.fence == fence == self.in_flight.get(job_id) else None
 
     async def save(self, job: Job, expected_fence: int) -> bool:
-        """False, and nothing changed, if the row has moved on."""
+        """False, and nothing changed, if the row has another fence or has ended. Raises sqlite3.Error."""
         if not await self.store.update(job, expected_fence=expected_fence):
             return False
         latest = self.cache.get(job.job_id)
         if latest is None or (latest.fence <= job.fence and not latest.status.terminal):
-            self.touch(job)
+            self.remember(job)
         return True
 
-    def touch(self, job: Job) -> Job:
-        """Hold `job` as the newest truth and tell the watchers."""
+    def remember(self, job: Job) -> Job:
+        """Hold `job` as its newest state, and tell the watchers. Returns it with its revision."""
         running = job.job_id in self.in_flight and not job.status.terminal
         return self.cache.hold(job, running=running)

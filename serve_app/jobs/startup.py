@@ -1,6 +1,6 @@
-"""open_registry: a registry on its store, as soon as the disk allows it.
+"""open_registry: opens the store and starts a registry on it, and tries again until that works.
 
-Knows nothing of Ray. While it tries, nobody is answered, and nothing that was accepted is lost.
+Knows nothing of Ray. Until it returns, no call is answered; what was accepted before is on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serve_app.jobs.store.sqlite import SqliteStore
 
 log = logging.getLogger("assets.registry")
 
-PAUSE_S = (0.5, 10.0)  # first and longest
+PAUSE_S = (0.5, 10.0)  # seconds between two tries: at first, at most
 
 
 async def open_registry(
@@ -25,8 +25,8 @@ async def open_registry(
     registry_on: Callable[[SqliteStore], JobRegistry],
     store: SqliteStore | None = None,
 ) -> JobRegistry:
-    """A started registry, on `store` if it is given and good. A disk that is full, read-only or away, and
-    a predecessor that is slow to die, are waited for."""
+    """A started registry, on `store` if that is given and good. Waits for a disk that is full, read-only or
+    away, and for an older registry that still holds the store."""
     pause, longest = PAUSE_S
     while True:
         try:
@@ -45,6 +45,6 @@ async def _started(registry: JobRegistry) -> JobRegistry:
     try:
         await registry.start()
     except BaseException:
-        await registry.close()  # and with it the lock
+        await registry.close()  # releases the lock
         raise
     return registry

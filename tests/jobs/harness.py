@@ -5,41 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import sqlite3
 import threading
-import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uuid_utils
-
 from serve_app.jobs.dispatcher import TaskLost
+from serve_app.jobs.job import Job, Status
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile, JobView, Ticket, Outcome, Submission
+from serve_app.messages import ImageFile, JobError, JobView, Labels, Outcome, Summary, Ticket
 from serve_app.metrics import NoMetrics
+from serve_app.params import GenerationParams
+from tests.factories import image_file, submission
 
-PARAMS: dict[str, Any] = {
-    "prompt": "a sword",
-    "seed": 1,
-    "width": 64,
-    "height": 64,
-    "steps": 4,
-    "guidance_scale": 3.0,
-    "scheduler": "ddim",
-    "model": "tiny",
-    "model_revision": "abc",
-}
 LIMITS = RegistryLimits(
-    max_in_flight=4, max_pending=100, max_attempts=3, slots=2, cached_jobs=100, idempotency_s=3600
+    max_in_flight=4, max_pending=100, max_attempts=3, cached_jobs=100, idempotency_s=3600
 )
 SETTLED = Outcome(kind="settled", reason="")
 RELEASED = Outcome(kind="released", reason="no renderer")
 DIED = Outcome(kind="died", reason="killed")
 STOPPED = Outcome(kind="stopped", reason="redeploy")
+ERROR = JobError(code="non_finite", title="t", detail="d", retryable=False)
 
 
 @dataclass
@@ -50,16 +39,18 @@ class ManualLauncher:
         default_factory=dict[tuple[str, int], tuple[Ticket, asyncio.Future[Outcome]]]
     )
     launched: list[Ticket] = field(default_factory=list[Ticket])
-    drops: list[tuple[int, dict[str, int]]] = field(default_factory=list[Any])
+    drops: list[tuple[int, dict[str, int]]] = field(
+        default_factory=list[tuple[int, dict[str, int]]]
+    )
     killed: list[str] = field(default_factory=list[str])
-    shown: list[str] = field(default_factory=list[str])
+    previewed: list[str] = field(default_factory=list[str])
     ends_dropped: bool = True  # as an engine does: what is dropped comes to its end
 
-    async def run(self, order: Ticket) -> Outcome:
-        key = (order["job_id"], order["fence"])
+    async def run(self, ticket: Ticket) -> Outcome:
+        key = (ticket["job_id"], ticket["fence"])
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.running[key] = (order, future)
-        self.launched.append(order)
+        self.running[key] = (ticket, future)
+        self.launched.append(ticket)
         try:
             return await future
         finally:
@@ -78,8 +69,8 @@ class ManualLauncher:
             if key[0] == job_id:
                 self.end(*key, None)
 
-    async def show(self, job_id: str) -> None:
-        self.shown.append(job_id)
+    async def send_previews(self, job_id: str) -> None:
+        self.previewed.append(job_id)
 
     def end(self, job_id: str, fence: int, outcome: Outcome | None) -> None:
         """None: the task's process was killed."""
@@ -89,10 +80,13 @@ class ManualLauncher:
         else:
             future.set_result(outcome)
 
+    def runs(self, job_id: str) -> bool:
+        return any(running == job_id for running, _ in self.running)
+
 
 @dataclass
 class Folder:
-    """`registry.Output` over plain files named `{job_id}_{fence}.png`."""
+    """`cleaning.JobFiles` over plain files named `{job_id}_{fence}.png`."""
 
     root: Path
 
@@ -100,18 +94,7 @@ class Folder:
         data = f"{job_id} {fence}".encode()
         path = f"{job_id}_{fence}.png"
         (self.root / path).write_bytes(data)
-        return ImageFile(
-            path=path,
-            index=0,
-            seed=1,
-            width=64,
-            height=64,
-            content_type="image/png",
-            size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            has_alpha=False,
-            notes=[],
-        )
+        return image_file(data, path=path)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())
@@ -119,7 +102,7 @@ class Folder:
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         return {job_id: [path.name for path in self.root.glob(f"{job_id}_*")] for job_id in job_ids}
 
-    def names_for(self, job_id: str, params: Mapping[str, Any], fence: int) -> list[str]:
+    def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
         return [f"{job_id}_{attempt}.png" for attempt in range(1, fence + 1)]
 
     def remove(self, paths: Iterable[str]) -> int:
@@ -130,23 +113,56 @@ class Folder:
         return count
 
 
+class Moves:
+    """Every change of a job's status, as whoever watches the registry hears of it, over restarts too."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Status] = {}
+        self.seen: set[tuple[Status, Status]] = set()
+
+    async def follow(self, registry: JobRegistry) -> None:
+        """For ever, as an ingress does: after a resync it asks for each job that lived."""
+        epoch = seq = 0
+        while True:
+            reply = await registry.watch(epoch, seq, 60)
+            epoch, seq = reply["epoch"], reply["seq"]
+            for view in reply["jobs"]:
+                self._note(view)
+            for job_id in reply["gone"]:
+                self.known.pop(job_id, None)
+            if reply["resync"]:
+                for job_id in [job_id for job_id in self.known if not self.known[job_id].terminal]:
+                    found = await registry.get(job_id)
+                    if found is not None and "status" in found:
+                        self._note(found)
+
+    def _note(self, view: JobView) -> None:
+        status = Status(view["status"])
+        before = self.known.get(view["job_id"], status)
+        self.known[view["job_id"]] = status
+        if before is not status:
+            self.seen.add((before, status))
+
+
 @dataclass
 class World:
     """One registry on one directory, which can die and come back."""
 
     directory: Path
     limits: dict[str, Any] = field(default_factory=dict[str, Any])
+    moves: Moves | None = None  # hears of every change
 
     def __post_init__(self) -> None:
         (self.directory / "out").mkdir(exist_ok=True)
         self.files = Folder(self.directory / "out")
+        self._following: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> World:
         await self.rise()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.registry.close()
+        await self.die()
 
     async def rise(self) -> None:
         self.launcher = ManualLauncher()
@@ -159,18 +175,33 @@ class World:
         )
         await self.registry.start()
         await self.see_ingress()
+        if self.moves is not None:
+            self._following = asyncio.create_task(self.moves.follow(self.registry))
+
+    async def die(self) -> None:
+        """Everything in memory is gone, as after a SIGKILL: nothing is flushed or finished first."""
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        await self.registry.close()
 
     async def die_and_rise(self) -> None:
-        """Everything in memory is gone, as after a SIGKILL: nothing is flushed or finished first."""
-        await self.registry.close()
+        await self.die()
         await self.rise()
 
     async def see_ingress(self) -> None:
         await self.registry.watch(self.registry.epoch, 0, 0)
 
-    async def submit(self, **changes: Any) -> str:
-        order = new_order(**changes)
-        reply = await self.registry.submit(order)
+    def lose_ingress(self) -> None:
+        """Nobody has watched for long: there is no application."""
+        self.registry._pauses._watched_at = float("-inf")
+
+    async def submit(
+        self, order: GenerationParams | None = None, labelled: Labels | None = None, **changes: Any
+    ) -> str:
+        """The id of a new job; the arguments are those of `factories.submission`."""
+        reply = await self.registry.submit(submission(order, labelled, **changes))
         assert "job" in reply, reply
         return reply["job"]["job_id"]
 
@@ -183,7 +214,7 @@ class World:
         await self.launched(job_id, fence)
         assert await self.registry.admitted(job_id, fence)
 
-    async def until(self, condition: Any) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         """Wait for a condition on state that changes only when the registry acts."""
         async with asyncio.timeout(10):
             cursor = 0
@@ -202,6 +233,10 @@ class World:
         assert "status" in view
         return view
 
+    async def code_of(self, job_id: str) -> str | None:
+        error = (await self.look(job_id))["error"]
+        return None if error is None else error["code"]
+
     async def ended(self, job_id: str) -> None:
         await self.becomes(job_id, "SUCCESS", "FAILURE", "REVOKED")
 
@@ -219,19 +254,16 @@ class World:
         self.launcher.end(job_id, fence, SETTLED)
         return published
 
+    async def draw_next(self) -> str:
+        """Play a whole successful attempt at whichever job runs; its id."""
+        await self.until(lambda: self.launcher.running)
+        job_id, fence = next(iter(self.launcher.running))
+        await self.draw(job_id, fence)
+        await self.until(lambda: not self.launcher.runs(job_id))
+        return job_id
+
     async def idle(self) -> None:
         await self.until(lambda: self.registry.stats()["in_flight"] == 0)
-
-
-def new_order(**changes: Any) -> Submission:
-    order: dict[str, Any] = {
-        "job_id": str(uuid_utils.uuid7()),
-        "owner": "ann",
-        "params": PARAMS,
-        "deadline": time.time() + 60,
-        **changes,
-    }
-    return order  # type: ignore[return-value]
 
 
 @contextlib.asynccontextmanager
@@ -263,3 +295,8 @@ def nothing_lives(world: World) -> bool:
     stats = world.registry.stats()
     maps = ("live", "waiting", "in_flight", "losses", "later", "previewed", "deadlines", "promised")
     return not any(stats[name] for name in maps)
+
+
+async def insert(store: SqliteStore, job: Job) -> None:
+    """Store a new job under no key."""
+    await store.insert(job, key=None, body_hash="", key_expires_before=0.0)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
 from serve_app.jobs.attempt import MODEL_ATTEMPTS, RegistryGone, RendererGone, run_job
-from serve_app.messages import ImageFile, JobError, Ticket, RenderEvent
+from serve_app.messages import ImageFile, JobError, RenderEvent, Ticket
 
 from .harness import PARAMS
 

@@ -1,7 +1,8 @@
-"""Database: one SQLite file below a locked directory. One thread owns the connection that writes; waiting
-writes share one fsync. Reads have connections of their own and wait for no write.
+"""Database: one SQLite file in a locked directory.
 
-Knows connections and transactions, and brings the tables up to date; what is in them is the store's.
+One thread owns the connection that writes, and commits all waiting writes together, with one fsync. Reads
+have connections of their own and wait for no write. Knows connections, transactions and versions of the
+tables, not what the tables hold.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import queue
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs.store.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
+from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
+from serve_app.jobs.store.upgrades import UPGRADES, add_functions
 
 log = logging.getLogger("assets.registry")
 
@@ -30,15 +31,17 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
 READERS = 2
+GROUP = 256
+"""Most writes in one transaction."""
 CHECKPOINT_EVERY = 100
-"""Writes between two checkpoints, each of some hundred pages and some milliseconds."""
+"""Writes between two checkpoints. Such a checkpoint copies some hundred pages and takes milliseconds."""
 WAL_PAGES = 16_384
-"""The WAL restarts only after a full checkpoint, and constant writes prevent one: at this length (64 MiB)
-the writer checkpoints itself."""
+"""The WAL restarts only after a full checkpoint, and constant writes prevent one. At this length (64 MiB) the
+writer checkpoints itself."""
 
 
 class Database:
-    """Locked for this process until `close` or its death. `epoch`: how often it has been open_registry."""
+    """Locked for this process until `close` or its death. `epoch`: how often it has been opened so far."""
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
         """Raises StoreHeld, naming the holder, if another process has the directory."""
@@ -70,7 +73,8 @@ class Database:
         self._lock.close()
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """What `operation` returns. It sees what was committed before."""
+        """Run `operation` and return its result. It sees everything committed before the call. Raises
+        sqlite3.Error."""
         return await asyncio.get_running_loop().run_in_executor(
             self._readers, self._reader, operation
         )
@@ -86,10 +90,11 @@ class Database:
         return operation(db)
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """What `operation` returns, once it is on disk. Operations run in the order they came."""
+        """Run `operation`, commit, and return its result. Operations run in the order of the calls. Raises
+        sqlite3.Error, and then nothing of it is stored."""
         future: Future[T] = Future()
         self._queue.put((operation, future))
-        # Shielded: a caller that is cancelled must not take back a write that others see.
+        # Shielded: otherwise a caller that is cancelled would cancel a write that is on its way.
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _serve(self) -> None:
@@ -99,13 +104,13 @@ class Database:
             self._ready.set_exception(error)
             return
         self._ready.set_result(epoch)
-        since, running = 0, None
+        since, running = 0, None  # writes since the last checkpoint; the one that runs
         with contextlib.closing(db):
             while (first := self._queue.get()) is not None:
                 group = [first]
                 stop = False
                 with contextlib.suppress(queue.Empty):
-                    while len(group) < 256:
+                    while len(group) < GROUP:
                         item = self._queue.get_nowait()
                         if item is None:
                             stop = True
@@ -120,8 +125,8 @@ class Database:
 
 
 def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) -> None:
-    """Run a group in one transaction. An operation that fails is undone alone; a commit that fails
-    (disk full) fails all of them."""
+    """Run a group of operations in one transaction. An operation that fails is undone alone. A commit that
+    fails, because the disk is full, fails them all."""
     outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -146,10 +151,10 @@ def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) 
 
 
 def _checkpoint(path: Path) -> None:
-    """Move what is committed from the WAL into the database, beside whoever writes and reads. In the
-    writer's thread it would delay the writes behind it by some 15 ms."""
+    """Copy committed pages from the WAL into the database, while others write and read. In the writer's
+    thread this would delay the next writes by some 15 ms."""
     try:
-        uri = f"{path.absolute().as_uri()}?mode=rw"  # never a new file, should this one be away
+        uri = f"{path.absolute().as_uri()}?mode=rw"  # if the file is away, do not make a new one
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
@@ -157,7 +162,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
-    """The database, and the number of this life of the registry, committed before anything else."""
+    """The database with today's tables, and this start's epoch, committed before anything else."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     try:
@@ -169,14 +174,14 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
 
 def _prepare(db: sqlite3.Connection) -> int:
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # a 202 must survive the power cut that follows it
+    db.execute("PRAGMA synchronous = FULL")  # an accepted job must survive a power cut
     db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-    db.create_function("work_of", 1, stored_work, deterministic=True)
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
-    # A killed upgrade leaves nothing half done: DDL is part of the transaction.
-    db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {SCHEMA}")
+    add_functions(db)
+    # In one transaction, which covers changes of tables, too: an upgrade that is killed has changed nothing.
+    db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {TABLES} {INDEXES}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
     return db.execute(
@@ -194,7 +199,7 @@ def _lock(path: Path, timeout_s: float) -> IO[str]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            # flock has no timed wait; a killed predecessor is gone within milliseconds.
+            # flock has no timed wait. The lock of a killed process is free within milliseconds.
             if time.monotonic() > give_up:
                 file.seek(0)
                 holder = file.read().strip() or "an unknown process"
@@ -205,10 +210,3 @@ def _lock(path: Path, timeout_s: float) -> IO[str]:
     file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
     file.flush()
     return file
-
-
-def stored_work(params: str) -> float:
-    """For an upgrade: megapixel steps of a stored order, as `GenerationParams.work` counts them."""
-    order = json.loads(params)
-    rows = 2 if order["guidance_scale"] > 1 else 1
-    return order.get("n", 1) * order["steps"] * rows * order["width"] * order["height"] / 1e6

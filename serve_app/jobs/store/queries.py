@@ -1,6 +1,6 @@
-"""The query behind a page of a list, and the filters that no index serves.
+"""The query behind one page of a list of jobs.
 
-SQL text only.
+Knows columns and indexes; it only makes SQL text and runs nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from serve_app.jobs.store.schema import COLUMNS
 from serve_app.messages import JobFilter
 
 LAST = 2**62
-"""No job has such a number."""
+"""More than the number of any job."""
 
 
 def listing(
     owner: str, wanted: JobFilter, *, before: int | None, after: int | None
 ) -> tuple[str, list[Any]]:
-    """The query that walks the rows by the index of the filter that is rarest, as a rule. StoredPage of
-    several states come from as many walks, merged."""
+    """SQL, with its values, for the owner's jobs numbered below `before`, or above `after`, nearest first. It
+    walks one index: of the tag, else of style and status. Several statuses are as many walks, merged. What
+    the index does not filter, `matches` must."""
     low = max((after or -1) + 1, math.ceil(wanted.get("created_after", 0) * 1e6))
     high = min(before or LAST, math.ceil(min(wanted.get("created_before", LAST), LAST / 1e6) * 1e6))
     statuses: list[str | None] = [None]
@@ -49,6 +50,6 @@ def listing(
 
 
 def matches(row: sqlite3.Row, wanted: JobFilter) -> bool:
-    """The row passes the filters that no index serves."""
+    """The row passes the filters that `listing` leaves open."""
     statuses, style_id = wanted.get("statuses"), wanted.get("style_id")
     return (not statuses or row["status"] in statuses) and style_id in (None, row["style_id"])

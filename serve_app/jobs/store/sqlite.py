@@ -1,7 +1,7 @@
-"""SqliteStore: jobs as rows. Every question about them and every change to them is a method here.
+"""SqliteStore: jobs as rows. Every query and every change of them is a method here.
 
-Knows SQL; not when it is run and committed together (`database`), what a state means, nor who may change
-it (the registry).
+Knows SQL. Does not know how writes are grouped and committed (`database`), nor who may change a job and when
+(the registry).
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
 from serve_app.messages import JobFilter, Summary, Tombstone
 
 SCANNED = 500
-"""StoredPage one page of a list looks at: a rare combination of filters makes short pages, not slow ones."""
+"""Most rows that are read for one page of a list. A rare combination of filters makes pages short, not
+slow."""
 
 
 @dataclass(frozen=True)
 class Inserted:
-    """Outcome of `insert`: the id that stands for the order, and whether it was there before."""
+    """The result of `insert`: which job stands for the order."""
 
     job_id: str
-    existed: bool
+    existed: bool  # it was submitted before, with the same id or the same idempotency key
     same_body: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """What the line must know of a job that lives: a million would fit into memory."""
+class LiveJob:
+    """As much of a live job as the line needs. A million of these fit into memory."""
 
     job_id: str
     client: str
@@ -52,14 +53,16 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """A page of a list, newest first. `more`: numbers to go on from in the direction of travel."""
+    """A page of a list, newest first. `more`: the number to go on from in the same direction; None: the
+    end."""
 
     jobs: list[Job]
     more: int | None
 
 
 class SqliteStore:
-    """The jobs below `directory`, locked for this process until `close` or its death."""
+    """The job store in `directory`, locked for this process until `close` or its death. `epoch`: how often it
+    has been opened so far. All methods raise sqlite3.Error if the disk fails."""
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
         """Raises StoreHeld, naming the holder, if another process has the directory."""
@@ -70,7 +73,7 @@ class SqliteStore:
     async def close(self) -> None:
         await self._database.close()
 
-    # ---- writes: all run on the store's thread, in the order they were asked ----
+    # ---- writes: they run one after the other, in the order of the calls ----
 
     async def insert(
         self,
@@ -81,8 +84,9 @@ class SqliteStore:
         key_expires_before: float,
         only_replay: bool = False,
     ) -> Inserted | None:
-        """Store a new job; with a `key` that its owner used before, the older job stands. With
-        `only_replay` nothing new is stored, and None is the answer."""
+        """Store a new job, unless its owner used this idempotency `key` before, or its id is known: then the
+        older job stands. With `only_replay` nothing new is stored, and None is returned instead. Keys older
+        than `key_expires_before` (unix seconds) are forgotten."""
 
         def operation(db: sqlite3.Connection) -> Inserted | None:
             if key is not None:
@@ -116,8 +120,8 @@ class SqliteStore:
         return await self._write(operation)
 
     async def update(self, job: Job, *, expected_fence: int) -> bool:
-        """Write `job` over its row. False, and nothing written, unless the row is live and at
-        `expected_fence`: this is the one place where a superseded attempt is turned away."""
+        """Write `job` over its row. False, and nothing is written, unless the row is live and has
+        `expected_fence`: this is the one place that turns a superseded attempt away."""
         ended = self.epoch if job.status.terminal else None
 
         def operation(db: sqlite3.Connection) -> bool:
@@ -136,7 +140,7 @@ class SqliteStore:
         return await self._write(operation)
 
     async def bury(self, jobs: Sequence[Job], why: Literal["deleted", "expired"]) -> None:
-        """Remove finished jobs; their ids stay known, so that their files can be swept."""
+        """Replace the rows of finished jobs by tombstones, so that their ids stay known."""
 
         def operation(db: sqlite3.Connection) -> None:
             for job in jobs:
@@ -154,17 +158,17 @@ class SqliteStore:
         await self._write(operation)
 
     async def swept(self) -> None:
-        """No attempt of an earlier life has left files any more."""
+        """Note that every file left over from before this start is removed."""
 
         def operation(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('swept', ?)", (self.epoch - 1,))
 
         await self._write(operation)
 
-    async def take_over(self) -> list[Waiting]:
-        """Nothing runs any more that an earlier life started. Every job that still lives."""
+    async def take_over(self) -> list[LiveJob]:
+        """Every live job, in any order. A job that was STARTED before this start is RETRY from now on."""
 
-        def operation(db: sqlite3.Connection) -> list[Waiting]:
+        def operation(db: sqlite3.Connection) -> list[LiveJob]:
             db.execute(
                 "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE number IN"
                 f" (SELECT number FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
@@ -172,11 +176,11 @@ class SqliteStore:
             rows = db.execute(
                 f"SELECT job_id, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
             )
-            return [Waiting(*row) for row in rows]
+            return [LiveJob(*row) for row in rows]
 
         return await self._write(operation)
 
-    # ---- reads: what was committed before they were asked is seen ----
+    # ---- reads: they see everything committed before the call ----
 
     async def get(self, job_id: str) -> Job | None:
         return await self._read(lambda db: _one(db, job_id))
@@ -189,7 +193,7 @@ class SqliteStore:
         return await self._read(operation)
 
     async def recent(self, limit: int) -> list[Job]:
-        """The jobs that ended last, oldest of them first."""
+        """The jobs that ended last, the latest one at the end."""
 
         def operation(db: sqlite3.Connection) -> list[Job]:
             rows = db.execute(
@@ -202,7 +206,7 @@ class SqliteStore:
         return await self._read(operation)
 
     async def ended_before(self, moment: float, limit: int) -> list[Job]:
-        """Finished jobs whose time is over. `moment`: unix seconds."""
+        """Jobs that ended before `moment` (unix seconds), in any order."""
 
         def operation(db: sqlite3.Connection) -> list[Job]:
             rows = db.execute(
@@ -213,8 +217,8 @@ class SqliteStore:
         return await self._read(operation)
 
     async def littering(self) -> dict[str, set[str]]:
-        """Jobs that ended since the last sweep and whose attempts may have left files: job id -> the
-        paths that are published. A job that succeeded at once left none."""
+        """Jobs whose attempts may have left files since the last complete sweep: job id -> the published
+        paths. A job that succeeded at its first attempt is not among them: it left none."""
 
         def operation(db: sqlite3.Connection) -> dict[str, set[str]]:
             swept = "COALESCE((SELECT value FROM meta WHERE key = 'swept'), 0)"
@@ -234,7 +238,8 @@ class SqliteStore:
     async def page(
         self, owner: str, wanted: JobFilter, *, limit: int, before: int | None, after: int | None
     ) -> StoredPage:
-        """Jobs numbered below `before`, or above `after`, nearest to it first, given newest first."""
+        """The owner's jobs nearest below the number `before`, or nearest above `after`, or the newest
+        ones."""
         sql, values = listing(owner, wanted, before=before, after=after)
 
         def operation(db: sqlite3.Connection) -> StoredPage:
@@ -253,13 +258,14 @@ class SqliteStore:
         return await self._read(operation)
 
     async def last_number(self) -> int:
+        """The highest number of a job that is not deleted; 0: there is none."""
         return await self._read(
             lambda db: db.execute("SELECT COALESCE(MAX(number), 0) FROM jobs").fetchone()[0]
         )
 
 
 def _to_row(job: Job) -> dict[str, Any]:
-    """Of a new job, which lives: `ended` is null."""
+    """The values of `COLUMNS` for a new job. It is live, so `ended` is null."""
     return {
         **job.summary,
         "number": job.number,
@@ -284,8 +290,8 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 
 def _from_row(row: sqlite3.Row) -> Job:
-    # hot: a page is up to 500 rows. `from_json` is faster and stricter than `json.loads`: fit for what we
-    # wrote ourselves, while what clients wrote is read by the parser that wrote it.
+    # hot: a page is up to 500 rows. `from_json` is faster than `json.loads`, but stricter: it may refuse what
+    # a client put into its metadata, so labels and errors are read by the module that wrote them.
     return Job(
         job_id=row["job_id"],
         owner=row["owner"],

@@ -1,30 +1,32 @@
 """Every error the service raises on purpose: a message, a stable code, an HTTP status.
 
 Knows nothing of FastAPI, Ray or torch. `api/problems.py` turns these into replies; an attempt turns them
-into its job's `error`. What the registry refuses (queue_full, idempotency_key_reuse) is a reply, no exception.
+into its job's `error`.
 
-ServiceError
-  |- BadRequest             400  invalid_request
-  |- InvalidField           422  invalid_field       (names the field and what is allowed)
-  |  `- InvalidParameter    422  invalid_field       (a header or a part of the query)
-  |- Unauthorized           401  unauthorized
-  |- NotFound               404  not_found
-  |- Gone                   410  deleted, expired
-  |- NotFinal               409  not_final           (this can be done to a job only when it has ended)
-  |- TooManyStreams         503  too_many_streams
-  |- Unavailable            503  unavailable         (the registry does not answer, a submit came too late)
-  |- ConfigError            500  bad_config          (styles.yaml, models.yaml, arguments: file and line)
-  |- ModelError             500  bad_model           (a checkpoint is missing, broken or unsafe)
-  |- StoreHeld              500  store_held          (another registry owns this state)
-  |- StorageFailed          500  storage_failed      (output/ is full or read-only)
-  `- RenderError            500  render_failed
-       |- NonFinite         500  non_finite          (NaN or infinity in the latents)
-       |- OutOfMemory       500  out_of_memory
-       |- TooLarge          500  too_large           (can never fit this device)
-       |- DeviceLost        500  engine_stopped      (engine/runner.py; Stopped has this code too)
-       |- ModelChanged      500  model_changed       (ordered of weights that are not served any more)
-       |- Flagged           500  safety_flagged      (the model's own safety checker refused the image)
-       `- Dropped           500  dropped             (nobody owns this request any more)
+ServiceError               500  internal
+  |- BadRequest            400  invalid_request
+  |- InvalidField          422  invalid_field    names the field and what is allowed
+  |  `- InvalidParameter   422  invalid_field    of a header or of the query
+  |- Unauthorized          401  unauthorized
+  |- NotFound              404  not_found
+  |- Gone                  410  deleted          or expired
+  |- NotFinal              409  not_final        this can be done only when the job has ended
+  |- TooManyStreams        503  too_many_streams
+  |- Unavailable           503  unavailable      the registry does not answer
+  |- Refused               any  any              in api/problems.py: the registry's answer to a submission
+  |- ConfigError           500  bad_config       in styles.yaml, models.yaml or the arguments: file and line
+  |- ModelError            500  bad_model        a checkpoint is missing, broken or unsafe
+  |- StoreHeld             500  store_held       another registry owns this state
+  |- StorageFailed         500  storage_failed   output/ is full or read-only
+  `- RenderError           500  render_failed
+     |- NonFinite          500  non_finite       NaN or infinity in the latents
+     |- OutOfMemory        500  out_of_memory
+     |- TooLarge           500  too_large        can never fit this device
+     |- DeviceLost         500  engine_stopped   in engine/runner.py
+     |- Stopped            500  engine_stopped   in engine/runner.py
+     |- ModelChanged       500  model_changed    ordered of weights that are not served any more
+     |- Flagged            500  safety_flagged   the model's own safety checker refused the image
+     `- Dropped            500  dropped          nobody waits for this image any more
 """
 
 from __future__ import annotations
@@ -131,4 +133,4 @@ class Flagged(RenderError):
 
 
 class Dropped(RenderError):
-    code, title = "dropped", "Nobody owns this request any more"
+    code, title = "dropped", "Nobody waits for this image any more"

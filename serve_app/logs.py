@@ -1,6 +1,6 @@
-"""One JSON object a line, with the job id where there is one.
+"""Logs as JSON, one object a line, with the job id where there is one.
 
-Knows nothing of what is logged. Serve's own replicas get the same from `logging_config` in the config.
+Knows nothing of what is logged. What Serve itself logs becomes JSON by `logging_config` in the Serve config.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure() -> None:
-    """Send the `assets` loggers of this process to stderr, which Ray files per process."""
+    """Send `assets` and all loggers below it to stderr, which Ray keeps in a file per process."""
     logger = logging.getLogger("assets")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)

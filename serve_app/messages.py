@@ -1,7 +1,7 @@
-"""Everything that crosses a process border, as plain dicts: old and new code may meet there.
+"""Everything that crosses a process border, as plain dicts.
 
-Knows shapes only, and which states are final. Dicts and not classes: a detached registry can outlive the code that talks to
-it, and a pickled class would tie the two versions together.
+Knows shapes, and which states are final; no rules. Dicts and not classes: the detached registry can be older
+than the code that talks to it, and a pickled class would tie the two versions together.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class JobError(TypedDict):
 
 
 class Labels(TypedDict):
-    """What an order carries beside its pixels, from the client to the job object. Nobody on the way looks
-    inside, but for `client` and `priority`, which say whose turn it is."""
+    """What an order says beside how to draw: it goes from the client to the job object as it is. Only
+    `client` and `priority` have an effect: they decide whose turn it is."""
 
     client: str  # whom fairness counts the job for
     priority: str  # a name of `priorities.HEAD_START_S`
@@ -131,10 +131,9 @@ class SubmitReply(TypedDict):
 
     job: NotRequired[JobView]
     replayed: NotRequired[bool]
-    error: NotRequired[
-        JobError
-    ]  # queue_full, too_late, idempotency_key_reuse, deleted, storage_failed
-    retry_after: NotRequired[float]
+    error: NotRequired[JobError]
+    """Its code: queue_full, too_late, idempotency_key_reuse, deleted, storage_failed."""
+    retry_after: NotRequired[float]  # seconds
 
 
 TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -169,7 +168,7 @@ class JobView(TypedDict):
 
 
 class PreviewImage(TypedDict):
-    """The newest look at an image that is being drawn."""
+    """An image that is being drawn, as it looks now."""
 
     index: int
     number: int  # grows with each preview of the job
@@ -177,7 +176,7 @@ class PreviewImage(TypedDict):
 
 
 class Tombstone(TypedDict):
-    """What is left of a job that was deleted, or whose time was over."""
+    """What is left of a job that was deleted, or that has expired."""
 
     job_id: str
     owner: str
@@ -185,7 +184,7 @@ class Tombstone(TypedDict):
 
 
 class JobFilter(TypedDict, total=False):
-    """Which jobs a list shows; what is left out does not matter. Times are unix seconds."""
+    """Which jobs a list shows: those that match every key that is given. Times are unix seconds."""
 
     statuses: list[str]
     style_id: str
@@ -195,7 +194,8 @@ class JobFilter(TypedDict, total=False):
 
 
 class JobPage(TypedDict):
-    """Jobs, newest first. `older` and `newer`: numbers to go on from; None: nothing is there."""
+    """Jobs, newest first. `older` and `newer`: job numbers where the next page and the one before begin;
+    None: there is none."""
 
     jobs: list[JobView]
     older: int | None
@@ -203,8 +203,8 @@ class JobPage(TypedDict):
 
 
 class WatchReply(TypedDict):
-    """What changed after the cursor. `resync`: changes may be missing; `jobs` is all that runs, and
-    whatever else was live must be asked for again."""
+    """What changed after the cursor (epoch, seq). `resync`: some changes are missing. Then `jobs` are those
+    that run, and the reader must ask again for every other live job that it knows."""
 
     epoch: int
     seq: int
@@ -219,16 +219,17 @@ class WatchReply(TypedDict):
 
 
 class Ticket(TypedDict):
-    """All that an attempt may know: the stored, fully resolved order and whose attempt it is."""
+    """All that an attempt and a renderer know of a job: the stored, fully resolved order, and whose attempt
+    it is."""
 
     job_id: str
     params: dict[str, Any]
     summary: Summary
     epoch: int
     fence: int
-    alone: bool  # no company in the engine: a replica died with this job on it
+    alone: bool  # it shares no model call with others: a replica died with this job on it
     priority: str
-    preview: bool  # somebody watches
+    preview: bool  # send previews: somebody watches
 
 
 class Outcome(TypedDict):

@@ -1,7 +1,7 @@
 """Names of the metrics, and the calls that feed them. Ray exports them as `ray_assets_...`.
 
-Knows nothing of what is measured. No job id and no prompt is ever a tag; the names of clients are, of the
-first hundred.
+Knows nothing of what is measured. No job id and no prompt is ever a tag; names of clients are, up to
+MAX_CLIENTS of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800]
 
 MAX_CLIENTS = 100
-"""Whoever comes after them is counted as `others`: a name is free to choose, a metric is not."""
+"""Later ones are counted as `others`: clients choose their names, and each name costs a time series."""
 
 
 class JobMetrics(Protocol):
@@ -27,7 +27,7 @@ class JobMetrics(Protocol):
 
 
 class NoMetrics:
-    """For use outside Ray."""
+    """For a registry outside Ray, as in tests."""
 
     def submitted(self) -> None: ...
     def finished(self, state: str, model: str) -> None: ...
@@ -39,7 +39,7 @@ class NoMetrics:
 
 
 class RayJobMetrics:
-    """In the registry actor. Made once per process."""
+    """In the registry actor. Make it once per process: Ray registers each metric under its name."""
 
     def __init__(self, application: str) -> None:
         from ray.util.metrics import Counter, Gauge, Histogram

@@ -1,78 +1,275 @@
-"""Who may know whom: the directions of DESIGN section 3, read from the imports themselves."""
+"""Who may import whom, and other rules of the whole package, read from the source itself.
+
+Knows modules as text and syntax; nothing of what they do.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "serve_app"
-HEAVY = {"torch", "diffusers", "transformers"}
+
+LEVELS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"}),
+    frozenset({"params"}),
+    frozenset({"catalog"}),
+    frozenset({"jobs", "engine", "artifacts", "finishing", "delivery"}),
+    frozenset({"api"}),
+    frozenset({"cluster"}),
+    frozenset({"app", "cli"}),
+    frozenset({"tools", "__main__"}),
+)  # fmt: skip
+"""The rooms, folders and single modules, from the bottom up. A room imports rooms of lower levels only."""
+
+FRAMEWORKS = frozenset({"ray", "fastapi", "starlette", "uvicorn", "sse_starlette", "httpx"})
+TORCH = frozenset({"torch", "diffusers", "transformers", "accelerate"})
+MODEL = "serve_app.engine.model"
+
+LAZY_TORCH = {
+    "serve_app/engine/build.py": "builds an engine; it times the import of torch, which takes seconds",
+    "serve_app/tools/autotune.py": "counts model calls in processes that import torch themselves",
+}
+"""Outside `engine/model/` and `starter/`, these import torch or `engine/model/`, inside functions only."""
+
+ENVIRONMENT = {
+    "serve_app/config.py": "the settings",
+    "serve_app/cluster/checks.py": "Serve's own switch for HAProxy, which decides who can reach the service",
+    "serve_app/tools/demo.py": "sets Ray's variables before it starts Ray",
+    "serve_app/cli.py": "the address and key of a client, who need not have the server's settings",
+}
+"""Modules that read the environment or write to it."""
+
+SAME_NAME = {
+    "Job": "the registry's record, and what `client.py` shows of one: it imports nothing of the server",
+    "Run": "one per network that the starter's recipe trains",
+    "Training": "one per network that the starter's recipe trains",
+}
+"""Public classes that share their name with another."""
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file names in an import, wherever in the file."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return found
+@dataclass(frozen=True)
+class Import:
+    module: str  # as dotted as it gets: `serve_app.jobs.job.Job` for a name taken from a module
+    within_function: bool
+    for_types_only: bool  # below `if TYPE_CHECKING`
+
+    @property
+    def room(self) -> str | None:
+        """Of an import from this package."""
+        package, *rest = self.module.split(".")
+        return rest[0] if package == "serve_app" and rest and rest[0] != "__version__" else None
+
+    def is_of(self, names: frozenset[str] | set[str]) -> bool:
+        return any(self.module == name or self.module.startswith(name + ".") for name in names)
 
 
-def names_in(folder: str) -> dict[str, set[str]]:
-    return {str(p.relative_to(ROOT)): imports(p) for p in (PACKAGE / folder).rglob("*.py")}
+class Imports(ast.NodeVisitor):
+    """Every import of a module, wherever in the file."""
+
+    def __init__(self) -> None:
+        self.found: list[Import] = []
+        self._in_function = self._for_types = 0
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self._add(*(alias.name for alias in node.names))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level <= 1, "an import from above the own folder is written in full"
+        if node.level == 0:
+            self._add(*(f"{node.module}.{alias.name}" for alias in node.names))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._in_function += 1
+        self.generic_visit(node)
+        self._in_function -= 1
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_If(self, node: ast.If) -> None:
+        guarded = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        self._for_types += guarded
+        self.generic_visit(node)
+        self._for_types -= guarded
+
+    def _add(self, *modules: str) -> None:
+        self.found += [Import(m, self._in_function > 0, self._for_types > 0) for m in modules]
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Path from the project root -> syntax tree."""
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imports(below: str = "") -> Iterator[tuple[str, Import]]:
+    """Of every file below `serve_app/<below>`."""
+    for path, tree in sources().items():
+        if path.startswith(f"serve_app/{below}"):
+            visitor = Imports()
+            visitor.visit(tree)
+            yield from ((path, found) for found in visitor.found)
+
+
+def room_of(path: str) -> str:
+    return Path(path).parts[1].removesuffix(".py")
+
+
+def level_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(LEVELS) if room in rooms)
+
+
+# ---- who may import whom ----
+
+
+def test_every_room_has_its_level() -> None:
+    rooms = {room_of(path) for path in sources()} - {"__init__"}
+    assert rooms <= frozenset.union(*LEVELS)
+    assert all(not a & b for a, b in pairwise(LEVELS))
+
+
+def test_no_room_imports_upwards_or_sideways() -> None:
+    wrong = [
+        f"{path} imports {found.module}"
+        for path, found in imports()
+        if found.room is not None
+        and found.room != room_of(path)
+        and level_of(found.room) >= level_of(room_of(path))
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
-    ("folder", "forbidden"),
+    ("room", "forbidden"),
     [
-        ("jobs", {"ray", "torch", "diffusers", "fastapi", "starlette", "serve_app.engine",
-                  "serve_app.api", "serve_app.config"}),
-        ("engine", {"ray", "fastapi", "starlette", "serve_app.jobs", "serve_app.api",
-                    "serve_app.config"}),
-        ("api", {"ray", "torch", "diffusers", "sqlite3", "serve_app.jobs", "serve_app.engine"}),
+        ("jobs", {*FRAMEWORKS, *TORCH, "serve_app.config", "serve_app.catalog"}),
+        ("engine", {*FRAMEWORKS, "sqlite3", "serve_app.config"}),
+        ("finishing", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config"}),
+        ("delivery", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config"}),
+        ("api", {"ray", *TORCH, "sqlite3", "serve_app.jobs", "serve_app.engine"}),
+        ("catalog", {*FRAMEWORKS, *TORCH, "sqlite3"}),
     ],
 )  # fmt: skip
-def test_a_folder_does_not_know(folder: str, forbidden: set[str]) -> None:
-    for path, modules in names_in(folder).items():
-        bad = {m for m in modules for f in forbidden if m == f or m.startswith(f + ".")}
-        assert not bad, f"{path} imports {bad}"
+def test_a_room_does_not_know(room: str, forbidden: set[str]) -> None:
+    """That they do not know each other follows from their levels."""
+    if not (PACKAGE / room).is_dir():
+        pytest.skip(f"there is no {room} yet")
+    wrong = [f"{path} imports {f.module}" for path, f in imports(f"{room}/") if f.is_of(forbidden)]
+    assert wrong == []
 
 
-def test_ray_decorators_are_applied_in_app_only() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        if path.name != "app.py" or path.parent != PACKAGE:
-            text = path.read_text()
-            assert "@ray.remote" not in text, path
-            assert "@serve." not in text, path
+def test_torch_is_imported_by_the_engines_model_and_the_starter_only() -> None:
+    """Others may for types, and those of LAZY_TORCH inside functions."""
+    outside = [
+        (path, found)
+        for path, found in imports()
+        if not path.startswith(("serve_app/engine/model/", "serve_app/starter/"))
+        and found.is_of(TORCH | {MODEL})
+        and not found.for_types_only
+    ]
+    assert {path for path, _ in outside} == LAZY_TORCH.keys()
+    assert [path for path, found in outside if not found.within_function] == []
 
 
-def test_the_environment_is_read_in_config_only() -> None:
-    """Serve's own switch, which the bind check asks for, and Ray's at start are the exceptions."""
-    allowed = {"config.py", "cluster.py", "demo.py"}
-    for path in PACKAGE.rglob("*.py"):
-        if path.name not in allowed and "starter" not in path.parts:
-            assert "os.environ" not in path.read_text(), path
-            assert "getenv" not in path.read_text(), path
-
-
-@pytest.mark.parametrize(
-    "module", ["serve_app.jobs.attempt", "serve_app.artifacts", "serve_app.app"]
-)
-def test_what_a_job_task_imports_never_loads_torch(module: str) -> None:
-    """A worker of 128 MB must not become one of 600."""
-    code = f"import sys, {module}; print(*sorted(set(sys.modules) & {HEAVY!r}))"
+@pytest.mark.parametrize("module", ["serve_app.app", "serve_app.cluster.job_task"])
+def test_what_a_job_task_imports_loads_no_torch(module: str) -> None:
+    """Measured: a worker of 128 MB would become one of 600."""
+    code = f"import sys, {module}; print(*sorted(sys.modules.keys() & {set(TORCH)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
 
+# ---- what is done in one place only ----
+
+
+def test_ray_decorators_are_applied_in_app_only() -> None:
+    def is_ray(decorator: ast.expr) -> bool:
+        return ast.unparse(decorator).startswith(("ray.remote", "serve."))
+
+    decorated = {
+        path
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(is_ray(decorator) for decorator in node.decorator_list)
+    }
+    assert decorated == {"serve_app/app.py"}
+
+
+def test_app_fits_on_two_screens() -> None:
+    assert len((PACKAGE / "app.py").read_text().splitlines()) <= 150
+
+
+def test_the_environment_is_used_in_config_only() -> None:
+    """But for ENVIRONMENT, which says why."""
+
+    def uses(tree: ast.Module) -> bool:
+        return any(
+            (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "putenv"))
+            or (isinstance(node, ast.keyword) and node.arg == "envvar")
+            or (isinstance(node, ast.Name) and node.id == "BaseSettings")
+            for node in ast.walk(tree)
+        )
+
+    assert {path for path, tree in sources().items() if uses(tree)} == ENVIRONMENT.keys()
+
+
+def test_loggers_are_below_the_one_that_logs_configures() -> None:
+    """A logger of another name is not written as JSON, and its INFO is lost."""
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and "getLogger(" in (made := ast.unparse(node.value)):
+                assert made == "logging.getLogger('assets')" or made.startswith(
+                    "logging.getLogger('assets."
+                ), f"{path}: {made}"
+
+
+# ---- what a reader may rely on ----
+
+
 def test_every_module_says_what_it_does_and_what_it_does_not_know() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        if path.name != "__init__.py":
-            assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+    """In two sentences at least."""
+    missing = [
+        path
+        for path, tree in sources().items()
+        if not path.endswith("__init__.py")
+        and len(re.findall(r"[.?](?=\s|$)", ast.get_docstring(tree) or "")) < 2
+    ]
+    assert missing == []
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    """But for SAME_NAME, which says why."""
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for path, tree in sources().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named[node.name].append(path)
+    assert {name for name, paths in named.items() if len(paths) > 1} == SAME_NAME.keys(), named
+
+
+def test_messages_are_shapes_only() -> None:
+    """Typed dicts, names of types, and the names of states: no function and no rule."""
+    for node in sources()["serve_app/messages.py"].body:
+        match node:
+            case ast.ClassDef(bases=[ast.Name(id="TypedDict")]):
+                assert all(isinstance(part, ast.AnnAssign | ast.Expr) for part in node.body)
+            case ast.Assign(value=ast.BinOp(op=ast.BitOr())) | ast.Expr() | ast.ImportFrom():
+                pass
+            case ast.Assign(targets=[ast.Name(id="TERMINAL")]):
+                pass
+            case _:
+                pytest.fail(f"line {node.lineno} is no shape: {ast.unparse(node)[:60]}")

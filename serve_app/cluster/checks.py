@@ -1,4 +1,4 @@
-"""What this cluster has and lets in, asked before anything is served.
+"""Checks of the cluster before anything is served: has it GPUs, and whom does it let in?
 
 Knows Ray's and Serve's own settings; changes nothing.
 """
@@ -17,13 +17,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def gpus_per_replica(settings: Settings) -> float:
+    """`auto` is 1 if the cluster has a GPU now. Needs a running Ray for `auto` only."""
     if settings.num_gpus == "auto":
         return 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     return settings.num_gpus
 
 
 def refuse_open_bind(settings: Settings) -> None:
-    """Raises ConfigError if strangers could reach the service and no key would be asked of them."""
+    """Raises ConfigError if other hosts could reach the service while it asks for no API key."""
     if settings.api_keys_file is not None:
         return
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":

@@ -1,4 +1,4 @@
-"""Names on the cluster, handles to what has them, and the environment of processes that run this code.
+"""Names of actors and deployments, handles to them, and the environment of processes that run this code.
 
 Knows Ray; decides nothing about jobs.
 """
@@ -15,7 +15,7 @@ from ray import serve
 from ray.serve import context
 
 NAMESPACE = "assets"
-"""Never "serve": Serve's own tools look there."""
+"""Ray's namespace of the registry. Not "serve": Serve's own tools look for their actors there."""
 RENDERER = "Renderer"
 CALL_TIMEOUT_S = 5.0
 
@@ -30,8 +30,8 @@ def registry_actor(app_name: str) -> Any:
 
 
 def serve_session() -> str:
-    """Which Serve this is: another one after it was shut down and started again. Raises ValueError
-    if there is none."""
+    """An id of the running Serve. It changes when Serve is shut down and started again. Raises ValueError
+    if none runs."""
     controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     return controller._actor_id.hex()
 
@@ -39,8 +39,8 @@ def serve_session() -> str:
 def renderer_handle(app_name: str) -> Any:
     """Raises ValueError without Serve, RayServeException without the application.
 
-    Serve keeps its client per process for ever: a worker that outlived `serve shutdown` would ask a
-    dead controller, and wait without end.
+    Serve keeps one client per process for ever. In a worker that outlived `serve shutdown` it asks a dead
+    controller and waits without end, so it is thrown away here.
     """
     client = context._global_client
     if client and client._controller._actor_id.hex() != serve_session():
@@ -49,13 +49,14 @@ def renderer_handle(app_name: str) -> Any:
 
 
 def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
+    """The result of a remote call, from a thread that has no event loop. Raises RayError."""
     return ray.get(ref, timeout=timeout_s)
 
 
 @cache
 def code_version() -> str:
-    """Hash of the package's Python files. In a worker's environment it keeps a process that has
-    imported other code from being reused."""
+    """Hash of the package's Python files. It is in each worker's environment, and Ray reuses a process for
+    the same environment only: so none runs with modules of older code."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -64,5 +65,5 @@ def code_version() -> str:
 
 
 def worker_env(**variables: str) -> dict[str, Any]:
-    """A runtime environment for processes that run this code."""
+    """The runtime environment of processes that run this code."""
     return {"env_vars": {"ASSETS_CODE": code_version(), **variables}}

@@ -1,6 +1,6 @@
 """IngressReplica: the HTTP application in a Serve deployment, with a registry behind it.
 
-Owns no job: it validates, resolves, and asks the registry.
+Knows how a replica starts. It owns no job: it checks orders, and asks the registry for all else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serve_app.config import PROJECT_ROOT, Settings
 
 
 class IngressReplica:
-    """`create_registry(settings)` gives the application's registry actor, new or not."""
+    """`create_registry(settings)` returns the application's registry actor, a new one if there is none."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class IngressReplica:
         self._registry = attach(self._settings, lambda: create_registry(self._settings))
 
     def __serve_build_asgi_app__(self) -> Any:
+        """Serve calls this on the replica, after `__init__`: the routes need the registry."""
         from serve_app.api.asgi import create_app
         from serve_app.api.registry_client import RegistryClient
 

@@ -21,6 +21,7 @@ from serve_app.messages import ImageFile, JobError, Outcome, RenderEvent, Ticket
 
 
 def run(ticket: Ticket, app_name: str, registry: ActorHandle, output_dir: str) -> Outcome:
+    """One attempt, in the process of its Ray task."""
     logs.configure()
     return run_job(
         ticket, ServeRenderStream(app_name), ActorRegistry(registry), OutputDir(Path(output_dir))
@@ -51,7 +52,7 @@ class ServeRenderStream:
         except RayTaskError:
             raise  # the renderer's own code failed at this job: waiting would not help
         except Exception as error:
-            # Serve's router is not always tidy when its deployment goes away (a KeyError was seen).
+            # Serve's router may raise anything when its deployment goes away (a KeyError was seen).
             raise RendererGone("stopped", f"{type(error).__name__}: {error}"[:300]) from error
 
 

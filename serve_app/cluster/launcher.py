@@ -1,4 +1,4 @@
-"""RayLauncher: one Ray task per attempt, owned by the registry's process, and words to the renderers.
+"""RayLauncher: one Ray task per attempt, owned by the registry's process, and broadcasts to the renderers.
 
 Knows tasks, handles and Ray's errors; nothing of why an attempt is launched or stopped.
 """
@@ -18,7 +18,7 @@ from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome, Ticket
 
-TELL_TIMEOUT_S = 5.0
+BROADCAST_TIMEOUT_S = 5.0
 
 
 class RayLauncher:
@@ -50,23 +50,24 @@ class RayLauncher:
             ray.cancel(ref, force=True)
 
     def serve_is(self, session: str) -> None:
-        """Tasks that wait for a Serve that was shut down would wait for ever: end them."""
+        """`session`: of the Serve that runs now. If it is another one, end all tasks: they would wait for
+        ever for the one that was shut down."""
         if self._session not in (None, session):
             for job_id in self._running:
                 self.kill(job_id)
         self._session = session
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
-        """Best effort in time: an engine that does not hear of it learns the same from the next
-        attempt of the job, or from the next epoch."""
-        await self._tell_renderers("drop", epoch, fences)
+        """May miss a renderer; that one learns the same from the next attempt at the job, from the next
+        epoch, or when it asks the registry."""
+        await self._broadcast("drop", epoch, fences)
 
     async def send_previews(self, job_id: str) -> None:
-        """Best effort: without it there are no previews of this attempt."""
-        await self._tell_renderers("send_previews", job_id)
+        """May miss a renderer: then this attempt has no previews."""
+        await self._broadcast("send_previews", job_id)
 
-    async def _tell_renderers(self, method: str, *args: Any) -> None:
+    async def _broadcast(self, method: str, *args: Any) -> None:
         with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
             answers = renderer_handle(self._app_name).broadcast(method, *args)
-            async with asyncio.timeout(TELL_TIMEOUT_S):
+            async with asyncio.timeout(BROADCAST_TIMEOUT_S):
                 await answers.results_async()

@@ -1,6 +1,6 @@
 """RegistryActor: `jobs.registry.JobRegistry` in a process of its own, which outlives every deployment.
 
-Knows how the actor opens its store, and which of the registry's methods the cluster may call.
+Knows how the actor opens its store, and which of the registry's methods other processes may call.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class RegistryActor:
         def registry_on(store: SqliteStore) -> JobRegistry:
             return JobRegistry(store, self._launcher, files, metrics, _limits(parsed))
 
-        # At the first start whoever deploys is told what is wrong. An actor that fails in a later life is
-        # never started again: then it tries until the disk is there.
-        reborn = ray.get_runtime_context().was_current_actor_reconstructed
-        store = None if reborn else open_store()
+        # A first start that cannot open the store fails at once, and whoever deploys is told why. A restart
+        # must not fail, since Ray would not try another: it goes on trying until the disk is there.
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        store = None if restarted else open_store()
         self._opening = asyncio.get_running_loop().create_task(
             open_registry(open_store, registry_on, store), context=contextvars.Context()
         )
@@ -63,6 +63,7 @@ class RegistryActor:
         return await result if inspect.isawaitable(result) else result
 
     async def hello(self) -> dict[str, Any]:
+        """Who this is. Answers when the store is open."""
         registry = await self._registry()
         return {
             "version": self._version,
@@ -72,7 +73,8 @@ class RegistryActor:
         }
 
     async def configure(self, settings: dict[str, Any], session: str, came_up: bool) -> None:
-        """An ingress says which settings hold now. `session`: of its Serve. `came_up`: it is new."""
+        """The settings of now, from an ingress. `session`: of its Serve. `came_up`: the ingress has just
+        started, so there may be new code or new files."""
         self._launcher.serve_is(session)
         registry = await self._registry()
         registry.configure(_limits(Settings.model_validate(settings)))

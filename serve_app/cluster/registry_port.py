@@ -1,4 +1,4 @@
-"""From an ingress to the registry actor: finding it, replacing an older one, and calling it.
+"""From an ingress to the registry actor: find it, replace an older one, call it.
 
 Knows Ray's errors and turns them into ours; decides nothing about jobs.
 """
@@ -24,11 +24,11 @@ from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
 log = logging.getLogger("assets.cluster")
 
 REGISTRY_VERSION = 4
-"""Raise it whenever a registry of the old code must not go on: an ingress replaces an older one."""
+"""An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 
 class ActorTransport:
-    """`api.registry_client.Transport`; it comes back to a restarted registry by itself."""
+    """`api.registry_client.Transport` over an actor handle, which stays valid when Ray restarts the actor."""
 
     def __init__(self, settings: Settings, actor: ActorHandle) -> None:
         self._app_name = settings.app_name
@@ -66,27 +66,27 @@ class ActorTransport:
             if isinstance(error.cause, sqlite3.Error):
                 detail = "The job store cannot be written or read at the moment."
                 raise Unavailable(detail, code="storage_failed") from error
-            raise  # a bug of ours
+            raise  # a bug in the registry
         except (RayError, TimeoutError) as error:
             if isinstance(error, ActorDiedError):
                 await self._look_again()
             raise Unavailable("The job registry does not answer.") from error
 
     async def _look_again(self) -> None:
-        """This one is gone for good. If newer code has replaced it, the next call reaches the new one."""
+        """This actor is gone for good. If newer code has replaced it, the next call reaches the new one."""
         with contextlib.suppress(ValueError, RayError):
             self._actor = await asyncio.to_thread(registry_actor, self._app_name)
 
 
 def attach(settings: Settings, create: Callable[[], ActorHandle]) -> ActorTransport:
-    """The registry of this application, made if there is none, replaced if it is older than this
-    code. Raises StoreHeld or ConfigError if it cannot be had."""
+    """The registry of this application: `create` makes one if there is none, and one that is older than
+    this code is drained and replaced. Raises StoreHeld, ConfigError or Unavailable."""
     for _ in range(3):
         actor: Any = create()
         try:
             hello = call_sync(actor.hello.remote(), 60)
         except ActorDiedError as error:
-            raise _why_unborn(error) from error
+            raise _why_not_started(error) from error
         if hello["version"] >= REGISTRY_VERSION:
             break
         log.warning("replacing registry version %d", hello["version"])
@@ -103,7 +103,7 @@ def attach(settings: Settings, create: Callable[[], ActorHandle]) -> ActorTransp
     return ActorTransport(settings, actor)
 
 
-def _why_unborn(error: ActorDiedError) -> ServiceError:
+def _why_not_started(error: ActorDiedError) -> ServiceError:
     text = str(error)
     if "StoreHeld" in text:
         return StoreHeld(text.rsplit("StoreHeld: ", 1)[-1].strip())

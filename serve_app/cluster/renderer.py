@@ -1,6 +1,6 @@
 """RendererReplica: one engine on one device, behind a Serve deployment.
 
-Knows how a replica starts, reports and dies. The event loop only passes events; torch has its own threads.
+Knows how a replica starts, reports and dies. Its event loop only passes events: torch has its own threads.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from serve_app.metrics import RayRenderMetrics
 from serve_app.params import GenerationParams
 
 FAREWELL_S = 1.0
-"""Seconds that a renderer whose engine has stopped lives on, so that what it said last is still sent."""
+"""A renderer whose engine has stopped exits after so many seconds: its last events are still being sent."""
 ASK_EVERY_S = 2.0
-"""So long a renderer may work on for a job that has ended, if it was not told."""
+"""The longest that a renderer works for a job that has ended, if it missed the broadcast."""
 
 
 class RendererReplica:
@@ -80,23 +80,24 @@ class RendererReplica:
         if not stats["healthy"]:
             raise RuntimeError(f"no step for {stats['last_progress']:.0f} s with work at hand")
 
-    # ---- what it asks of the registry, and tells it ----
+    # ---- calls to the registry ----
 
     def _tell_loading(self) -> None:
-        """Its process is there and loads its model: whoever waits for it may know."""
+        """The registry tells those who wait that a renderer has started and loads its model."""
         with contextlib.suppress(ValueError, RayError):
             registry_actor(self._app_name).call.remote("loading")
 
     async def _dead_fences(self) -> tuple[int, dict[str, int]]:
-        """What it must refuse: older epochs, and these attempts. (0, {}) without a registry."""
+        """What to refuse: older epochs than this one, and attempts up to these fences. (0, {}) without a
+        registry."""
         found: tuple[int, dict[str, int]] = (0, {})
         with contextlib.suppress(ValueError, RayError, TimeoutError):
             found = await self._ask("dropped")
         return found
 
     async def _ask_for_disowned(self) -> None:
-        """For ever: does anybody still wait for what is being drawn? The registry says so itself when a job
-        ends, but its broadcasts miss replicas that its handle does not know yet."""
+        """For ever: drop what nobody waits for any more. The registry broadcasts it when a job ends, but
+        broadcasts miss replicas that its handle does not know yet."""
         while True:
             await asyncio.sleep(ASK_EVERY_S)
             if held := self._engine.holders():

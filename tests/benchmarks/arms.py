@@ -25,6 +25,7 @@ from serve_app.engine.model.trajectory import new_scheduler
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
 from serve_app.params import GenerationParams
+from tests.factories import ticket
 
 
 class Arm(Protocol):
@@ -54,7 +55,8 @@ class Plain:
 
 
 class RequestLevel:
-    """(b) Equal settings that wait together share one pipeline call; nobody waits on purpose."""
+    """(b) Orders of equal settings that wait at the same time share one pipeline call; none waits to be
+    joined by others."""
 
     def __init__(self, parts: ModelParts, costs: CostTable, max_rows: int) -> None:
         self.parts = parts
@@ -113,8 +115,7 @@ class StepLevel:
         self.engine.start()
 
     async def draw(self, params: GenerationParams, number: int) -> None:
-        stream = self.engine.render(params, job_id=str(number), epoch=1, fence=1)
-        async for event in stream:
+        async for event in self.engine.render(params, ticket(params, job_id=str(number))):
             assert event["kind"] != "failed", event
 
     async def close(self) -> None:
@@ -124,8 +125,8 @@ class StepLevel:
 class FifoScheduler(Scheduler):
     """First come, first served; a call holds only requests of one kind (size, guidance or none).
 
-    Requests join at any step while the head of the line is of the running kind and there is room;
-    one of another kind makes everybody behind it wait until the running ones have ended.
+    Requests join at any step while the first in line is of the running kind and there is room. A first one
+    of another kind waits, and all behind it wait too, until the running ones have ended.
     """
 
     def schedule(self) -> Batch | None:
@@ -171,18 +172,18 @@ def settings_of(params: GenerationParams) -> tuple[Any, ...]:
     )
 
 
-def call_pipeline(parts: ModelParts, orders: list[GenerationParams]) -> Any:
+def call_pipeline(parts: ModelParts, batch: list[GenerationParams]) -> Any:
     """uint8 pixels (n, height, width, 3) of orders with equal settings."""
-    params = orders[0]
+    params = batch[0]
     pipe = parts.pipe
     pipe.scheduler = new_scheduler(pipe.scheduler.config, params.scheduler)
     drawn = pipe(
-        [p.prompt for p in orders],
-        negative_prompt=[p.negative_prompt for p in orders],
+        [p.prompt for p in batch],
+        negative_prompt=[p.negative_prompt for p in batch],
         num_inference_steps=params.steps,
         guidance_scale=params.guidance_scale,
         guidance_rescale=params.guidance_rescale,
-        generator=[torch.Generator("cpu").manual_seed(p.seed) for p in orders],
+        generator=[torch.Generator("cpu").manual_seed(p.seed) for p in batch],
         width=params.width,
         height=params.height,
         output_type="np",

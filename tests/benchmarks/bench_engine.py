@@ -37,9 +37,10 @@ from serve_app.engine import images
 from serve_app.engine.costs import CostTable
 from serve_app.engine.model.loading import ModelParts, load
 from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.model.warm_up import probe, warm_up
 from tests.benchmarks.arms import ARMS, Arm, StepLevel, call_pipeline
 from tests.benchmarks.report import Report, Run
-from tests.benchmarks.traces import Kind, Model, arrivals_of, expected_seconds, order
+from tests.benchmarks.traces import Kind, Model, arrivals_of, draw_params, expected_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLES = {
@@ -117,7 +118,7 @@ def main() -> None:
             print(f"skipped, would end after {options.minutes:.0f} minutes: {planned}", flush=True)
             continue
         if planned.arm.startswith("http"):
-            os.sched_setaffinity(0, cores)  # the service has the machine, whatever the client does
+            os.sched_setaffinity(0, cores)  # the service may use the whole machine
             run = play_http(planned, setup, options)
             os.sched_setaffinity(0, own)
         else:
@@ -175,8 +176,8 @@ class Planned:
 
 
 def plan(options: argparse.Namespace) -> list[Planned]:
-    """Trace by trace, those that are compared side by side: the arms of a seed follow each other, in turn
-    forwards and backwards, for a machine is not as fast in an hour as it is now."""
+    """Trace by trace, and seed by seed with the arms that are compared right after each other, every second
+    seed in reverse: a machine may be slower in an hour than now."""
     beside = [(t, ("a", "d", "b", "c")) for t in options.traces]
     over_http = [(t, ("http-a", "http-d")) for t in options.traces]
     return [
@@ -216,7 +217,7 @@ def load_parts(model: str) -> ModelParts:
 
 
 def measured(parts: ModelParts, options: argparse.Namespace, journal: Path) -> Setup:
-    costs = ModelRunner(parts).warm_up(options.max_rows)
+    costs = warm_up(ModelRunner(parts), options.max_rows)
     size = f"{costs.native[0]}x{costs.native[1]}"
     model = Model(parts.spec.name, parts.revision, costs.native, parts.spec.schedulers[0])
     kinds = [
@@ -241,7 +242,7 @@ def measured(parts: ModelParts, options: argparse.Namespace, journal: Path) -> S
 def solo(parts: ModelParts, model: Model, kind: Kind) -> Kind:
     """The kind with its cost in the plain pipeline and its PNG, as every arm has to make one: the median of
     seven."""
-    params = order(model, kind, random.Random(0))
+    params = draw_params(model, kind, random.Random(0))
     with FlopCounterMode(display=False) as counter:
         call_pipeline(parts, [params])
     seconds: list[float] = []
@@ -266,12 +267,14 @@ def peak_flops() -> float:
 
 
 def warm(parts: ModelParts, setup: Setup) -> None:
-    """Every row count once: kernels are made at first use, and no arm should pay for another's."""
+    """Every row count once: torch builds kernels at first use, which must not count for the first arm."""
     runner = ModelRunner(parts)
     for rows in range(1, setup.max_rows + 1):
-        runner.probe(rows)()
+        probe(runner, rows)()
     for count in (1, 2, 4, 8, 16):
-        params = [order(setup.model, setup.kinds["short"], random.Random(i)) for i in range(count)]
+        params = [
+            draw_params(setup.model, setup.kinds["short"], random.Random(i)) for i in range(count)
+        ]
         call_pipeline(parts, params)
 
 

@@ -20,12 +20,13 @@ import httpx
 import psutil
 from ray import serve
 
-from serve_app import app, cluster
-from serve_app.catalog.models import load_models
+from serve_app import app
+from serve_app.catalog.models import active_model, load_models
+from serve_app.cluster.handles import RENDERER
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import images
 from serve_app.engine.model.loading import load
-from serve_app.messages import Admitted, Ticket, RenderedImage
+from serve_app.messages import Admitted, RenderedImage, Ticket
 from serve_app.params import GenerationParams
 from tests.benchmarks.arms import call_pipeline
 from tests.cluster.service import Service
@@ -33,19 +34,19 @@ from tests.cluster.service import Service
 SLOTS = 8  # 16 orders in flight: each is a Ray task, with a process of its own
 
 
-@serve.deployment(name=cluster.RENDERER)
+@serve.deployment(name=RENDERER)
 class PlainRenderer:
-    """`serve_app.app.Renderer` with the plain pipeline in the place of the engine."""
+    """`serve_app.app.Renderer` with the plain pipeline instead of the engine."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         parsed = Settings.model_validate(settings)
-        spec = app.active_model(parsed, load_models(parsed.path(parsed.models_file)))
+        spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
         self._parts = load(spec, PROJECT_ROOT)
         self._device = ThreadPoolExecutor(1)
         self._encoders = ThreadPoolExecutor(2)
 
-    async def render(self, order: Ticket) -> AsyncIterator[Any]:
-        params = GenerationParams.model_validate(order["params"])
+    async def render(self, ticket: Ticket) -> AsyncIterator[Any]:
+        params = GenerationParams.model_validate(ticket["params"])
         yield Admitted(kind="admitted", replica="plain")
         loop = asyncio.get_running_loop()
         drawn = await loop.run_in_executor(self._device, call_pipeline, self._parts, [params])
@@ -71,7 +72,7 @@ class PlainRenderer:
 
 
 class HttpService:
-    """A service of its own on a Ray cluster of its own. `arm` is `http-a` or `http-d`."""
+    """A whole service on a new Ray cluster. `arm` is `http-a` or `http-d`."""
 
     def __init__(self, arm: str, folder: Path, model: str, threads: int) -> None:
         host = "tests.benchmarks.http_arms" if arm == "http-a" else "tests.cluster.host"
@@ -94,10 +95,10 @@ class HttpService:
         )
 
     async def draw(self, params: GenerationParams, number: int) -> float:
-        """When the image was published, in unix seconds, by the service's own clock. Polled no sooner
-        than the service asks for: else whoever has a longer line would be asked more, and be slower."""
+        """When the image was published, in unix seconds, by the service's own clock. It is polled as
+        often as its `Retry-After` says: more polls would slow down the arm with the longer line."""
         assert self._http is not None
-        reply = await self._http.post("/v1/generate", json=_order(params))
+        reply = await self._http.post("/v1/generate", json=_body(params))
         assert reply.status_code == 202, reply.text
         while True:
             look = await self._http.get(f"/v1/jobs/{reply.json()['job_id']}")
@@ -121,7 +122,7 @@ class HttpService:
         self._service.stop()
 
 
-def _order(params: GenerationParams) -> dict[str, Any]:
+def _body(params: GenerationParams) -> dict[str, Any]:
     fields = ("prompt", "seed", "width", "height", "steps", "guidance_scale", "scheduler")
     return {name: getattr(params, name) for name in fields} | {"style_id": "none"}
 

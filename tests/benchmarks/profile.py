@@ -15,13 +15,14 @@ from typing import Any
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
-from serve_app.engine import engine as engine_module
-from serve_app.engine import images
+from serve_app.engine import encoders, images
 from serve_app.engine.engine import Engine
 from serve_app.engine.model.loading import ModelParts
 from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.model.warm_up import probe, warm_up
 from serve_app.engine.scheduler import Scheduler
-from tests.benchmarks.traces import Kind, Model, order
+from tests.benchmarks.traces import Kind, Model, draw_params
+from tests.factories import ticket
 
 ORDERS = 48
 
@@ -63,9 +64,9 @@ class Stopwatch:
 def profile(parts: ModelParts, max_rows: int, seconds: float = 1.0) -> str:
     """Two tables as text: parts of the engine, and torch operators of one wide UNet call."""
     runner = ModelRunner(parts)
-    costs = runner.warm_up(max_rows)
+    costs = warm_up(runner, max_rows)
     rows = costs.knee(parts.spec.native_size, max_rows)
-    call = runner.probe(rows)
+    call = probe(runner, rows)
     call()
     with torch_profile(activities=[ProfilerActivity.CPU]) as found:
         call()
@@ -91,7 +92,7 @@ async def _saturated(
 ) -> tuple[Stopwatch, float]:
     watch = Stopwatch()
     watch.watch(runner.unet, "network", "UNet")
-    watch.watch(runner, "_predict", "pack rows, scale inputs")
+    watch.watch(runner, "predict", "pack rows, scale inputs")
     watch.watch(runner, "denoise", "guidance, and each diffusers scheduler's step")
     watch.watch(runner, "decode", "VAE decode, to uint8 on the host")
     watch.watch(scheduler, "schedule", "schedule")
@@ -99,7 +100,7 @@ async def _saturated(
     watch.watch(engine, "_settle", "settle, events")
     watch.watch(runner, "start", "beside the loop: text encoding, noise", "text")
     watch.watch(images, "png", "beside the loop: PNG", "png")
-    assert engine_module.images is images
+    assert encoders.images is images
     engine.start()
     spec, rng = runner.parts.spec, random.Random(0)
     model = Model(spec.name, runner.parts.revision, spec.native_size, spec.schedulers[0])
@@ -108,16 +109,16 @@ async def _saturated(
     done = asyncio.Semaphore(0)
 
     async def read(number: int) -> None:
-        """Whoever is served orders anew, so the line stays as long as it is."""
+        """Order again after each image, so that the line stays as long as it is."""
         while True:
-            params = order(model, rng.choice(kinds), rng)
-            async for _ in engine.render(params, job_id=str(number), epoch=1, fence=1):
+            params = draw_params(model, rng.choice(kinds), rng)
+            async for _ in engine.render(params, ticket(params, job_id=str(number))):
                 pass
             done.release()
 
     readers = [asyncio.create_task(read(i)) for i in range(ORDERS)]
     for _ in range(ORDERS // 4):
-        await done.acquire()  # after these the line is in full swing
+        await done.acquire()  # after these all kinds of requests are in the line
     watch.reset()
     began = time.perf_counter()
     await asyncio.sleep(seconds)  # the window that is measured

@@ -44,8 +44,8 @@ class Arrival:
     params: GenerationParams
 
 
-def order(model: Model, kind: Kind, rng: random.Random) -> GenerationParams:
-    """Words and seed are drawn, so nothing is rendered twice and no prompt is encoded twice."""
+def draw_params(model: Model, kind: Kind, rng: random.Random) -> GenerationParams:
+    """Words and seed are drawn at random: nothing is rendered twice, and no prompt is encoded twice."""
     return GenerationParams(
         prompt=" ".join(rng.choices(WORDS, k=4)),
         seed=rng.randrange(2**31),
@@ -76,7 +76,7 @@ def arrivals_of(
         kind = rng.choice(mix)
         if shape != "burst":
             now += rng.expovariate(float(amount) / mean_solo)
-        arrivals.append(Arrival(now, kind, order(model, kind, rng)))
+        arrivals.append(Arrival(now, kind, draw_params(model, kind, rng)))
     return arrivals
 
 

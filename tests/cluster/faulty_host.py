@@ -1,6 +1,6 @@
 """The service as `host` runs it, with an engine that has a bug: a prompt that says POISON stops its loop.
 
-A module of its own, because the renderer runs in a process of Ray's, where no test can reach in.
+The renderer runs in a process of Ray's, which no test can reach into: so this replaces `tests.cluster.host`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from serve_app import app
 from serve_app.cluster.handles import RENDERER
 from tests.cluster import host
 
-POISON = "poison"  # as `test_faults` orders it
+POISON = "poison"  # in a prompt of `test_faults`
 
 
 @serve.deployment(name=RENDERER)
 class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
-    """Breaks where no batch can be blamed: in the scheduler, between two steps."""
+    """Fails in the scheduler, between two steps, where no request can be blamed."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
         await super().__init__(settings)

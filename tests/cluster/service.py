@@ -21,8 +21,9 @@ from typing import Any
 import httpx
 import psutil
 
+from serve_app.messages import TERMINAL
+
 ROOT = Path(__file__).resolve().parents[2]
-TERMINAL = ("SUCCESS", "FAILURE", "REVOKED")
 
 
 def free_port() -> int:
@@ -32,12 +33,12 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "") -> Any:
-    """Ask until the answer is true; the last answer is returned."""
+    """Ask until the answer is true, and return that answer. Raises AssertionError after `timeout_s`."""
     give_up = time.monotonic() + timeout_s
     while not (answer := condition()):
         if time.monotonic() > give_up:
             raise AssertionError(f"not within {timeout_s} s: {what or condition}")
-        # Another process decides; there is no event to wait for across this border.
+        # Another process makes it true, and nothing tells this one when.
         threading.Event().wait(0.05)
     return answer
 
@@ -101,7 +102,7 @@ class Service:
         self._say({"deploy": self.settings})
 
     def deploy_code(self) -> None:
-        """Deploy the same settings with the code below `root` as it is now: a process of its own."""
+        """Deploy the same settings with the code below `root` as it is now, from a new process."""
         first = {"address": self._address, "settings": self.settings}
         subprocess.run(
             [sys.executable, "-m", "tests.cluster.host"],
@@ -119,7 +120,7 @@ class Service:
         self._say({"delete": True})
 
     def registry(self, method: str, *args: Any) -> Any:
-        """Call the registry actor as a job task would."""
+        """Call a method of the registry actor."""
         return self._say({"registry": [method, args]})
 
     def renderers(self, method: str, *args: Any) -> list[Any]:
@@ -142,7 +143,7 @@ class Service:
         return json.loads(answer) if answer else None
 
     def stop(self) -> None:
-        """Ctrl-C, in effect. Nothing may be left of it."""
+        """Ctrl-C, in effect. No process may be left."""
         if self._host is None:
             return
         self.tree()
@@ -152,7 +153,7 @@ class Service:
         self._end()
 
     def kill_everything(self) -> None:
-        """SIGKILL to every process there is of it, in no helpful order."""
+        """SIGKILL to every process of the service, in the order in which they were found."""
         self.tree()
         assert self._host is not None
         for process in list(self._seen.values()):

@@ -51,14 +51,14 @@ def undisturbed(service: Service) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def everything_is_in_order_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each fault: one set of files per success, nobody else's, and an engine at rest."""
+def nothing_is_left_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each fault: one set of files for each success, no other file, and an idle engine."""
     yield
     if "service" in request.fixturenames:
-        check_order(request.getfixturevalue("service"))
+        assert_nothing_is_left(request.getfixturevalue("service"))
 
 
-def check_order(service: Service) -> None:
+def assert_nothing_is_left(service: Service) -> None:
     rows = jobs_on_disk(service)
     assert rows
     for job_id, status, error in rows.values():
@@ -96,7 +96,7 @@ def drawing(service: Service, job_id: str) -> dict[str, Any]:
 def test_ingress_replica_killed_with_jobs_in_flight(
     service: Service, undisturbed: list[str]
 ) -> None:
-    """HTTP is gone for a moment; the job is not, and no attempt is spent."""
+    """HTTP fails for a moment; the job goes on, and no attempt is counted."""
     job_id = service.submit(**LONG)
     drawing(service, job_id)
     service.kill(INGRESS)
@@ -106,7 +106,7 @@ def test_ingress_replica_killed_with_jobs_in_flight(
 
 
 def test_job_task_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
-    """The replica would render on for a dead owner: its request is dropped before the next try."""
+    """The replica does not notice, and would render on: its request is dropped before the next attempt."""
     job_id = service.submit(**LONG)
     drawing(service, job_id)
     service.kill(f"ray::job:{job_id}")
@@ -117,7 +117,7 @@ def test_job_task_killed_mid_render(service: Service, undisturbed: list[str]) ->
 
 
 def test_renderer_replica_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
-    """This is what an attempt is: the replica died after it admitted the job."""
+    """The replica died after it admitted the job: this counts as an attempt."""
     job_id = service.submit(**LONG)
     drawing(service, job_id)
     service.kill(RENDERER)
@@ -127,7 +127,7 @@ def test_renderer_replica_killed_mid_render(service: Service, undisturbed: list[
 
 
 def test_registry_killed(service: Service, undisturbed: list[str]) -> None:
-    """Ray kills its tasks with it; the next epoch takes the job up at no attempt."""
+    """Ray kills its tasks with it; the next epoch runs the jobs again, and counts no attempt."""
     job_id = service.submit(**LONG)
     queued = [service.submit(**SHORT, seed=i) for i in range(3)]
     drawing(service, job_id)
@@ -139,8 +139,8 @@ def test_registry_killed(service: Service, undisturbed: list[str]) -> None:
 
 
 def test_registry_killed_while_its_disk_is_away(service: Service) -> None:
-    """A lock that somebody holds for longer than a start waits: it tries until it has it. Meanwhile clients
-    are told to come back, and what was accepted is drawn afterwards."""
+    """Its lock is held for longer than a start waits, so it tries until it has it. Meanwhile clients get a
+    503 with Retry-After; what was accepted is drawn afterwards."""
     job_id = service.submit(**SHORT, seed=41)
     with (service.directory / "state" / "registry.lock").open("a") as lock:
         service.kill(REGISTRY)
@@ -168,7 +168,7 @@ def registry_log(service: Service) -> str:
 def test_registry_killed_between_file_write_and_commit(
     service: Service, undisturbed: list[str]
 ) -> None:
-    """All files are there, the row is not: they are a loser's files."""
+    """All files are written, but not the row: so they are not published, and are removed."""
     before = set(service.files())
     job_id = service.submit(**LONG)
     drawing(service, job_id)
@@ -187,7 +187,7 @@ def test_registry_killed_between_file_write_and_commit(
 
 
 def test_stale_attempt_tries_to_finish(service: Service) -> None:
-    """The fence turns it away, while the next attempt runs and after it has published."""
+    """It is refused by its fence, while the next attempt runs and after that one has published."""
     job_id = service.submit(**LONG)
     drawing(service, job_id)
     service.kill(f"ray::job:{job_id}")
@@ -201,7 +201,7 @@ def test_stale_attempt_tries_to_finish(service: Service) -> None:
 
 
 def test_client_gone_in_the_middle_of_the_post(service: Service) -> None:
-    """A hang-up at any byte, and after the last one, loses nothing and doubles nothing."""
+    """Hanging up at any byte, or after the last one, neither loses nor doubles a job."""
     known = set(jobs_on_disk(service))
     body = json.dumps({"prompt": "a shield", "style_id": "none", "seed": 5, **SHORT}).encode()
     head = (
@@ -240,7 +240,7 @@ def test_redeploy_with_a_changed_style_while_jobs_run(service: Service, tmp_path
 def test_redeploy_with_another_model_while_jobs_run(
     service: Service, undisturbed: list[str], tmp_path: Path
 ) -> None:
-    """Nothing is ever drawn with other weights than it was ordered with: such a job says so and fails."""
+    """No job is drawn with other weights than it was ordered with: it fails, and its error says so."""
     old_file = Path(service.settings["models_file"])
     other = pipeline()
     with torch.no_grad():
@@ -269,7 +269,8 @@ def test_redeploy_with_another_model_while_jobs_run(
 def test_a_bug_in_the_engine_costs_its_replica_and_its_job_alone(
     tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:
-    """The process ends and another one starts; who was in its company is drawn, and the culprit fails."""
+    """The process ends and another one starts; the job that met the bug fails, and the jobs that shared its
+    model calls are drawn."""
     service = Service(tmp_path / "service", tiny_settings, host="tests.cluster.faulty_host")
     try:
         service.start()
@@ -281,7 +282,7 @@ def test_a_bug_in_the_engine_costs_its_replica_and_its_job_alone(
         assert jobs[0]["attempts"] == 3
         assert len({tuple(service.pixels(job)) for job in jobs[1:]}) == 1
         assert service.one(RENDERER).pid != replica
-        check_order(service)
+        assert_nothing_is_left(service)
     finally:
         service.stop()
 
@@ -294,7 +295,7 @@ def prompt_in(service: Service, job: dict[str, Any]) -> str:
 
 
 def test_redeploy_with_newer_registry_code(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    """Code is upgraded in place: it replaces the older registry after a drain, and never a newer one."""
+    """Newer code replaces an older registry after a drain; older code never replaces a newer one."""
     root = tmp_path / "code"
     for name in ("serve_app", "tests"):
         ignore = shutil.ignore_patterns("__pycache__", "weights")
@@ -319,13 +320,13 @@ def test_redeploy_with_newer_registry_code(tmp_path: Path, tiny_settings: dict[s
         service.deploy_code()
         assert service.registry("hello")["version"] == version + 1
         assert service.result(service.submit(**SHORT))["status"] == "SUCCESS"
-        check_order(service)
+        assert_nothing_is_left(service)
     finally:
         service.stop()
 
 
 def test_app_deleted_while_jobs_wait_then_deployed_again(service: Service) -> None:
-    """Jobs wait as long as it takes, and none of it counts as an attempt."""
+    """Jobs wait until there is an application again, and no attempt is counted."""
     jobs = [service.submit(**LONG) for _ in range(8)]
     drawing(service, jobs[0])
     service.delete()
@@ -354,7 +355,7 @@ def test_whole_cluster_killed_with_fifty_jobs_queued(
         assert sum(len(job["images"]) for job in results) == 50
         again = service.result(service.submit(**SHORT, seed=149))
         assert service.pixels(again) == service.pixels(results[49])
-        check_order(service)
+        assert_nothing_is_left(service)
     finally:
         service.stop()
 
@@ -362,7 +363,7 @@ def test_whole_cluster_killed_with_fifty_jobs_queued(
 def test_a_thousand_jobs_from_no_replica_and_back(
     tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:
-    """On two simulated GPUs: nothing runs at first, both are used, and none is kept at the end."""
+    """On two simulated GPUs: no replica at first, then one on each, and none at the end."""
     settings = {
         **tiny_settings,
         "num_gpus": 1,

@@ -11,15 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from serve_app.messages import TERMINAL
+
 from .evidence import Evidence, grown
 from .notebook import end_changes
 from .orders import Motif, PlannedOrder
 from .pixels import Pixels, levels_apart, published
-from .receipt import TERMINAL, Answer, Job, Receipt, unix
+from .receipt import Answer, Job, Receipt, unix
 
 MAX_ATTEMPTS = 3  # the service's default
-EMPTY = ("live", "waiting", "in_flight", "losses", "later", "previewed", "running", "deadlines")
-"""What the registry's stats say of a service at rest: none of these holds anything."""
+EMPTY = ("live", "waiting", "in_flight", "losses", "later", "previewed", "deadlines", "promised")
+"""The registry's stats that are 0 when every job has ended."""
 JOB_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -184,8 +186,8 @@ def nothing_is_drawn(case: Case) -> Iterator[str]:
             yield f"work: a renderer still draws, though every job has ended: {stats}"
     if not case.found.renderers:
         yield "work: no renderer says what it does"
-    kept = {name: size for name, size in case.found.registry.items() if name in EMPTY and size}
-    if kept:
+    kept = {name: case.found.registry.get(name, "unknown") for name in EMPTY}
+    if any(kept.values()):
         yield f"leak: the registry keeps {kept}"
 
 

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from serve_app.messages import TERMINAL
 from tests.cluster.service import Service, wait_until
 
 from .notebook import Notebook
-from .receipt import TERMINAL, Job
+from .receipt import Job
 from .wire import Wire
 
 T = TypeVar("T")

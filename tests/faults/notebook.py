@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 
+from serve_app.messages import TERMINAL
+
 from .journal import Journal
-from .receipt import TERMINAL, Answer, Job, Receipt, admitted_at
+from .receipt import Answer, Job, Receipt, admitted_at
 
 OLDEST_VIEW_S = 2.0
 """An answer may be one second old; the other second is for an answer on its way in a busy moment."""

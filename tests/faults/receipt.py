@@ -15,8 +15,6 @@ from .orders import PlannedOrder
 Job = dict[str, Any]
 """A job object, as the service answers it."""
 
-TERMINAL = ("SUCCESS", "FAILURE", "REVOKED")
-
 
 class Answer(StrEnum):
     """What the service said to a submit, and what follows for the job."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .check import Case, violations
+from .check import EMPTY, Case, violations
 from .evidence import Evidence, Use
 from .journal import Journal
 from .notebook import Notebook
@@ -67,7 +67,7 @@ def history(*pairs: tuple[Receipt, Job | None]) -> Case:
         files=files,
         deleted={},
         served={},
-        registry={"live": 0, "in_flight": 0},
+        registry=dict.fromkeys(EMPTY, 0),
         renderers=[at_rest],
         before={"raylet": Use(1, 10, 20)},
         after={"raylet": Use(1, 11, 22)},
@@ -150,7 +150,8 @@ WRONGS: list[tuple[str, Callable[[Case], Case]]] = [
     ("files", lambda case: found(case, files=dict.fromkeys(case.found.files, "cd"))),
     ("pixels", lambda case: replace(case, pixels=lambda _: OTHER)),
     ("work", lambda case: found(case, renderers=[{"live": 1, "waiting": 0, "jobs": 1}])),
-    ("leak", lambda case: found(case, registry={"live": 1, "in_flight": 0})),
+    ("leak", lambda case: found(case, registry={**case.found.registry, "live": 1})),
+    ("leak", lambda case: found(case, registry={})),
     ("leak", lambda case: found(case, after={"raylet": Use(1, 40, 22)})),
     ("leak", lambda case: found(case, after={"ray::job": Use(1, 10, 20)})),
 ]

@@ -14,9 +14,11 @@ from typing import Any
 
 import httpx
 
+from serve_app.messages import TERMINAL
+
 from .notebook import Notebook
 from .orders import PlannedOrder
-from .receipt import TERMINAL, Answer, Job, Receipt
+from .receipt import Answer, Job, Receipt
 
 TIMEOUT_S = 30.0
 NOT_NOW = (429, 503)

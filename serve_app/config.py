@@ -1,6 +1,6 @@
-"""Settings: every knob once, with its default, unit and reason. Only here is the environment read.
+"""Settings: each once, with its default, unit and reason. Only here is the environment read.
 
-Knows nothing of what the knobs do. The `args:` of a Serve config are these fields; a field left out is
+Knows nothing of what the settings do. The `args:` of a Serve config are these fields; a field left out is
 taken from the environment (`ASSETS_<FIELD>`, and `REDIS_URL` as in the app this service replaces).
 """
 

@@ -16,7 +16,7 @@ class Admitted(TypedDict):
 
     kind: Literal["admitted"]
     replica: str
-    solo_seconds: NotRequired[float]  # predicted, for the whole order alone on the device
+    solo_seconds: NotRequired[float]  # predicted, for all images of the job alone on the device
 
 
 class Progress(TypedDict):

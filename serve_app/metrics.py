@@ -23,7 +23,7 @@ class JobMetrics(Protocol):
     def times(self, *, queue_s: float, run_s: float) -> None: ...
     def depth(self, waiting: int, in_flight: int) -> None: ...
     def share(self, client: str, seconds: float) -> None: ...
-    def forecast(self, error_s: float) -> None: ...
+    def eta_error(self, seconds: float) -> None: ...
 
 
 class NoMetrics:
@@ -35,7 +35,7 @@ class NoMetrics:
     def times(self, *, queue_s: float, run_s: float) -> None: ...
     def depth(self, waiting: int, in_flight: int) -> None: ...
     def share(self, client: str, seconds: float) -> None: ...
-    def forecast(self, error_s: float) -> None: ...
+    def eta_error(self, seconds: float) -> None: ...
 
 
 class RayJobMetrics:
@@ -60,13 +60,13 @@ class RayJobMetrics:
         self._share = Counter(
             "assets_client_device_seconds", "Device time each client got.", (*keys, "client")
         )
-        self._forecast = Histogram(
+        self._eta_error = Histogram(
             "assets_eta_error_seconds", "First ETA against what came.", SECONDS, keys
         )
         self._clients: set[str] = set()
         for metric in (
             self._submitted, self._finished, self._retried, self._queue, self._run, self._waiting,
-            self._in_flight, self._share, self._forecast,
+            self._in_flight, self._share, self._eta_error,
         ):  # fmt: skip
             metric.set_default_tags(tags)
 
@@ -93,8 +93,8 @@ class RayJobMetrics:
         known = client if client in self._clients else "others"
         self._share.inc(max(1e-9, seconds), tags={"client": known})
 
-    def forecast(self, error_s: float) -> None:
-        self._forecast.observe(error_s)
+    def eta_error(self, seconds: float) -> None:
+        self._eta_error.observe(seconds)
 
 
 class RayRenderMetrics:

@@ -165,7 +165,7 @@ class Endings:
         self._dispatcher.pauses.reset_backoff()
         run = job.completed_at - job.started_at
         if said is not None:
-            self._metrics.forecast(abs(said - (job.completed_at - job.created_at)))
+            self._metrics.eta_error(abs(said - (job.completed_at - job.created_at)))
         self._metrics.share(job.client, self._estimates.device_seconds(job) or run)
         self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})

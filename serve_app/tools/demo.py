@@ -1,6 +1,6 @@
-"""One picture from nothing: start the service on ports and state of its own, order, watch, stop.
+"""demo: starts the service on a free port with its own state, orders one picture, watches it, and stops.
 
-Knows the service only as its user does, through HTTP. Leaves nothing running; the picture stays.
+Knows the service only as its user does, through HTTP. Nothing is left running; the picture stays.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ def main() -> None:
     parser.add_argument("prompt", nargs="?", default=PROMPT)
     parser.add_argument("--style", default="icon")
     parser.add_argument("--seed", type=int, default=7)
-    order = parser.parse_args()
+    given = parser.parse_args()
     console = Console()
     began = time.monotonic()
     with console.status("Starting Ray and the service (10 to 60 s) ..."):
         port = start()
     try:
         console.print(f"The service answers after {time.monotonic() - began:.0f} s.")
-        draw(console, port, order.prompt, order.style, order.seed)
+        draw(console, port, given.prompt, given.style, given.seed)
     finally:
         with console.status("Stopping what was started ..."):
             stop()
 
 
 def start() -> int:
-    """A Ray of its own, Serve on a free port. Returns the port."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # nobody else is told of this cluster
+    """A new Ray cluster, with Serve on a free port. Returns the port."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # it listens on loopback, and ends with this command
     os.environ.setdefault("RAY_worker_niceness", "0")
     import logging
 
@@ -86,7 +86,7 @@ def stop() -> None:
 
     from serve_app.cluster.handles import registry_actor
 
-    # Ray prints to stdout that calls to what is being stopped have failed: that is what stopping means.
+    # Ray prints to stdout that calls to the actors being stopped have failed. That is expected.
     with contextlib.redirect_stdout(io.StringIO()):
         serve.shutdown()
         ray.kill(registry_actor("demo"))

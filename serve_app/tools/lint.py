@@ -1,4 +1,4 @@
-"""lint: a Serve config by Ray's own schema, with misspelled keys refused: Ray ignores them in silence.
+"""lint: checks a Serve config by Ray's own schema, and refuses misspelled keys, which Ray ignores in silence.
 
     python -m serve_app.tools.lint FILE...
 
@@ -44,7 +44,7 @@ def _wrong(model: type[BaseModel], data: Any, at: At) -> Iterator[Mistake]:
 
 
 def _wrong_parts(data: Any, args_model: type[BaseModel] | None) -> Iterator[Mistake]:
-    """What Ray's schema leaves for later: to it these are any dict."""
+    """Of the parts that Ray's schema takes as any dict."""
     from ray.serve.config import AutoscalingConfig
 
     for at, key, value in _walk(data, ()):

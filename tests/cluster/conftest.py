@@ -1,4 +1,4 @@
-"""A tiny real checkpoint on disk, and the service on it."""
+"""A tiny real checkpoint on disk, and a service that draws with it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tiny_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def shared(
     tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]
 ) -> Iterator[Service]:
-    """One running service for every test that breaks nothing."""
+    """One running service, shared by all tests that break nothing of it."""
     service = Service(tmp_path_factory.mktemp("shared"), tiny_settings)
     try:
         yield service.start()

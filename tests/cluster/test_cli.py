@@ -1,4 +1,4 @@
-"""What the README tells an operator to type: ray start, serve deploy, serve status, serve run, Ctrl-C."""
+"""The commands of an operator: ray start, serve deploy, serve status, serve shutdown, serve run, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
 
 @contextmanager
 def running(args: list[str], env: dict[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
-    """A command that stays in the foreground; whatever it started ends with it."""
+    """A command that stays in the foreground; all its children end with it."""
     with log.open("ab") as output:
         # Started in the background, a test run ignores Ctrl-C, and its children would inherit that.
         process = subprocess.Popen(
-            args, cwd=ROOT, env=env, stdout=output, stderr=output, preexec_fn=_heed_ctrl_c
+            args, cwd=ROOT, env=env, stdout=output, stderr=output, preexec_fn=_accept_ctrl_c
         )
     try:
         yield process
@@ -63,7 +63,7 @@ def running(args: list[str], env: dict[str, str], log: Path) -> Generator[subpro
             orphan.kill()
 
 
-def _heed_ctrl_c() -> None:
+def _accept_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -1,4 +1,5 @@
-"""Event streams behind HAProxy, with two ingress replicas and API keys: told at once, and told again.
+"""Event streams behind HAProxy, with two ingress replicas and API keys: events come at once, and after a cut
+a new connection begins with a snapshot.
 
 HAProxy listens on every interface, whatever Serve is told, so the service behind it asks for keys.
 """
@@ -46,7 +47,7 @@ def behind_haproxy(
 
 
 def ports_and_paths(folder: Path) -> dict[str, str]:
-    """HAProxy's defaults are the same for every service of a machine."""
+    """Of this service alone: HAProxy's defaults are the same for every service on a machine."""
     first = 30_000 + os.getpid() % 20_000
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -75,7 +76,7 @@ class Reader:
         return [event.json()["status"] for event in self.events if event.event == "status"]
 
     def first_of(self, connection: int) -> ServerSentEvent | None:
-        """What this connection began with, once it has begun."""
+        """The first event of a connection, by its number. None: it has not come yet."""
         if connection >= len(self.begun) or self.begun[connection] >= len(self.events):
             return None
         return self.events[self.begun[connection]]
@@ -99,7 +100,7 @@ class Reader:
 
 
 def _pause() -> None:
-    """Nobody serves at this moment, and no event crosses this border when somebody does again."""
+    """No replica serves at this moment, and nothing tells this process when one does again."""
     threading.Event().wait(0.1)
 
 
@@ -109,8 +110,8 @@ def rev(event: ServerSentEvent) -> tuple[int, int]:
 
 
 def test_a_stream_outlives_its_replica_and_the_registry(behind_haproxy: Service) -> None:
-    """Told while the job runs, not when it ends; each new connection begins with a whole snapshot that
-    is not older than what was read, at another replica and under a restarted registry."""
+    """Events come while the job runs. Each new connection begins with a whole snapshot, no older than what
+    was read before, also from another replica and after the registry was restarted."""
     service = behind_haproxy
     job_id = service.submit(**LONG)
     reader = Reader(service, f"/v1/jobs/{job_id}/events")
@@ -145,6 +146,6 @@ def test_a_stream_outlives_its_replica_and_the_registry(behind_haproxy: Service)
         reader.thread.join(60)
 
 
-def test_strangers_are_told_nothing(behind_haproxy: Service) -> None:
+def test_without_a_key_there_are_no_events(behind_haproxy: Service) -> None:
     reply = httpx.get(f"{behind_haproxy.http.base_url}/v1/events")
     assert reply.status_code == 401

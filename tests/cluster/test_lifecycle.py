@@ -1,4 +1,4 @@
-"""The life of a job over real HTTP and real Ray: watched, stopped, repeated, listed, deleted."""
+"""The life of a job over real HTTP and real Ray: it is watched, cancelled, repeated, listed and deleted."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_a_job_is_watched_from_its_order_to_its_files(shared: Service) -> None:
     steps = [e["progress"]["step"] for kind, e in seen if kind == "progress" and e["progress"]]
     assert steps == sorted(steps)
     assert len(set(steps)) >= 2
-    looks = [e for kind, e in seen if kind == "preview"]
-    assert looks
-    assert base64.b64decode(looks[0]["data"]).startswith(b"\xff\xd8")
+    previews = [e for kind, e in seen if kind == "preview"]
+    assert previews
+    assert base64.b64decode(previews[0]["data"]).startswith(b"\xff\xd8")
     assert shared.registry("stats")["previewed"] == 0
 
 
@@ -102,7 +102,7 @@ def test_a_job_is_repeated_listed_and_deleted(shared: Service) -> None:
     assert (gone.status_code, gone.json()["code"]) == (410, "deleted")
 
 
-def test_an_order_is_judged_before_it_is_made(shared: Service) -> None:
+def test_a_dry_run_says_whether_an_order_is_possible_and_how_long_it_takes(shared: Service) -> None:
     shared.result(shared.submit(seed=30))
     body = {"prompt": "a sword", "style_id": "none", "steps": 4, "dry_run": True}
     said = shared.http.post("/v1/generate", json=body).json()
@@ -111,7 +111,7 @@ def test_an_order_is_judged_before_it_is_made(shared: Service) -> None:
     assert said["request"]["steps"] == 4
 
 
-def test_a_place_in_line_moves_and_the_eta_is_told(shared: Service) -> None:
+def test_a_waiting_job_moves_forward_in_the_line(shared: Service) -> None:
     blockers = [shared.submit(**LONG, seed=100 * i) for i in range(6)]
     last = shared.submit(steps=4, seed=31)
     job = shared.job(last)
@@ -128,14 +128,14 @@ def test_a_place_in_line_moves_and_the_eta_is_told(shared: Service) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for blocker in blockers:
-        wait_until(lambda: places, 30, "a place was told")
+        wait_until(lambda: places, 30, "a queue position came")
         assert shared.http.post(f"/v1/jobs/{blocker}/cancel").status_code == 200
     assert shared.result(last)["status"] == "SUCCESS"
     reader.join(30)
     assert places == sorted(places, reverse=True)
 
 
-def test_everything_of_mine_is_told_in_one_stream(shared: Service) -> None:
+def test_one_stream_tells_of_all_jobs_of_a_client(shared: Service) -> None:
     heard: list[tuple[str, str]] = []
     ready, done = threading.Event(), threading.Event()
     blocker = shared.submit(**LONG)

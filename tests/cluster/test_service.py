@@ -1,4 +1,4 @@
-"""The product in one piece: real Ray, real HTTP, files on disk."""
+"""The whole product: real Ray, real HTTP, files on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_result(service: Service, job: dict[str, Any], index: int = 0) -> Image.
 
 
 def test_a_prompt_becomes_a_file_that_says_how_to_make_it_again(shared: Service) -> None:
-    """The order found in the file draws the same pixels, byte for byte."""
+    """The order that stands in the file draws the same pixels again, byte for byte."""
     job = shared.result(shared.submit(style_id="icon", n=2, seed=41, steps=5))
     assert job["status"] == "SUCCESS"
     assert [image["seed"] for image in job["images"]] == [41, 42]
@@ -37,7 +37,7 @@ def test_a_prompt_becomes_a_file_that_says_how_to_make_it_again(shared: Service)
 
 
 def test_a_job_task_never_loads_torch(shared: Service) -> None:
-    """Not by its imports, and not by what the renderer sends it: 128 MB must not become 230."""
+    """Neither its imports nor what the renderer sends load it: a task takes 128 MB, with torch 230."""
     shared.result(shared.submit())
     workers = shared.processes(r"^ray::(IDLE|job:|run_job)")
     assert workers
@@ -46,7 +46,8 @@ def test_a_job_task_never_loads_torch(shared: Service) -> None:
 
 
 def test_point_10_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> None:
-    """Different prompts, steps and guidance at once; strict ones are equal in every byte."""
+    """With different prompts, steps and guidance at once: strict jobs in every byte, others within one
+    level."""
     orders: list[dict[str, Any]] = [
         {"prompt": f"a {word}", "seed": i, "steps": 4 + i, "guidance_scale": i % 3 * 2.5}
         for i, word in enumerate(["sword", "shield", "potion", "stone", "red wood"])
@@ -63,7 +64,7 @@ def test_point_10_jobs_in_company_draw_what_they_draw_alone(shared: Service) -> 
                 assert max(high for _, high in apart) <= 1
 
 
-def test_a_poller_sees_progress_and_pays_nothing_when_nothing_changed(shared: Service) -> None:
+def test_a_poller_sees_progress_and_gets_304_when_nothing_changed(shared: Service) -> None:
     job_id = shared.submit(steps=300, n=2, seed=9)
     job = shared.await_status(job_id, "STARTED")
     wait_until(lambda: (shared.job(job_id)["progress"] or {}).get("step", 0) > 0, 30)
@@ -85,8 +86,10 @@ def test_a_repeated_order_is_the_same_job(shared: Service) -> None:
     assert replies[0].json()["request"]["seed"] == replies[1].json()["request"]["seed"]
 
 
-def test_storage_that_fails_fails_the_job_and_the_service_lives_on(shared: Service) -> None:
-    """Something stands where the day's folder must be."""
+def test_a_job_whose_file_cannot_be_written_fails_and_the_next_one_is_drawn(
+    shared: Service,
+) -> None:
+    """A file stands where the folder of the day must be."""
     good = shared.result(shared.submit(seed=70))
     day = shared.output / Path(good["result_urls"][0]).parts[2]
     aside = day.rename(day.with_name("aside"))

@@ -42,7 +42,8 @@ from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobFilter, Submission
 from serve_app.metrics import NoMetrics
 from tests.benchmarks.fill_store import DAY, DAYS, RARE_TAG, Author, fill
-from tests.jobs.harness import LIMITS, SETTLED, ManualLauncher, new_order
+from tests.factories import submission
+from tests.jobs.harness import LIMITS, SETTLED, ManualLauncher
 
 ARMS = ("empty", "filled")
 CALLS, CALLS_AT_ONCE = 2000, 16
@@ -168,14 +169,7 @@ class Arm:
 
     def order(self) -> Submission:
         order = self.author.order()
-        return new_order(
-            owner=order.owner,
-            client=order.client,
-            params=order.params,
-            tags=list(order.tags),
-            metadata=order.metadata,
-            priority=order.priority,
-        )
+        return submission(order.params, order.labels, owner=order.owner)
 
     async def warm_up(self) -> None:
         """Something to draw and something drawn, in the empty store too."""
@@ -236,9 +230,11 @@ class Arm:
         cache = self.registry._cache
         found: list[str] = []
         with contextlib.closing(sqlite3.connect(self.directory / "jobs.db")) as db:
-            query = f"SELECT MIN(line), (SELECT MAX(line) FROM jobs) FROM jobs WHERE {condition}"
+            query = (
+                f"SELECT MIN(number), (SELECT MAX(number) FROM jobs) FROM jobs WHERE {condition}"
+            )
             low, high = db.execute(query).fetchone()
-            query = f"SELECT job_id FROM jobs NOT INDEXED WHERE line >= ? AND {condition} LIMIT 1"
+            query = f"SELECT job_id FROM jobs NOT INDEXED WHERE number >= ? AND {condition} LIMIT 1"
             for _ in range(CALLS):
                 row = db.execute(query, (self.rng.randint(low, high),)).fetchone()
                 if row is not None and cache.get(row[0]) is None:

@@ -21,16 +21,15 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from serve_app.artifacts.names import ArtifactName
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.store.schema import COLUMNS, MARKS
+from serve_app.jobs.store.schema import NAMED, VALUES
 from serve_app.jobs.store.sqlite import SqliteStore, _to_row
-from serve_app.messages import ImageFile, JobError
-from serve_app.params import GenerationParams
+from serve_app.messages import ImageFile, JobError, Labels
+from serve_app.params import GenerationParams, summary_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = 86400.0
@@ -54,14 +53,11 @@ CANCELLED = JobError(
 
 @dataclass(frozen=True)
 class Order:
-    """What a client asks for; the part of a job that is there before its number is."""
+    """What a client sends."""
 
     owner: str
-    client: str
-    params: dict[str, Any]
-    tags: tuple[str, ...]
-    metadata: dict[str, Any]
-    priority: str
+    params: GenerationParams
+    labels: Labels
 
 
 class Author:
@@ -85,16 +81,19 @@ class Author:
         tags = set(rng.choices(self.tags, cum_weights=self._uses, k=rng.choice((0, 1, 1, 2, 3))))
         if rng.random() < 0.001:
             tags.add(RARE_TAG)
-        return Order(
-            owner,
-            rng.choice((owner, f"{owner}/editor", f"{owner}/build")),
-            self._params(),
-            tuple(sorted(tags)),
-            {"asset": f"{rng.randrange(16**8):08x}", "scene": "keep"} if rng.random() < 0.3 else {},
-            rng.choices(("normal", "high", "low"), (90, 5, 5))[0],
+        client = rng.choice((owner, f"{owner}/editor", f"{owner}/build"))
+        params = self._params()
+        asset = {"asset": f"{rng.randrange(16**8):08x}", "scene": "keep"}
+        labels = Labels(
+            client=client,
+            priority=rng.choices(("normal", "high", "low"), (90, 5, 5))[0],
+            tags=sorted(tags),
+            metadata=asset if rng.random() < 0.3 else {},
+            retry_of=None,
         )
+        return Order(owner, params, labels)
 
-    def _params(self) -> dict[str, Any]:
+    def _params(self) -> GenerationParams:
         rng, spec = self._rng, self.spec
         style = rng.choices(self.styles, cum_weights=self._popular)[0]
         subject = " ".join(rng.choices(WORDS, k=14))
@@ -115,7 +114,7 @@ class Author:
             style_revision=style.revision,
             subject=subject,
             subject_negative=rng.choice(("", "people, hands")),
-        ).model_dump()
+        )
 
 
 def jobs(author: Author, finished: int, queued: int, rng: random.Random) -> Iterator[Job]:
@@ -131,13 +130,11 @@ def jobs(author: Author, finished: int, queued: int, rng: random.Random) -> Iter
         job = Job(
             _uuid7(number, rng),
             order.owner,
-            order.params,
+            order.params.model_dump(),
+            summary_of(order.params),
+            order.labels,
             number / 1e6,
             number,
-            client=order.client,
-            priority=order.priority,
-            tags=order.tags,
-            metadata=order.metadata,
         )
         yield _waiting(job, now, rng) if i in waiting else _ended(job, now, rng)
 
@@ -213,11 +210,10 @@ def fill(directory: Path, *, finished: int, queued: int, owners: int = 20, seed:
         db.execute("BEGIN")
         for i, job in batch:
             life = 1 + i * LIVES // (finished + queued)
-            row = (*_to_row(job)[:-1], life if job.status.terminal else None)
-            db.execute(f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS})", row)
-            db.executemany(
-                "INSERT INTO tags VALUES (?, ?, ?)", [(job.owner, t, job.number) for t in job.tags]
-            )
+            row = _to_row(job) | {"ended": life if job.status.terminal else None}
+            db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", row)
+            tags = [(job.owner, tag, job.number) for tag in job.labels["tags"]]
+            db.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
             if job.created_at > keys_since:
                 key = (job.owner, job.job_id, job.job_id, "", job.created_at)
                 db.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)", key)

@@ -15,6 +15,7 @@ from typing import Any
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
+from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobError, JobView, Labels, Outcome, Summary, Ticket
 from serve_app.metrics import NoMetrics
@@ -267,7 +268,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def disk_held(world: World) -> AsyncGenerator[None]:
+async def writer_held(database: Database) -> AsyncGenerator[None]:
     """Writes wait until the block is left; then they are committed together, in the order they came."""
     entered, gate = threading.Event(), threading.Event()
 
@@ -275,13 +276,18 @@ async def disk_held(world: World) -> AsyncGenerator[None]:
         entered.set()
         gate.wait(10)
 
-    holding = asyncio.create_task(world.registry._store._write(hold))
+    holding = asyncio.create_task(database.write(hold))
     await asyncio.to_thread(entered.wait, 10)
     try:
         yield
     finally:
         gate.set()
         await holding
+
+
+def disk_held(world: World) -> contextlib.AbstractAsyncContextManager[None]:
+    """The same, of the registry's own store."""
+    return writer_held(world.registry._store._database)
 
 
 async def turns(number: int = 20) -> None:

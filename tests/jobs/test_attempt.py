@@ -12,12 +12,11 @@ import pytest
 from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.names import day_of
 from serve_app.jobs.attempt import MODEL_ATTEMPTS, RegistryGone, RendererGone, run_job
 from serve_app.messages import ImageFile, JobError, RenderEvent, Ticket
+from tests.factories import JOB_ID, params, ticket
 
-from .harness import PARAMS
-
-JOB = "019a2041-7e91-7030-8f2c-47bbaa947f62"
 ADMITTED: RenderEvent = {"kind": "admitted", "replica": "r"}
 FAILED: RenderEvent = {
     "kind": "failed",
@@ -26,11 +25,6 @@ FAILED: RenderEvent = {
     "detail": "at step 3",
     "retryable": False,
 }
-
-
-def order(*, fence: int = 1, **changes: Any) -> Ticket:
-    params = {**PARAMS, **changes}
-    return Ticket(job_id=JOB, params=params, created_at=0, epoch=1, fence=fence, alone=False)
 
 
 def image(index: int) -> RenderEvent:
@@ -69,7 +63,7 @@ class Script:
     then: RendererGone | None = None
     closed: bool = False
 
-    def render(self, order: Ticket) -> Generator[RenderEvent]:
+    def render(self, ticket: Ticket) -> Generator[RenderEvent]:
         try:
             yield from self.events
             if self.then is not None:
@@ -124,14 +118,14 @@ def test_a_good_attempt_stores_then_publishes(tmp_path: Path) -> None:
     """Images come in any order; they are published by index, with the names the order implies."""
     registry = Notebook()
     script = Script([ADMITTED, progress(1), image(1), image(0)])
-    outcome = run_job(order(n=2), script, registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(params(n=2)), script, registry, OutputDir(tmp_path))
     assert outcome["kind"] == "settled"
     assert registry.calls == ["admitted", "finish"]
     assert [i["index"] for i in registry.images] == [0, 1]
     assert sorted(str(f.relative_to(tmp_path)) for f in files(tmp_path)) == sorted(
         i["path"] for i in registry.images
     )
-    assert registry.images[1]["path"].endswith(f"/none_2_{JOB}_1_1.png")
+    assert registry.images[1]["path"].endswith(f"/none_2_{JOB_ID}_1_1.png")
     assert registry.seen[0]["value"] == 0.25
 
 
@@ -150,7 +144,7 @@ def test_only_a_crash_after_admission_is_a_death(
 ) -> None:
     script = Script([ADMITTED, image(0)] if admitted else [], RendererGone(how, "gone"))
     registry = Notebook()
-    outcome = run_job(order(n=2), script, registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(params(n=2)), script, registry, OutputDir(tmp_path))
     assert outcome["kind"] == kind
     assert "finish" not in registry.calls
     assert files(tmp_path) == []
@@ -158,7 +152,7 @@ def test_only_a_crash_after_admission_is_a_death(
 
 def test_a_superseded_attempt_stops_the_renderer_and_leaves_nothing(tmp_path: Path) -> None:
     script = Script([ADMITTED, image(0), image(1)])
-    outcome = run_job(order(n=2), script, Notebook(owns=False), OutputDir(tmp_path))
+    outcome = run_job(ticket(params(n=2)), script, Notebook(owns=False), OutputDir(tmp_path))
     assert outcome["kind"] == "settled"
     assert script.closed
     assert files(tmp_path) == []
@@ -166,14 +160,16 @@ def test_a_superseded_attempt_stops_the_renderer_and_leaves_nothing(tmp_path: Pa
 
 def test_a_loser_at_the_last_moment_removes_its_files(tmp_path: Path) -> None:
     registry = Notebook(owns_at_finish=False)
-    run_job(order(), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
+    run_job(ticket(), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
     assert registry.calls == ["admitted", "finish"]
     assert files(tmp_path) == []
 
 
 def test_a_render_error_fails_the_job_with_its_code(tmp_path: Path) -> None:
     registry = Notebook()
-    run_job(order(n=2), Script([ADMITTED, image(0), FAILED]), registry, OutputDir(tmp_path))
+    run_job(
+        ticket(params(n=2)), Script([ADMITTED, image(0), FAILED]), registry, OutputDir(tmp_path)
+    )
     assert registry.error is not None
     assert registry.error["code"] == "non_finite"
     assert files(tmp_path) == []
@@ -182,16 +178,16 @@ def test_a_render_error_fails_the_job_with_its_code(tmp_path: Path) -> None:
 def test_a_drop_by_the_engine_is_no_failure(tmp_path: Path) -> None:
     dropped: Any = {**FAILED, "code": "dropped"}
     registry = Notebook()
-    outcome = run_job(order(), Script([ADMITTED, dropped]), registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(), Script([ADMITTED, dropped]), registry, OutputDir(tmp_path))
     assert outcome["kind"] == "stopped"
     assert registry.error is None
 
 
 def test_a_disk_that_takes_nothing_fails_the_job_with_a_clear_code(tmp_path: Path) -> None:
     """A file stands where the day's folder must be: no permission check can be skipped by root."""
-    (tmp_path / "2025-10-26").write_text("in the way")
+    (tmp_path / day_of(JOB_ID)).write_text("in the way")
     registry = Notebook()
-    outcome = run_job(order(), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
     assert outcome["kind"] == "settled"
     assert registry.error is not None
     assert registry.error["code"] == "storage_failed"
@@ -201,7 +197,7 @@ def test_a_disk_that_takes_nothing_fails_the_job_with_a_clear_code(tmp_path: Pat
 def test_a_bug_fails_the_job_and_tells_nothing_of_the_inside(tmp_path: Path) -> None:
     """A stream that ends early is nobody's plan."""
     registry = Notebook()
-    run_job(order(n=3), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
+    run_job(ticket(params(n=3)), Script([ADMITTED, image(0)]), registry, OutputDir(tmp_path))
     assert registry.error is not None
     assert (registry.error["code"], registry.error["retryable"]) == ("internal", True)
     assert files(tmp_path) == []
@@ -212,7 +208,7 @@ def test_a_registry_that_does_not_answer_is_no_fault_of_the_job(tmp_path: Path, 
     """It may have published the files before it fell silent: they stay."""
     registry = Notebook(silent=call)
     events = [ADMITTED, image(0)] if call != "fail" else [ADMITTED, FAILED]
-    outcome = run_job(order(), Script(events), registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(), Script(events), registry, OutputDir(tmp_path))
     assert outcome["kind"] == "lost"
     assert registry.error is None
     assert len(files(tmp_path)) == (call == "finish")
@@ -226,7 +222,7 @@ def test_an_engine_that_stopped_is_a_renderer_that_died(
     stopped: Any = {**FAILED, "code": "engine_stopped"}
     registry = Notebook()
     events = [ADMITTED, image(0), stopped] if admitted else [stopped]
-    outcome = run_job(order(n=2), Script(events), registry, OutputDir(tmp_path))
+    outcome = run_job(ticket(params(n=2)), Script(events), registry, OutputDir(tmp_path))
     assert (outcome["kind"], registry.error, files(tmp_path)) == (kind, None, [])
 
 
@@ -235,14 +231,15 @@ def test_weights_that_are_not_there_any_more_fail_the_job_in_the_end(tmp_path: P
     changed: Any = {**FAILED, "code": "model_changed"}
     registry, output = Notebook(), OutputDir(tmp_path)
     for fence in range(1, MODEL_ATTEMPTS):
-        assert run_job(order(fence=fence), Script([changed]), registry, output)["kind"] == "lost"
+        assert run_job(ticket(fence=fence), Script([changed]), registry, output)["kind"] == "lost"
     assert registry.error is None
-    run_job(order(fence=MODEL_ATTEMPTS), Script([changed]), registry, output)
+    run_job(ticket(fence=MODEL_ATTEMPTS), Script([changed]), registry, output)
     assert registry.error is not None
     assert registry.error["code"] == "model_changed"
 
 
 def test_an_order_of_newer_code_fails_and_is_not_tried_for_ever(tmp_path: Path) -> None:
     registry = Notebook()
-    outcome = run_job(order(invented=1), Script([]), registry, OutputDir(tmp_path))
+    newer = ticket(params={**params().model_dump(), "invented": 1})
+    outcome = run_job(newer, Script([]), registry, OutputDir(tmp_path))
     assert (outcome["kind"], registry.calls) == ("settled", ["fail"])

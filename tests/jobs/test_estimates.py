@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from serve_app.jobs.cache import JobCache
-from serve_app.jobs.durations import ERRORS, Durations
 from serve_app.jobs.estimates import Estimates
-from serve_app.jobs.job import Job, Status, work_of
+from serve_app.jobs.job import Job, Status
 from serve_app.jobs.line import Entry, Line
+from tests import factories
 
-from .harness import PARAMS
+from .harness import World
 
-WORK = work_of(PARAMS)
+WORK = factories.params().work
 SECONDS = 3.0  # that one such job takes alone
 
 
@@ -34,9 +35,9 @@ class Device:
     now: float = 1000.0
     cache: JobCache = field(default_factory=lambda: JobCache(1000))
     line: Line = field(default_factory=Line)
-    ordered: int = 0
+    submitted: int = 0
     came: dict[str, float] = field(default_factory=dict[str, float])
-    order: list[Job] = field(default_factory=list[Job])  # in flight, first in first out
+    running: list[Job] = field(default_factory=list[Job])  # first in, first out
 
     def __post_init__(self) -> None:
         self.monkeypatch.setattr("serve_app.jobs.estimates.time", self)
@@ -46,37 +47,42 @@ class Device:
         return self.now
 
     def submit(self, client: str = "ann", seconds: float = SECONDS) -> Job:
-        self.ordered += 1
-        params = {**PARAMS, "n": seconds / SECONDS}
-        job = Job(f"j{self.ordered}", client, params, self.now, self.ordered, client=client)
-        self.estimates.promise(job)
-        self.line.add(Entry(job.key, job.job_id, job.client, job.work))
-        return self.cache.hold(job, running=False)
+        self.submitted += 1
+        new = factories.job(
+            labelled=factories.labels(client=client),
+            job_id=f"j{self.submitted}",
+            summary=factories.summary(work=WORK * seconds / SECONDS),
+            created_at=self.now,
+            number=self.submitted,
+        )
+        self.estimates.promise(new)
+        self.line.add(Entry(new.place, new.job_id, new.client, new.work))
+        return self.cache.hold(new, running=False)
 
     def fill(self) -> None:
         """Launch and admit what the slots take."""
-        while len(self.number) < self.slots and (entry := self.line.pop()) is not None:
+        while len(self.running) < self.slots and (entry := self.line.pop()) is not None:
             job = self.cache.get(entry.job_id)
             assert job is not None
             self.estimates.admitted(job, job.work * SECONDS / WORK if self.says else None)
             started = job.evolve(status=Status.STARTED, started_at=self.now, fence=1)
-            self.number.append(self.cache.hold(started, running=True))
+            self.running.append(self.cache.hold(started, running=True))
 
     def end_first(self, status: Status = Status.SUCCESS, after: float | None = None) -> Job:
         """`after`: seconds until it ends; None: what it takes."""
-        job = self.number.pop(0)
+        job = self.running.pop(0)
         takes = job.work * SECONDS / WORK / self.speed + self.overhead
         seconds = takes if after is None else after
         self.now += seconds
         ended = job.evolve(status=status, completed_at=self.now)
         self.cache.hold(ended, running=False)
-        self.estimates.ended(ended, others=len(self.number))
+        self.estimates.ended(ended, others=len(self.running))
         self.came[job.job_id] = self.now
         return ended
 
     def draw_all(self) -> None:
         self.fill()
-        while self.number:
+        while self.running:
             self.end_first()
             self.fill()
 
@@ -109,7 +115,7 @@ def test_a_line_of_equal_jobs_ends_when_it_was_said(
     jobs = [one.submit() for _ in range(20)]
     said: list[tuple[Job, float, float]] = []
     one.fill()
-    while one.order:
+    while one.running:
         waiting = [job for job in jobs if job.job_id in one.line]
         said += [(job, one.now, one.eta(job)) for job in waiting]
         one.end_first()
@@ -139,24 +145,15 @@ def test_what_was_promised_is_compared_with_what_came(device: Make) -> None:
     assert stats["eta_error"]["p95"] < 0.15
 
 
-def test_errors_tell_a_wrong_forecast() -> None:
-    forecast = Durations()
-    for _ in range(ERRORS):
-        forecast.promised(1.0, 1.0)
-    for _ in range(ERRORS):  # only the newest count
-        forecast.promised(3.0, 2.0)
-    assert forecast.errors() == {"count": ERRORS, "median": 0.5, "p95": 0.5}
-
-
 def test_before_anything_ran_nothing_is_said(device: Make) -> None:
     one = device()
     job = one.submit()
     assert one.estimates.view(job)["eta_seconds"] is None
     assert one.estimates.view(job)["queue_position"] == 1
-    assert one.estimates.of_new(PARAMS, "ann") is None
+    assert one.estimates.of_new(WORK, "ann") is None
     one.fill()
     assert one.eta(job) == pytest.approx(SECONDS)  # its engine said so when it took it
-    assert one.estimates.of_new(PARAMS, "ann") == pytest.approx(2 * SECONDS)
+    assert one.estimates.of_new(WORK, "ann") == pytest.approx(2 * SECONDS)
 
 
 def test_while_nothing_is_launched_nobody_knows_when(device: Make) -> None:
@@ -169,7 +166,7 @@ def test_while_nothing_is_launched_nobody_knows_when(device: Make) -> None:
     view = one.estimates.view(job)
     assert (view["eta_seconds"], view["queue_position"]) == (None, 1)
     assert view["waiting_for"] == "renderer"
-    assert one.estimates.of_new(PARAMS, "ann") is None
+    assert one.estimates.of_new(WORK, "ann") is None
     one.paused = None
     assert one.eta(job) == pytest.approx(SECONDS)
 
@@ -178,7 +175,7 @@ def test_a_running_job_says_what_its_engine_says_and_counts_down(device: Make) -
     one = device()
     job = one.submit()
     one.fill()
-    running = one.order[0].evolve(progress={"eta_seconds": 2.0}, reported_at=one.now)
+    running = one.running[0].evolve(progress={"eta_seconds": 2.0}, reported_at=one.now)
     one.cache.hold(running, running=True)
     one.now += 0.5
     assert one.eta(job) == pytest.approx(1.5)
@@ -194,7 +191,7 @@ def test_work_in_flight_counts_as_far_as_it_is_left(device: Make) -> None:
     waiting = one.submit()
     one.fill()
     assert one.eta(waiting) == pytest.approx(2 * SECONDS)
-    half = one.order[0].evolve(progress={"value": 0.5})
+    half = one.running[0].evolve(progress={"value": 0.5})
     one.cache.hold(half, running=True)
     assert one.eta(waiting) == pytest.approx(1.5 * SECONDS)
 
@@ -228,7 +225,7 @@ def test_a_job_that_runs_again_does_not_wait_for_itself(device: Make) -> None:
     one.draw_all()
     one.submit(seconds=4 * SECONDS)
     one.fill()
-    again = one.order[0].evolve(status=Status.RETRY, started_at=None)
+    again = one.running[0].evolve(status=Status.RETRY, started_at=None)
     one.cache.hold(again, running=True)
     assert one.eta(again) == pytest.approx(4 * SECONDS)
 
@@ -286,8 +283,20 @@ def test_positions_count_those_in_flight_that_no_renderer_has_taken(device: Make
     one = device(slots=3)
     jobs = [one.submit() for _ in range(5)]
     one.fill()
-    launched = [dataclasses.replace(job, status=Status.PENDING) for job in one.order[1:]]
+    launched = [dataclasses.replace(job, status=Status.PENDING) for job in one.running[1:]]
     for job in launched:
         one.cache.hold(job, running=True)
     places = [one.estimates.view(one.cache.get(j.job_id) or j)["queue_position"] for j in jobs]
     assert places == [None, 1, 2, 3, 4]
+
+
+async def test_no_end_is_promised_while_nothing_is_launched(tmp_path: Path) -> None:
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        first = await world.submit()
+        assert (await world.look(first))["eta_seconds"] is None
+        await world.launched(first)
+        await world.registry.admitted(first, 1, solo_seconds=10.0)
+        second = await world.submit()
+        assert (await world.look(second))["eta_seconds"] == pytest.approx(20.0, rel=0.1)
+        world.lose_ingress()
+        assert (await world.look(second))["eta_seconds"] is None

@@ -1,4 +1,4 @@
-"""The line: fair by work between clients, a head start and no more by priority, and honest about places."""
+"""The line: fair by work between clients, by priority a head start and no more. It knows what is ahead."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.jobs.job import Job
 from serve_app.jobs.line import Entry, Line
-
-from .harness import PARAMS
+from tests import factories
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
 
-def entry(name: str, client: str = "ann", key: float = 0.0, work: float = 1.0) -> Entry:
-    return Entry(key, name, client, work)
+def entry(name: str, client: str = "ann", place: float = 0.0, work: float = 1.0) -> Entry:
+    return Entry(place, name, client, work)
 
 
 def ordered(name: str, priority: str, seconds: float, client: str = "ann") -> Entry:
     """As the registry makes one of a job."""
-    job = Job(name, client, PARAMS, seconds, int(seconds * 1e6), client=client, priority=priority)
-    return Entry(job.key, job.job_id, job.client, 1.0)
+    labels = factories.labels(client=client, priority=priority)
+    one = factories.job(labelled=labels, job_id=name, number=int(seconds * 1e6))
+    return Entry(one.place, one.job_id, one.client, 1.0)
 
 
 def pop_all(line: Line) -> list[Entry]:
@@ -218,7 +217,7 @@ def test_what_was_removed_never_comes_and_nobody_pays_for_it(data: st.DataObject
         assert line.remove(job_id)
         assert not line.remove(job_id)
         assert job_id not in line
-        assert line.place(job_id) is None
+        assert line.ahead_of(job_id) is None
     assert len(line) == len(without)
     assert names(line) == names(without)
 
@@ -230,7 +229,7 @@ def test_a_job_is_in_the_line_once() -> None:
     assert (len(line), names(line)) == (1, ["a"])
 
 
-# ---- places ----
+# ---- what is ahead ----
 
 EQUAL = st.lists(
     st.tuples(st.sampled_from(["ann", "bob", "cyd", "dan"]), st.integers(0, 9)),
@@ -242,7 +241,7 @@ WEIGHTS = st.fixed_dictionaries({"ann": st.sampled_from([0.5, 1, 2, 4]), "bob": 
 
 @unhurried
 @given(EQUAL, WEIGHTS, st.integers(0, 15))
-def test_places_of_equal_jobs_are_exact(
+def test_what_is_ahead_of_equal_jobs_is_exact(
     jobs: list[tuple[str, int]], weights: dict[str, float], popped: int
 ) -> None:
     """Without new arrivals as many jobs enter before it as was said, and as much work."""
@@ -251,16 +250,16 @@ def test_places_of_equal_jobs_are_exact(
         line.add(Entry(key, f"{i:03}", client, 4.0))
     for _ in range(popped):
         line.pop()
-    said = {job_id: line.place(job_id) for job_id in list(line._entries)}
+    said = {job_id: line.ahead_of(job_id) for job_id in list(line._entries)}
     for ahead, one in enumerate(pop_all(line)):
-        place = said[one.job_id]
-        assert place is not None
-        assert (place.ahead, place.work) == (ahead, 4.0 * ahead)
+        told = said[one.job_id]
+        assert told is not None
+        assert (told.jobs, told.work) == (ahead, 4.0 * ahead)
 
 
 @unhurried
 @given(EQUAL, WEIGHTS, st.sampled_from(["ann", "bob", "cyd", "new"]), st.integers(0, 15))
-def test_the_place_of_a_new_job_is_the_one_it_gets(
+def test_what_is_ahead_of_a_new_job_is_what_it_gets(
     jobs: list[tuple[str, int]], weights: dict[str, float], client: str, popped: int
 ) -> None:
     line = Line(weights)
@@ -268,10 +267,10 @@ def test_the_place_of_a_new_job_is_the_one_it_gets(
         line.add(Entry(key, f"{i:03}", other, 4.0))
     for _ in range(popped):
         line.pop()
-    said = line.place_of_new(client)
+    said = line.ahead_of_new(client)
     line.add(Entry(99, "new", client, 4.0))
-    assert line.place("new") == said
-    assert names(line).index("new") == said.ahead
+    assert line.ahead_of("new") == said
+    assert names(line).index("new") == said.jobs
 
 
 UNEQUAL = st.lists(
@@ -281,7 +280,9 @@ UNEQUAL = st.lists(
 
 @unhurried
 @given(UNEQUAL)
-def test_places_of_unequal_jobs_keep_what_can_be_kept(jobs: list[tuple[str, float]]) -> None:
+def test_what_is_ahead_of_unequal_jobs_keeps_what_can_be_kept(
+    jobs: list[tuple[str, float]],
+) -> None:
     """They count a client's jobs as equally long, so between clients they are estimates. Even so: its
     client's own come before it, none of what comes after it does, nobody is counted twice, and no
     estimate is below zero or above what waits."""
@@ -291,16 +292,16 @@ def test_places_of_unequal_jobs_keep_what_can_be_kept(jobs: list[tuple[str, floa
     total = sum(work for _, work in jobs)
     rank: Counter[str] = Counter()
     for i, (client, _) in enumerate(jobs):
-        place = line.place(f"{i:03}")
-        assert place is not None
+        told = line.ahead_of(f"{i:03}")
+        assert told is not None
         after = sum(other == client for other, _ in jobs[i:])
-        assert rank[client] <= place.ahead <= len(jobs) - after
-        assert 0 <= place.work <= total * (1 + 1e-9)
+        assert rank[client] <= told.jobs <= len(jobs) - after
+        assert 0 <= told.work <= total * (1 + 1e-9)
         rank[client] += 1
 
 
-def test_places_of_unequal_jobs_are_estimates_a_tenth_of_the_line_off() -> None:
-    """Four clients, 200 jobs of 1 to 16 units in any order: half of the places are within 4, and 95 of
+def test_what_is_ahead_of_unequal_jobs_is_estimated_to_a_tenth_of_the_line() -> None:
+    """Four clients, 200 jobs of 1 to 16 units in any order: half of the estimates are within 4, and 95 of
     100 within a tenth of the line, in jobs and in work."""
     apart: list[int] = []
     work_apart: list[float] = []
@@ -309,13 +310,13 @@ def test_places_of_unequal_jobs_are_estimates_a_tenth_of_the_line_off() -> None:
         for i in range(200):
             line.add(Entry(i, f"{i:03}", drawn.choice("abcd"), drawn.uniform(1, 16)))
         total = sum(one.work for one in line._entries.values())
-        said = {job_id: line.place(job_id) for job_id in list(line._entries)}
+        said = {job_id: line.ahead_of(job_id) for job_id in list(line._entries)}
         before = 0.0
         for ahead, one in enumerate(pop_all(line)):
-            place = said[one.job_id]
-            assert place is not None
-            apart.append(abs(place.ahead - ahead))
-            work_apart.append(abs(place.work - before) / total)
+            told = said[one.job_id]
+            assert told is not None
+            apart.append(abs(told.jobs - ahead))
+            work_apart.append(abs(told.work - before) / total)
             before += one.work
     assert statistics.median(apart) <= 4
     assert statistics.quantiles(apart, n=20)[18] <= 20
@@ -324,9 +325,7 @@ def test_places_of_unequal_jobs_are_estimates_a_tenth_of_the_line_off() -> None:
 
 @unhurried
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=30), st.integers(0, 30))
-def test_what_is_left_in_the_scales_never_makes_a_place_negative(
-    works: list[float], popped: int
-) -> None:
+def test_rounding_errors_put_nothing_negative_ahead(works: list[float], popped: int) -> None:
     """Sums of floats do not come back to zero, and jobs that paid for their turn weigh nothing."""
     line = Line()
     for i, work in enumerate(works):
@@ -336,10 +335,10 @@ def test_what_is_left_in_the_scales_never_makes_a_place_negative(
     for _ in range(min(popped, len(works))):
         line.pop()
     for job_id in list(line._entries):
-        place = line.place(job_id)
-        assert place is not None
-        assert 0 <= place.ahead < len(line)
-        assert place.work >= 0
+        told = line.ahead_of(job_id)
+        assert told is not None
+        assert 0 <= told.jobs < len(line)
+        assert told.work >= 0
 
 
 # ---- size ----
@@ -394,8 +393,8 @@ def test_a_hundred_thousand_jobs_of_few_clients_are_no_burden() -> None:
             entry(f"{i}", f"client-{i % 3}", -i)
         )  # each before all the others: the worst order
     for i in range(0, 100_000, 100):
-        assert line.place(f"{i}") is not None
-        line.place_of_new("client-1")
+        assert line.ahead_of(f"{i}") is not None
+        line.ahead_of_new("client-1")
     for i in range(0, 100_000, 2):
         assert line.remove(f"{i}")
     assert len(pop_all(line)) == 50_000

@@ -4,8 +4,97 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from .harness import RELEASED, SETTLED, World
+import pytest
+
+from serve_app.jobs import pauses as pauses_module
+from serve_app.jobs.pauses import ABSENT_AFTER_S, LONGEST_BACKOFF_S, Pauses, backoff
+
+from .harness import RELEASED, SETTLED, World, turns
+
+
+class Hall:
+    """Pauses on a clock that tests move, and how often launching might go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.changes = 1000.0, 0
+        self.delays: list[float] = []  # of the timers that were set; tests let them ring
+        monkeypatch.setattr(pauses_module, "time", self)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self.call_later)
+        self.pauses = Pauses(self.changed)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, *_: Any) -> None:
+        self.delays.append(delay)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture(name="hall")
+async def _hall(monkeypatch: pytest.MonkeyPatch) -> Hall:
+    return Hall(monkeypatch)
+
+
+async def test_an_application_is_there_as_long_as_somebody_watches(hall: Hall) -> None:
+    assert hall.pauses.why() == "application"
+    hall.pauses.watched()
+    assert (hall.pauses.why(), hall.changes) == (None, 1)
+    hall.now += ABSENT_AFTER_S
+    assert hall.pauses.why() is None
+    hall.pauses.watched()
+    assert hall.changes == 1, "nothing has changed"
+    hall.now += ABSENT_AFTER_S + 0.1
+    assert hall.pauses.why() == "application"
+    hall.pauses.watched()
+    assert (hall.pauses.why(), hall.changes) == (None, 2)
+
+
+async def test_pauses_in_a_row_grow_until_a_job_ran(hall: Hall) -> None:
+    hall.pauses.watched()
+    for _ in range(3):
+        hall.pauses.pause("renderer")
+        hall.pauses.pause("storage")  # while one lasts there is no other
+        assert hall.pauses.why() == "renderer"
+        hall.pauses.resume()
+        assert hall.pauses.why() is None
+    assert hall.delays == [0.25, 0.5, 1.0]
+    hall.pauses.reset_backoff()
+    hall.pauses.pause("storage")
+    assert hall.pauses.why() == "storage"
+    assert hall.delays[-1] == 0.25
+
+
+async def test_a_drain_outlasts_pauses_and_is_cancelled_by_a_deployment(hall: Hall) -> None:
+    hall.pauses.watched()
+    hall.pauses.pause("storage")
+    hall.pauses.drain()
+    assert hall.pauses.why() == "draining"
+    hall.pauses.resume()
+    assert hall.pauses.why() == "draining"
+    before = hall.changes
+    hall.pauses.cancel_drain()
+    assert (hall.pauses.why(), hall.changes) == (None, before + 1)
+
+
+def test_a_backoff_doubles_and_is_bounded() -> None:
+    assert [backoff(0.5, times) for times in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert backoff(0.25, 10) == backoff(0.25, 100_000) == LONGEST_BACKOFF_S
+
+
+async def test_a_pause_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses_module, "LONGEST_BACKOFF_S", 0.01)
+    over = asyncio.Event()
+    pauses = Pauses(over.set)
+    pauses.watched()
+    over.clear()
+    pauses.pause("renderer")
+    assert not over.is_set()
+    await asyncio.wait_for(over.wait(), 5)
+    assert pauses.why() is None
 
 
 async def test_without_a_renderer_dispatch_pauses_and_the_job_says_so(
@@ -28,15 +117,11 @@ async def test_without_an_application_nothing_is_launched(tmp_path: Path) -> Non
     async with World(tmp_path) as world:
         world.lose_ingress()
         job_id = await world.submit()
-        await asyncio.wait_for(_paused(world, "application"), 5)
+        await turns()
+        assert world.registry.stats()["paused"] == "application"
         assert not world.launcher.launched
         await world.see_ingress()
         await world.launched(job_id)
-
-
-async def _paused(world: World, reason: str) -> None:
-    while world.registry.stats()["paused"] != reason:
-        await asyncio.wait({asyncio.create_task(world.registry.get("x"))})
 
 
 async def test_a_waiting_job_says_what_it_waits_for(tmp_path: Path) -> None:

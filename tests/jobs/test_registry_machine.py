@@ -11,11 +11,22 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
 
+from serve_app.jobs.job import MOVES
 from serve_app.messages import Outcome
+from tests.factories import labels, submission
 
-from .harness import DIED, RELEASED, SETTLED, STOPPED, World, new_order, nothing_lives
+from .harness import DIED, ERROR, RELEASED, SETTLED, STOPPED, Moves, World, nothing_lives
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -27,7 +38,8 @@ class RegistryMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.directory = Path(tempfile.mkdtemp())
-        self.world = World(self.directory, {"max_in_flight": 3, "cached_jobs": 4})
+        self.moves = Moves()
+        self.world = World(self.directory, {"max_in_flight": 3, "cached_jobs": 4}, moves=self.moves)
         self.wait(self.world.rise())
         self.accepted: list[str] = []
         self.ended: dict[str, tuple[str, list[str]]] = {}  # what the outside was told once
@@ -41,8 +53,13 @@ class RegistryMachine(RuleBasedStateMachine):
         runs = (job, fence) in self.world.launcher.running
         return runs and job not in self.ended and job not in self.deleted
 
+    def some_attempt(self, which: int) -> tuple[str, int] | None:
+        """One of the attempts that run."""
+        running = sorted(self.world.launcher.running)
+        return running[which % len(running)] if running else None
+
     def newest_fence(self, job: str) -> int:
-        return self.wait(self.world.registry.get(job))["fence"]
+        return self.wait(self.world.look(job))["fence"]
 
     def revoked(self, job: str) -> None:
         self.ended.setdefault(job, ("REVOKED", []))
@@ -56,10 +73,17 @@ class RegistryMachine(RuleBasedStateMachine):
             while before != (
                 before := registry.stats()["changes"] + len(self.world.launcher.drops)
             ):
-                await registry._store.last_number()  # pyright: ignore[reportPrivateUsage]
+                await registry._store.last_number()
                 await registry.watch(registry.epoch, 0, 0)
 
         self.wait(quiet())
+
+    @initialize(target=jobs)
+    def some_jobs_run(self) -> MultipleResults[Any]:
+        """So that no example is about nothing."""
+        found = [self.submit(None, body, "p", "normal") for body in ("x", "y")]
+        self.settle_down()
+        return multiple(*found)
 
     @rule(
         target=jobs,
@@ -67,13 +91,15 @@ class RegistryMachine(RuleBasedStateMachine):
         body=st.sampled_from(["x", "y"]),
         client=st.sampled_from(["p", "q"]),
         priority=st.sampled_from(["low", "normal", "high"]),
+        settle=st.booleans(),
     )
-    def submit(self, key: str | None, body: str, client: str, priority: str) -> str:
-        order = new_order(
+    def submit(
+        self, key: str | None, body: str, client: str, priority: str, settle: bool = False
+    ) -> str:
+        order = submission(
+            labelled=labels(client=client, priority=priority),
             idempotency_key=key,
             body_hash=body,
-            client=client,
-            priority=priority,
             cancel_after_s=3600 if body == "y" else None,
         )
         reply = self.wait(self.world.registry.submit(order))
@@ -84,7 +110,14 @@ class RegistryMachine(RuleBasedStateMachine):
         job_id = reply["job"]["job_id"]
         if not reply["replayed"]:
             self.accepted.append(job_id)
+        if settle:
+            self.settle_down()
         return job_id
+
+    @rule(which=st.integers(0, 9))
+    def a_task_that_runs_says_admitted(self, which: int) -> None:
+        if attempt := self.some_attempt(which):
+            self.a_task_says_admitted(*attempt)
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_says_admitted(self, job: str, fence: int) -> None:
@@ -97,15 +130,20 @@ class RegistryMachine(RuleBasedStateMachine):
     def a_task_reports_progress(self, job: str, fence: int, step: int) -> None:
         self.wait(self.world.registry.progress(job, fence, {"step": step}))
 
+    @rule(which=st.integers(0, 9), success=st.booleans())
+    def a_task_that_runs_ends_its_job(self, which: int, success: bool) -> None:
+        if attempt := self.some_attempt(which):
+            self.a_task_ends_the_job(*attempt, success)
+
     @rule(job=jobs, fence=st.integers(1, 4), success=st.booleans())
     def a_task_ends_the_job(self, job: str, fence: int, success: bool) -> None:
         runs = self.runs(job, fence)
         image = self.world.files.put(job, fence) if success else None
         if image is not None:
+            runs = runs and self.wait(self.world.status(job)) == "STARTED"
             done = self.wait(self.world.registry.finish(job, fence, [image]))
         else:
-            error: Any = {"code": "x", "title": "x", "detail": "x", "retryable": False}
-            done = self.wait(self.world.registry.fail(job, fence, error))
+            done = self.wait(self.world.registry.fail(job, fence, ERROR))
         assert done or not runs
         if done:
             assert self.newest_fence(job) == fence
@@ -118,9 +156,8 @@ class RegistryMachine(RuleBasedStateMachine):
         outcome=st.sampled_from([SETTLED, RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9)
     )
     def an_attempt_comes_to_its_end(self, outcome: Outcome | None, which: int) -> None:
-        running = sorted(self.world.launcher.running)
-        if running:
-            self.world.launcher.end(*running[which % len(running)], outcome)
+        if attempt := self.some_attempt(which):
+            self.world.launcher.end(*attempt, outcome)
             self.settle_down()
 
     @rule(job=jobs, owner=st.sampled_from(["ann", "ann", "bob"]), times=st.integers(1, 2))
@@ -222,6 +259,10 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert view["status"] in ("PENDING", "STARTED", "RETRY")
 
     @invariant()
+    def no_status_changes_but_as_the_table_says(self) -> None:
+        assert all(new in MOVES[old] for old, new in self.moves.seen), self.moves.seen
+
+    @invariant()
     def no_job_runs_twice_and_no_more_than_allowed(self) -> None:
         running = [job_id for job_id, _ in self.world.launcher.running]
         assert len(running) == len(set(running)) <= 3
@@ -238,7 +279,8 @@ class RegistryMachine(RuleBasedStateMachine):
         published = {image["path"] for view in views for image in view["images"]}
         assert nothing_lives(self.world)
         self.wait(self.world.until(lambda: set(self.world.files.names()) == published))
-        self.wait(self.world.registry.close())
+        self.no_status_changes_but_as_the_table_says()
+        self.wait(self.world.die())
         self.loop.close()
         shutil.rmtree(self.directory)
 
@@ -253,7 +295,7 @@ class RegistryMachine(RuleBasedStateMachine):
                         assert await registry.finish(job_id, fence, [image])
                     launcher.end(job_id, fence, SETTLED)
                 await registry.watch(registry.epoch, 0, 0)
-                await registry._store.last_number()  # pyright: ignore[reportPrivateUsage]
+                await registry._store.last_number()
 
 
 RegistryMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -1,43 +1,25 @@
-"""The registry stays as it is when its store grows: no query reads all rows, memory holds no more jobs.
-How fast it is then, `tests/benchmarks/bench_registry.py` measures."""
+"""The registry holds no more jobs when its store grows. `tests/benchmarks/bench_registry.py` measures how
+fast it is then."""
 
 from __future__ import annotations
 
-import functools
 import gc
-import inspect
 import shutil
 import sqlite3
-import time
-from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.store.schema import LIVE
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import JobFilter
 from tests.benchmarks.fill_store import fill
 
-from .harness import PARAMS, World
+from .harness import World
+from .store.test_schema import FILTERS, OWNER
 
 FINISHED, QUEUED, CACHED = 3000, 1000, 50
-OWNER = "studio-0"
-FILTERS: list[JobFilter] = [
-    {},
-    {"statuses": ["SUCCESS"]},
-    {"statuses": ["FAILURE", "REVOKED"]},
-    {"statuses": [status.value for status in Status]},
-    {"style_id": "icon"},
-    {"style_id": "icon", "statuses": ["FAILURE", "REVOKED"]},
-    {"tag": "level-0"},
-    {"tag": "level-0", "statuses": ["FAILURE"], "style_id": "icon"},
-    {"created_after": 1.0, "created_before": 4e9},
-    {"created_after": 1.0, "tag": "level-0"},
-]
 
 
 @pytest.fixture(scope="module")
@@ -52,90 +34,6 @@ def directory(filled: Path, tmp_path: Path) -> Path:
     """A copy of the filled store, below `state` as the harness has it."""
     shutil.copytree(filled, tmp_path / "state")
     return tmp_path
-
-
-class Explained(sqlite3.Connection):
-    """A connection that keeps the plan of every statement it runs."""
-
-    plans: dict[str, list[str]]
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        self._explain(sql, parameters)
-        return super().execute(sql, parameters)
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        rows = list(parameters)
-        for row in rows[:1]:
-            self._explain(sql, row)
-        return super().executemany(sql, rows)
-
-    def _explain(self, sql: str, parameters: Any) -> None:
-        if sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
-            plan = super().execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
-            self.plans[sql] = [row[3] for row in plan]
-
-
-async def test_no_query_of_the_store_scans_or_sorts(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each finds its rows in an index, and in the order that is asked for."""
-    plans: dict[str, list[str]] = {}
-    explained = type("Recorded", (Explained,), {"plans": plans})
-    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=explained))
-    store = SqliteStore(directory / "state")
-    called = await call_everything(store)
-    await store.close()
-    assert called == {
-        name
-        for name, method in vars(SqliteStore).items()
-        if inspect.iscoroutinefunction(method) and not name.startswith("_") and name != "close"
-    }
-    assert any("FROM tags" in sql for sql in plans)
-    slow = {sql: plan for sql, plan in plans.items() if any(map(is_slow, plan))}
-    assert not slow
-
-
-async def call_everything(store: SqliteStore) -> set[str]:
-    """Every method that asks the database something; their names."""
-    job = Job("new", OWNER, PARAMS, time.time(), await store.last_number() + 1, tags=("a",))
-    ended = job.evolve(status=Status.SUCCESS, completed_at=time.time())
-    insert = functools.partial(store.insert, key="k", body_hash="h", key_expires_before=0.0)
-    calls: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any]]] = [
-        (store.last_number, (), {}),
-        (insert, (job,), {}),
-        (insert, (job,), {}),
-        (insert, (job.evolve(job_id="full"),), {"key": None, "only_replay": True}),
-        (store.get, ("new",), {}),
-        (store.update, (ended,), {"expected_fence": 0}),
-        (store.bury, ([ended], "deleted"), {}),
-        (store.tombstone, ("new",), {}),
-        (store.take_over, (), {}),
-        (store.littering, (), {}),
-        (store.swept, (), {}),
-        (store.recent, (10,), {}),
-        (store.ended_before, (time.time(), 10), {}),
-    ]
-    calls += [
-        (store.page, (OWNER, wanted), {"limit": 10, "before": before, "after": after})
-        for wanted in FILTERS
-        for before, after in ((None, None), (2**61, None), (None, 1))
-    ]
-    for method, args, kwargs in calls:
-        await method(*args, **kwargs)
-    return {
-        (m.func if isinstance(m, functools.partial) else m).__name__  # type: ignore[attr-defined]
-        for m, _, _ in calls
-    }
-
-
-def is_slow(step: str) -> bool:
-    return "TEMP B-TREE" in step or (step.startswith("SCAN") and step != "SCAN CONSTANT ROW")
-
-
-async def test_the_check_above_finds_a_query_that_scans(directory: Path) -> None:
-    with closing(sqlite3.connect(directory / "state" / "jobs.db")) as db:
-        plan = db.execute("EXPLAIN QUERY PLAN SELECT * FROM jobs ORDER BY params").fetchall()
-    assert [is_slow(row[3]) for row in plan] == [True, True]
 
 
 async def test_a_restarted_registry_holds_no_more_jobs_than_it_may(directory: Path) -> None:

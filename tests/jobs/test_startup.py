@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs import startup as opening
+from serve_app.jobs import startup
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
@@ -21,7 +21,7 @@ from .harness import LIMITS, Folder, ManualLauncher, World
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "PAUSE_S", (0.01, 0.02))
+    monkeypatch.setattr(startup, "PAUSE_S", (0.01, 0.02))
 
 
 def parts(

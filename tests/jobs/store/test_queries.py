@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from serve_app.jobs.store import sqlite as store
+from serve_app.jobs.store import sqlite
 from serve_app.messages import JobFilter, JobPage
-
-from .harness import PARAMS, World
+from tests.factories import labels, params
+from tests.jobs.harness import World
 
 
 class Studio:
@@ -26,10 +26,10 @@ class Studio:
     async def fill(self, number: int = 24) -> None:
         for i in range(number):
             style, tag = f"s{i % 3}", f"t{i % 4}"
-            params = {**PARAMS, "style_id": style}
-            job_id = await self.world.submit(params=params, tags=["all", tag])
+            order, said = params(style_id=style), labels(tags=["all", tag])
+            job_id = await self.world.submit(order, said)
             self.jobs.append({"job_id": job_id, "style_id": style, "tag": tag})
-            await self.world.submit(owner="bob", params=params, tags=["all", tag])
+            await self.world.submit(order, said, owner="bob")
             if i % 2:
                 await self.world.registry.cancel(job_id, "ann")
         for job in self.jobs:
@@ -87,7 +87,7 @@ def ids(page: JobPage) -> list[str]:
 async def studio(tmp_path: Path) -> AsyncGenerator[Studio]:
     """Nothing is launched: the jobs stay as they are."""
     async with World(tmp_path, {"cached_jobs": 5}) as world:
-        world.registry._dispatcher._watched_at = float("-inf")
+        world.lose_ingress()
         filled = Studio(world)
         await filled.fill()
         yield filled
@@ -111,7 +111,7 @@ async def test_walks_in_both_directions_show_each_job_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
     """Whatever the filter, the size of the page and the rows one page may look at."""
-    monkeypatch.setattr(store, "SCANNED", scanned)
+    monkeypatch.setattr(sqlite, "SCANNED", scanned)
     async with studio(tmp_path) as filled:
         for wanted in FILTERS:
             for limit in (1, 3, 24, 100):
@@ -124,7 +124,7 @@ async def test_a_rare_combination_makes_short_pages_and_a_way_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty page in the middle still leads on in both directions."""
-    monkeypatch.setattr(store, "SCANNED", 2)
+    monkeypatch.setattr(sqlite, "SCANNED", 2)
     async with studio(tmp_path) as filled:
         wanted: JobFilter = {"tag": "all", "style_id": "s0", "statuses": ["REVOKED"]}
         first = await filled.page(wanted, 10)
@@ -182,7 +182,9 @@ async def test_a_cursor_holds_while_jobs_come_and_go(tmp_path: Path) -> None:
         assert found == expected
         top = await filled.page({}, 5, before=None)
         assert ids(top)[: len(came)] == came[::-1]
-        newer = await filled.page({}, 100, after=(await world.registry._store.get(found[1])).order)  # type: ignore[union-attr]
+        second = await world.registry._store.get(found[1])
+        assert second is not None
+        newer = await filled.page({}, 100, after=second.number)
         assert ids(newer) == [*came[::-1], found[0]]
         assert gone
 

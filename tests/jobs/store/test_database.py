@@ -1,0 +1,184 @@
+"""The database: one owner, one writer whose groups fail alone, readers beside it, a WAL that stays short."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serve_app.errors import StoreHeld
+from serve_app.jobs.store.database import CHECKPOINT_EVERY, WAL_PAGES, Database
+from serve_app.jobs.store.schema import SCHEMA_VERSION
+from tests.jobs.harness import writer_held
+
+
+def put(key: str) -> Callable[[sqlite3.Connection], int]:
+    return lambda db: db.execute("INSERT INTO meta VALUES (?, 1)", (key,)).rowcount
+
+
+def keys(db: sqlite3.Connection) -> list[str]:
+    return [row["key"] for row in db.execute("SELECT key FROM meta ORDER BY key")]
+
+
+# ---- one owner ----
+
+
+async def test_a_second_process_is_refused_and_told_the_holder(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    with pytest.raises(StoreHeld, match=f"process {os.getpid()} on "):
+        Database(tmp_path, lock_timeout_s=0)
+    await database.close()
+    again = Database(tmp_path, lock_timeout_s=0)
+    assert again.epoch == 2
+    await again.close()
+
+
+def test_the_lock_of_a_killed_holder_is_free_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from serve_app.jobs.store.database import Database\n"
+        "database = Database(Path(sys.argv[1]))\n"
+        "print(database.epoch, flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == b"1\n"
+    with pytest.raises(StoreHeld, match=f"process {holder.pid}"):
+        Database(tmp_path, lock_timeout_s=0)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdin.close()
+    holder.stdout.close()
+    database = Database(tmp_path, lock_timeout_s=0)
+    assert database.epoch == 2
+    asyncio.run(database.close())
+
+
+async def test_a_database_of_newer_code_is_left_alone(tmp_path: Path) -> None:
+    await Database(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreHeld, match=f"schema {SCHEMA_VERSION + 1}"):
+        Database(tmp_path, lock_timeout_s=0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+        assert db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() == (1,)
+
+
+# ---- writes ----
+
+
+async def test_what_is_written_is_synced_before_it_is_answered(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    modes = await database.write(
+        lambda db: [
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        ]
+    )
+    assert modes == ["wal", 2]  # 2 is FULL
+    await database.write(put("a"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+        assert db.execute("SELECT value FROM meta WHERE key = 'a'").fetchone() == (1,)
+    await database.close()
+
+
+async def test_writes_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
+    """An operation that fails in a group is undone, and takes no other with it."""
+    database = Database(tmp_path)
+
+    def half(db: sqlite3.Connection) -> None:
+        put("half")(db)
+        put("epoch")(db)  # is there already
+
+    async with writer_held(database):
+        writes = [
+            asyncio.create_task(database.write(operation))
+            for operation in (put("a"), half, put("b"))
+        ]
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(result) for result in results] == [int, sqlite3.IntegrityError, int]
+    assert await database.read(keys) == ["a", "b", "epoch"]
+    await database.close()
+
+
+async def test_a_transaction_that_is_lost_fails_them_all_and_the_next_one_is_good(
+    tmp_path: Path,
+) -> None:
+    """SQLite rolls the whole transaction back by itself when the disk is full; here an operation does."""
+    database = Database(tmp_path)
+    async with writer_held(database):
+        writes = [
+            asyncio.create_task(database.write(operation))
+            for operation in (put("a"), lambda db: db.execute("ROLLBACK").rowcount, put("b"))
+        ]
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(result) for result in results] == [sqlite3.OperationalError] * 3
+    assert await database.read(keys) == ["epoch"]
+    assert await database.write(put("a")) == 1
+    assert await database.read(keys) == ["a", "epoch"]
+    await database.close()
+
+
+async def test_a_caller_that_is_cancelled_takes_back_no_write(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    async with writer_held(database):
+        write = asyncio.create_task(database.write(put("a")))
+        await asyncio.sleep(0)
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+    assert await database.write(keys) == ["a", "epoch"]
+    await database.close()
+
+
+async def test_reads_wait_for_no_write(tmp_path: Path) -> None:
+    """They see what was committed before, not what is being written."""
+    database = Database(tmp_path)
+    async with writer_held(database):
+        write = asyncio.create_task(database.write(put("a")))
+        assert await asyncio.wait_for(database.read(keys), 5) == ["epoch"]
+    await write
+    assert await database.read(keys) == ["a", "epoch"]
+    await database.close()
+
+
+async def test_close_writes_what_was_asked_for_before(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    async with writer_held(database):
+        write = asyncio.create_task(database.write(put("a")))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(database.close())
+        await asyncio.sleep(0)
+    await asyncio.gather(write, closing)
+    again = Database(tmp_path)
+    assert await again.read(keys) == ["a", "epoch"]
+    await again.close()
+
+
+# ---- the WAL ----
+
+
+async def test_the_wal_is_copied_beside_the_writer(tmp_path: Path) -> None:
+    """The database file soon has what was written, long before the writer would copy it itself."""
+    database = Database(tmp_path)
+    try:
+        for write in range(WAL_PAGES // 8):  # a write is a page or two
+            await database.write(put(f"write {write}"))
+            if b"write 0" in (tmp_path / "jobs.db").read_bytes():
+                break
+        else:
+            pytest.fail("nothing was copied")
+        assert write >= CHECKPOINT_EVERY - 1
+    finally:
+        await database.close()

@@ -1,8 +1,8 @@
-"""A device that is not there: its tensors have their values on the host, and every wait for it is noted.
+"""A pretended GPU: its tensors keep their values on the host, and every wait of the host for it is recorded.
 
-What it shares with a GPU: no operation takes tensors of both sides (but a single number), and the host
-waits when it reads a value, when it copies ordinary memory, and when an operation reports back.
-Inference mode knows no such tensors, so model runners are called below it (`functools.wraps` kept them).
+As with a GPU, an operation takes tensors of one device only (apart from single numbers), and the host waits
+when it reads a value, copies from ordinary memory, or calls an operation that checks for errors. Inference
+mode does not support such tensors, so tests call a model runner's methods without their decorator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_linalg_check
 
 
 class Elsewhere(Tensor):
-    """A tensor that says it is on `DEVICE`."""
+    """A tensor on `DEVICE`, whose values are in `here`."""
 
     here: Tensor
 
@@ -42,7 +42,7 @@ class Elsewhere(Tensor):
 
 
 class Waits(TorchDispatchMode):
-    """`found`: what the host has waited for in here, in order."""
+    """`found`: each wait of the host within this context, one after another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Waits(TorchDispatchMode):
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
-    """Do it here. Returns its result, elsewhere if that is where it belongs, and what it waited for."""
+    """Compute on the host. Returns the result, on `DEVICE` where it belongs there, and the waits."""
     name = func.overloadpacket.__name__
     inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     remote = [x for x in inputs if isinstance(x, Elsewhere)]
@@ -70,7 +70,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
         waits.append(f"{name} reads a value")
         goes_there = False
     elif name == "_to_copy":
-        # torch pins by itself what a queued copy to the host is written to.
+        # torch itself pins the memory that a queued copy to the host is written to.
         queued = kwargs.get("non_blocking") and (remote or hasattr(args[0], "was_pinned"))
         if goes_there != bool(remote) and not queued:
             waits.append(f"a copy of {tuple(inputs[0].shape)}")
@@ -81,14 +81,14 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, list[str]]:
     out = func(*args, **(kwargs if asked is None else {**kwargs, "device": "cpu"}))
     if not goes_there:
         return out, waits
-    same = {id(x.here): x for x in remote}  # of operations in place
+    same = {id(x.here): x for x in remote}  # an operation in place returns its own tensor
     return tree_map_only(
         Tensor, lambda x: same[id(x)] if id(x) in same else Elsewhere(x), out
     ), waits
 
 
 def move(module: nn.Module) -> None:
-    """All of its weights."""
+    """Move all of its weights to `DEVICE`."""
     for part in module.modules():
         stores: Any = (part._parameters, part._buffers)
         for weights in stores:

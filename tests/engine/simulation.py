@@ -1,6 +1,6 @@
-"""The real scheduler on a virtual clock: hours of traffic in a second, the same on every machine.
+"""The real scheduler on a virtual clock: hours of traffic in a second, equal on every machine.
 
-Knows costs and arrivals only. No model, no threads; a call of n rows takes exactly c(n).
+Knows costs and arrivals only. There is no model and no thread; a call of n rows takes exactly c(n).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from serve_app.engine.costs import CostTable
 from serve_app.engine.forecast import Forecast, Gain, unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Scheduler
-from serve_app.messages import PATIENCE
-from serve_app.params import GenerationParams
+from serve_app.priorities import PATIENCE
+from tests.factories import params
 
 SIZE = (64, 64)
 COUNTS = (1, 2, 4, 8, 16)
@@ -43,45 +43,40 @@ class Arrival:
 
 
 class Run(NamedTuple):
-    """What came of a trace, in the order of its arrivals."""
+    """The outcome of a trace, sorted by arrival."""
 
     latencies: np.ndarray
-    end: float  # the moment of the last one
-    forecasts: np.ndarray  # seconds still to go, said at admission
-    waits: np.ndarray  # and what they turned out to be
+    end: float  # when the last request ended
+    forecasts: np.ndarray  # seconds to its end, predicted when it started
+    waits: np.ndarray  # seconds it then took
     gain: float
 
 
-def order(number: int, steps: int, guidance: float, index: int = 0) -> Request:
-    params = GenerationParams(
-        prompt="",
-        seed=0,
-        width=SIZE[0],
-        height=SIZE[1],
-        steps=steps,
-        guidance_scale=guidance,
-        scheduler="euler",
-        model="m",
-        model_revision="r",
-    )
-    return Request(params, index, number, guidance > 1)
+def image(number: int, steps: int, guidance: float, index: int = 0) -> Request:
+    """A request for image `index` of drawing `number`."""
+    width, height = SIZE
+    wanted = params(width=width, height=height, steps=steps, guidance_scale=guidance)
+    return Request(wanted, index, number, guidance > 1)
 
 
 def trace(device: Device, load: float, count: int, seed: int, *, mixed: bool) -> list[Arrival]:
-    """Poisson arrivals at `load` x what one at a time can serve."""
+    """Poisson arrivals at `load` x the rate that one request at a time can serve.
+
+    `mixed`: seven short plain requests to three long guided ones; else all are equal.
+    """
     rng, costs = random.Random(seed), device.costs()
     kinds = [(4, 1.0)] * 7 + [(30, 5.0)] * 3 if mixed else [(20, 5.0)]
-    mean = sum(costs.solo_seconds(order(0, *kind)) for kind in kinds) / len(kinds)
+    mean = sum(costs.solo_seconds(image(0, *kind)) for kind in kinds) / len(kinds)
     now, arrivals = 0.0, list[Arrival]()
     for number in range(count):
         now += rng.expovariate(load / mean)
         steps, guidance = rng.choice(kinds)
-        arrivals.append(Arrival(now, steps == 4, order(number, steps, guidance)))
+        arrivals.append(Arrival(now, steps == 4, image(number, steps, guidance)))
     return arrivals
 
 
 def one_at_a_time(device: Device, arrivals: Sequence[Arrival]) -> tuple[np.ndarray, float]:
-    """Latencies and the moment of the last one, first come first served."""
+    """The reference, first come first served: latencies, and when the last request ended."""
     costs, now = device.costs(), 0.0
     latencies: list[float] = []
     for arrival in arrivals:
@@ -95,7 +90,7 @@ def engine(
     arrivals: Sequence[Arrival],
     make: Callable[[CostTable], Scheduler] = Scheduler,
 ) -> Run:
-    """The same by the scheduler under test, with a forecast for each request that is admitted."""
+    """The same arrivals by the scheduler under test, with a forecast for each request when it starts."""
     costs, gain = device.costs(), Gain()
     scheduler = make(costs)
     left = list(arrivals)

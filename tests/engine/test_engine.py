@@ -1,4 +1,4 @@
-"""Orders through the whole engine: the events of a stream, drops, sharing, quarantine, failures."""
+"""A running engine: events of a stream, drops, sharing, quarantine, previews, failures, deadlines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import io
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -16,77 +15,12 @@ import torch
 from PIL import Image
 
 from serve_app.engine.engine import Engine
-from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
-from serve_app.errors import ModelError
-from serve_app.messages import PATIENCE_OF
 from tests.engine import tiny
+from tests.engine.harness import Gated, image_of, joined, kinds, render, running, stream, until
 
-
-class Gated(ModelRunner):
-    """Stops before a denoising call while its gate is closed, and writes down every call."""
-
-    def __init__(self) -> None:
-        super().__init__(tiny.shared_parts())
-        self.gate = threading.Event()
-        self.gate.set()
-        self.at_gate = threading.Semaphore(0)
-        self.calls: list[list[Request]] = []
-        self.previewed: list[tuple[int, int]] = []  # seed, step
-        self.before_call: Callable[[list[Request]], None] = lambda requests: None
-
-    def denoise(self, requests: Sequence[Request]) -> dict[Request, Exception]:
-        self.calls.append(list(requests))
-        if not self.gate.is_set():
-            self.at_gate.release()
-            assert self.gate.wait(30)
-        self.before_call(list(requests))
-        return super().denoise(requests)
-
-    def preview(self, request: Request) -> Callable[[], Any]:
-        self.previewed.append((request.seed, request.step))
-        return super().preview(request)
-
-    async def arrived(self) -> None:
-        """A call stands at the closed gate."""
-        assert await asyncio.to_thread(self.at_gate.acquire, timeout=30)
-
-
-@asynccontextmanager
-async def running(
-    runner: ModelRunner, on_fault: Callable[[], object] = lambda: None, report_every: float = 0.0
-) -> AsyncGenerator[Engine]:
-    """An engine whose books are empty at the end, whatever happened."""
-    scheduler = Scheduler(tiny.SharingCosts())
-    engine = Engine(runner, scheduler, replica="r1", on_fault=on_fault, report_every=report_every)
-    engine.start()
-    try:
-        yield engine
-    finally:
-        if isinstance(runner, Gated):
-            runner.gate.set()
-        await engine.close()
-    stats = engine.stats()
-    assert (stats["jobs"], stats["live"], stats["waiting"]) == (0, 0, 0)
-    assert not engine._book._by_key
-
-
-async def render(engine: Engine, job_id: str = "a", **changes: Any) -> list[Any]:
-    names = ("alone", "preview", "patience")
-    how = {name: changes.pop(name) for name in names if name in changes}
-    epoch, fence = changes.pop("epoch", 1), changes.pop("fence", 1)
-    stream = engine.render(tiny.params(**changes), job_id=job_id, epoch=epoch, fence=fence, **how)
-    return [event async for event in stream]
-
-
-def kinds(events: Sequence[Any]) -> list[str]:
-    return [event["kind"] for event in events]
-
-
-def image_of(events: Sequence[Any]) -> np.ndarray[Any, Any]:
-    (data,) = [event["data"] for event in events if event["kind"] == "image"]
-    return np.asarray(Image.open(io.BytesIO(data)))
+# ---- events ----
 
 
 async def test_a_stream_is_admitted_progress_images() -> None:
@@ -102,8 +36,8 @@ async def test_a_stream_is_admitted_progress_images() -> None:
     assert (last["step"], last["steps"], last["image"], last["images"]) == (15, 15, 3, 3)
 
 
-async def test_progress_is_told_no_more_often_than_asked_for() -> None:
-    """Each event passes through processes and a registry; the first and every image come in any case."""
+async def test_progress_is_sent_at_most_once_in_report_every() -> None:
+    """Each event passes through two more processes. The first progress and every image always come."""
     async with running(Gated(), report_every=3600) as engine:
         events = await render(engine, n=2, steps=9)
         late = await render(engine, "b")
@@ -112,7 +46,7 @@ async def test_progress_is_told_no_more_often_than_asked_for() -> None:
 
 
 async def test_events_are_plain_values() -> None:
-    """A subclass of str from torch once made every job task load torch to read its events."""
+    """Unpickling a subclass of str from torch would make every job task import torch."""
     async with running(Gated()) as engine:
         events = await render(engine, n=2, preview=True)
     assert set(kinds(events)) >= {"admitted", "progress", "preview", "image"}
@@ -124,8 +58,45 @@ async def test_events_are_plain_values() -> None:
         values += value if type(value) in (list, tuple) else ()
 
 
+async def test_a_slow_reader_gets_the_latest_progress_and_every_image() -> None:
+    """Unread progress is replaced by the next one; images are not."""
+    async with running(Gated()) as engine:
+        reader = stream(engine, n=2, steps=9)
+        events = [await anext(reader)]
+        await until(engine, lambda: engine.stats()["images"] == 2)
+        events += [event async for event in reader]
+    assert kinds(events).count("image") == 2
+    assert kinds(events).count("progress") <= 4
+
+
+async def test_progress_says_how_long_it_will_take() -> None:
+    """A second per call by this cost table: alone, behind another job, and at the end."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        first = asyncio.create_task(render(engine, "a", seed=1, steps=8))
+        await runner.arrived()
+        second = asyncio.create_task(render(engine, "b", seed=2, steps=20))
+        await joined(engine, 2)
+        assert engine.stats()["gain"] == 1.0
+        runner.gate.set()
+        etas = [
+            [event["eta_seconds"] for event in await task if event["kind"] == "progress"]
+            for task in (first, second)
+        ]
+        assert engine.stats()["gain"] > 1.0
+    assert etas[0][0] == pytest.approx(8, abs=0.1)
+    assert etas[1][0] == pytest.approx(28, abs=0.1)
+    for seconds in etas:
+        assert seconds == sorted(seconds, reverse=True)
+        assert seconds[-1] == 0.0
+
+
+# ---- sharing ----
+
+
 async def test_images_of_a_job_share_one_text_encoding() -> None:
-    """Four images, two texts: the prompt and the negative prompt."""
+    """Four images have two texts: the prompt and the negative prompt."""
     runner = Gated()
     async with running(runner) as engine:
         await render(engine, n=4)
@@ -134,7 +105,7 @@ async def test_images_of_a_job_share_one_text_encoding() -> None:
 
 
 async def test_concurrent_jobs_share_calls_and_draw_their_own_images() -> None:
-    """Two jobs that arrive together run in the same calls; their images are those drawn alone."""
+    """Jobs that arrive together run in the same calls; their images are those drawn alone."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
@@ -152,19 +123,30 @@ async def test_concurrent_jobs_share_calls_and_draw_their_own_images() -> None:
             assert np.abs(alone.astype(int) - image.astype(int)).max() <= 1
 
 
-async def test_a_slow_reader_finds_the_latest_progress_and_every_image() -> None:
-    """Progress nobody read is replaced by the next one; images are not."""
-    async with running(Gated()) as engine:
-        stream = engine.render(tiny.params(n=2, steps=9), job_id="a", epoch=1, fence=1)
-        events = [await anext(stream)]
-        await asyncio.to_thread(_until, lambda: engine.stats()["images"] == 2)
-        events += [event async for event in stream]
-    assert kinds(events).count("image") == 2
-    assert kinds(events).count("progress") <= 4
+async def test_jobs_that_want_the_same_pixels_share_a_drawing() -> None:
+    """Both readers get all events, and the drawing lives until the last of them leaves."""
+    runner = Gated()
+    runner.gate.clear()
+    async with running(runner) as engine:
+        tasks = [asyncio.create_task(render(engine, job)) for job in "ab"]
+        await runner.arrived()
+        leaver = stream(engine, "c")
+        assert (await anext(leaver))["kind"] == "admitted"
+        await leaver.aclose()
+        assert engine.drop(1, {"b": 1}) == 1
+        runner.gate.set()
+        kept, dropped = await asyncio.gather(*tasks)
+        assert (kinds(kept)[0], kinds(dropped)[-1]) == ("admitted", "failed")
+        assert image_of(kept).shape == (tiny.SIZE, tiny.SIZE, 3)
+        stats = engine.stats()
+    assert (stats["images"], stats["coalesced"]) == (1, 2)
+
+
+# ---- drops ----
 
 
 async def test_no_step_starts_after_a_drop() -> None:
-    """The step that runs when the drop comes is the last one; the neighbour finishes."""
+    """The step that runs when the drop comes is the last one; the other job in the call finishes."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
@@ -197,55 +179,43 @@ async def test_a_newer_epoch_ends_every_older_one() -> None:
         assert "image" in kinds(await render(engine, "b", epoch=2))
 
 
-async def test_drops_are_remembered_boundedly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that lives for years does not fill the engine."""
-    monkeypatch.setattr("serve_app.engine.fences.REMEMBERED", 3)
-    async with running(Gated()) as engine:
-        engine.drop(1, {str(i): 1 for i in range(10)})
-        assert list(engine._book.fences._drops) == ["7", "8", "9"]
-
-
-async def test_closing_the_iterator_drops_the_request() -> None:
-    """A reader that goes away takes its request with it."""
+async def test_closing_the_iterator_drops_the_drawing() -> None:
+    """A reader that leaves ends the work for it."""
     runner = Gated()
     async with running(runner) as engine:
-        async with aclosing(
-            engine.render(tiny.params(steps=40), job_id="a", epoch=1, fence=1)
-        ) as stream:
-            await anext(stream)
+        async with aclosing(stream(engine, steps=40)) as reader:
+            await anext(reader)
         assert engine.stats()["jobs"] == 0
     assert len(runner.calls) < 40
 
 
-async def test_identical_orders_are_drawn_once() -> None:
-    """Both readers get everything, and the order lives until the last of them leaves."""
+async def test_the_engine_says_for_whom_it_works() -> None:
+    """Job id -> newest attempt, so that a renderer can ask the registry about each."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
-        tasks = [asyncio.create_task(render(engine, job)) for job in "ab"]
-        await runner.arrived()
-        leaver = engine.render(tiny.params(), job_id="c", epoch=1, fence=1)
-        assert (await anext(leaver))["kind"] == "admitted"
-        await leaver.aclose()
-        assert engine.drop(1, {"b": 1}) == 1
+        tasks = [
+            asyncio.create_task(render(engine, "a", fence=fence, seed=fence)) for fence in (2, 3)
+        ]
+        await until(engine, lambda: engine.stats()["jobs"] == 2)
+        assert engine.holders() == {"a": 3}
         runner.gate.set()
-        kept, dropped = await asyncio.gather(*tasks)
-        assert (kinds(kept)[0], kinds(dropped)[-1]) == ("admitted", "failed")
-        assert image_of(kept).shape == (tiny.SIZE, tiny.SIZE, 3)
-        stats = engine.stats()
-    assert (stats["images"], stats["coalesced"]) == (1, 2)
+        await asyncio.gather(*tasks)
+        assert engine.holders() == {}
+
+
+# ---- quarantine ----
 
 
 async def test_a_job_under_quarantine_is_the_only_suspect() -> None:
-    """While it is under way no other job is admitted, and none was when it started."""
+    """It is admitted when no other job is under way, and none is admitted until it has ended."""
     runner = Gated()
     runner.gate.clear()
     under_way: set[str] = set()
     seen: list[set[str]] = []
 
-    async def read(job: str, seed: int, **how: Any) -> None:
-        params = tiny.params(seed=seed)
-        async for event in engine.render(params, job_id=job, epoch=1, fence=1, **how):
+    async def read(job: str, seed: int, *, alone: bool = False) -> None:
+        async for event in stream(engine, job, seed=seed, alone=alone):
             if event["kind"] == "admitted":
                 under_way.add(job)
                 seen.append(set(under_way))
@@ -256,14 +226,17 @@ async def test_a_job_under_quarantine_is_the_only_suspect() -> None:
         await runner.arrived()
         tasks += [asyncio.create_task(read(job, 2, alone=True)) for job in ("poison", "twin")]
         tasks += [asyncio.create_task(read("after", 3))]
-        await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == 4)
+        await until(engine, lambda: engine.stats()["jobs"] == 4)
         runner.gate.set()
         await asyncio.gather(*tasks)
     assert seen == [{"before"}, {"poison"}, {"twin"}, {"after"}]
 
 
-async def test_nan_fails_one_request_and_no_neighbour() -> None:
-    """The neighbour in the same calls gets its image, equal to the one drawn alone."""
+# ---- failures ----
+
+
+async def test_nan_fails_one_request_and_no_other() -> None:
+    """The other request in the same calls gets its image, equal to the one drawn alone."""
     runner = Gated()
 
     def poison(requests: list[Request]) -> None:
@@ -287,7 +260,7 @@ async def test_nan_fails_one_request_and_no_neighbour() -> None:
 
 
 async def test_out_of_memory_makes_calls_smaller() -> None:
-    """A call that does not fit is repeated in halves; every order still gets its image."""
+    """A call that does not fit is repeated in halves; every job still gets its image."""
     runner = Gated()
     unet, width = runner.unet.network, 4
 
@@ -305,8 +278,8 @@ async def test_out_of_memory_makes_calls_smaller() -> None:
     assert stats["cap"] <= width
 
 
-async def test_what_a_failed_call_held_is_free_before_the_next_one() -> None:
-    """Or the retry in halves would find no more memory than the call that ran out of it."""
+async def test_the_memory_of_a_failed_call_is_free_before_the_next_one() -> None:
+    """Otherwise the smaller call would find no more memory than the one that failed."""
     runner = Gated()
     unet, held = runner.unet.network, list[weakref.ref[torch.Tensor]]()
     alive: list[bool] = []
@@ -327,7 +300,7 @@ async def test_what_a_failed_call_held_is_free_before_the_next_one() -> None:
 
 
 async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
-    """It ends with out_of_memory; the engine serves the next one."""
+    """It ends with out_of_memory, the cap stays for other requests, and the next job is drawn."""
     runner = Gated()
     unet = runner.unet.network
 
@@ -343,11 +316,11 @@ async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
         assert "image" in kinds(await render(engine, "b"))
         runner._memory = 1000
         assert kinds(await render(engine, "c")) == ["failed"]
-        assert engine.stats()["cap"] == engine.scheduler.max_rows  # it says nothing of the others
+        assert engine.stats()["cap"] == engine.scheduler.max_rows
 
 
 async def test_an_error_in_a_shared_call_fails_only_its_cause() -> None:
-    """Requests of a failed call go on in calls of their own, so the guilty one is found."""
+    """Each request of a failed call goes on in calls of its own, which shows the one at fault."""
     runner = Gated()
 
     def crash(requests: list[Request]) -> None:
@@ -366,13 +339,13 @@ async def test_an_error_in_a_shared_call_fails_only_its_cause() -> None:
     assert "bad row" not in results[1][-1]["detail"]
 
 
+def lost(*args: Any, **kwargs: Any) -> Any:
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
 async def test_a_lost_device_ends_the_engine() -> None:
-    """Every call after a device error would fail, so orders may be drawn elsewhere."""
+    """Every call after a device error would fail. The failure is retryable: another replica may draw."""
     runner = Gated()
-
-    def lost(*args: Any, **kwargs: Any) -> Any:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
     runner.unet.network = lost
     told = threading.Event()
     async with running(runner, on_fault=told.set) as engine:
@@ -387,12 +360,8 @@ async def test_a_lost_device_ends_the_engine() -> None:
 async def test_a_device_that_is_lost_while_a_prompt_is_encoded_ends_the_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The order is not to blame: another replica may draw it."""
+    """The text thread meets the error; the loop raises it."""
     runner = Gated()
-
-    def lost(*args: Any, **kwargs: Any) -> Any:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
     monkeypatch.setattr(runner.family, "positive", lost)
     async with running(runner) as engine:
         assert (await render(engine))[-1]["code"] == "engine_stopped"
@@ -403,22 +372,39 @@ async def test_a_device_that_is_lost_while_a_prompt_is_encoded_ends_the_engine(
 async def test_a_device_that_is_lost_before_the_pixels_arrive_ends_the_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Decoding is only queued in the loop: what goes wrong in it is heard where the pixels are awaited."""
+    """Decoding is only queued in the loop, so its errors are met in the thread that waits for pixels."""
     told = threading.Event()
     runner = Gated()
-
-    def lost() -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(runner._clock, "so_far", lambda: lost)
+    monkeypatch.setattr(runner._timer, "mark", lambda: lost)
     async with running(runner, on_fault=told.set) as engine:
         assert (await render(engine))[-1]["code"] == "engine_stopped"
         assert await asyncio.to_thread(told.wait, 30)
         assert not engine.healthy
 
 
+async def test_health_and_a_shutdown_in_the_middle() -> None:
+    """Work without progress is unhealthy; closing ends every stream with an event that says so."""
+    runner = Gated()
+    runner.gate.clear()
+    engine = Engine(runner, Scheduler(tiny.SharingCosts()), stall_seconds=0.0)
+    engine.start()
+    assert engine.healthy
+    reader = asyncio.create_task(render(engine))
+    await runner.arrived()
+    assert not engine.healthy
+    closing = asyncio.create_task(engine.close())
+    events = await reader
+    runner.gate.set()
+    await closing
+    assert events[-1]["code"] == "dropped"
+    assert kinds(await render(engine)) == ["failed"]
+
+
+# ---- previews ----
+
+
 async def test_previews_come_only_when_asked_for() -> None:
-    """A preview is a small JPEG; without a watcher none is made."""
+    """A preview is a small JPEG; if no listener wants one, none is drawn."""
     async with running(Gated()) as engine:
         silent = await render(engine, "a")
         watched = await render(engine, "b", preview=True, steps=8)
@@ -429,14 +415,14 @@ async def test_previews_come_only_when_asked_for() -> None:
 
 
 async def test_previews_can_be_switched_on_later() -> None:
-    """From that step on they are drawn, for the job that asked; not for its twin or a neighbour."""
+    """From that step on they are sent to the job that asked, and to no other job of the same drawing."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
 
         def ask(requests: list[Request]) -> None:
             if any((r.seed, r.step) == (1, 4) for r in requests):
-                assert (engine.show("a"), engine.show("nobody")) == (1, 0)
+                assert (engine.send_previews("a"), engine.send_previews("nobody")) == (1, 0)
 
         runner.before_call = ask
         jobs = {"a": 1, "twin": 1, "neighbour": 2}
@@ -451,78 +437,21 @@ async def test_previews_can_be_switched_on_later() -> None:
     assert "preview" not in kinds(twin) + kinds(neighbour)
 
 
-async def test_progress_says_how_long_it_will_take() -> None:
-    """A second per call by this table: alone, behind another, and at the end."""
+# ---- deadlines ----
+
+
+async def test_urgent_jobs_overtake_and_patient_ones_yield() -> None:
+    """Of three equal jobs the last one, of high priority, runs next; that of low priority runs last."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
-        first = asyncio.create_task(render(engine, "a", seed=1, steps=8))
+        engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
+        tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
         await runner.arrived()
-        second = asyncio.create_task(render(engine, "b", seed=2, steps=20))
-        await joined(engine, 2)
-        assert engine.stats()["gain"] == 1.0
-        runner.gate.set()
-        etas = [
-            [event["eta_seconds"] for event in await task if event["kind"] == "progress"]
-            for task in (first, second)
+        tasks += [
+            asyncio.create_task(render(engine, priority, seed=seed, steps=20, priority=priority))
+            for seed, priority in ((2, "low"), (3, "high"))
         ]
-        assert engine.stats()["gain"] > 1.0
-    assert etas[0][0] == pytest.approx(8, abs=0.1)
-    assert etas[1][0] == pytest.approx(28, abs=0.1)
-    for stream in etas:
-        assert stream == sorted(stream, reverse=True)
-        assert stream[-1] == 0.0
-
-
-async def test_health_and_a_shutdown_in_the_middle() -> None:
-    """Work without progress is unhealthy; a close ends every stream and says so."""
-    runner = Gated()
-    runner.gate.clear()
-    engine = Engine(runner, Scheduler(tiny.SharingCosts()), stall_seconds=0.0)
-    engine.start()
-    assert engine.healthy
-    stream = asyncio.create_task(render(engine))
-    await runner.arrived()
-    assert not engine.healthy
-    closing = asyncio.create_task(engine.close())
-    events = await stream
-    runner.gate.set()
-    await closing
-    assert events[-1]["code"] == "dropped"
-    assert kinds(await render(engine)) == ["failed"]
-
-
-async def test_reprioritised_orders_move_up() -> None:
-    """A waiting order with new, earlier deadlines runs before its elders."""
-    runner = Gated()
-    runner.gate.clear()
-    async with running(runner) as engine:
-        engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
-        tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
-        await runner.arrived()
-        tasks += [asyncio.create_task(render(engine, "b", seed=2, steps=20))]
-        await joined(engine, 2)
-        assert engine.reprioritise("b", 0.1) == 1
-        runner.gate.set()
-        await asyncio.gather(*tasks)
-    assert [call[0].seed for call in runner.calls] == [1] + [2] * 20 + [1] * 19
-
-
-async def test_urgent_orders_overtake_and_patient_ones_yield() -> None:
-    """Three equal orders: the last to come runs before its elders, the patient one after all."""
-    runner = Gated()
-    runner.gate.clear()
-    async with running(runner) as engine:
-        engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
-        tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
-        await runner.arrived()
-        for seed, priority in ((2, "low"), (3, "high")):
-            patience = PATIENCE_OF[priority]
-            tasks.append(
-                asyncio.create_task(
-                    render(engine, priority, seed=seed, steps=20, patience=patience)
-                )
-            )
         await joined(engine, 3)
         runner.gate.set()
         for events in await asyncio.gather(*tasks):
@@ -530,8 +459,8 @@ async def test_urgent_orders_overtake_and_patient_ones_yield() -> None:
     assert [call[0].seed for call in runner.calls] == [1] + [3] * 20 + [1] * 19 + [2] * 20
 
 
-async def test_a_shared_order_is_as_urgent_as_its_most_urgent_job() -> None:
-    """Who joins later hastens it if the priority is higher, and changes nothing otherwise."""
+async def test_a_shared_drawing_is_as_urgent_as_its_most_urgent_job() -> None:
+    """A job that joins with a higher priority makes it due earlier; others change nothing."""
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
@@ -539,42 +468,15 @@ async def test_a_shared_order_is_as_urgent_as_its_most_urgent_job() -> None:
         await runner.arrived()
 
         async def deadlines_after(priority: str) -> list[float]:
-            jobs, patience = engine.stats()["jobs"], PATIENCE_OF[priority]
-            tasks.append(asyncio.create_task(render(engine, priority, n=2, patience=patience)))
-            await asyncio.to_thread(_until, lambda: engine.stats()["jobs"] == jobs + 1)
+            jobs = engine.stats()["jobs"]
+            tasks.append(asyncio.create_task(render(engine, priority, n=2, priority=priority)))
+            await until(engine, lambda: engine.stats()["jobs"] == jobs + 1)
             return sorted(request.deadline for request in engine.scheduler.live)
 
         at_first = sorted(request.deadline for request in engine.scheduler.live)
         assert await deadlines_after("low") == at_first
         assert await deadlines_after("normal") == at_first
-        hastened = await deadlines_after("high")
-        assert all(new < old for new, old in zip(hastened, at_first, strict=True))
+        earlier = await deadlines_after("high")
+        assert all(new < old for new, old in zip(earlier, at_first, strict=True))
         runner.gate.set()
         await asyncio.gather(*tasks)
-
-
-def test_warm_up_measures_and_a_missing_model_is_refused(tmp_path: Any) -> None:
-    """The cost table knows several row counts; build() raises ModelError for what is not there."""
-    from serve_app.engine.build import build
-
-    costs = ModelRunner(tiny.shared_parts()).warm_up()
-    assert set(costs.as_dict()["32x32"]) >= {1, 2, 4}
-    assert costs.decode_seconds((32, 32)) > 0
-    with pytest.raises(ModelError):
-        build(tiny.spec(), tmp_path)
-
-
-async def joined(engine: Engine, count: int) -> None:
-    """So many jobs are in the engine, and all of them have been encoded."""
-
-    def met() -> bool:
-        stats = engine.stats()
-        return stats["jobs"] == stats["live"] == count and stats["starting"] == 0
-
-    await asyncio.to_thread(_until, met)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Spin in a worker thread; the condition is set by another thread within milliseconds."""
-    while not condition():
-        threading.Event().wait(0.001)

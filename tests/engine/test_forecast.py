@@ -1,4 +1,4 @@
-"""The forecast: its arithmetic, and on a virtual clock how far it is from what then happens."""
+"""The forecast: its arithmetic, and its errors on a virtual clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.engine.costs import CostTable
 from serve_app.engine.forecast import Forecast, Gain, unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
-from tests.engine.simulation import SIZE, Arrival, Device, engine, order, trace
+from tests.engine.simulation import SIZE, Arrival, Device, engine, image, trace
 
 SMALL_UNET = Device(a=0.15)
 TINY_UNET = Device(a=0.6)
@@ -21,7 +21,7 @@ COSTS = CostTable(SIZE, {1: 1.0, 2: 1.5, 4: 2.0}, decode=0.5)
 
 def plain(number: int, deadline: float, steps: int = 4, index: int = 0) -> Request:
     """`steps` calls of a second each, and half a second to decode."""
-    request = order(number, steps, 1.0, index)
+    request = image(number, steps, 1.0, index)
     request.deadline = deadline
     return request
 
@@ -33,8 +33,8 @@ def forecast(requests: list[Request], gain: float = 1.0) -> Forecast:
 # ---- arithmetic ----
 
 
-def test_what_is_due_before_or_with_an_order_counts_and_nothing_later() -> None:
-    """Every order waits for the line up to its own deadline; equal deadlines wait for each other."""
+def test_what_is_due_before_or_with_a_drawing_counts_and_nothing_later() -> None:
+    """Each drawing waits for all work up to its own deadline; equal deadlines wait for each other."""
     early, twin, other, late = plain(1, 5.0), plain(2, 9.0), plain(3, 9.0), plain(4, 20.0)
     company = forecast([late, twin, early, other])
     assert company.seconds([early]) == 4.5
@@ -42,8 +42,8 @@ def test_what_is_due_before_or_with_an_order_counts_and_nothing_later() -> None:
     assert company.seconds([late]) == 4 * 4.5
 
 
-def test_an_order_ends_with_its_last_image() -> None:
-    """Its latest deadline decides; images that are decoded count no more."""
+def test_a_drawing_ends_with_its_last_image() -> None:
+    """Its latest deadline counts; images that are decoded do not count any more."""
     first, second, between = plain(1, 5.0), plain(1, 10.0, index=1), plain(2, 7.0)
     assert forecast([first, second, between]).seconds([first, second]) == 3 * 4.5
     first.step, first.stage = 4, Stage.DECODING
@@ -54,8 +54,8 @@ def test_an_order_ends_with_its_last_image() -> None:
     assert forecast([first, second, between]).seconds([first, second]) == 0.0
 
 
-def test_the_line_moves_as_fast_as_the_device_but_no_order_ends_before_its_own_work() -> None:
-    """A gain shortens the wait for others; the floor is the order alone, sharing with itself."""
+def test_the_line_moves_as_fast_as_the_device_but_no_drawing_ends_before_its_own_work() -> None:
+    """A gain shortens the wait for others, down to the time the drawing takes if nothing else runs."""
     early, late = plain(1, 5.0), plain(2, 9.0)
     company = forecast([early, late], gain=1.5)
     assert company.seconds([early]) == 4.5
@@ -64,8 +64,8 @@ def test_the_line_moves_as_fast_as_the_device_but_no_order_ends_before_its_own_w
     assert forecast([early, late], gain=10.0).seconds([early, late], share=0.5) == 4.5
 
 
-def test_a_gain_starts_at_one_and_follows_the_seconds_it_measures() -> None:
-    """It is a rate: twenty long calls that gain little weigh more than twenty short ones."""
+def test_a_gain_starts_at_one_and_weighs_calls_by_their_seconds() -> None:
+    """Long calls that gain nothing weigh more than as many short ones that gain much."""
     gain = Gain()
     assert gain.value == 1.0
     gain.observe(2.0, 0.001)
@@ -78,19 +78,19 @@ def test_a_gain_starts_at_one_and_follows_the_seconds_it_measures() -> None:
 
 def test_what_a_shared_call_replaces_is_one_call_for_each() -> None:
     """Guided and plain requests in one denoising call, and a shared decode."""
-    guided = order(1, 4, 5.0)
+    guided = image(1, 4, 5.0)
     assert unshared_seconds(Batch(Stage.DENOISING, [guided, plain(2, 0.0)]), COSTS) == 2.5
     assert unshared_seconds(Batch(Stage.DECODING, [guided, plain(2, 0.0)]), COSTS) == 1.0
 
 
 @pytest.mark.parametrize("device", [SMALL_UNET, TINY_UNET, LARGE_GPU], ids=["small", "tiny", "gpu"])
 @pytest.mark.parametrize("images", [1, 2, 5])
-def test_an_order_alone_takes_what_was_predicted(device: Device, images: int) -> None:
-    """However many of its images the scheduler lets share a call."""
-    requests = [order(1, 20, 5.0, index) for index in range(images)]
+def test_a_drawing_alone_takes_what_was_predicted(device: Device, images: int) -> None:
+    """However many of its images share a call."""
+    requests = [image(1, 20, 5.0, index) for index in range(images)]
     predicted = Scheduler(device.costs()).alone_seconds(requests)
     run = engine(device, [Arrival(0.0, False, request) for request in requests])
-    # Images that have fallen behind each other share a little less than it reckons with.
+    # Images that are not at the same step share a little less than predicted.
     assert run.end == pytest.approx(predicted, rel=0.05)
 
 
@@ -106,8 +106,8 @@ def errors(said: Any, true: Any) -> dict[str, float]:
 def test_the_forecast_at_admission_in_mixed_traffic(device: Device) -> None:
     """Load 0.7, seven short requests to three long ones, which are the ones that wait.
 
-    Who ignores company is off by a third for a typical long request; who counts all the company,
-    and not only what is due before, is off tenfold for a short one.
+    Without the other requests the median error of long ones would be a third; if all the others counted,
+    and not only those due earlier, that of short ones would be tenfold.
     """
     said: list[Any] = []
     true: list[Any] = []
@@ -121,17 +121,17 @@ def test_the_forecast_at_admission_in_mixed_traffic(device: Device) -> None:
         said.append(run.forecasts)
         true.append(run.waits)
     forecasts, waits, which = np.concatenate(said), np.concatenate(true), np.array(long)
-    everybody, waiting = errors(forecasts, waits), errors(forecasts[which], waits[which])
-    ignorant = errors(np.array(solo)[which], waits[which])
-    print(f"all {everybody}, long {waiting}, long without company {ignorant}")
-    assert everybody["median"] < 0.08
-    assert everybody["p95"] < 0.65
-    assert waiting["median"] < 0.2 < ignorant["median"]
-    assert waiting["p95"] < 0.45 < ignorant["p95"]
+    overall, waiting = errors(forecasts, waits), errors(forecasts[which], waits[which])
+    unaware = errors(np.array(solo)[which], waits[which])
+    print(f"all {overall}, long {waiting}, long without company {unaware}")
+    assert overall["median"] < 0.08
+    assert overall["p95"] < 0.65
+    assert waiting["median"] < 0.2 < unaware["median"]
+    assert waiting["p95"] < 0.45 < unaware["p95"]
 
 
 def test_the_forecast_knows_what_sharing_is_worth() -> None:
-    """Twice what one at a time can serve: without the measured gain it would be off by half."""
+    """At twice the rate that one at a time can serve: without the gain it would be wrong by half."""
     run = engine(LARGE_GPU, trace(LARGE_GPU, 2.0, 300, 0, mixed=False))
     found = errors(run.forecasts, run.waits)
     print(f"gain {run.gain:.2f}, {found}")

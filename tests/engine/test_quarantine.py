@@ -1,6 +1,6 @@
-"""A request that kills its renderer: registry and engine together find it, and its mates succeed.
+"""A request that kills its renderer: registry and engine together find it, and the other jobs succeed.
 
-No Ray: the launcher below is what a job task and Serve are, and a new engine is a new replica.
+Without Ray: `Cluster` stands for the job tasks and for Serve, and a new engine is a new replica.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from serve_app.engine.engine import Engine
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
-from serve_app.messages import ImageFile, Ticket, Outcome
+from serve_app.messages import ImageFile, Outcome, Ticket
 from serve_app.params import GenerationParams
 from tests.engine import tiny
+from tests.factories import params
 from tests.jobs.harness import DIED, RELEASED, SETTLED, World
 
 POISON = 666  # a seed
 
 
 class Mortal(ModelRunner):
-    """Its process dies in a call that holds the poison, once three jobs have come together."""
+    """Waits until three jobs are admitted, and dies in a call that contains the poison."""
 
     def __init__(self, company: threading.Event) -> None:
         super().__init__(tiny.shared_parts())
@@ -50,22 +51,17 @@ class Cluster:
         engine.start()
         return engine
 
-    async def run(self, order: Ticket) -> Outcome:
+    async def run(self, ticket: Ticket) -> Outcome:
         if not self.engine.healthy:
             self.engine = self.replica()
-        job_id, fence = order["job_id"], order["fence"]
+        job_id, fence = ticket["job_id"], ticket["fence"]
         images: list[ImageFile] = []
         admitted = False
-        async for event in self.engine.render(
-            GenerationParams.model_validate(order["params"]),
-            job_id=job_id,
-            epoch=order["epoch"],
-            fence=fence,
-            alone=order["alone"],
-        ):
+        wanted = GenerationParams.model_validate(ticket["params"])
+        async for event in self.engine.render(wanted, ticket):
             if event["kind"] == "admitted":
                 admitted = await self.world.registry.admitted(job_id, fence)
-                self.admitted.append((job_id, order["alone"]))
+                self.admitted.append((job_id, ticket["alone"]))
                 if len(self.admitted) == 3:
                     self.company.set()
             elif event["kind"] == "image":
@@ -81,13 +77,10 @@ class Cluster:
 
 async def test_a_poisonous_job_ends_alone_and_its_mates_are_drawn(tmp_path: Path) -> None:
     """Three share a replica that dies. Each runs alone next; only the poison kills again."""
-    params: dict[str, Any] = tiny.params().model_dump()
     async with World(tmp_path) as world:
         cluster: Any = Cluster(world)
         world.launcher.run, world.launcher.drop = cluster.run, cluster.drop
-        jobs = [
-            await world.submit(params=params | {"seed": seed, "n": 1}) for seed in (1, POISON, 2)
-        ]
+        jobs = [await world.submit(params(seed=seed)) for seed in (1, POISON, 2)]
         for job in jobs:
             await world.ended(job)
         views = [await world.look(job) for job in jobs]

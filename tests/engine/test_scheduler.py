@@ -1,4 +1,4 @@
-"""The scheduler under any order of arrivals, drops and failures, and its single decisions."""
+"""The scheduler under any sequence of arrivals, drops and failures, and its single decisions."""
 
 from __future__ import annotations
 
@@ -12,33 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from serve_app.engine.costs import CostTable
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.scheduler import Batch, Scheduler
-from serve_app.params import GenerationParams
+from tests.factories import params
 
-SIZE = (64, 64)
-
-
-def params(**changes: Any) -> GenerationParams:
-    order: dict[str, Any] = {
-        "prompt": "",
-        "seed": 0,
-        "width": 64,
-        "height": 64,
-        "steps": 4,
-        "guidance_scale": 5.0,
-        "scheduler": "euler",
-        "model": "m",
-        "model_revision": "r",
-    }
-    return GenerationParams.model_validate(order | changes)
+SIZE = (32, 32)
 
 
-def request(order: int, deadline: float, *, alone: bool = False, **changes: Any) -> Request:
-    p = params(**changes)
-    return Request(p, 0, order, p.guidance_scale > 1, deadline=deadline, alone=alone)
+def request(drawing: int, deadline: float, *, alone: bool = False, **changes: Any) -> Request:
+    wanted = params(**{"steps": 4, **changes})
+    return Request(wanted, 0, drawing, wanted.guidance_scale > 1, deadline, alone)
 
 
 def sharing(**changes: Any) -> Scheduler:
-    """Sharing is nearly free here, so calls are as wide as they may be."""
+    """A scheduler for a device on which sharing is nearly free, so calls are as wide as allowed."""
     return Scheduler(CostTable(SIZE, {1: 1.0, 64: 1.001}), **changes)
 
 
@@ -55,20 +40,20 @@ def scheduled(scheduler: Scheduler) -> Batch:
 
 
 class Machine(RuleBasedStateMachine):
-    """Orders arrive and are dropped; calls succeed, run out of memory or fail."""
+    """Drawings arrive and are dropped; calls succeed, run out of memory or fail."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = sharing(max_rows=6, max_live=5, max_decodes=2)
         self.known: list[Request] = []
-        self.late: list[Request] = []
-        self.orders = 0
+        self.late: list[Request] = []  # started, but not encoded yet
+        self.drawings = 0
         self.clock = 0.0
 
     @rule(
         n=st.integers(1, 3),
         steps=st.integers(1, 4),
-        width=st.sampled_from([64, 72]),
+        width=st.sampled_from([32, 40]),
         guidance=st.sampled_from([1.0, 7.5]),
         stop=st.sampled_from([0.0, 0.5, 1.0]),
         scheduler=st.sampled_from(["euler", "heun", "pndm"]),
@@ -97,17 +82,17 @@ class Machine(RuleBasedStateMachine):
             scheduler=scheduler,
             reproducible="strict" if strict else None,
         )
-        self.orders += 1
+        self.drawings += 1
         for i in range(n):
-            new = Request(p, i, self.orders, guidance > 1, self.clock + patience, alone)
+            new = Request(p, i, self.drawings, guidance > 1, self.clock + patience, alone)
             self.known.append(new)
             self.scheduler.add(new)
 
     @precondition(lambda self: self.known)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        order = data.draw(st.sampled_from(self.known)).order
-        for r in [r for r in self.known if r.order == order]:
+        drawing = data.draw(st.sampled_from(self.known)).drawing
+        for r in [r for r in self.known if r.drawing == drawing]:
             self.scheduler.drop(r)
             self.known.remove(r)
 
@@ -126,7 +111,7 @@ class Machine(RuleBasedStateMachine):
             self.settle(batch)
 
     def take(self) -> Batch | None:
-        """What `schedule` returns is checked here against everything it promises."""
+        """Check what `schedule` returns against everything it promises."""
         self.clock += 1
         self.let_in()
         batch = self.scheduler.schedule()
@@ -145,20 +130,20 @@ class Machine(RuleBasedStateMachine):
         if any(r.own_call for r in batch.requests):
             assert len(batch.requests) == 1
         if any(r.alone for r in self.scheduler.live):
-            assert len({r.order for r in self.scheduler.live}) == 1
+            assert len({r.drawing for r in self.scheduler.live}) == 1
         return batch
 
     def let_in(self) -> None:
-        under_way = {r.order for r in self.scheduler.live}
+        under_way = {r.drawing for r in self.scheduler.live}
         for r in self.scheduler.start():
             assert r.stage is Stage.STARTING
-            if r.alone and r.order not in under_way:
+            if r.alone and r.drawing not in under_way:
                 assert not under_way, "started beside others"
             self.scheduler.started(r)
 
     @rule()
     def start_and_encode_later(self) -> None:
-        """Requests are let in, and nothing says yet that they are encoded."""
+        """Requests become live, and their prompts are still being encoded."""
         for r in self.scheduler.start():
             self.late.append(r)
 
@@ -186,7 +171,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        """Whatever happened, everything still known ends, and nothing is left behind."""
+        """Everything that is left can be finished, and then both lists are empty."""
         self.encoded()
         work = sum(r.evaluations - r.step + 1 for r in self.known)
         for _ in range(work):
@@ -239,8 +224,8 @@ def test_guided_and_plain_requests_share_a_call_unless_strict(reproducible: str 
     assert batch.rows == (5 if reproducible is None else 2)
 
 
-def test_an_urgent_order_starts_before_the_rest_of_others_under_way() -> None:
-    """Though they have begun, their other images wait for their turn like everybody."""
+def test_an_urgent_drawing_starts_before_the_rest_of_one_under_way() -> None:
+    """Requests start by deadline, also those of a drawing that has begun."""
     scheduler = Scheduler(CostTable(SIZE, {1: 1.0}), max_live=4)
     for _ in range(8):
         scheduler.add(request(1, 10.0))
@@ -248,102 +233,32 @@ def test_an_urgent_order_starts_before_the_rest_of_others_under_way() -> None:
     scheduler.add(request(2, 1.0))
     scheduler.finish(scheduler.live[0])
     (started,) = scheduler.start()
-    assert started.order == 2
+    assert started.drawing == 2
 
 
-def test_an_order_under_quarantine_waits_and_holds_back() -> None:
-    """It starts when the others have ended, and what comes after it starts later."""
+def test_a_drawing_under_quarantine_runs_between_the_others() -> None:
+    """It starts when the earlier one has ended, and the later one starts after it."""
     scheduler = sharing()
     before, suspect, after = request(1, 1.0), request(2, 2.0, alone=True), request(3, 3.0)
     for r in (before, suspect, after):
         scheduler.add(r)
-    order_of_work: list[int] = []
+    worked: list[int] = []
     while scheduler.waiting or scheduler.live:
         batch = scheduled(scheduler)
         assert len(batch.requests) == 1
-        order_of_work.append(batch.requests[0].order)
+        worked.append(batch.requests[0].drawing)
         scheduler.update(batch)
         if batch.requests[0].stage is Stage.ENCODING:
             scheduler.finish(batch.requests[0])
-    assert order_of_work == sorted(order_of_work)
-    assert set(order_of_work) == {1, 2, 3}
+    assert worked == sorted(worked)
+    assert set(worked) == {1, 2, 3}
 
 
-def test_memory_lost_is_won_back() -> None:
-    """The cap is halved by a call that was too large, and doubled after many that were not."""
+def test_the_cap_recovers() -> None:
+    """It is halved by a call that runs out of memory, and doubled after many that do not."""
     scheduler = sharing(max_rows=8)
     scheduler.cut(Batch(Stage.DENOISING, [request(i, i) for i in range(4)]))
     assert scheduler.cap == 4
     for _ in range(200):
         scheduler.update(Batch(Stage.DENOISING, []))
     assert scheduler.cap == 8
-
-
-def test_narrow_calls_for_a_short_line_wide_calls_for_a_long_one() -> None:
-    """Where sharing gains 1.2 at best, two requests take turns and many share."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.7, 4: 3.0, 8: 5.7})
-    assert costs.worth_sharing(SIZE, [2, 2], 16) == 1
-    assert costs.worth_sharing(SIZE, [2] * 16, 16) >= 2
-
-
-def test_a_short_request_does_not_wait_for_long_ones_unless_the_line_is_long() -> None:
-    """Four evaluations beside thirty: alone while few wait, shared when the device must hurry."""
-    costs = CostTable(SIZE, {1: 35.0, 2: 49.0, 4: 71.0, 8: 113.0, 16: 204.0})
-    assert costs.worth_sharing(SIZE, [1, 2, 2], 16, [4, 30, 30]) == 1
-    assert costs.worth_sharing(SIZE, [1, 1, 1, 1, 2], 16, [4, 4, 4, 4, 30]) == 4
-    assert costs.worth_sharing(SIZE, [1] + [2] * 6, 16, [4] + [30] * 6) == 1
-    assert costs.worth_sharing(SIZE, [1] + [2] * 8, 16, [4] + [30] * 8) > 1
-
-
-def test_where_sharing_gains_nothing_requests_take_turns() -> None:
-    """The floor: with c(n) = n x c(1), every call holds one request, whatever waits."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0})
-    for waiting in (1, 4, 32):
-        assert costs.worth_sharing(SIZE, [2] * waiting, 16) == 1
-
-
-def test_the_cap_bounds_a_call_but_never_its_first_request() -> None:
-    """A cap below the rows of one request still lets it run."""
-    costs = CostTable(SIZE, {1: 1.0, 64: 1.001})
-    assert costs.worth_sharing(SIZE, [2, 2, 1, 2], 5) == 3
-    assert costs.worth_sharing(SIZE, [2, 1], 1) == 1
-
-
-def test_costs_learn_but_ignore_a_hiccup() -> None:
-    """A disturbed call does not move the table; a steady change moves every row count."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
-    costs.observe(SIZE, 1, 10.0)
-    assert costs.seconds(SIZE, 1) == 1.0
-    for _ in range(50):
-        costs.observe(SIZE, 1, 2.0)
-    assert costs.seconds(SIZE, 1) == pytest.approx(2.0, abs=0.01)
-    assert costs.seconds(SIZE, 2) > 1.7
-
-
-def test_a_device_that_becomes_much_slower_is_believed_in_the_end() -> None:
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
-    for _ in range(60):
-        costs.observe(SIZE, 1, 10.0)
-    assert costs.seconds(SIZE, 1) == pytest.approx(10.0, rel=0.05)
-
-
-def test_a_bad_measurement_at_warm_up_is_outgrown() -> None:
-    """Counts that looked dear are tried again, so sharing starts where it pays after all."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.3, 4: 40.0})
-    line = [2] * 8
-    assert costs.worth_sharing(SIZE, line, 4) == 1
-    for _ in range(8000):
-        rows = 2 * costs.worth_sharing(SIZE, line, 4)
-        costs.observe(SIZE, rows, {2: 1.3, 4: 1.8}[rows])
-    assert costs.worth_sharing(SIZE, line, 4) == 2
-
-
-def test_an_unmeasured_size_starts_from_the_native_one() -> None:
-    """Costs scale with pixels until the size has been seen."""
-    costs = CostTable(SIZE, {1: 1.0, 2: 1.5})
-    wide = (128, 64)
-    assert costs.seconds(wide, 2) == pytest.approx(3.0)
-    for _ in range(100):
-        costs.observe(wide, 1, 4.0)
-    assert costs.seconds(wide, 1) == pytest.approx(4.0, abs=0.01)
-    assert costs.seconds(SIZE, 1) == 1.0

@@ -1,6 +1,6 @@
-"""Tiny checkpoints of real diffusers classes, made in memory in a second; no downloads.
+"""Tiny checkpoints of real diffusers classes, made in memory in a second, without downloads.
 
-Random weights draw noise, which is all an identity test needs.
+Their random weights draw noise, which is enough to compare pixels.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from serve_app.catalog.models import SideLimits, ModelSpec
+from serve_app.catalog.models import ModelSpec, SideLimits
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.engine.costs import CostTable
 from serve_app.engine.model.loading import ModelParts
-from serve_app.params import GenerationParams
 
 WORDS = ["red", "blue", "sword", "shield", "potion", "of", "a", "icon", "stone", "wood", "blurry"]
 TOKENS = 16
@@ -180,7 +179,7 @@ def tiny_decoder(latent_channels: int = 4) -> AutoencoderTiny:
 
 
 def safety_checker(*, flags: bool) -> StableDiffusionSafetyChecker:
-    """One that flags every picture, or none: a cosine is never below -1 nor above 1."""
+    """One that flags every picture, or none: its threshold is below or above every possible cosine."""
     torch.manual_seed(2)
     vision: dict[str, Any] = {
         "hidden_size": 32,
@@ -222,6 +221,7 @@ def spec(**changes: Any) -> ModelSpec:
 
 
 def parts(pipe: Any, **spec_changes: Any) -> ModelParts:
+    """What `load` would return for this pipeline, with a tiny decoder beside it."""
     for network in (pipe.unet, pipe.vae, pipe.text_encoder):
         network.eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
@@ -238,28 +238,12 @@ def parts(pipe: Any, **spec_changes: Any) -> ModelParts:
 
 @functools.cache
 def shared_parts() -> ModelParts:
+    """Made once for all tests: do not change it."""
     return parts(pipeline())
 
 
-def params(**changes: Any) -> GenerationParams:
-    return GenerationParams.model_validate(
-        {
-            "prompt": "a red sword",
-            "seed": 1,
-            "width": SIZE,
-            "height": SIZE,
-            "steps": 5,
-            "guidance_scale": 5.0,
-            "scheduler": "euler",
-            "model": "tiny",
-            "model_revision": "0" * 12,
-            **changes,
-        }
-    )
-
-
 class SharingCosts(CostTable):
-    """More rows cost next to nothing, whatever is measured: what may share a call does."""
+    """More rows cost almost nothing, whatever is measured, so all requests that may share a call do."""
 
     def __init__(self) -> None:
         super().__init__((SIZE, SIZE), {1: 1.0, 64: 1.001})

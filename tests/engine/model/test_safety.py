@@ -1,4 +1,4 @@
-"""The checkpoint's own safety checker: loaded, asked after each image, and never a black picture."""
+"""The checkpoint's own safety checker: it is asked about each image, and a flagged image fails its job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve_app.engine.model.loading import load
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.errors import Flagged, ModelError
 from tests.engine import tiny
-from tests.engine.test_engine import kinds, render, running
+from tests.engine.harness import kinds, render, running
 
 PIXELS = np.zeros((tiny.SIZE, tiny.SIZE, 3), np.uint8)
 
@@ -27,7 +27,7 @@ def save(folder: Path, *, flags: bool) -> Path:
 
 @pytest.mark.parametrize("flags", [True, False])
 async def test_a_flagged_image_fails_its_job_with_a_code(tmp_path: Path, flags: bool) -> None:
-    """What is flagged is delivered to nobody; what is not is delivered as ever."""
+    """No reader gets a flagged image; other images are delivered."""
     save(tmp_path, flags=flags)
     runner = ModelRunner(load(tiny.spec(), tmp_path, device="cpu"))
     async with running(runner) as engine:
@@ -47,7 +47,7 @@ def test_the_check_can_be_turned_off(tmp_path: Path) -> None:
 
 
 def test_a_checker_without_its_image_processor_is_refused(tmp_path: Path) -> None:
-    """A checkpoint that asks for a check which cannot be made is not served unchecked."""
+    """A checkpoint whose check cannot be made is not served without it."""
     folder = save(tmp_path, flags=False)
     for file in (folder / "feature_extractor").iterdir():
         file.unlink()

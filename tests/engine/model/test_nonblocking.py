@@ -1,4 +1,4 @@
-"""On a GPU the loop waits for no call, and no prompt for those before it: else the device would run empty."""
+"""Neither starting requests nor drawing them makes the host wait for a GPU, which would then run empty."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.request import Request
 from tests.engine import pretend, tiny
 from tests.engine.pretend import Waits
+from tests.factories import params
 
-A_LOOK = "_local_scalar_dense reads a value"
+A_READ = "_local_scalar_dense reads a value"
 
 
 def normalised() -> Any:
@@ -26,23 +27,26 @@ def normalised() -> Any:
     return pipe
 
 
-def waits_of(pipe: Any, *, family: str = "sd", **params: Any) -> tuple[list[str], list[str]]:
-    """What starting two requests waited for, and what their steps and decoding did; the pixels are checked
-    against those of a runner whose device is the host."""
-    expected = draw(ModelRunner(tiny.parts(pipe, family=family)), **params)[0]
+def waits_of(pipe: Any, *, family: str = "sd", **changes: Any) -> tuple[list[str], list[str]]:
+    """The waits while two requests started, and those while they were drawn, on a pretended GPU.
+
+    The pixels are compared with those of a runner on the host.
+    """
+    expected = draw(ModelRunner(tiny.parts(pipe, family=family)), **changes)[0]
     parts = tiny.parts(pipe, family=family)
     for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if (network := getattr(pipe, name, None)) is not None:
             pretend.move(network)
     parts.device = pretend.DEVICE
-    pixels, started, drawn = draw(ModelRunner(parts), **params)
-    assert np.abs(pixels - expected).max() <= 1  # attention is another kernel there
+    pixels, started, drawn = draw(ModelRunner(parts), **changes)
+    assert np.abs(pixels - expected).max() <= 1  # attention uses another kernel there
     return started, drawn
 
 
 def draw(runner: ModelRunner, **changes: Any) -> tuple[Any, list[str], list[str]]:
-    params = tiny.params(**{"steps": 4, "n": 2, "guidance_rescale": 0.5, **changes})
-    requests = [Request(params, i, 0, runner.guides(params)) for i in range(params.n)]
+    """Pixels of two requests, waits while they started, waits while they were drawn."""
+    wanted = params(**{"steps": 4, "n": 2, "guidance_rescale": 0.5, **changes})
+    requests = [Request(wanted, i, 0, runner.guides(wanted)) for i in range(wanted.n)]
     start, denoise, decode = (
         getattr(ModelRunner, name).__wrapped__ for name in ("start", "denoise", "decode")
     )
@@ -60,6 +64,7 @@ def draw(runner: ModelRunner, **changes: Any) -> tuple[Any, list[str], list[str]
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_no_call_waits_for_the_device(scheduler: str) -> None:
+    """With any scheduler."""
     assert waits_of(tiny.pipeline(), scheduler=scheduler) == ([], [])
 
 
@@ -71,22 +76,23 @@ def test_no_call_waits_for_the_device(scheduler: str) -> None:
         pytest.param(
             lambda: tiny.pipeline(time_cond_proj_dim=16), "sd", [], id="embedded guidance"
         ),
-        # The starter's text encoder looks whether any token is masked; no checkpoint of CLIP's does.
-        pytest.param(tiny.starter_like, "sd", [A_LOOK, A_LOOK], id="a BERT text encoder"),
+        # BERT reads whether any token is masked; CLIP does not.
+        pytest.param(tiny.starter_like, "sd", [A_READ, A_READ], id="a BERT text encoder"),
     ],
 )
 def test_no_family_waits_for_the_device(pipe: Any, family: str, started: list[str]) -> None:
+    """With one known exception while a request starts."""
     assert waits_of(pipe(), family=family) == (started, [])
 
 
 @pytest.mark.parametrize(
     ("scheduler", "kind"), [("euler_a", "a copy of"), ("unipc", "_linalg_check_errors")]
 )
-def test_what_diffusers_would_wait_for_is_noticed(
+def test_without_it_diffusers_waits(
     monkeypatch: pytest.MonkeyPatch, scheduler: str, kind: str
 ) -> None:
-    """As it is by itself: tokens and noise are copied, and a scheduler copies or asks at its steps."""
-    monkeypatch.setattr(model_runner, "no_waits", lambda device: nullcontext())
+    """This shows that the pretended GPU finds waits: tokens, noise, and a scheduler's steps."""
+    monkeypatch.setattr(model_runner, "nonblocking", lambda device: nullcontext())
     started, drawn = waits_of(tiny.pipeline(), scheduler=scheduler)
     assert f"a copy of (1, {tiny.TOKENS})" in started
     assert any(wait.startswith(kind) for wait in drawn)

@@ -1,0 +1,164 @@
+"""The model runner's calls: what fails, for whom, and what the notes of an image say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from serve_app.engine.model.model_runner import ModelRunner, rows_of
+from serve_app.engine.request import Stage
+from serve_app.engine.runner import DeviceLost
+from serve_app.errors import NonFinite, RenderError
+from tests.engine import tiny
+from tests.engine.model.harness import requests_of
+from tests.factories import params
+
+
+@pytest.fixture
+def runner() -> ModelRunner:
+    return ModelRunner(tiny.shared_parts())
+
+
+def test_quality_tiers_are_named(runner: ModelRunner) -> None:
+    """Guidance stops after its share of the steps, and a note says so; another names the tiny decoder."""
+    wanted = params(guidance_stop=0.5, decoder="tiny", steps=5)
+    (request,) = requests_of(runner, wanted, 0)
+    runner.start(request)
+    rows: list[int] = []
+    while not request.denoised:
+        rows.append(request.rows)
+        assert not runner.denoise([request])
+        request.step += 1
+    assert rows == [2, 2, 2, 1, 1]
+    notes = runner.notes(request)
+    assert [note.split(":")[0] for note in notes] == ["guidance_stop", "tiny_decoder"]
+
+
+def test_a_long_prompt_is_noted(runner: ModelRunner) -> None:
+    """Fourteen tokens fit between the begin and end marks; the note counts used ones and all."""
+    (request,) = requests_of(runner, params(prompt="a red sword " * 6), 0)
+    runner.start(request)
+    assert runner.notes(request) == ["prompt_truncated: 14 of 18 tokens used"]
+
+
+def test_images_of_two_requests_are_decoded_in_one_call(runner: ModelRunner) -> None:
+    """Each gets its own pixels, and the call's time is recorded for both."""
+    requests = requests_of(runner, params(n=2), 0)
+    for request in requests:
+        runner.start(request)
+    first, second = (wait() for wait in runner.decode(requests))
+    assert first.shape == second.shape == (tiny.SIZE, tiny.SIZE, 3)
+    assert (first != second).any()
+    assert [(t.stage, t.number) for t in runner.timings()] == [(Stage.DECODING, 2)]
+
+
+def test_latents_that_are_not_finite_fail_their_own_image(runner: ModelRunner) -> None:
+    """The other image of the call is delivered."""
+    requests = requests_of(runner, params(n=2), 0)
+    for request in requests:
+        runner.start(request)
+    with torch.inference_mode():
+        requests[0].state.latents[0, 0, 0, 0] = float("inf")
+    bad, good = runner.decode(requests)
+    with pytest.raises(NonFinite):
+        bad()
+    assert good().shape == (tiny.SIZE, tiny.SIZE, 3)
+
+
+def test_a_step_that_fails_is_returned_with_its_request(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other request of the call has moved, and the error does not show the original text."""
+    bad, good = requests = requests_of(runner, params(n=2), 0)
+    for request in requests:
+        runner.start(request)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("a prompt")
+
+    monkeypatch.setattr(bad.state.scheduler, "step", fail)
+    before = good.state.latents
+    failures = runner.denoise(requests)
+    assert list(failures) == [bad]
+    assert isinstance(failures[bad], RenderError)
+    assert "a prompt" not in failures[bad].detail
+    assert not torch.equal(good.state.latents, before)
+
+
+def test_a_device_that_is_lost_in_one_step_fails_the_call(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later call could succeed, so this is no failure of one request."""
+    (request,) = requests_of(runner, params(), 0)
+    runner.start(request)
+
+    def lost(*_: object, **__: object) -> None:
+        raise torch.AcceleratorError("CUDA error")
+
+    monkeypatch.setattr(request.state.scheduler, "step", lost)
+    with pytest.raises(DeviceLost):
+        runner.denoise([request])
+
+
+def test_a_prompt_that_cannot_be_encoded_is_a_render_error(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the original text, which could show the prompt."""
+
+    def refuse(prompt: str) -> None:
+        raise ValueError(prompt)
+
+    monkeypatch.setattr(runner.family, "_encode", refuse)
+    (request,) = requests_of(runner, params(prompt="a secret"), 0)
+    with pytest.raises(RenderError, match="ValueError in the model") as caught:
+        runner.start(request)
+    assert "secret" not in caught.value.detail
+
+
+def test_an_image_that_exceeds_the_memory_does_not_fit(runner: ModelRunner) -> None:
+    """Its size counts: the VAE's last stage holds full-size activations."""
+    runner._memory = 32 * 32 * 16 * 4 * 4  # pixels x channels x bytes x activations
+    assert runner.fits(params())
+    assert not runner.fits(params(width=40))
+
+
+def test_guidance_costs_a_row_unless_the_unet_takes_its_scale() -> None:
+    """A scale of 1 or less is no guidance."""
+    plain = ModelRunner(tiny.shared_parts())
+    embedding = ModelRunner(tiny.parts(tiny.pipeline(time_cond_proj_dim=16)))
+    assert [plain.guides(params(guidance_scale=g)) for g in (0.0, 1.0, 1.5)] == [False, False, True]
+    assert not embedding.guides(params(guidance_scale=8.0))
+
+
+def test_a_tiny_decoder_that_was_not_loaded_is_a_render_error(runner: ModelRunner) -> None:
+    """models.yaml refuses such a draft; an accepted job may be older than the file."""
+    parts = tiny.parts(tiny.pipeline())
+    parts.tiny_decoder = None
+    runner = ModelRunner(parts)
+    (request,) = requests_of(runner, params(decoder="tiny"), 0)
+    runner.start(request)
+    with pytest.raises(RenderError, match="no tiny decoder"):
+        runner.decode([request])
+
+
+def test_rows_are_packed_flat(runner: ModelRunner) -> None:
+    """Two for a guided request, the unconditional one first, and one for a plain request."""
+    (guided,) = requests_of(runner, params(), 0)
+    (plain,) = requests_of(runner, params(guidance_scale=1.0, seed=2), 1)
+    for request in (guided, plain):
+        runner.start(request)
+    rows = rows_of([guided, plain])
+    texts = [guided.state.negative, guided.state.positive, plain.state.positive]
+    assert [x.data_ptr() for x in rows.texts] == [text.hidden.data_ptr() for text in texts]
+    assert [len(x) for x in (rows.samples, rows.timesteps, rows.conditions)] == [3, 3, 3]
+    assert rows.guidance == []
+
+
+def test_a_preview_is_a_picture_of_one_pixel_per_latent(runner: ModelRunner) -> None:
+    """Drawn when it is called, not when it is asked for."""
+    (request,) = requests_of(runner, params(), 0)
+    runner.start(request)
+    pixels = runner.preview(request)()
+    assert pixels.shape == (tiny.SIZE // 4, tiny.SIZE // 4, 3)
+    assert len(np.unique(pixels)) > 1

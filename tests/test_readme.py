@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import importlib.util
-import inspect
-import json
 import re
 import shlex
 import xml.etree.ElementTree as ET
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 import typer
-from fastapi import FastAPI
 
 from serve_app import cli, errors
 from serve_app.api import problems
 from serve_app.api.asgi import create_app
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import GenerateRequest
-from serve_app.artifacts.folder import OutputDir
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.config import Settings
-from serve_app.engine import images, runner
-from serve_app.jobs.attempt import run_job
+from serve_app.engine import runner
 from serve_app.jobs.job import Status
-from serve_app.jobs.registry import JobRegistry, RegistryLimits
-from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import Admitted, Outcome, RenderedImage, RenderEvent, Ticket
-from serve_app.metrics import NoMetrics
-from serve_app.params import GenerationParams
-from tests.api.live import listening
+from tests.api.harness import site
 from tests.documents import ROOT, Cell, Document, commands
 
 README = Document(ROOT / "README.md")
@@ -163,22 +151,28 @@ class Nobody:
     async def readiness(self) -> str | None: ...
 
 
-def make_app(settings: Settings, client: RegistryClient) -> FastAPI:
-    """The project's own styles and models."""
+@cache
+def interface() -> dict[str, Any]:
+    """The OpenAPI description."""
+    settings = Settings()
     models = load_models(settings.path(settings.models_file))
-    styles = load_styles(settings.path(settings.styles_file), models)
-    revisions = dict.fromkeys(models, "0" * 12)
-    given: dict[str, Any] = {"styles": styles, "models": models, "active": models.default}
-    return create_app(settings, client, **given, revision_of=revisions.__getitem__)
+    app = create_app(
+        settings,
+        RegistryClient(Nobody()),
+        styles=load_styles(settings.path(settings.styles_file), models),
+        models=models,
+        active=models.default,
+        revision_of=lambda name: name,
+    )
+    return app.openapi()
 
 
 @cache
 def operations() -> dict[str, dict[str, Any]]:
     """By `METHOD /path`; the parts of a path have no names here."""
-    paths = make_app(Settings(), RegistryClient(Nobody())).openapi()["paths"]
     return {
         f"{method.upper()} {bare(path)}": operation
-        for path, methods in paths.items()
+        for path, methods in interface()["paths"].items()
         for method, operation in methods.items()
     }
 
@@ -248,11 +242,8 @@ def test_the_states_are_those_of_a_job() -> None:
 
 def test_the_reasons_to_wait_are_those_of_a_job() -> None:
     """As its own description lists them."""
-    described = operations()["GET /v1/jobs"]["responses"]["200"]
-    assert described
-    app = make_app(Settings(), RegistryClient(Nobody()))
-    schema = app.openapi()["components"]["schemas"]["JobStatusResponse"]["properties"]
-    known = set(re.findall(r"`(\w+)`", schema["waiting_for"]["description"]))
+    fields = interface()["components"]["schemas"]["JobStatusResponse"]["properties"]
+    known = set(re.findall(r"`(\w+)`", fields["waiting_for"]["description"]))
     (said,) = re.findall(
         r"`waiting_for` what holds\s+it: (.+?)\.\n", INSIDE.path.read_text(), re.DOTALL
     )
@@ -528,93 +519,22 @@ def test_the_figures_are_the_measured_ones_rounded() -> None:
     assert compared > 90
 
 
-# ---- the ten lines of the Python client, on the real registry ----
+# ---- the ten lines of the Python client ----
 
 
-class Painter:
-    """A renderer without an engine: grey pictures, at once."""
-
-    def render(self, ticket: Ticket) -> Generator[RenderEvent]:
-        params = GenerationParams.model_validate(ticket["params"])
-        yield Admitted(kind="admitted", replica="painter")
-        grey = np.full((params.height, params.width, 3), 128, np.uint8)
-        for index in range(params.n):
-            yield RenderedImage(
-                kind="image",
-                index=index,
-                seed=params.seed_of(index),
-                width=params.width,
-                height=params.height,
-                has_alpha=False,
-                data=images.png(grey),
-                render_seconds=0.0,
-                made_by={},
-                notes=[],
-            )
-
-
-class Threads:
-    """`dispatcher.Launcher`: an attempt is a thread, which asks the registry through the event loop."""
-
-    def __init__(self, output: OutputDir) -> None:
-        self.output = output
-        self.registry: JobRegistry | None = None
-
-    async def run(self, ticket: Ticket) -> Outcome:
-        loop = asyncio.get_running_loop()
-        registry = self.registry
-
-        class Calls:
-            def __getattr__(self, method: str) -> Any:
-                def call(*args: Any) -> Any:
-                    asked = getattr(registry, method)(*args)
-                    return asyncio.run_coroutine_threadsafe(asked, loop).result()
-
-                return call
-
-        return await asyncio.to_thread(run_job, ticket, Painter(), Calls(), self.output)  # pyright: ignore
-
-    async def drop(self, epoch: int, fences: dict[str, int]) -> None: ...
-
-    def kill(self, job_id: str) -> None: ...
-
-    def send_previews(self, job_id: str) -> Coroutine[Any, Any, None]:
-        return asyncio.sleep(0)
-
-
-class InProcess(Nobody):
-    """A transport to a registry of this process."""
-
-    def __init__(self, registry: JobRegistry) -> None:
-        self._registry = registry
-
-    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
-        result = getattr(self._registry, method)(*args)
-        return await result if inspect.isawaitable(result) else result
-
-
-async def test_the_lines_of_the_python_client_run(
+def test_the_lines_of_the_python_client_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They order, wait, fetch and list; only the address is another."""
+    """They order, wait, fetch and list, at a service of this process; only the address is another."""
     (lines,) = README.fences("python")
     assert len(lines.splitlines()) == 10
-    settings = Settings(output_dir=tmp_path / "output", state_dir=tmp_path / "state")
-    launcher = Threads(OutputDir(settings.output_dir))
-    limits = RegistryLimits(
-        max_in_flight=1, max_pending=9, max_attempts=1, cached_jobs=9, idempotency_s=9
-    )
-    store = SqliteStore(settings.state_dir)
-    registry = JobRegistry(store, launcher, launcher.output, NoMetrics(), limits)
-    launcher.registry = registry
-    await registry.start()
     monkeypatch.chdir(tmp_path)
-    async with listening(make_app(settings, RegistryClient(InProcess(registry)))) as http:
-        here = lines.replace("http://127.0.0.1:8000", str(http.base_url))
-        await asyncio.to_thread(exec, compile(here, "README.md", "exec"), {})
-    await registry.close()
-    (picture,) = (tmp_path / "pictures").iterdir()
+    with site(tmp_path) as service:
+        drawing = service.portal.start_task_soon(service.world.draw_next)
+        exec(lines.replace("http://127.0.0.1:8000", service.url), {})
+    (picture,) = Path("pictures").iterdir()
+    assert drawing.result() in picture.name
     printed = capsys.readouterr().out
     assert "SUCCESS 1.0" in printed
-    assert f"{Path('pictures') / picture.name}" in printed
-    assert json.dumps("a castle").strip('"') in printed
+    assert str(picture) in printed
+    assert "a castle" in printed

@@ -11,7 +11,15 @@ from typing import Any
 import uuid_utils
 
 from serve_app.jobs.job import Job
-from serve_app.messages import ImageFile, Labels, Submission, Summary, Ticket
+from serve_app.messages import (
+    ImageFile,
+    JobView,
+    Labels,
+    Submission,
+    Summary,
+    Ticket,
+    WatchReply,
+)
 from serve_app.params import GenerationParams, summary_of
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
@@ -127,3 +135,23 @@ def image_file(data: bytes = b"pixels", **changes: Any) -> ImageFile:
         **changes,
     }
     return ImageFile(**made)
+
+
+def job_view(job_id: str = JOB_ID, **changes: Any) -> JobView:
+    """`job()` as its registry shows it in epoch 1; `changes` are fields of the view."""
+    made: dict[str, Any] = {**job(job_id=job_id).view(1), **changes}
+    return JobView(**made)
+
+
+def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
+    made: dict[str, Any] = {
+        "epoch": 1,
+        "seq": seq,
+        "resync": False,
+        "jobs": jobs,
+        "gone": [],
+        "paused": None,
+        "deployment": 1,
+        **changes,
+    }
+    return WatchReply(**made)

@@ -1,25 +1,24 @@
-"""assets: the command line, against the real app behind a real socket, and against answers in turn."""
+"""assets: the command line, against the real service and against answers in turn."""
 
 from __future__ import annotations
 
 import functools
 import io
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
+from serve_app import __version__
 from serve_app.api.keys import ApiKeys
 from serve_app.cli import main
 from serve_app.client import Client
-from serve_app.messages import JobView, Submission, SubmitReply
-from tests.api.harness import PIXELS, MemoryRegistry, make_app, refusal, store
-from tests.test_client import (
-    ID,
+from tests.api.harness import Site, site
+from tests.factories import JOB_ID
+from tests.jobs.harness import ERROR, SETTLED, World
+from tests.scripted import (
     Scripted,
     cancelled,
     job_object,
@@ -27,65 +26,33 @@ from tests.test_client import (
     problem,
     progress,
     reply,
+    sse,
     stream,
-    told,
 )
 
 
-class QuickRegistry(MemoryRegistry):
-    """Finishes each job as it comes, or fails it."""
-
-    def __init__(self, output: Path) -> None:
-        super().__init__()
-        self.output = output
-        self.fails = False
-
-    async def submit(self, order: Submission) -> SubmitReply:
-        reply = await super().submit(order)
-        assert "job" in reply
-        return SubmitReply(job=self._end(reply["job"]["job_id"]), replayed=False)
-
-    def _end(self, job_id: str) -> JobView:
-        if self.fails:
-            error = refusal("out_of_memory").get("error")
-            return self.change(job_id, status="FAILURE", error=error)
-        store(self.output, job_id)
-        return self.finish(job_id)
-
-
 @pytest.fixture
-def registry(tmp_path: Path) -> QuickRegistry:
-    return QuickRegistry(tmp_path / "output")
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Site]:
+    """The service that `assets` talks to. Each job is drawn as soon as it is launched."""
+    with site(tmp_path) as served:
+        monkeypatch.setenv("ASSETS_SERVER", served.url)
+        drawing = served.portal.start_task_soon(draw_all, served.world)
+        yield served
+        drawing.cancel()
 
 
-class Announcing(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
-
-
-@pytest.fixture
-def server(
-    registry: QuickRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    config = uvicorn.Config(make_app(registry, tmp_path), port=0, ws="none", log_config=None)
-    uvicorn_server = Announcing(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread = threading.Thread(target=uvicorn_server.run, args=([listener],))
-        thread.start()
-        assert uvicorn_server.listens.wait(30)
-        monkeypatch.setenv("ASSETS_SERVER", url)
-        yield url
-        uvicorn_server.should_exit = True
-        thread.join()
+async def draw_all(world: World) -> None:
+    """For ever. A job of two images fails."""
+    seq = 0
+    while True:
+        for (job_id, fence), (ticket, _) in list(world.launcher.running.items()):
+            if ticket["summary"]["n"] == 1:
+                await world.draw(job_id, fence)
+            else:
+                await world.started(job_id, fence)
+                await world.registry.fail(job_id, fence, ERROR)
+                world.launcher.end(job_id, fence, SETTLED)
+        seq = (await world.registry.watch(world.registry.epoch, seq, 0.05))["seq"]
 
 
 def run(*args: str) -> int | str | None:
@@ -94,60 +61,78 @@ def run(*args: str) -> int | str | None:
     return exit_.value.code
 
 
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"assets {__version__}\n"
+
+
+def test_a_shell_completes_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_ASSETS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "assets ge")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert run() == 0
+    assert capsys.readouterr().out.split() == ["generate"]
+
+
+def test_a_shell_is_given_its_completion(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_ASSETS_COMPLETE", "source_bash")
+    assert run() == 0
+    assert "complete -o default -F _assets_completion assets" in capsys.readouterr().out
+
+
 def test_generate_prints_path_and_url(
-    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    service: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "mine"
-    assert run("generate", "a red potion", "--style", "icon", "-n", "2", "--out", str(to)) == 0
+    assert run("generate", "a red potion", "--style", "icon", "--out", str(to)) == 0
     path, url = capsys.readouterr().out.splitlines()
-    assert Path(path).read_bytes() == PIXELS
-    assert Path(path).parent == to
-    assert url.startswith(f"{server}/output/2026-11-22/icon_7_")
-    assert url.endswith("(seed 7)")
+    (name,) = service.world.files.names()
+    assert Path(path) == to / name
+    assert Path(path).read_bytes() == (service.world.files.root / name).read_bytes()
+    assert url == f"{service.url}/output/{name}  (seed 1)"
 
 
 def test_generate_without_out_prints_the_url(
-    server: str, capsys: pytest.CaptureFixture[str]
+    service: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("generate", "a red potion", "--seed", "7") == 0
-    assert capsys.readouterr().out.startswith(f"{server}/output/")
+    assert capsys.readouterr().out.startswith(f"{service.url}/output/")
 
 
-def test_notes_are_shown(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run("generate", "a red potion")
-    assert "prompt_truncated" in capsys.readouterr().err
+def test_a_failed_job_ends_with_its_reason(service: Site) -> None:
+    message = run("generate", "a red potion", "-n", "2")
+    assert isinstance(message, str)
+    assert message.endswith(f"ended as FAILURE: {ERROR['title']}: {ERROR['detail']}")
 
 
-def test_a_failed_job_ends_with_its_reason(server: str, registry: QuickRegistry) -> None:
-    registry.fails = True
-    told = run("generate", "a red potion")
-    assert isinstance(told, str)
-    assert "FAILURE" in told
-    assert "Not now." in told
-
-
-def test_a_wrong_order_ends_with_one_line(server: str) -> None:
-    told = run("generate", "a red potion", "--style", "nope")
-    assert told == "assets: style_id: no such style (allowed: icon, none, portrait)"
+def test_a_wrong_order_ends_with_one_line(service: Site) -> None:
+    message = run("generate", "a red potion", "--style", "nope")
+    assert message == "assets: style_id: no such style (allowed: icon, none, portrait)"
 
 
 def test_no_server_is_one_clear_line() -> None:
-    told = run("styles", "--server", "http://127.0.0.1:9")
-    assert told == "assets: no server answers at http://127.0.0.1:9"
+    message = run("styles", "--server", "http://127.0.0.1:9")
+    assert message == "assets: no server answers at http://127.0.0.1:9"
 
 
-def test_status_of_a_job(
-    server: str, registry: QuickRegistry, capsys: pytest.CaptureFixture[str]
+def test_a_job_is_listed_and_its_status_told(
+    service: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("generate", "a red potion")
-    (job_id,) = registry.jobs
     capsys.readouterr()
+    assert run("jobs") == 0
+    _, line = capsys.readouterr().out.splitlines()
+    job_id = line.split()[0]
     assert run("status", job_id) == 0
     assert capsys.readouterr().out.startswith("SUCCESS")
 
 
 @pytest.mark.parametrize(("command", "words"), [("styles", "icon"), ("models", "tiny")])
-def test_lists(server: str, capsys: pytest.CaptureFixture[str], command: str, words: str) -> None:
+def test_lists(service: Site, capsys: pytest.CaptureFixture[str], command: str, words: str) -> None:
     assert run(command) == 0
     assert words in capsys.readouterr().out
 
@@ -163,9 +148,9 @@ def test_a_new_key_is_shown_once_and_works(
 
 
 def test_a_wrong_owner_is_one_clear_line(tmp_path: Path) -> None:
-    told = run("keys", "add", "a:b", "--file", str(tmp_path / "keys"))
-    assert isinstance(told, str)
-    assert told.startswith("assets: an owner is")
+    message = run("keys", "add", "a:b", "--file", str(tmp_path / "keys"))
+    assert isinstance(message, str)
+    assert message.startswith("assets: an owner is")
 
 
 OTHER = "019aab42-0000-7d30-9f6a-2b54c1f0a3de"
@@ -186,7 +171,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
     return start
 
 
-def finished(job_id: str = ID) -> dict[str, object]:
+def finished(job_id: str = JOB_ID) -> dict[str, Any]:
     image = {"url": "/output/x.png", "index": 0, "seed": 7, "width": 8, "height": 8, "notes": []}
     return job_object("SUCCESS", job_id, images=[{**image, "sha256": ""}])
 
@@ -225,8 +210,8 @@ def test_a_dry_run_prints_the_estimate(
 def test_a_dry_run_of_what_cannot_be(talk: Talk) -> None:
     said = {"estimated_seconds": None, "possible": False, "reason": "too large for the device"}
     talk(httpx.Response(200, json=said))
-    told = run("generate", "a red potion", "--dry-run")
-    assert told == "assets: not possible: too large for the device"
+    message = run("generate", "a red potion", "--dry-run")
+    assert message == "assets: not possible: too large for the device"
 
 
 @pytest.mark.parametrize("command", ["generate", "retry", "watch"])
@@ -234,21 +219,21 @@ def test_ctrl_c_leaves_the_job_alone_and_says_so(
     talk: Talk, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     server = talk(reply(job_object(), 202), KeyboardInterrupt())
-    assert run(command, ID) == 130
+    assert run(command, JOB_ID) == 130
     said = capsys.readouterr().err
-    assert f"Job {ID} goes on." in said
-    assert f"`assets cancel {ID}` ends it" in said
+    assert f"Job {JOB_ID} goes on." in said
+    assert f"`assets cancel {JOB_ID}` ends it" in said
     assert len(server.requests) == 2
     assert not any("cancel" in asked for asked in server.asked)
 
 
 def test_a_retry_waits_and_saves(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
-    new = job_object(job_id=OTHER, retry_of=ID)
+    new = job_object(job_id=OTHER, retry_of=JOB_ID)
     server = talk(reply(new, 202), reply(new), reply(finished(OTHER)))
-    assert run("retry", ID) == 0
+    assert run("retry", JOB_ID) == 0
     assert capsys.readouterr().out == "http://127.0.0.1:8000/output/x.png  (seed 7)\n"
     assert server.asked == [
-        f"POST /v1/jobs/{ID}/retry",
+        f"POST /v1/jobs/{JOB_ID}/retry",
         f"GET /v1/jobs/{OTHER}",
         f"GET /v1/jobs/{OTHER}",
     ]
@@ -256,17 +241,17 @@ def test_a_retry_waits_and_saves(talk: Talk, capsys: pytest.CaptureFixture[str])
 
 def test_a_retry_of_a_job_that_lives_is_one_clear_line(talk: Talk) -> None:
     talk(problem(409, "not_final"))
-    assert run("retry", ID) == "assets: It is not_final."
+    assert run("retry", JOB_ID) == "assets: It is not_final."
 
 
 def test_cancel_prints_what_became_of_each(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     """A job that is refused does not keep the next one from it."""
     server = talk(problem(404, "not_found"), reply(cancelled()))
-    assert run("cancel", OTHER, ID) == 1
+    assert run("cancel", OTHER, JOB_ID) == 1
     printed = capsys.readouterr()
-    assert printed.out == f"{ID}  REVOKED\n"
+    assert printed.out == f"{JOB_ID}  REVOKED\n"
     assert printed.err == f"{OTHER}  It is not_found.\n"
-    assert server.asked == [f"POST /v1/jobs/{OTHER}/cancel", f"POST /v1/jobs/{ID}/cancel"]
+    assert server.asked == [f"POST /v1/jobs/{OTHER}/cancel", f"POST /v1/jobs/{JOB_ID}/cancel"]
 
 
 def test_delete_asks_first(
@@ -274,11 +259,11 @@ def test_delete_asks_first(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     server = talk(httpx.Response(204), problem(410, "deleted"))
-    assert run("delete", ID, OTHER) == 0
+    assert run("delete", JOB_ID, OTHER) == 0
     printed = capsys.readouterr()
-    assert printed.out.split() == [ID, "deleted", OTHER, "deleted"]
+    assert printed.out.split() == [JOB_ID, "deleted", OTHER, "deleted"]
     assert "Delete 2 job(s) with all files?" in printed.err
-    assert server.asked == [f"DELETE /v1/jobs/{ID}", f"DELETE /v1/jobs/{OTHER}"]
+    assert server.asked == [f"DELETE /v1/jobs/{JOB_ID}", f"DELETE /v1/jobs/{OTHER}"]
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
@@ -287,14 +272,14 @@ def test_delete_takes_only_yes_for_yes(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     server = talk()
-    assert run("delete", ID) == 1
+    assert run("delete", JOB_ID) == 1
     assert server.asked == []
 
 
 def test_delete_does_not_ask_who_said_yes(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     talk(problem(410, "expired"))
-    assert run("delete", ID, "--yes") == 1
-    assert capsys.readouterr().err == f"{ID}  It is expired.\n"
+    assert run("delete", JOB_ID, "--yes") == 1
+    assert capsys.readouterr().err == f"{JOB_ID}  It is expired.\n"
 
 
 def test_jobs_are_a_table(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,7 +289,7 @@ def test_jobs_are_a_table(talk: Talk, capsys: pytest.CaptureFixture[str]) -> Non
     assert run("jobs") == 0
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["job", "status", "place", "created", "style", "prompt"]
-    assert first.split()[:3] == [ID, "PENDING", "1"]
+    assert first.split()[:3] == [JOB_ID, "PENDING", "1"]
     assert first.split()[-4:] == ["icon", "a", "red", "potion"]
     assert second.split()[:2] == [OTHER, "SUCCESS"]
     _, shown = second.rstrip().split("icon      ")
@@ -327,26 +312,36 @@ def test_jobs_are_filtered_and_limited(talk: Talk) -> None:
     assert asked == "GET /v1/jobs?status=SUCCESS&status=FAILURE&style_id=icon&tag=a&limit=2"
 
 
+def test_notes_are_shown(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
+    noted = finished()
+    noted["images"][0]["notes"] = ["prompt_truncated: 31 of 45 tokens used"]
+    talk(reply(noted))
+    assert run("status", JOB_ID) == 0
+    assert "prompt_truncated" in capsys.readouterr().err
+
+
 def test_watching_one_job_survives_a_broken_stream(
     talk: Talk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     talk(
         reply(job_object()),
-        stream(told("progress", progress(0.5)), breaks=httpx.ReadError("reset")),
-        stream(told("status", job_object("STARTED")), told("status", finished())),
+        stream(sse("progress", progress(0.5)), breaks=httpx.ReadError("reset")),
+        stream(sse("status", job_object("STARTED")), sse("status", finished())),
     )
-    assert run("watch", ID) == 0
+    assert run("watch", JOB_ID) == 0
     assert capsys.readouterr().out == "http://127.0.0.1:8000/output/x.png  (seed 7)\n"
 
 
 def test_watching_a_job_that_does_not_succeed(talk: Talk) -> None:
-    talk(reply(job_object()), stream(told("status", cancelled("deadline_exceeded"))))
-    assert run("watch", ID) == f"assets: job {ID} ended as REVOKED: Cancelled: By its owner."
+    talk(reply(job_object()), stream(sse("status", cancelled("deadline_exceeded"))))
+    assert (
+        run("watch", JOB_ID) == f"assets: job {JOB_ID} ended as REVOKED: Cancelled: By its owner."
+    )
 
 
 def test_watching_a_job_that_is_not_there(talk: Talk) -> None:
     talk(problem(404, "not_found"))
-    assert run("watch", ID) == "assets: It is not_found."
+    assert run("watch", JOB_ID) == "assets: It is not_found."
 
 
 def test_watching_all_jobs_prints_each_change_once(
@@ -355,22 +350,22 @@ def test_watching_all_jobs_prints_each_change_once(
     """Until Ctrl-C. A stream that is opened again repeats what is known."""
     server = talk(
         stream(
-            told("status", job_object()),
-            told("progress", progress(0.5)),
-            told("status", job_object("STARTED")),
-            told("status", job_object(job_id=OTHER)),
+            sse("status", job_object()),
+            sse("progress", progress(0.5)),
+            sse("status", job_object("STARTED")),
+            sse("status", job_object(job_id=OTHER)),
         ),
         stream(
-            told("status", job_object("STARTED")),
-            told("status", cancelled()),
+            sse("status", job_object("STARTED")),
+            sse("status", cancelled()),
             breaks=KeyboardInterrupt(),
         ),
     )
     assert run("watch") == 130
     assert capsys.readouterr().out.splitlines() == [
-        f"{ID}  PENDING  a red potion",
-        f"{ID}  STARTED  a red potion",
+        f"{JOB_ID}  PENDING  a red potion",
+        f"{JOB_ID}  STARTED  a red potion",
         f"{OTHER}  PENDING  a red potion",
-        f"{ID}  REVOKED  Cancelled: By its owner.",
+        f"{JOB_ID}  REVOKED  Cancelled: By its owner.",
     ]
     assert server.asked == ["GET /v1/events"] * 2

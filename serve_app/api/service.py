@@ -74,7 +74,7 @@ class JobService:
         """A new job with the order of this one, which must have ended; drawn with the current weights."""
         job = await self.job(job_id, owner)
         if job["status"] not in TERMINAL:  # another ingress may have reported its end already
-            job = _owned(await self.registry.get(job_id), owner)
+            job = self.view.remember(_owned(await self.registry.get(job_id), owner))
         if job["status"] not in TERMINAL:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
         active = self.catalog.capabilities.model

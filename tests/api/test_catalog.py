@@ -1,89 +1,49 @@
-"""What the server says of itself: styles, models, capabilities, OpenAPI."""
+"""Catalog: styles, models and limits as clients get them."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import httpx
-import pytest
-
-from serve_app import __version__
-from tests.api.harness import ICON
+from serve_app.api.catalog import Catalog, ModelInfo, StyleInfo
+from serve_app.catalog.models import ModelSpec, SideLimits
+from serve_app.config import Settings
+from tests.api.harness import ICON, MODEL, MODELS, PORTRAIT, STYLES
 
 
-async def test_styles_say_who_draws_them(client: httpx.AsyncClient) -> None:
-    styles = {s["style_id"]: s for s in (await client.get("/v1/styles")).json()["results"]}
-    assert list(styles) == ["none", "icon", "portrait"]
-    assert styles["icon"]["drawable"]
-    assert styles["icon"]["revision"] == ICON.revision
-    assert styles["icon"]["defaults"]["steps"] == 6
-    assert not styles["portrait"]["drawable"]
-    assert styles["portrait"]["models"] == ["other"]
+def test_a_style_without_a_title_has_its_id() -> None:
+    untitled = StyleInfo.of(ICON.model_copy(update={"title": ""}), MODELS, "tiny")
+    assert untitled.title == "icon"
 
 
-async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
-    tiny, other = (await client.get("/v1/models")).json()["results"]
-    assert (tiny["name"], tiny["active"], tiny["revision"]) == ("tiny", True, "tiny-weights")
-    assert (other["name"], other["active"], other["revision"]) == ("other", False, None)
-    assert tiny["sizes"] == [[64, 64], [64, 128]]
-    assert tiny["schedulers"] == ["ddim", "euler"]
-    assert "path" not in tiny
+def test_a_style_is_drawable_if_the_active_model_draws_it() -> None:
+    assert not StyleInfo.of(PORTRAIT, MODELS, "tiny").drawable
+    assert StyleInfo.of(PORTRAIT, MODELS, "other").drawable
 
 
-async def test_capabilities_hold_the_limits(client: httpx.AsyncClient) -> None:
-    body = (await client.get("/v1/capabilities")).json()
-    assert (body["version"], body["model"]) == (__version__, "tiny")
-    assert body["schedulers"] == ["ddim", "euler"]
-    assert body["limits"]["images"] == 16
-    assert body["limits"]["seed"] == 2**32 - 1
+def test_a_model_with_a_range_of_sides_says_it() -> None:
+    side = SideLimits(min=256, max=1024)
+    spec = ModelSpec.model_validate(
+        MODEL.model_dump() | {"sizes": None, "side": side.model_dump(), "multiple": 64}
+    )
+    info = ModelInfo.of(spec, "tiny", None)
+    assert info.side
+    assert (info.side.min, info.side.max, info.side.multiple) == (256, 1024, 64)
+    assert info.sizes is None
 
 
-@pytest.fixture
-async def document(client: httpx.AsyncClient) -> dict[str, Any]:
-    return (await client.get("/openapi.json")).json()
+def test_only_the_active_models_weights_are_identified() -> None:
+    """The others need not be on this disk."""
+    asked: list[str] = []
+
+    def revision_of(name: str) -> str:
+        asked.append(name)
+        return "hash"
+
+    catalog = Catalog(Settings(), STYLES, MODELS, "tiny", revision_of)
+    assert asked == ["tiny"]
+    assert [model.revision for model in catalog.models.results] == ["hash", None]
 
 
-async def test_every_operation_is_described(document: dict[str, Any]) -> None:
-    """Summary, description, an answer with an example or schema, and every error as a problem."""
-    operations = [op for path in document["paths"].values() for op in path.values()]
-    assert len(operations) == 14
-    for operation in operations:
-        assert operation["summary"]
-        assert operation["description"]
-        responses = operation["responses"]
-        assert {"400", "500", "default"} <= set(responses)
-        for status, response in responses.items():
-            assert response["description"]
-            if status not in ("default", "200", "202", "204", "304"):
-                content = response["content"]["application/problem+json"]
-                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
-                assert str(content["example"]["status"]) == status
-            if status in ("429", "503"):
-                assert "Retry-After" in response["headers"]
-        for parameter in operation.get("parameters", []):
-            assert parameter["description"]
-            assert parameter["schema"]["examples"]
-
-
-async def test_every_field_has_a_description_and_an_example(document: dict[str, Any]) -> None:
-    schemas: dict[str, Any] = document["components"]["schemas"]
-    assert "HTTPValidationError" not in schemas
-    for name, schema in schemas.items():
-        if name == "StyleDefaults":  # named as the fields of an order, which say what they are
-            continue
-        for field, said in schema["properties"].items():
-            assert said.get("description"), f"{name}.{field}"
-            shown = "examples" in said or "const" in said or "$ref" in json.dumps(said)
-            assert shown, f"{name}.{field}"
-
-
-async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    def refs(node: Any) -> list[str]:
-        if isinstance(node, dict):
-            own = [node["$ref"]] if "$ref" in node else []
-            return own + [ref for value in node.values() for ref in refs(value)]
-        return [ref for value in node for ref in refs(value)] if isinstance(node, list) else []
-
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert set(refs(document)) <= known
+def test_the_limits_are_the_settings() -> None:
+    settings = Settings(max_images=3, max_pixels=4096, max_prompt_chars=50, max_pending=7)
+    limits = Catalog(settings, STYLES, MODELS, "tiny", str).capabilities.limits
+    assert (limits.images, limits.pixels, limits.prompt_chars) == (3, 4096, 50)
+    assert limits.pending_jobs == 7

@@ -1,28 +1,43 @@
-"""GET /v1/jobs: filters, pages, and cursors that are not ours. What the store finds is in
-`test_with_registry`."""
+"""GET /v1/jobs: filters, pages, and cursors."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
-from serve_app.api.keys import add_key
-from serve_app.messages import JobFilter, JobPage
-from tests.api.harness import ORDER, MemoryRegistry, assert_problem, make_app, serving
+from serve_app.api.listing import JobQuery
+from tests.api.harness import (
+    ORDER,
+    LocalTransport,
+    assert_problem,
+    keys_of,
+    limit,
+    make_app,
+    ordered,
+    serving,
+)
+from tests.jobs.harness import World
 
 
-async def ordered(client: httpx.AsyncClient, count: int) -> list[str]:
-    """Newest first, as a list shows them."""
-    jobs = [(await client.post("/v1/generate", json=ORDER)).json() for _ in range(count)]
-    return [job["job_id"] for job in reversed(jobs)]
+@pytest.fixture(autouse=True)
+def roomy(world: World) -> None:
+    """A line that is long enough for a list."""
+    limit(world, max_pending=1000)
 
 
-def ids(page: dict[str, Any]) -> list[str]:
-    return [job["job_id"] for job in page["results"]]
+async def orders(client: httpx.AsyncClient, count: int, **body: Any) -> list[dict[str, Any]]:
+    """In the order they came."""
+    return [await ordered(client, **body) for _ in range(count)]
+
+
+def ids(jobs: list[dict[str, Any]]) -> list[str]:
+    return [job["job_id"] for job in jobs]
 
 
 async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
@@ -31,29 +46,33 @@ async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     return response.json()
 
 
-class Noting(MemoryRegistry):
-    """Remembers what it was asked for."""
+async def walk(client: httpx.AsyncClient, path: str, way: str = "next") -> list[dict[str, Any]]:
+    """All jobs of a list, page by page; an empty page may have a next one."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(60):
+        while path:
+            page = await get(client, path)
+            found += page["results"] if way == "next" else reversed(page["results"])
+            path = page[way]
+    return found
 
-    wanted = JobFilter()
-    limit = 0
 
-    async def page(
-        self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
-    ) -> JobPage:
-        self.wanted, self.limit = wanted, limit
-        return await super().page(owner, wanted, limit, before, after)
+# ---- pages ----
 
 
 async def test_no_jobs_are_a_page_too(client: httpx.AsyncClient) -> None:
     assert await get(client, "/v1/jobs") == {"next": None, "previous": None, "results": []}
 
 
-async def test_pages_follow_each_other_there_and_back(client: httpx.AsyncClient) -> None:
-    made = await ordered(client, 7)
+async def test_pages_follow_each_other_there_and_back(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    limit(world, max_in_flight=0)
+    made = ids(await orders(client, 7))[::-1]
     pages = [await get(client, "/v1/jobs?limit=3")]
     while pages[-1]["next"]:
         pages.append(await get(client, pages[-1]["next"]))
-    assert [job for page in pages for job in ids(page)] == made
+    assert [job_id for page in pages for job_id in ids(page["results"])] == made
     assert [len(page["results"]) for page in pages] == [3, 3, 1]
     assert pages[0]["previous"] is None
     back = await get(client, pages[2]["previous"])
@@ -63,61 +82,105 @@ async def test_pages_follow_each_other_there_and_back(client: httpx.AsyncClient)
     assert first["previous"] is None
 
 
-async def test_a_cursor_stays_where_it_is_while_jobs_arrive(client: httpx.AsyncClient) -> None:
-    made = await ordered(client, 4)
-    first = await get(client, "/v1/jobs?limit=2")
-    later = await ordered(client, 3)
-    second = await get(client, first["next"])
-    assert ids(second) == made[2:]
-    assert ids(await get(client, "/v1/jobs?limit=3")) == later
+@pytest.mark.parametrize("query", ["", "tag=a&", "status=PENDING&status=STARTED&"])
+async def test_each_job_comes_once_while_jobs_arrive(client: httpx.AsyncClient, query: str) -> None:
+    """Both ways: those of the beginning all, in their order; new ones only on the way back."""
+    old = await orders(client, 23, tags=["a"])
+    found: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
+    path, last = f"/v1/jobs?{query}limit=4", None
+    while path:
+        page = await get(client, path)
+        found += page["results"]
+        path, last = page["next"], page
+        new.append(await ordered(client, tags=["a"]))
+    assert ids(found) == ids(old)[::-1]
+    assert last is not None
+    back = await walk(client, last["previous"], "previous")
+    assert ids(last["results"])[::-1] + ids(back) == ids(old + new)
 
 
-async def test_a_listed_job_is_the_job(client: httpx.AsyncClient, registry: MemoryRegistry) -> None:
-    (job_id,) = await ordered(client, 1)
-    registry.finish(job_id)
-    await registry.watched()
+async def test_a_listed_job_is_the_job(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    job = await ordered(client)
+    await world.draw(job["job_id"])
+    await transport.caught_up()
     (listed,) = (await get(client, "/v1/jobs"))["results"]
-    assert listed == await get(client, f"/v1/jobs/{job_id}")
+    assert listed == await get(client, job["urls"]["self"])
 
 
-async def test_filters_reach_the_registry_and_stay_with_the_cursor(tmp_path: Path) -> None:
-    registry = Noting()
-    query = (
-        "status=SUCCESS&status=PENDING&status=SUCCESS&style_id=icon&tag=a/b:c&limit=1"
-        "&created_after=2026-01-02T03:04:05%2B02:00&created_before=2099-01-01T00:00:00.25Z"
-    )
-    async with serving(make_app(registry, tmp_path)) as client:
-        made = await ordered(client, 2)
-        page = await get(client, f"/v1/jobs?{query}")
-        asked = registry.wanted
-        assert asked == {
-            "statuses": ["PENDING", "SUCCESS"],
-            "style_id": "icon",
-            "tag": "a/b:c",
-            "created_after": 1767315845.0,
-            "created_before": 4070908800.25,
-        }
-        assert registry.limit == 1
-        page = await get(client, page["next"])
-        assert ids(page) == made[1:]
-        assert (registry.wanted, registry.limit) == (asked, 1)
+@pytest.mark.parametrize("limit", [1, 100])
+async def test_limits_are_inclusive(client: httpx.AsyncClient, limit: int) -> None:
+    await get(client, f"/v1/jobs?limit={limit}")
+
+
+async def test_without_a_registry_a_list_is_503(
+    client: httpx.AsyncClient, transport: LocalTransport
+) -> None:
+    transport.down = True
+    assert_problem(await client.get("/v1/jobs"), 503, "unavailable")
+
+
+# ---- filters ----
+
+
+async def test_filters_find_what_they_say(client: httpx.AsyncClient, world: World) -> None:
+    plain = await ordered(client, tags=["a"])
+    styled = await ordered(client, tags=["a", "b"], style_id="none")
+    last = await ordered(client)
+    await client.post(plain["urls"]["cancel"])
+    await world.draw(last["job_id"])
+    newest_first = [last, styled, plain]
+    for query, found in {
+        "": newest_first,
+        "status=REVOKED": [plain],
+        "status=REVOKED&status=SUCCESS": [last, plain],
+        "status=FAILURE": [],
+        "style_id=icon": [last, plain],
+        "style_id=nope": [],
+        "tag=a": [styled, plain],
+        "tag=b": [styled],
+        "tag=a&style_id=icon&status=REVOKED": [plain],
+        "tag=a&status=SUCCESS": [],
+        "created_before=2000-01-01T00:00:00Z": [],
+        "created_after=2000-01-01T00:00:00Z": newest_first,
+    }.items():
+        assert ids(await walk(client, f"/v1/jobs?limit=2&{query}")) == ids(found), query
+
+
+async def test_a_jobs_own_time_is_where_a_list_begins(client: httpx.AsyncClient) -> None:
+    """To the microsecond: `created_after` includes it, `created_before` does not."""
+    jobs = await orders(client, 40)
+    for at, job in enumerate(jobs):
+        after = await walk(client, f"/v1/jobs?created_after={job['created_at']}")
+        before = await walk(client, f"/v1/jobs?created_before={job['created_at']}")
+        assert ids(after) == ids(jobs[at:])[::-1]
+        assert ids(before) == ids(jobs[:at])[::-1]
+
+
+def test_statuses_are_asked_for_once_each() -> None:
+    query = JobQuery(status=["SUCCESS", "PENDING", "SUCCESS"], style_id="icon", tag="a/b:c")
+    assert query.filter() == {
+        "statuses": ["PENDING", "SUCCESS"],
+        "style_id": "icon",
+        "tag": "a/b:c",
+    }
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("sent", "seconds"),
     [
         ("2026-01-01T00:00:00Z", 1767225600),
         ("2026-01-01T00:00:00", 1767225600),
-        ("2026-01-01T01:00:00%2B01:00", 1767225600),
+        ("2026-01-01T01:00:00+01:00", 1767225600),
         ("2025-12-31T23:30:00-00:30", 1767225600),
         ("2026-01-01T00:00:00.000001Z", 1767225600.000001),
     ],
 )
-async def test_a_time_without_a_zone_is_utc(tmp_path: Path, said: str, seconds: float) -> None:
-    registry = Noting()
-    async with serving(make_app(registry, tmp_path)) as client:
-        await get(client, f"/v1/jobs?created_after={said}")
-    assert registry.wanted == {"created_after": seconds}
+def test_a_time_without_a_zone_is_utc(sent: str, seconds: float) -> None:
+    query = TypeAdapter(JobQuery).validate_python({"created_after": sent, "created_before": sent})
+    assert query.filter() == {"created_after": seconds, "created_before": seconds}
 
 
 @pytest.mark.parametrize(
@@ -148,9 +211,7 @@ async def test_a_wrong_query_is_named(client: httpx.AsyncClient, query: str, fie
     assert "pointer" not in body["errors"][0]
 
 
-@pytest.mark.parametrize("limit", [1, 100])
-async def test_limits_are_inclusive(client: httpx.AsyncClient, limit: int) -> None:
-    await get(client, f"/v1/jobs?limit={limit}")
+# ---- cursors ----
 
 
 @pytest.mark.parametrize(
@@ -176,7 +237,7 @@ async def test_a_forged_cursor_is_422(client: httpx.AsyncClient, cursor: str) ->
 
 async def test_a_cursor_that_was_bent_is_422(client: httpx.AsyncClient) -> None:
     """Whichever of its bytes."""
-    await ordered(client, 3)
+    await orders(client, 3)
     path: str = (await get(client, "/v1/jobs?limit=1"))["next"]
     head, _, cursor = path.rpartition("cursor=")
     data = base64.urlsafe_b64decode(cursor + "==")
@@ -189,18 +250,17 @@ async def test_a_cursor_that_was_bent_is_422(client: httpx.AsyncClient) -> None:
 
 async def test_a_cursor_goes_with_its_filters(client: httpx.AsyncClient) -> None:
     """A page of another list would skip jobs or show them twice. The limit may change."""
-    made = await ordered(client, 4)
+    made = ids(await orders(client, 4))[::-1]
     path: str = (await get(client, "/v1/jobs?limit=1&style_id=icon"))["next"]
-    assert ids(await get(client, path.replace("limit=1", "limit=2"))) == made[1:3]
+    second = await get(client, path.replace("limit=1", "limit=2"))
+    assert ids(second["results"]) == made[1:3]
     for other in (path.replace("icon", "none"), path + "&status=SUCCESS", path + "&tag=a"):
         assert_problem(await client.get(other), 422, "invalid_field")
 
 
-async def test_each_owner_has_a_list_and_cursors(registry: MemoryRegistry, tmp_path: Path) -> None:
-    ours, theirs = (
-        {"X-API-Key": add_key(tmp_path / "keys", owner)} for owner in ("ours", "theirs")
-    )
-    async with serving(make_app(registry, tmp_path, api_keys_file=tmp_path / "keys")) as client:
+async def test_each_owner_has_a_list_and_cursors(transport: LocalTransport, tmp_path: Path) -> None:
+    ours, theirs = keys_of(tmp_path / "keys", "ours", "theirs")
+    async with serving(make_app(transport, api_keys_file=tmp_path / "keys")) as client:
         for _ in range(3):
             await client.post("/v1/generate", json=ORDER, headers=ours)
         page = (await client.get("/v1/jobs?limit=1", headers=ours)).json()
@@ -208,10 +268,3 @@ async def test_each_owner_has_a_list_and_cursors(registry: MemoryRegistry, tmp_p
         assert other["results"] == []
         assert_problem(await client.get(page["next"], headers=theirs), 422, "invalid_field")
         assert_problem(await client.get("/v1/jobs"), 401, "unauthorized")
-
-
-async def test_without_a_registry_a_list_is_503(
-    client: httpx.AsyncClient, registry: MemoryRegistry
-) -> None:
-    registry.down = True
-    assert_problem(await client.get("/v1/jobs"), 503, "unavailable")

@@ -1,4 +1,4 @@
-"""LocalView: never back, bounded, and quick about the place in line."""
+"""LocalView: answers never go back, memory is bounded, and a place in line is at most a second old."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.api.view import TERMINAL, LocalView, follow, rev_of
-from serve_app.messages import JobView, WatchReply
-from tests.api.harness import MemoryRegistry, job_view, watch_reply
+from serve_app.api.registry_client import RegistryClient
+from serve_app.api.view import LocalView, follow, rev_of
+from serve_app.messages import JobView
+from tests.api.harness import LocalTransport
+from tests.factories import TERMINAL, job_view, watch_reply
+from tests.jobs.harness import World
 
 IDS = ["a", "b", "c"]
 STATES = ["PENDING", "STARTED", "RETRY", "STARTED", "SUCCESS"]
@@ -19,8 +22,8 @@ STATES = ["PENDING", "STARTED", "RETRY", "STARTED", "SUCCESS"]
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
-    """What one registry says over two lives, in the order in which it says it: replies to watches from
-    cursors of any age, and single jobs. A job's state and rev only move on."""
+    """What one registry answers over two lives, in order: replies to watches from cursors of any age, and
+    single jobs. A job's status and revision only move on."""
     said: list[tuple[str, Any]] = []
     for epoch in (1, 2):
         jobs: dict[str, JobView] = {}
@@ -44,7 +47,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
 @settings(deadline=None)
 @given(history=histories(), data=st.data())
 def test_no_interleaving_goes_back(history: list[tuple[str, Any]], data: st.DataObject) -> None:
-    """Answers may be late, doubled and out of order: what a job was said to be only moves on."""
+    """Answers may be late, doubled and out of order: what the view shows of a job only moves on."""
     view = LocalView(max_others=3)
     shown: dict[str, tuple[int, int]] = dict.fromkeys(IDS, (0, 0))
     heard = data.draw(st.lists(st.sampled_from(history), max_size=30))
@@ -81,7 +84,7 @@ def test_a_new_epoch_is_asked_for_jobs_it_does_not_name() -> None:
     assert not view.good_enough(a)
 
 
-def test_an_older_epoch_says_nothing() -> None:
+def test_an_older_epoch_is_ignored() -> None:
     view = LocalView()
     assert view.apply(watch_reply([], 1, epoch=2, resync=True))
     assert not view.apply(watch_reply([job_view()], 9, epoch=1, resync=True))
@@ -98,7 +101,7 @@ def test_finished_jobs_are_bounded() -> None:
 
 
 def test_a_live_job_that_the_watch_has_passed_is_not_kept() -> None:
-    """Nothing would ever remove it, had its end been heard and forgotten."""
+    """Its end may have been evicted already, and then nothing would ever remove it."""
     view = LocalView()
     view.apply(watch_reply([], 7))
     assert view.remember(job_view(rev="1.7", status="STARTED"))["status"] == "STARTED"
@@ -123,7 +126,7 @@ def test_a_deleted_job_is_forgotten() -> None:
 
 
 def test_a_waiting_job_is_good_enough_for_a_second_and_a_running_one_while_fed() -> None:
-    """A place in line changes without the job."""
+    """A place in line changes without a change of the job."""
     now = 10.0
     view = LocalView(clock=lambda: now)
     waiting, running = job_view("w", rev="1.1"), job_view("r", rev="1.2", status="STARTED")
@@ -160,36 +163,33 @@ def test_a_view_is_fresh_for_a_second() -> None:
     assert not view.fresh
 
 
-class FlakyRegistry(MemoryRegistry):
-    """Is away for the first two watches, fails in the third, and counts the rest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.watches = 0
-        self.seen = asyncio.Event()
-
-    async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
-        self.watches += 1
-        self.down = self.watches <= 2
-        if self.watches == 3:
-            raise RuntimeError("nobody expected this")
-        if epoch == 1:
-            self.seen.set()
-        return await super().watch(epoch, seq, timeout_s)
-
-
-async def test_follow_comes_back_to_a_registry_that_was_away() -> None:
-    registry, view = FlakyRegistry(), LocalView()
-    registry.jobs["a"] = job_view("a")
-    registry.change("a", status="STARTED")
-    following = asyncio.create_task(follow(registry, view))
-    await asyncio.wait_for(registry.seen.wait(), 10)
+async def test_follow_comes_back_to_a_registry_that_was_away(
+    world: World, transport: LocalTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not answer, then fails as nobody expected, and then it was restarted."""
+    monkeypatch.setattr("serve_app.api.view.BACKOFF_S", (0.01, 0.02))
+    view = LocalView()
+    job_id = await world.submit()
+    await world.started(job_id)
+    transport.down = True
+    following = asyncio.create_task(follow(RegistryClient(transport), view))
+    await transport.missed.wait()
+    transport.failures["watch"] = RuntimeError("nobody expected this")
+    transport.down = False
+    transport.missed.clear()
+    await transport.missed.wait()
+    assert len(view) == 0
+    transport.failures.clear()
+    await transport.caught_up()
+    held = view.get(job_id)
+    assert held is not None
+    assert (held["status"], view.fresh) == ("STARTED", True)
+    await transport.restart()
+    await world.started(job_id, fence=2)
+    await transport.caught_up()
+    assert view.cursor[0] == world.registry.epoch
     following.cancel()
     await asyncio.wait([following])
-    held = view.get("a")
-    assert held is not None
-    assert held["status"] == "STARTED"
-    assert view.fresh
 
 
 def test_an_old_job_that_somebody_asks_for_is_no_news() -> None:
@@ -214,8 +214,8 @@ def test_who_watches_a_live_job_hears_that_it_is_deleted() -> None:
     assert heard == [None]
 
 
-def test_successors_are_counted_from_the_first_word_on() -> None:
-    """A registry that begins anew has none, and then again its first."""
+def test_successors_are_counted_from_the_first_reply_on() -> None:
+    """A restarted registry counts from none again."""
     view = LocalView()
     counts: list[int] = []
     for seq, (epoch, deployment) in enumerate([(1, 3), (1, 3), (1, 4), (2, 0), (2, 1)]):
@@ -226,7 +226,7 @@ def test_successors_are_counted_from_the_first_word_on() -> None:
 
 @pytest.mark.parametrize("status", ["PENDING", "STARTED", "RETRY", "SUCCESS"])
 def test_what_a_new_start_does_not_name_is_not_good_enough(status: str) -> None:
-    """A job that ran may have ended: then it is not among those that run, and no change tells."""
+    """A job that ran may have ended: then it is not among those that run, and no change reports it."""
     view = LocalView()
     view.apply(watch_reply([job_view("a", rev="1.1", status=status)], 1))
     view.apply(watch_reply([], 5, epoch=2, resync=True))

@@ -1,5 +1,7 @@
-"""A real server on a free port of this host, and a reader of its event streams. What is read in process
-arrives whole, at its end; a stream has none."""
+"""The one listening server of the tests: an app on a free port of this host, and a reader of its streams.
+
+An app that is called in process answers when its reply is whole. Streams have no end, so they need a socket.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +35,28 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def listening(app: FastAPI, connections: int = 20) -> AsyncGenerator[httpx.AsyncClient]:
+async def served(app: FastAPI) -> AsyncGenerator[str]:
+    """The address where the app listens."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         server = Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        limits = httpx.Limits(max_connections=connections)
-        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=WAIT_S) as client:
-            yield client
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         await serving
 
 
+@contextlib.asynccontextmanager
+async def listening(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the app, over a socket."""
+    async with served(app) as url:
+        limits = httpx.Limits(max_connections=20)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=WAIT_S) as client:
+            yield client
+
+
 @dataclass(frozen=True)
-class Told:
+class Received:
     """One event."""
 
     kind: str
@@ -62,25 +71,25 @@ class Reader:
         self.response = response
         self._events = EventSource(response).aiter_sse()
 
-    async def next(self, kind: str | None = None, **said: Any) -> Told:
-        """The next event; or the next of this kind, whose data say this."""
+    async def next(self, kind: str | None = None, **data: Any) -> Received:
+        """The next event; with arguments, the next of this kind that has these data."""
         async with asyncio.timeout(WAIT_S):
             async for event in self._events:
-                if not event.data:  # what the parser makes of a comment
+                if not event.data:  # the parser makes an empty event of a comment
                     continue
-                told = Told(event.event, event.id, json.loads(event.data))
-                fits = all(told.data.get(name) == value for name, value in said.items())
-                if kind in (None, told.kind) and fits:
-                    return told
+                received = Received(event.event, event.id, json.loads(event.data))
+                fits = all(received.data.get(name) == value for name, value in data.items())
+                if kind in (None, received.kind) and fits:
+                    return received
         raise EOFError("the stream has ended")
 
-    async def rest(self) -> list[Told]:
-        """All that comes until it ends."""
-        told: list[Told] = []
+    async def rest(self) -> list[Received]:
+        """All that comes until the stream ends."""
+        events: list[Received] = []
         with contextlib.suppress(EOFError):
             while True:
-                told.append(await self.next())
-        return told
+                events.append(await self.next())
+        return events
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,43 @@
+"""Routes of the catalog: what this server offers."""
+
+from __future__ import annotations
+
+import httpx
+
+from serve_app import __version__
+from tests.api.harness import ICON, LocalTransport
+
+
+async def test_styles_say_who_draws_them(client: httpx.AsyncClient) -> None:
+    styles = {s["style_id"]: s for s in (await client.get("/v1/styles")).json()["results"]}
+    assert list(styles) == ["none", "icon", "portrait"]
+    assert styles["icon"]["drawable"]
+    assert styles["icon"]["revision"] == ICON.revision
+    assert styles["icon"]["defaults"]["steps"] == 6
+    assert not styles["portrait"]["drawable"]
+    assert styles["portrait"]["models"] == ["other"]
+
+
+async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
+    tiny, other = (await client.get("/v1/models")).json()["results"]
+    assert (tiny["name"], tiny["active"], tiny["revision"]) == ("tiny", True, "tiny-weights")
+    assert (other["name"], other["active"], other["revision"]) == ("other", False, None)
+    assert tiny["sizes"] == [[64, 64], [64, 128]]
+    assert tiny["schedulers"] == ["ddim", "euler"]
+    assert "path" not in tiny
+
+
+async def test_capabilities_hold_the_limits(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/v1/capabilities")).json()
+    assert (body["version"], body["model"]) == (__version__, "tiny")
+    assert body["schedulers"] == ["ddim", "euler"]
+    assert body["limits"]["images"] == 16
+    assert body["limits"]["seed"] == 2**32 - 1
+
+
+async def test_the_catalog_needs_no_registry(
+    client: httpx.AsyncClient, transport: LocalTransport
+) -> None:
+    transport.down = True
+    for path in ("/v1/styles", "/v1/models", "/v1/capabilities"):
+        assert (await client.get(path)).status_code == 200

@@ -1,0 +1,75 @@
+"""The OpenAPI document: complete, and true to what the routes answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.harness import LocalTransport, keys_of, make_app, serving
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
+    return (await client.get("/openapi.json")).json()
+
+
+async def test_every_operation_is_described(document: dict[str, Any]) -> None:
+    """Summary, description, an answer with an example or schema, and every error as a problem."""
+    operations = [op for path in document["paths"].values() for op in path.values()]
+    assert len(operations) == 14
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"]
+        responses = operation["responses"]
+        assert {"400", "500", "default"} <= set(responses)
+        for status, response in responses.items():
+            assert response["description"]
+            if status not in ("default", "200", "202", "204", "304"):
+                content = response["content"]["application/problem+json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+                assert str(content["example"]["status"]) == status
+            if status in ("429", "503"):
+                assert "Retry-After" in response["headers"]
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"]
+            assert parameter["schema"]["examples"]
+
+
+async def test_every_field_has_a_description_and_an_example(document: dict[str, Any]) -> None:
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    assert "HTTPValidationError" not in schemas
+    for name, schema in schemas.items():
+        if name == "StyleDefaults":  # its fields are those of an order, which describes them
+            continue
+        for field, described in schema["properties"].items():
+            assert described.get("description"), f"{name}.{field}"
+            shown = "examples" in described or "const" in described
+            assert shown or "$ref" in json.dumps(described), f"{name}.{field}"
+
+
+async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def refs(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if "$ref" in node else []
+            return own + [ref for value in node.values() for ref in refs(value)]
+        return [ref for value in node for ref in refs(value)] if isinstance(node, list) else []
+
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(refs(document)) <= known
+
+
+async def test_keys_are_declared_where_they_are_needed(
+    transport: LocalTransport, tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """And only by a server that wants them."""
+    keys_of(tmp_path / "keys", "studio")
+    async with serving(make_app(transport, api_keys_file=tmp_path / "keys")) as client:
+        with_keys = (await client.get("/openapi.json")).json()
+    for path, operations in with_keys["paths"].items():
+        for operation in operations.values():
+            assert bool(operation.get("security")) == path.startswith("/v1/"), path
+    assert "securitySchemes" not in document["components"]

@@ -1,0 +1,109 @@
+"""JobService: when the registry is asked, when the view is enough, and what a retry takes over."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from serve_app.errors import Gone, InvalidParameter, NotFound
+from serve_app.messages import JobFilter
+from tests.api.harness import LocalTransport, ordered, service_of
+from tests.factories import JOB_ID, labels, params
+from tests.jobs.harness import World
+
+
+async def test_a_fresh_view_answers_without_the_registry(
+    client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
+) -> None:
+    """Polls of a live job cost the registry nothing."""
+    job = await ordered(client)
+    await transport.caught_up()
+    view = service_of(app).view
+    view._clock = lambda: view._fed_at  # however slow this machine is, no second has passed
+    polls = [await client.get(job["urls"]["self"]) for _ in range(100)]
+    assert {poll.status_code for poll in polls} == {200}
+    assert transport.calls["get"] == 0
+
+
+async def test_a_finished_job_is_shown_without_a_registry(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    """What is final cannot be out of date."""
+    job = await ordered(client)
+    await world.draw(job["job_id"])
+    await transport.caught_up()
+    transport.down = True
+    assert (await client.get(job["urls"]["self"])).json()["status"] == "SUCCESS"
+
+
+async def test_a_malformed_id_costs_no_call(
+    client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
+) -> None:
+    service = service_of(app)
+    for act in (service.job, service.cancel, service.delete):
+        with pytest.raises(NotFound):
+            await act(JOB_ID.upper(), "local")
+    assert not {"get", "cancel", "delete"} & set(transport.calls)
+
+
+async def test_a_deleted_job_is_gone_for_its_owner_and_unknown_to_others(
+    client: httpx.AsyncClient, world: World, app: FastAPI
+) -> None:
+    await world.submit(job_id=JOB_ID, owner="ann")
+    service = service_of(app)
+    await service.delete(JOB_ID, "ann")
+    with pytest.raises(Gone):
+        await service.job(JOB_ID, "ann")
+    with pytest.raises(NotFound):
+        await service.job(JOB_ID, "bob")
+
+
+async def test_a_retry_asks_the_registry_before_it_says_that_a_job_lives(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport, app: FastAPI
+) -> None:
+    """The client may have heard of the end from another ingress. Afterwards this one knows it too."""
+    job = await ordered(client)
+    transport.failures["watch"] = ConnectionError()
+    await world.draw(job["job_id"])
+    service = service_of(app)
+    held = service.view.get(job["job_id"])
+    assert held is not None
+    assert held["status"] == "PENDING"
+    await service.again(job["job_id"], "local", None)
+    assert (await service.job(job["job_id"], "local"))["status"] == "SUCCESS"
+
+
+async def test_a_retry_is_drawn_with_the_weights_of_now(
+    client: httpx.AsyncClient, world: World, app: FastAPI
+) -> None:
+    old = params(model_revision="older weights")
+    await world.submit(old, labels(client="editor"), job_id=JOB_ID)
+    await world.draw(JOB_ID)
+    job, replayed = await service_of(app).again(JOB_ID, "ann", None)
+    assert job["params"] == old.model_dump() | {"model_revision": "tiny-weights"}
+    assert job["labels"] == labels(client="editor", retry_of=JOB_ID)
+    assert not replayed
+
+
+async def test_a_retry_takes_over_what_only_newer_code_understands(
+    client: httpx.AsyncClient, world: World, app: FastAPI
+) -> None:
+    newer = params().model_dump() | {"not_known_yet": [1]}
+    await world.submit(params=newer, job_id=JOB_ID)
+    await world.draw(JOB_ID)
+    job, _ = await service_of(app).again(JOB_ID, "ann", None)
+    assert job["params"]["not_known_yet"] == [1]
+
+
+async def test_a_retry_of_another_model_is_refused(
+    client: httpx.AsyncClient, world: World, app: FastAPI
+) -> None:
+    """It would draw something else. Which model is served is told."""
+    await world.submit(params(model="other"), job_id=JOB_ID)
+    await world.draw(JOB_ID)
+    with pytest.raises(InvalidParameter) as raised:
+        await service_of(app).again(JOB_ID, "ann", None)
+    assert (raised.value.field, raised.value.allowed) == ("model", ["tiny"])
+    page = await world.registry.page("ann", JobFilter(), 10, None, None)
+    assert len(page["jobs"]) == 1

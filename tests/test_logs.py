@@ -1,11 +1,17 @@
-"""Lines of the log are JSON, from the process's first message on."""
+"""Every logger of the project is below `assets`, so `configure` turns all its lines into JSON."""
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+import serve_app
+
+PACKAGE = Path(serve_app.__file__).parent
 
 SCRIPT = """
 import logging
@@ -37,3 +43,25 @@ def test_loggers_below_assets_write_one_json_object_a_line() -> None:
         "job_id": "j1",
     }
     assert lines[1]["exception"].endswith("KeyError: 'x'")
+
+
+def logger_names(path: Path) -> list[str]:
+    """The source text of the argument of every `getLogger` in a module."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return [
+        ast.unparse(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "getLogger" and call.args
+    ]
+
+
+def test_every_logger_is_below_assets() -> None:
+    """A logger called `__name__` would write plain text, and nothing of level INFO."""
+    names = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in PACKAGE.rglob("*.py")
+        for name in logger_names(path)
+    }
+    others = {(path, name) for path, name in names if not name.startswith(("'assets.", "'assets'"))}
+    assert others == {("engine/model/loading.py", "name")}  # it silences those of diffusers
+    assert ("engine/engine.py", "'assets.engine'") in names

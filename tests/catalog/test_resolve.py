@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.api.schemas import GenerateRequest
-from serve_app.catalog.models import Draft, OrderLimits, Models, ModelSpec
+from serve_app.catalog.models import Draft, Models, ModelSpec, SideLimits
 from serve_app.catalog.resolve import Order, order_again, resolve
 from serve_app.catalog.styles import NONE, Style, StyleDefaults, StyleForModel
 from serve_app.errors import InvalidField
@@ -46,7 +46,7 @@ MODELS = Models(
             family="sdxl",
             path="big",
             native_size=(1024, 1024),
-            side=OrderLimits(min=512, max=1536),
+            side=SideLimits(min=512, max=1536),
             multiple=64,
             steps=30,
             guidance_scale=6.0,

@@ -157,7 +157,7 @@ async def test_the_last_image_ends_the_drawing() -> None:
         drawings.scheduler.started(request)
         drawings.deliver(request, image(request.index))
     assert (len(drawings), drawings.counts["images"], drawings.scheduler.live) == (0, 2, [])
-    events = [event async for event in listener.events()]
+    events: list[Any] = [event async for event in listener.events()]
     assert [kind for kind in kinds(events) if kind != "progress"] == ["admitted", "image", "image"]
     assert (events[-1]["image"], events[-1]["eta_seconds"]) == (2, 0.0)
 

@@ -81,8 +81,9 @@ def test_a_step_that_fails_is_returned_with_its_request(
     before = good.state.latents
     failures = runner.denoise(requests)
     assert list(failures) == [bad]
-    assert isinstance(failures[bad], RenderError)
-    assert "a prompt" not in failures[bad].detail
+    error = failures[bad]
+    assert isinstance(error, RenderError)
+    assert "a prompt" not in error.detail
     assert not torch.equal(good.state.latents, before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 import xml.etree.ElementTree as ET
@@ -20,7 +21,9 @@ from serve_app import cli, errors
 from serve_app.api import problems
 from serve_app.api.asgi import create_app
 from serve_app.api.registry_client import RegistryClient
+from serve_app.api.replies import AsOrdered, JobStatusResponse, MetricsReply
 from serve_app.api.schemas import GenerateRequest
+from serve_app.artifacts.names import parse_name
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.config import Settings
@@ -28,6 +31,7 @@ from serve_app.engine import runner
 from serve_app.jobs.job import Status
 from tests.api.harness import site
 from tests.documents import ROOT, Cell, Document, commands
+from tests.jobs.harness import World
 
 README = Document(ROOT / "README.md")
 INSIDE = Document(ROOT / "serve_app/README.md")
@@ -92,6 +96,12 @@ def test_a_name_is_one_of_the_code(doc: Document) -> None:
     for name in set(doc.names) - NOT_OURS:
         if not any(kind.fullmatch(name) for kind in closer):
             assert not words(name) - words_of_the_code(), name
+
+
+def test_a_file_that_a_config_names_exists() -> None:
+    for path in (ROOT / "Makefile", ROOT / "serve_config.yaml", *ROOT.glob("configs/*.yaml")):
+        for name in re.findall(r"serve_app/[\w/]+(?:\.\w+)?", path.read_text()):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
 def words(text: str) -> set[str]:
@@ -216,6 +226,19 @@ def test_the_fields_are_those_of_an_order() -> None:
                 assert said == as_written(fields[name].default), name
             else:
                 assert not fields[name].default, name
+
+
+@each(DOCS)
+def test_a_job_that_is_shown_has_the_fields_of_a_job(doc: Document) -> None:
+    for fence in doc.fences("json"):
+        shown: dict[str, Any] = json.loads(fence)
+        assert set(shown) <= set(JobStatusResponse.model_fields)
+        assert set(shown["request"]) <= set(AsOrdered.model_fields)
+        assert set(shown["metrics"]) <= set(MetricsReply.model_fields)
+        for url in shown["result_urls"]:
+            name = parse_name(url.rpartition("/")[2])
+            assert name is not None
+            assert url == f"/output/{name.path}"
 
 
 def test_the_headers_are_those_of_the_interface() -> None:
@@ -460,7 +483,7 @@ def test_every_target_of_make_is_named() -> None:
 
 @each(DOCS)
 def test_fences_are_of_a_kind_that_is_looked_at(doc: Document) -> None:
-    assert doc.languages <= {"sh", "python", "text"}
+    assert doc.languages <= {"sh", "python", "json", "text"}
     for fence in doc.fences("python"):
         compile(fence, str(doc.path), "exec")
 
@@ -519,7 +542,28 @@ def test_the_figures_are_the_measured_ones_rounded() -> None:
     assert compared > 90
 
 
-# ---- the ten lines of the Python client ----
+# ---- what is there to be copied does what it says ----
+
+
+async def test_a_backup_of_a_store_in_use_is_taken_up_by_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had ended stays so; what waited is drawn."""
+    (fence,) = [text for text in RUNNING.fences("sh") if "VACUUM" in text]
+    monkeypatch.chdir(tmp_path)
+    async with World(tmp_path) as world:
+        done, waiting = await world.submit(), await world.submit()
+        await world.draw(done)
+        make_folder, copy, _ = commands(fence)
+        (tmp_path / shlex.split(make_folder)[-1]).mkdir()
+        exec(shlex.split(copy)[2].replace(".state", "state"), {})
+    restored = tmp_path / "restored"
+    (restored / "state").mkdir(parents=True)
+    (tmp_path / "backup/jobs.db").rename(restored / "state/jobs.db")
+    async with World(restored) as world:
+        assert await world.status(done) == "SUCCESS"
+        await world.draw_next()
+        assert await world.status(waiting) == "SUCCESS"
 
 
 def test_the_lines_of_the_python_client_run(

@@ -227,16 +227,6 @@ def test_the_environment_is_used_in_config_only() -> None:
     assert {path for path, tree in sources().items() if uses(tree)} == ENVIRONMENT.keys()
 
 
-def test_loggers_are_below_the_one_that_logs_configures() -> None:
-    """A logger of another name is not written as JSON, and its INFO is lost."""
-    for path, tree in sources().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and "getLogger(" in (made := ast.unparse(node.value)):
-                assert made == "logging.getLogger('assets')" or made.startswith(
-                    "logging.getLogger('assets."
-                ), f"{path}: {made}"
-
-
 # ---- what a reader may rely on ----
 
 

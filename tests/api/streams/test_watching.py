@@ -139,7 +139,7 @@ async def test_jobs_that_run_come_before_a_long_line(
 async def test_an_eta_is_as_old_as_the_answer_it_came_with(
     client: httpx.AsyncClient, world: World, transport: LocalTransport, app: FastAPI
 ) -> None:
-    """Not as old as what was heard of the job when it was ordered."""
+    """Not as old as the job."""
     first = await ordered(client)
     await world.launched(first["job_id"])
     assert await world.registry.admitted(first["job_id"], 1, 100.0)
@@ -160,7 +160,7 @@ async def test_an_eta_is_as_old_as_the_answer_it_came_with(
 
 
 async def test_previews_are_sent_to_who_asks(client: httpx.AsyncClient, world: World) -> None:
-    """From the waiting job on; the renderer hears of it once."""
+    """The renderer is asked for them once."""
     job = await ordered(client)
     await world.started(job["job_id"])
     async with (

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     num_gpus: Literal["auto"] | float = Field(
         default="auto", description="Per replica. auto: 1 if the cluster shows a GPU at build time."
     )
+    nodes_on_demand: bool = Field(
+        default=False,
+        description="The cluster adds nodes by itself: a GPU that no node has may still come.",
+    )
     num_cpus: float = Field(default=1, description="Logical CPUs a renderer replica reserves.")
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=1, ge=1)

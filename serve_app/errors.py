@@ -105,7 +105,13 @@ class StoreHeld(ServiceError):
 
 
 class StorageFailed(ServiceError):
+    """`passes`: the job may wait until the folder can be written again."""
+
     code, title, retryable = "storage_failed", "The image could not be stored", True
+
+    def __init__(self, detail: str = "", *, passes: bool = True) -> None:
+        super().__init__(detail)
+        self.passes = passes
 
 
 class RenderError(ServiceError):

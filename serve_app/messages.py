@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-# ---- renderer -> job task: `render(ticket)` is a stream of these ----
+# ---- inside a renderer: what an engine says of one attempt ----
 
 
 class Admitted(TypedDict):
@@ -62,6 +62,27 @@ class RenderFailed(TypedDict):
 
 RenderEvent = Admitted | Progress | Preview | RenderedImage | RenderFailed
 
+# ---- renderer -> job task ----
+
+
+class Rendered(TypedDict):
+    """What `render(ticket)` returns: all images, or why there are none."""
+
+    images: list[RenderedImage]
+    failed: RenderFailed | None
+
+
+# ---- renderer -> registry ----
+
+
+class Report(TypedDict):
+    """What happens in one renderer, of all its attempts at once. Each entry begins with job id and fence."""
+
+    admitted: list[tuple[str, int, float | None]]  # and the predicted seconds alone on the device
+    progress: list[tuple[str, int, dict[str, Any]]]
+    previews: list[tuple[str, int, int, bytes]]  # and the index of the image, and a small JPEG
+
+
 # ---- job task -> registry ----
 
 
@@ -108,6 +129,7 @@ class Summary(TypedDict):
     kind: str  # generate
     pool: str  # the renderers that can draw it
     model: str
+    model_revision: str
     style_id: str
     seed: int  # of image 0
     n: int  # images
@@ -215,7 +237,23 @@ class WatchReply(TypedDict):
     deployment: int  # grows whenever an ingress comes up
 
 
-# ---- registry -> job task -> renderer ----
+# ---- ingress -> registry, when it comes up ----
+
+
+class Deployment(TypedDict):
+    """What a newly deployed application wants of its registry. Either side may be of other code, so what the
+    registry does not know it ignores, and what is missing stays as it is."""
+
+    session: str  # of the Serve that runs it
+    limits: dict[str, Any]  # fields of `jobs.registry.RegistryLimits`
+    model: str  # the one it serves
+    model_revision: str
+    gpus: float  # that one renderer needs
+    nodes_on_demand: bool  # a cluster that adds the nodes it lacks
+    output_dir: str  # an absolute path
+
+
+# ---- registry -> renderer and job task ----
 
 
 class Ticket(TypedDict):
@@ -233,12 +271,19 @@ class Ticket(TypedDict):
 
 
 class Outcome(TypedDict):
-    """How an attempt ended, seen from its task.
+    """How an attempt ended.
 
-    settled: the registry has its result. released: nothing was admitted, so nothing counts.
-    died: the replica died after it admitted the job. stopped: it was told to stop (redeploy), so the
-    attempt does not count either. lost: the task's own process is gone (only the registry says so).
+    drawn: `images` are stored, and not yet published. failed: it cannot be drawn, and `error` says why.
+    refused: this renderer could not draw it, another one may; `error` says why. outdated: this renderer has
+    other weights, or cannot read the order. full: the output folder cannot be written. died: its renderer
+    died with it. released: no renderer took it, so nothing happened. stopped: it was told to stop. lost:
+    its task's process is gone.
     """
 
-    kind: Literal["settled", "released", "died", "stopped", "lost"]
+    kind: Literal[
+        "drawn", "failed", "refused", "outdated", "full", "died", "released", "stopped", "lost"
+    ]
     reason: str
+    images: NotRequired[list[ImageFile]]
+    error: NotRequired[JobError]
+    run_s: NotRequired[float]  # of `drawn`: seconds from its admission to its last image

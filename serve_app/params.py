@@ -64,6 +64,7 @@ def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
         kind="generate",
         pool=pool,
         model=params.model,
+        model_revision=params.model_revision,
         style_id=params.style_id,
         seed=params.seed,
         n=params.n,

@@ -50,7 +50,7 @@ async def draw_all(world: World) -> None:
                 await world.draw(job_id, fence)
             else:
                 await world.started(job_id, fence)
-                await world.registry.fail(job_id, fence, ERROR)
+                await world.fail(job_id, fence, ERROR)
                 world.launcher.end(job_id, fence, SETTLED)
         seq = (await world.registry.watch(world.registry.epoch, seq, 0.05))["seq"]
 

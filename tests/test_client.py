@@ -58,14 +58,14 @@ class Visit:
 
         async def started() -> None:
             await self.world.started(job.job_id)
-            assert await self.world.registry.progress(job.job_id, 1, STEP | {"value": value})
+            assert await self.world.progress(job.job_id, 1, STEP | {"value": value})
 
         self.site.do(started)
 
     def fail(self, job: Job) -> None:
         async def failed() -> None:
             await self.world.started(job.job_id)
-            assert await self.world.registry.fail(job.job_id, 1, ERROR)
+            assert await self.world.fail(job.job_id, 1, ERROR)
 
         self.site.do(failed)
 

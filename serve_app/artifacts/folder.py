@@ -30,6 +30,10 @@ _REASONS = {  # in a client's words
 }
 
 
+PROBE_BYTES = 4 * 2**20
+"""A disk with room for less will not take the next image."""
+
+
 class OutputDir:
     """Files under `root`. All paths, given or returned, are relative to it, with forward slashes."""
 
@@ -49,7 +53,9 @@ class OutputDir:
         try:
             self._store(name, data)
         except OSError as error:
-            raise StorageFailed(_reason(error)) from error
+            # A name that is taken stays taken. All else can be mended while the job waits.
+            passes = error.errno != errno.EEXIST
+            raise StorageFailed(_reason(error), passes=passes) from error
         return ImageFile(
             path=name.path,
             index=index,
@@ -62,6 +68,22 @@ class OutputDir:
             has_alpha=image["has_alpha"],
             notes=list(image["notes"]),
         )
+
+    def probe(self) -> None:
+        """Try all that `write` needs: a new file on disk, under a second name. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        first = self._root / f".probe-{os.getpid()}"
+        second = first.with_suffix(".link")
+        try:
+            with first.open("wb") as file:
+                file.write(b"\0" * PROBE_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+            second.unlink(missing_ok=True)
+            second.hardlink_to(first)
+        finally:
+            second.unlink(missing_ok=True)
+            first.unlink(missing_ok=True)
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         """Job id -> every file that an attempt at it wrote, unfinished ones too.

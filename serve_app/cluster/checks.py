@@ -16,6 +16,18 @@ from serve_app.errors import ConfigError
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+def lacking_gpus(gpus: float) -> str | None:
+    """What a renderer needs and no node offers, as a sentence; None: it could be placed somewhere."""
+    if gpus <= 0:
+        return None
+    most = max(
+        (node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0
+    )
+    if most >= min(gpus, 1):
+        return None
+    return f"no node offers {gpus:g} GPU"
+
+
 def gpus_per_replica(settings: Settings) -> float:
     """`auto` is 1 if the cluster has a GPU now. Needs a running Ray for `auto` only."""
     if settings.num_gpus == "auto":

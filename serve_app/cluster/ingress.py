@@ -15,9 +15,12 @@ from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
 from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
-from serve_app.cluster.checks import refuse_open_bind
+from serve_app.cluster.checks import gpus_per_replica, refuse_open_bind
+from serve_app.cluster.handles import serve_session
+from serve_app.cluster.registry_actor import limits_of
 from serve_app.cluster.registry_port import attach
 from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.messages import Deployment
 
 
 class IngressReplica:
@@ -33,7 +36,11 @@ class IngressReplica:
         self._settings = Settings.model_validate(settings)
         self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
         refuse_open_bind(self._settings)
-        self._registry = attach(self._settings, lambda: create_registry(self._settings))
+        self._registry = attach(
+            self._settings,
+            _deployment(self._settings),
+            lambda: create_registry(self._settings),
+        )
 
     def __serve_build_asgi_app__(self) -> Any:
         """Serve calls this on the replica, after `__init__`: the routes need the registry."""
@@ -50,3 +57,16 @@ class IngressReplica:
             active=active_model(settings.model, models).name,
             revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
         )
+
+
+def _deployment(settings: Settings) -> Deployment:
+    spec = active_model(settings.model, load_models(settings.path(settings.models_file)))
+    return Deployment(
+        session=serve_session(),
+        limits=limits_of(settings),
+        model=spec.name,
+        model_revision=weights_revision(spec, PROJECT_ROOT),
+        gpus=gpus_per_replica(settings),
+        nodes_on_demand=settings.nodes_on_demand,
+        output_dir=str(settings.path(settings.output_dir)),
+    )

@@ -1,65 +1,120 @@
-"""RayLauncher: one Ray task per attempt, owned by the registry's process, and broadcasts to the renderers.
+"""RayLauncher: runs attempts on the cluster. It calls a renderer, and hands the result's reference to one Ray
+task per attempt, which starts when the pictures are there. So nobody waits in a process while it is drawn.
 
-Knows tasks, handles and Ray's errors; nothing of why an attempt is launched or stopped.
+Knows handles, tasks and Ray's errors; nothing of why an attempt is launched or stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.exceptions import ActorDiedError, RayActorError, RayError, TaskCancelledError
+from ray.serve.exceptions import RayServeException, RequestCancelledError
 
+from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome, Ticket
 
 BROADCAST_TIMEOUT_S = 5.0
+HANDLE_CHECKED_EVERY_S = 1.0
+"""A handle is asked for again so often: Serve may have been shut down and started again."""
+
+LACKING_ASKED_EVERY_S = 2.0
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """One attempt on the cluster."""
+
+    response: Any = None  # of the call to a renderer
+    task: Any = None  # ref of the task that writes the files
+    killed: bool = False
 
 
 class RayLauncher:
-    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, app_name, registry, output_dir)` is the remote
-    function of `app.py`."""
+    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, output_dir)` is the remote function of
+    `app.py`; all attempts are owned by this process."""
 
-    def __init__(
-        self, app_name: str, run_job_task: Any, registry: ActorHandle, output_dir: str
-    ) -> None:
-        self._app_name, self._run_job_task = app_name, run_job_task
-        self._registry, self._output_dir = registry, output_dir
+    def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
+        self._app_name, self._output_dir = app_name, output_dir
+        self._task = run_job_task.options(runtime_env=worker_env())
         self._session: str | None = None
-        self._running: dict[str, Any] = {}  # job id -> ref of its task
+        self._running: dict[str, Run] = {}  # by job id
+        self._handle: Any = None
+        self._checked_at = float("-inf")
+        self._gpus = 0.0
+        self._lacking: str | None = None
+        self._lacking_at = float("-inf")
 
     async def run(self, ticket: Ticket) -> Outcome:
         job_id = ticket["job_id"]
-        task = self._run_job_task.options(name=f"job:{job_id}", runtime_env=worker_env())
-        ref = task.remote(ticket, self._app_name, self._registry, self._output_dir)
-        self._running[job_id] = ref
+        run = self._running[job_id] = Run()
         try:
-            return await ref
+            return await self._run(run, ticket)
         except RayError as error:
-            raise TaskLost(type(error).__name__ + ": " + str(error)[:300]) from error
+            raise TaskLost(_short(error)) from error
         finally:
             del self._running[job_id]
 
+    async def _run(self, run: Run, ticket: Ticket) -> Outcome:
+        try:
+            run.response = self._renderer().render.remote(ticket)
+            rendered = await run.response._to_object_ref()  # a renderer has accepted it
+        except (RequestCancelledError, TaskCancelledError, asyncio.CancelledError) as error:
+            if not run.killed:
+                raise
+            raise TaskLost("it was stopped before a renderer had it") from error
+        except Exception as error:
+            # Without an application or a replica; Serve's router may raise anything when they go away.
+            return Outcome(kind="released", reason=_short(error))
+        run.task = self._task.options(name=f"job:{ticket['job_id']}").remote(
+            ticket, rendered, self._output_dir
+        )
+        try:
+            return await run.task
+        except RayError as error:
+            if (gone := _renderer_error(error)) is None:
+                raise  # the task's own process is gone
+            return _of_dead_renderer(gone)
+
     def kill(self, job_id: str) -> None:
-        if (ref := self._running.get(job_id)) is not None:
-            ray.cancel(ref, force=True)
+        if (run := self._running.get(job_id)) is None:
+            return
+        run.killed = True
+        if run.response is not None:
+            run.response.cancel()
+        if run.task is not None:
+            ray.cancel(run.task, force=True)
+
+    def needs(self, gpus: float, *, nodes_on_demand: bool) -> None:
+        """What one renderer needs; `nodes_on_demand`: the cluster adds the nodes it lacks."""
+        self._gpus = 0.0 if nodes_on_demand else gpus
+        self._lacking_at = float("-inf")
+
+    def lacking(self) -> str | None:
+        now = time.monotonic()
+        if now - self._lacking_at > LACKING_ASKED_EVERY_S:
+            self._lacking, self._lacking_at = lacking_gpus(self._gpus), now
+        return self._lacking
 
     def serve_is(self, session: str) -> None:
-        """`session`: of the Serve that runs now. If it is another one, end all tasks: they would wait for
+        """`session`: of the Serve that runs now. If it is another one, end all attempts: they would wait for
         ever for the one that was shut down."""
         if self._session not in (None, session):
-            for job_id in self._running:
+            self._handle = None
+            for job_id in list(self._running):
                 self.kill(job_id)
         self._session = session
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         """May miss a renderer; that one learns the same from the next attempt at the job, from the next
-        epoch, or when it asks the registry."""
+        epoch, or when it reports."""
         await self._broadcast("drop", epoch, fences)
 
     async def send_previews(self, job_id: str) -> None:
@@ -68,6 +123,35 @@ class RayLauncher:
 
     async def _broadcast(self, method: str, *args: Any) -> None:
         with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
-            answers = renderer_handle(self._app_name).broadcast(method, *args)
+            answers = self._renderer().broadcast(method, *args)
             async with asyncio.timeout(BROADCAST_TIMEOUT_S):
                 await answers.results_async()
+
+    def _renderer(self) -> Any:
+        """Raises ValueError without Serve, RayServeException without the application."""
+        now = time.monotonic()
+        if self._handle is None or now - self._checked_at > HANDLE_CHECKED_EVERY_S:
+            self._handle, self._checked_at = renderer_handle(self._app_name), now
+        return self._handle
+
+
+def _renderer_error(error: RayError) -> RayActorError | None:
+    """The renderer's death, which reaches the task as the error of its argument."""
+    for found in (error, getattr(error, "cause", None), error.__cause__):
+        if isinstance(found, RayActorError):
+            return found
+    return None
+
+
+def _of_dead_renderer(error: RayActorError) -> Outcome:
+    text = str(error)
+    if isinstance(error, ActorDiedError) and (
+        error.preempted or "killed by `ray.kill`" in text or "its node has died" in text
+    ):
+        # It was told to stop, or its machine went away: no fault of what it drew.
+        return Outcome(kind="stopped", reason=_short(error))
+    return Outcome(kind="died", reason=_short(error))
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

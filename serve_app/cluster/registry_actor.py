@@ -21,12 +21,12 @@ from serve_app.config import Settings
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.messages import Deployment
 from serve_app.metrics import RayJobMetrics
 
 FOR_INGRESSES = ("submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch")
-FOR_TASKS = ("admitted", "progress", "preview", "finish", "fail")
-FOR_RENDERERS = ("loading", "dropped", "disowned")
-CALLABLE = frozenset((*FOR_INGRESSES, *FOR_TASKS, *FOR_RENDERERS))
+FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
+CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))
 
 
 class RegistryActor:
@@ -37,15 +37,16 @@ class RegistryActor:
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
         output_dir = str(parsed.path(parsed.output_dir))
-        this = ray.get_runtime_context().current_actor
-        self._launcher = RayLauncher(parsed.app_name, run_job_task, this, output_dir)
+        self._launcher = RayLauncher(parsed.app_name, run_job_task, output_dir)
         files, metrics = OutputDir(Path(output_dir)), RayJobMetrics(parsed.app_name)
 
         def open_store() -> SqliteStore:
             return SqliteStore(parsed.path(parsed.state_dir))
 
         def registry_on(store: SqliteStore) -> JobRegistry:
-            return JobRegistry(store, self._launcher, files, metrics, _limits(parsed))
+            return JobRegistry(
+                store, self._launcher, files, metrics, RegistryLimits(**limits_of(parsed))
+            )
 
         # A first start that cannot open the store fails at once, and whoever deploys is told why. A restart
         # must not fail, since Ray would not try another: it goes on trying until the disk is there.
@@ -72,12 +73,13 @@ class RegistryActor:
             "pid": os.getpid(),
         }
 
-    async def configure(self, settings: dict[str, Any], session: str, came_up: bool) -> None:
-        """The settings of now, from an ingress. `session`: of its Serve. `came_up`: the ingress has just
-        started, so there may be new code or new files."""
-        self._launcher.serve_is(session)
+    async def configure(self, deployment: Deployment, came_up: bool) -> None:
+        """An ingress says what holds now. `came_up`: it is new."""
+        self._launcher.serve_is(deployment["session"])
+        self._launcher.needs(deployment["gpus"], nodes_on_demand=deployment["nodes_on_demand"])
         registry = await self._registry()
-        registry.configure(_limits(Settings.model_validate(settings)))
+        registry.configure(deployment["limits"])
+        registry.serves(deployment["model"], deployment["model_revision"])
         if came_up:
             registry.deployed()
         registry.resume()
@@ -92,13 +94,14 @@ class RegistryActor:
         return await asyncio.shield(self._opening)
 
 
-def _limits(settings: Settings) -> RegistryLimits:
-    return RegistryLimits(
-        max_in_flight=settings.max_in_flight,
-        max_pending=settings.max_pending,
-        max_attempts=settings.max_attempts,
-        cached_jobs=settings.cached_jobs,
-        idempotency_s=settings.idempotency_hours * 3600,
-        retention_s=settings.retention_days and settings.retention_days * 86_400,
-        client_weights=settings.client_weights,
-    )
+def limits_of(settings: Settings) -> dict[str, Any]:
+    """Fields of RegistryLimits."""
+    return {
+        "max_in_flight": settings.max_in_flight,
+        "max_pending": settings.max_pending,
+        "max_attempts": settings.max_attempts,
+        "cached_jobs": settings.cached_jobs,
+        "idempotency_s": settings.idempotency_hours * 3600,
+        "retention_s": settings.retention_days and settings.retention_days * 86_400,
+        "client_weights": settings.client_weights,
+    }

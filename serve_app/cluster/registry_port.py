@@ -9,53 +9,74 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
-from serve_app.cluster.handles import RENDERER, call_sync, registry_actor, serve_session
+from serve_app.cluster.handles import RENDERER, call_sync, registry_actor
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
+from serve_app.messages import Deployment
 
 log = logging.getLogger("assets.cluster")
 
 REGISTRY_VERSION = 4
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
+READINESS_AGE_S = 1.0
+
 
 class ActorTransport:
     """`api.registry_client.Transport` over an actor handle, which stays valid when Ray restarts the actor."""
 
-    def __init__(self, settings: Settings, actor: ActorHandle) -> None:
-        self._app_name = settings.app_name
-        self._settings = settings.model_dump(mode="json")
+    def __init__(self, app_name: str, actor: ActorHandle, deployment: Deployment) -> None:
+        self._app_name, self._deployment = app_name, deployment
         self._actor: Any = actor
-        self._session = serve_session()
+        self._readiness: tuple[float, str | None] = float("-inf"), None
 
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
         return await self._wait(self._actor.call.remote(method, *args), timeout_s)
 
     async def introduce(self) -> None:
-        ref = self._actor.configure.remote(self._settings, self._session, False)
+        ref = self._actor.configure.remote(self._deployment, False)
         await self._wait(ref, timeout_s=5.0)
 
     async def readiness(self) -> str | None:
+        """Asked at most once a second: it costs a call to the registry and one to Serve's controller."""
+        asked_at, reason = self._readiness
+        if time.monotonic() - asked_at > READINESS_AGE_S:
+            reason = await self._why_not_ready()
+            self._readiness = time.monotonic(), reason
+        return reason
+
+    async def _why_not_ready(self) -> str | None:
         try:
             stats = await self._wait(self._actor.stats.remote(), timeout_s=5.0)
         except Unavailable:
             return "the job registry does not answer"
         if stats["paused"] in ("application", "storage", "draining"):
             return f"nothing is launched: {stats['paused']}"
+        if stats["lacking"] is not None:
+            return stats["lacking"]
         status = await asyncio.to_thread(serve.status)
         app = status.applications.get(self._app_name)
         renderer = app.deployments.get(RENDERER) if app else None
-        if renderer is None or renderer.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+        if renderer is None:
+            return "no renderer is deployed"
+        if cast(dict[str, int], renderer.replica_states).get("RUNNING"):
+            return None
+        if stats["load_error"] is not None:
+            return f"the model cannot be loaded: {stats['load_error']}"
+        if renderer.status in ("UNHEALTHY", "DEPLOY_FAILED"):
             return "the renderer is not healthy"
-        return None
+        if renderer.replica_states and not stats["proven"]:
+            return "the first renderer is starting, or loads its model"
+        return None  # scaled to zero, or a scale-up of weights that have been loaded before
 
     async def _wait(self, ref: Any, timeout_s: float) -> Any:
         try:
@@ -78,7 +99,9 @@ class ActorTransport:
             self._actor = await asyncio.to_thread(registry_actor, self._app_name)
 
 
-def attach(settings: Settings, create: Callable[[], ActorHandle]) -> ActorTransport:
+def attach(
+    settings: Settings, deployment: Deployment, create: Callable[[], ActorHandle]
+) -> ActorTransport:
     """The registry of this application: `create` makes one if there is none, and one that is older than
     this code is drained and replaced. Raises StoreHeld, ConfigError or Unavailable."""
     for _ in range(3):
@@ -99,8 +122,8 @@ def attach(settings: Settings, create: Callable[[], ActorHandle]) -> ActorTransp
     state_dir = str(settings.path(settings.state_dir))
     if hello["state_dir"] != state_dir:
         raise ConfigError("state_dir differs from the running registry's; stop that one first")
-    call_sync(actor.configure.remote(settings.model_dump(mode="json"), serve_session(), True))
-    return ActorTransport(settings, actor)
+    call_sync(actor.configure.remote(deployment, True))
+    return ActorTransport(settings.app_name, actor, deployment)
 
 
 def _why_not_started(error: ActorDiedError) -> ServiceError:

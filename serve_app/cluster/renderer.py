@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import AsyncIterator
 from typing import Any
 
+from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayError
 
 from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
 from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
 from serve_app.engine.drawing import failed
-from serve_app.errors import ModelChanged
-from serve_app.messages import RenderEvent, Ticket
+from serve_app.errors import ModelChanged, ServiceError
+from serve_app.messages import Rendered, RenderedImage, Ticket
 from serve_app.metrics import RayRenderMetrics
 from serve_app.params import GenerationParams
 
+log = logging.getLogger("assets.renderer")
+
 FAREWELL_S = 1.0
-"""A renderer whose engine has stopped exits after so many seconds: its last events are still being sent."""
-ASK_EVERY_S = 2.0
-"""The longest that a renderer works for a job that has ended, if it missed the broadcast."""
+"""A renderer whose engine has stopped exits after so many seconds: its last answers are still being sent."""
+LOOK_EVERY_S = 2.0
+"""The longest that a renderer works for a job that has ended, if it missed the broadcast; and so often it
+looks whether its engine still moves."""
 
 
 class RendererReplica:
@@ -36,34 +41,59 @@ class RendererReplica:
         logs.configure()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
-        self._tell_loading()
+        self._tell("loading")
         spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
         loop = asyncio.get_running_loop()
-        self._engine = await asyncio.to_thread(
-            build.build,
-            spec,
-            PROJECT_ROOT,
-            replica=serve.get_replica_context().replica_id.unique_id,
-            stall_seconds=parsed.stall_timeout_s,
-            # Serve starts another replica.
-            on_fault=lambda: loop.call_soon_threadsafe(loop.call_later, FAREWELL_S, os._exit, 1),
-        )
+        try:
+            self._engine = await asyncio.to_thread(
+                build.build,
+                spec,
+                PROJECT_ROOT,
+                replica=serve.get_replica_context().replica_id.unique_id,
+                stall_seconds=parsed.stall_timeout_s,
+                on_fault=lambda: loop.call_soon_threadsafe(self._exit_soon),
+            )
+        except ServiceError as error:
+            log.error("the model cannot be loaded: %s", error.detail)
+            self._tell("load_failed", error.detail)
+            raise
         self._model = spec.name, self._engine.runner.made_by["weights"]
         self._engine.start()
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await self._dead_fences())
-        self._asking = asyncio.create_task(self._ask_for_disowned())
+        self._tell("ready", *self._model)
+        self._reporter = Reporter(self._app_name, lambda fences: self._engine.drop(0, fences))
+        self._looking = asyncio.create_task(self._look())
 
-    async def render(self, ticket: Ticket) -> AsyncIterator[RenderEvent]:
-        """Closing the stream drops the request."""
-        params = GenerationParams.model_validate(ticket["params"])
+    async def render(self, ticket: Ticket) -> Rendered:
+        """All images of one attempt, or why there are none. Its progress goes through the reporter."""
+        try:
+            params = GenerationParams.model_validate(ticket["params"])
+        except ValidationError:  # of newer code
+            return Rendered(
+                images=[], failed=failed(ModelChanged("This renderer is of older code."))
+            )
         if (params.model, params.model_revision) != self._model:
-            yield failed(ModelChanged())
-            return
-        async for event in self._engine.render(params, ticket):
-            if event["kind"] == "image":
-                self._metrics.image(params.model, event["render_seconds"], params.steps)
-            yield event
+            return Rendered(images=[], failed=failed(ModelChanged()))
+        attempt = ticket["job_id"], ticket["fence"]
+        images: list[RenderedImage] = []
+        try:
+            async for event in self._engine.render(params, ticket):
+                match event["kind"]:
+                    case "admitted":
+                        self._reporter.admitted(*attempt, event.get("solo_seconds"))
+                    case "progress":
+                        self._reporter.progress(*attempt, event)
+                    case "preview":
+                        self._reporter.preview(*attempt, event)
+                    case "image":
+                        self._metrics.image(params.model, event["render_seconds"], params.steps)
+                        images.append(event)
+                    case "failed":
+                        return Rendered(images=[], failed=event)
+            return Rendered(images=images, failed=None)
+        finally:
+            self._reporter.forget(*attempt)
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> int:
         return self._engine.drop(epoch, fences)
@@ -80,12 +110,31 @@ class RendererReplica:
         if not stats["healthy"]:
             raise RuntimeError(f"no step for {stats['last_progress']:.0f} s with work at hand")
 
+    # ---- its end ----
+
+    async def _look(self) -> None:
+        """For ever: end a process whose engine hangs, and drop what nobody waits for any more. The registry
+        broadcasts the latter when a job ends, but broadcasts miss replicas that its handle does not know."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self._engine.healthy:
+                self._engine.give_up()
+                self._exit_soon()
+                return
+            if held := self._engine.holders():
+                with contextlib.suppress(ValueError, RayError, TimeoutError):
+                    self._engine.drop(*await self._ask("disowned", held))
+
+    def _exit_soon(self) -> None:
+        """Serve starts another replica. To wait until Serve finds out by itself would cost minutes, and it
+        would look as if the replica had been told to stop."""
+        asyncio.get_running_loop().call_later(FAREWELL_S, os._exit, 1)
+
     # ---- calls to the registry ----
 
-    def _tell_loading(self) -> None:
-        """The registry tells those who wait that a renderer has started and loads its model."""
+    def _tell(self, method: str, *args: Any) -> None:
         with contextlib.suppress(ValueError, RayError):
-            registry_actor(self._app_name).call.remote("loading")
+            registry_actor(self._app_name).call.remote(method, *args)
 
     async def _dead_fences(self) -> tuple[int, dict[str, int]]:
         """What to refuse: older epochs than this one, and attempts up to these fences. (0, {}) without a
@@ -94,15 +143,6 @@ class RendererReplica:
         with contextlib.suppress(ValueError, RayError, TimeoutError):
             found = await self._ask("dropped")
         return found
-
-    async def _ask_for_disowned(self) -> None:
-        """For ever: drop what nobody waits for any more. The registry broadcasts it when a job ends, but
-        broadcasts miss replicas that its handle does not know yet."""
-        while True:
-            await asyncio.sleep(ASK_EVERY_S)
-            if held := self._engine.holders():
-                with contextlib.suppress(ValueError, RayError, TimeoutError):
-                    self._engine.drop(*await self._ask("disowned", held))
 
     async def _ask(self, method: str, *args: Any) -> Any:
         async with asyncio.timeout(CALL_TIMEOUT_S):

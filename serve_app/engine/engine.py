@@ -31,6 +31,9 @@ from serve_app.params import GenerationParams
 log = logging.getLogger("assets.engine")
 
 PREVIEWS_PER_IMAGE = 8
+SICK_AFTER = 5
+"""So many images in a row out of memory, each alone in its call, and the device is taken for sick. A renderer
+that fails is soon free again, so it would attract the jobs of all others."""
 OCCUPANCY_RATE = 0.05  # weight of the newest call in the moving average
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
 
@@ -62,6 +65,8 @@ class Engine:
         self._drawings = Drawings(scheduler, replica, report_every, self._changed.notify_all)
         self._closing = False
         self._fault: BaseException | None = None
+        self._too_little_memory = 0  # images in a row that ran out of memory in a call of their own
+        self._out_of_memory = 0  # images in a row that found too little memory, alone in their call
         self._last_progress = time.monotonic()
         self._occupancy = 0.0
         self._rows = 0  # of the last UNet call
@@ -129,6 +134,13 @@ class Engine:
         with self._changed:
             return self._drawings.send_previews(job_id)
 
+    def give_up(self) -> None:
+        """The model hangs in a call that never comes back: end every stream, so that nobody waits for it."""
+        with self._changed:
+            self._fault = self._fault or Stopped("The device did not answer any more.")
+            for drawing in self._drawings:
+                self._drawings.fail(drawing, Stopped("The device did not answer any more."))
+
     def stats(self) -> dict[str, Any]:
         """Plain numbers, for health checks and people."""
         with self._changed:
@@ -153,8 +165,9 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """False when the thread has failed, or after `stall_seconds` without progress while there is work."""
-        if self._fault is not None:
+        """False when the thread has failed, after `stall_seconds` without progress while there is work, or
+        when image after image runs out of memory."""
+        if self._fault is not None or self._too_little_memory >= SICK_AFTER:
             return False
         idle = time.monotonic() - self._last_progress
         return not len(self._drawings) or idle < self.stall_seconds
@@ -261,6 +274,8 @@ class Engine:
             log.warning("out of memory with %d requests in a call", len(batch.requests))
             if len(batch.requests) > 1:  # a single one that is too large says nothing about others
                 self.scheduler.cut(batch)
+            else:
+                self._too_little_memory += 1
         else:
             log.warning("a model call of %d requests failed", len(batch.requests), exc_info=error)
             for request in batch.requests:
@@ -292,6 +307,7 @@ class Engine:
     def _finished(self, request: Request, image: RenderedImage) -> None:
         """With the lock held."""
         self._last_progress = time.monotonic()
+        self._too_little_memory = 0
         self._drawings.deliver(request, image)
 
     def _failed(self, request: Request, error: Exception) -> None:

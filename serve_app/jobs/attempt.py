@@ -1,58 +1,26 @@
-"""run_job: the story of one attempt. Ask the renderer, store each image, let the registry publish.
+"""store_images: the last step of an attempt. What a renderer returned becomes files, or a reason why not.
 
-Knows nothing of Ray, torch or the engine; it reads no configuration, only the ticket it was given.
+Knows nothing of Ray, torch or the engine; it reads no configuration, only the ticket and what was drawn.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import closing
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-from serve_app.errors import ServiceError
-from serve_app.messages import ImageFile, JobError, Outcome, RenderedImage, RenderEvent, Ticket
+from serve_app.errors import ServiceError, StorageFailed
+from serve_app.messages import (
+    ImageFile,
+    JobError,
+    Outcome,
+    Rendered,
+    RenderedImage,
+    RenderFailed,
+    Ticket,
+)
 from serve_app.params import GenerationParams
 
 log = logging.getLogger("assets.job")
-
-MODEL_ATTEMPTS = 6
-"""So many attempts are made, over some twenty seconds, until a renderer has the model of the order."""
-
-
-class RendererGone(Exception):
-    """The stream of events broke. absent: there is no renderer. stopped: it was told to stop.
-    crashed: its process died."""
-
-    def __init__(self, how: Literal["absent", "stopped", "crashed"], reason: str) -> None:
-        super().__init__(reason)
-        self.how: Literal["absent", "stopped", "crashed"] = how
-
-
-class RegistryGone(Exception):
-    """A call to the registry got no answer, or its disk refused: nobody can say what became of it."""
-
-
-class RenderStream(Protocol):
-    """What an attempt needs of the renderers."""
-
-    def render(self, ticket: Ticket) -> Generator[RenderEvent]:
-        """Raises RendererGone. Closing it stops the work."""
-        ...
-
-
-class AttemptRegistry(Protocol):
-    """What an attempt needs of the registry. `admitted`, `finish` and `fail` raise RegistryGone."""
-
-    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool: ...
-
-    def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None: ...
-
-    def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None: ...
-
-    def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool: ...
-
-    def fail(self, job_id: str, fence: int, error: JobError) -> bool: ...
 
 
 class ImageWriter(Protocol):
@@ -67,128 +35,51 @@ class ImageWriter(Protocol):
     def remove(self, paths: list[str]) -> int: ...
 
 
-class Superseded(Exception):
-    """Another attempt owns the job now."""
-
-
-class Attempt:
-    """One attempt: what it has stored so far, and whether a renderer took it."""
-
-    def __init__(self, ticket: Ticket, registry: AttemptRegistry, output: ImageWriter) -> None:
-        self._job_id, self._fence = ticket["job_id"], ticket["fence"]
-        self._params = GenerationParams.model_validate(ticket["params"])
-        self._registry, self._output = registry, output
-        self.admitted = False
-        self.images: list[ImageFile] = []
-
-    def take(self, event: RenderEvent) -> None:
-        """React to one event. Raises Superseded, StorageFailed or RenderedBadly."""
-        match event["kind"]:
-            case "admitted":
-                self.admitted = True
-                solo = event.get("solo_seconds")
-                self._must_own(self._registry.admitted(self._job_id, self._fence, solo))
-            case "progress":
-                said = {name: value for name, value in event.items() if name != "kind"}
-                said["value"] = round(event["step"] / max(1, event["steps"]), 3)
-                self._registry.progress(self._job_id, self._fence, said)
-            case "image":
-                stored = self._output.write(event, self._params, self._job_id, self._fence)
-                self.images.append(stored)
-            case "failed":
-                raise RenderedBadly(event)
-            case "preview":
-                self._registry.preview(self._job_id, self._fence, event["index"], event["data"])
-
-    def publish(self) -> None:
-        """Raises Superseded."""
-        images = sorted(self.images, key=lambda image: image["index"])
-        if len(images) != self._params.n:
-            raise RuntimeError(f"{len(images)} of {self._params.n} images came")
-        self._must_own(self._registry.finish(self._job_id, self._fence, images))
-
-    def fail(self, error: JobError) -> None:
-        self.discard()
-        self._registry.fail(self._job_id, self._fence, error)
-
-    def discard(self) -> None:
-        self._output.remove([image["path"] for image in self.images])
-
-    def _must_own(self, owned: bool) -> None:
-        if not owned:
-            raise Superseded
-
-
-class RenderedBadly(Exception):
-    """The engine says that this request cannot be drawn."""
-
-    def __init__(self, event: Any) -> None:
-        super().__init__(event["detail"])
-        self.error = JobError(
-            code=event["code"],
-            title=event["title"],
-            detail=event["detail"],
-            retryable=event["retryable"],
-        )
-
-
-def run_job(
-    ticket: Ticket, renderer: RenderStream, registry: AttemptRegistry, output: ImageWriter
-) -> Outcome:
-    """One attempt, to its end. Whatever happens, either the registry has the result, or the outcome
-    says that it has not, and no file of a loser stays. A registry that does not answer may have published
-    these files: then they stay, and the next attempt or the next start removes them if it has not."""
+def store_images(ticket: Ticket, rendered: Rendered, output: ImageWriter) -> Outcome:
+    """Never raises. Unless all images are stored, no file of this attempt stays."""
+    if rendered["failed"] is not None:
+        return _not_drawn(rendered["failed"])
+    stored: list[ImageFile] = []
     try:
-        return _run(ticket, renderer, registry, output)
-    except RegistryGone as gone:
-        return Outcome(kind="lost", reason=f"the registry did not answer: {gone}"[:300])
-
-
-def _run(
-    ticket: Ticket, renderer: RenderStream, registry: AttemptRegistry, output: ImageWriter
-) -> Outcome:
-    try:
-        attempt = Attempt(ticket, registry, output)
-    except ValueError as error:  # written by newer code, and then that was taken back
-        log.error("the order is not understood: %s", error, extra={"job_id": ticket["job_id"]})
-        registry.fail(ticket["job_id"], ticket["fence"], _internal(error))
-        return Outcome(kind="settled", reason="")
-    try:
-        with closing(renderer.render(ticket)) as events:
-            for event in events:
-                attempt.take(event)
-        attempt.publish()
-    except Superseded:
-        attempt.discard()
-    except RendererGone as gone:
-        attempt.discard()
-        return _outcome(gone, attempt.admitted)
-    except RenderedBadly as bad:
-        if bad.error["code"] == "dropped":  # by a registry that has another attempt in mind
-            attempt.discard()
-            return Outcome(kind="stopped", reason="dropped by the engine")
-        if bad.error["code"] == "model_changed" and ticket["fence"] < MODEL_ATTEMPTS:
-            # A redeploy goes on, and this renderer is one of before: the next one may be of now.
-            return Outcome(kind="lost", reason="the renderer has another model")
-        if bad.error["code"] == "engine_stopped":  # its device or its thread: no fault of the job
-            attempt.discard()
-            return _outcome(RendererGone("crashed", bad.error["detail"]), attempt.admitted)
-        attempt.fail(bad.error)
-    except ServiceError as error:
-        attempt.fail(
-            JobError(
-                code=error.code,
-                title=error.title,
-                detail=error.detail,
-                retryable=error.retryable,
-            )
-        )
-    except RegistryGone:
-        raise
+        params = GenerationParams.model_validate(ticket["params"])
+        for image in sorted(rendered["images"], key=lambda image: image["index"]):
+            stored.append(output.write(image, params, ticket["job_id"], ticket["fence"]))
+        if len(stored) != params.n:
+            raise RuntimeError(f"{len(stored)} of {params.n} images came")
+    except StorageFailed as error:
+        output.remove([image["path"] for image in stored])
+        if not error.passes:
+            return Outcome(kind="failed", reason=error.detail, error=_told(error))
+        return Outcome(kind="full", reason=error.detail)
     except Exception as bug:
         log.exception("attempt failed", extra={"job_id": ticket["job_id"]})
-        attempt.fail(_internal(bug))
-    return Outcome(kind="settled", reason="")
+        output.remove([image["path"] for image in stored])
+        return Outcome(kind="failed", reason=type(bug).__name__, error=_internal(bug))
+    run_s = max(image["render_seconds"] for image in rendered["images"])
+    return Outcome(kind="drawn", reason="", images=stored, run_s=run_s)
+
+
+def _not_drawn(failed: RenderFailed) -> Outcome:
+    reason = failed["detail"]
+    match failed["code"]:
+        case "dropped":  # by a registry that has another attempt in mind
+            return Outcome(kind="stopped", reason="dropped by the engine")
+        case "model_changed":
+            return Outcome(kind="outdated", reason=reason)
+        case "engine_stopped":  # its device or its thread, perhaps because of this job
+            return Outcome(kind="died", reason=reason)
+        case code:
+            error = JobError(
+                code=code, title=failed["title"], detail=reason, retryable=failed["retryable"]
+            )
+            kind = "refused" if failed["retryable"] else "failed"
+            return Outcome(kind=kind, reason=reason, error=error)
+
+
+def _told(error: ServiceError) -> JobError:
+    return JobError(
+        code=error.code, title=error.title, detail=error.detail, retryable=error.retryable
+    )
 
 
 def _internal(bug: Exception) -> JobError:
@@ -198,11 +89,3 @@ def _internal(bug: Exception) -> JobError:
         detail=f"The job met an error that nobody expected ({type(bug).__name__}); see the log.",
         retryable=True,
     )
-
-
-def _outcome(gone: RendererGone, admitted: bool) -> Outcome:
-    if gone.how == "crashed" and admitted:
-        return Outcome(kind="died", reason=str(gone))
-    if admitted:
-        return Outcome(kind="stopped", reason=str(gone))
-    return Outcome(kind="released", reason=str(gone))

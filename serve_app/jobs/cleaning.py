@@ -35,10 +35,23 @@ class JobFiles(Protocol):
 
     def remove(self, paths: Iterable[str]) -> int: ...
 
+    def probe(self) -> None:
+        """Raises OSError if images cannot be written now."""
+        ...
+
 
 class Cleaning:
     def __init__(self, store: SqliteStore, files: JobFiles) -> None:
         self._store, self._files = store, files
+
+    async def can_store(self) -> bool:
+        """Images can be written now."""
+        try:
+            await asyncio.to_thread(self._files.probe)
+        except OSError as error:
+            log.warning("the output folder cannot be written yet: %s", error.strerror)
+            return False
+        return True
 
     async def sweep(self) -> None:
         """Remove what attempts left behind before this start of the registry. Only jobs that took more than

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from serve_app.jobs.background import Background
 from serve_app.jobs.job import Job
 from serve_app.jobs.line import Entry, Line
 from serve_app.jobs.pauses import Pauses, backoff
+from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
 from serve_app.messages import Outcome, Ticket
 from serve_app.metrics import JobMetrics
@@ -56,10 +56,14 @@ class Launcher(Protocol):
         """Tell the engine that draws this job to send previews from now on."""
         ...
 
+    def lacking(self) -> str | None:
+        """What a renderer needs and no node of the cluster offers; None: nothing."""
+        ...
+
 
 class Dispatcher:
     """The attempts in flight. `settle(job, outcome)` is called when an attempt has ended and its fence is
-    dropped. It returns whether the job needs another attempt."""
+    dropped. It returns whether the job needs another attempt. `can_store()`: images can be written now."""
 
     def __init__(
         self,
@@ -70,20 +74,20 @@ class Dispatcher:
         background: Background,
         *,
         epoch: int,
+        renderers: Renderers,
         settle: Callable[[Job, Outcome], Awaitable[bool]],
+        can_store: Callable[[], Awaitable[bool]],
     ) -> None:
         self._jobs, self._line, self._launcher = jobs, line, launcher
         self._metrics, self._background = metrics, background
-        self._epoch, self._settle = epoch, settle
+        self._epoch, self._renderers = epoch, renderers
+        self._settle, self._can_store = settle, can_store
         self._wake = asyncio.Event()
-        self.pauses = Pauses(self._launching_may_go_on)
+        self.pauses = Pauses(self._launching_may_go_on, background)
         self.max_in_flight = 1
         self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
         self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
         self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
-        self._loading_at: float | None = (
-            None  # monotonic seconds; a renderer loads its model since then
-        )
 
     # ---- which job is launched ----
 
@@ -134,19 +138,24 @@ class Dispatcher:
 
     # ---- what renderers report ----
 
-    def loading(self) -> None:
-        """A renderer has a process and a device, and loads its model."""
-        self._loading_at = time.monotonic()
+    def renderers_changed(self) -> None:
+        """What launched jobs wait for has changed."""
+        waits_for = self._waits_for()
         for job in list(self._jobs.cache.running.values()):
-            if job.waiting_for == "replica":
-                self._jobs.remember(job.evolve(waiting_for="model"))
+            if job.status.waiting and job.waiting_for != waits_for:
+                self._jobs.remember(job.evolve(waiting_for=waits_for))
 
     def admitted(self, job_id: str) -> None:
         """A renderer has the job. If somebody began to watch it after its launch, the ticket did not say so:
         tell the renderer now."""
-        self._loading_at = None
         if job_id in self.previewed:
             self._background.spawn(self._launcher.send_previews(job_id))
+
+    def _waits_for(self) -> str:
+        waits_for = self._renderers.waits_for
+        if waits_for == "replica" and (lacking := self._launcher.lacking()):
+            return f"replica: {lacking}"
+        return waits_for
 
     # ---- what clients want of a job ----
 
@@ -212,8 +221,7 @@ class Dispatcher:
         """Commit the fence, launch, wait for the end, settle. Raises sqlite3.Error."""
         job_id, fence = job.job_id, job.fence + 1
         self._jobs.in_flight[job_id] = fence
-        waiting_for = "replica" if self._loading_at is None else "model"
-        begun = job.evolve(fence=fence, waiting_for=waiting_for)
+        begun = job.evolve(fence=fence, waiting_for=self._waits_for())
         if not await self._jobs.save(begun, job.fence):
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
@@ -240,12 +248,15 @@ class Dispatcher:
             return Outcome(kind="lost", reason=str(error))
 
     def _count_loss(self, job_id: str, outcome: Outcome) -> None:
-        """Make sure that a fault that lasts is not met again at once: without a renderer no job is launched
-        for a while; otherwise this job waits, longer after each loss in a row."""
-        if outcome["kind"] == "released":
-            self.pauses.pause("renderer")
-        elif outcome["kind"] != "stopped":
-            self._losses[job_id] = self._losses.get(job_id, 0) + 1
+        """Make sure that a fault that lasts is not met again at once: without a renderer, or with a full
+        disk, no job is launched for a while; otherwise this job waits, longer after each loss in a row."""
+        match outcome["kind"]:
+            case "released":
+                self.pauses.pause("renderer")
+            case "full":
+                self.pauses.pause("storage", self._can_store)
+            case _:
+                self._losses[job_id] = self._losses.get(job_id, 0) + 1
 
     def _retry_later(self, entry: Entry) -> None:
         losses = self._losses.get(entry.job_id, 0)

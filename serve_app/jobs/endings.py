@@ -1,8 +1,7 @@
-"""Endings: what the end of an attempt means for its job, and how a job ends.
+"""Endings: how a job ends. It succeeds, fails or is revoked; later it is deleted, or it expires.
 
-A job succeeds, fails or is revoked; later it is deleted, or it expires. Its row is committed first; then its
-work is stopped, and files that it does not publish are removed. Knows nothing of who asks, nor whether they
-may.
+Its row is committed first; then its work is stopped, and files that it does not publish are removed. Knows
+nothing of who asks, nor whether they may.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import logging
 import sqlite3
 from typing import Literal
 
-from serve_app.jobs.background import Background
 from serve_app.jobs.cleaning import Cleaning
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
@@ -19,7 +17,7 @@ from serve_app.jobs.dispatcher import Dispatcher
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.repository import JobRepository
-from serve_app.messages import JobError, Outcome
+from serve_app.messages import JobError
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
@@ -50,54 +48,11 @@ class Endings:
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
-        background: Background,
     ) -> None:
         self._jobs, self._dispatcher, self._estimates = jobs, dispatcher, estimates
         self._cleaning, self._deadlines = cleaning, deadlines
-        self._metrics, self._clock, self._background = metrics, clock, background
-        self.max_attempts = 1
+        self._metrics, self._clock = metrics, clock
         self.retention_s: float | None = None  # None: finished jobs are kept for ever
-
-    # ---- an attempt ends ----
-
-    async def settle(self, begun: Job, outcome: Outcome) -> bool:
-        """The attempt `begun.fence` is over. True: its job needs another one. Raises sqlite3.Error."""
-        held = self._jobs.held_by(begun.job_id, begun.fence)
-        if held is not None and await self._needs_another(held, outcome):
-            return True
-        latest = await self._jobs.find(begun.job_id)  # None: it is deleted
-        if latest is None or latest.status in (Status.FAILURE, Status.REVOKED):
-            # What the attempt wrote after the job had ended. A slow disk must not keep its place in flight.
-            self._background.spawn(self._cleaning.remove([begun]))
-        return False
-
-    async def _needs_another(self, job: Job, outcome: Outcome) -> bool:
-        """The attempt ended without a result. `released`: no renderer took it, so nothing happened. `died`:
-        its renderer died, perhaps because of this job, so it counts. `stopped` and `lost` do not count."""
-        kind = outcome["kind"]
-        log.warning(
-            "attempt %d %s: %s", job.fence, kind, outcome["reason"], extra={"job_id": job.job_id}
-        )
-        if kind == "released":
-            return await self._jobs.save(job.evolve(waiting_for=None), job.fence)
-        self._metrics.retried(kind)
-        attempts = job.attempts + (kind == "died")
-        if attempts >= self.max_attempts:
-            error = _renderer_died(attempts)
-            await self.end(job.evolve(status=Status.FAILURE, error=error, attempts=attempts))
-            return False
-        again = job.evolve(
-            status=Status.RETRY,
-            started_at=None,
-            progress=None,
-            preview=None,
-            waiting_for=None,
-            attempts=attempts,
-            alone=job.alone or kind == "died",
-        )
-        return await self._jobs.save(again, job.fence)
-
-    # ---- a job ends ----
 
     async def end(self, job: Job) -> bool:
         """Commit the end of `job`, whose status is terminal. False: its row has moved on, and nothing is
@@ -169,12 +124,3 @@ class Endings:
         self._metrics.share(job.client, self._estimates.device_seconds(job) or run)
         self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})
-
-
-def _renderer_died(times: int) -> JobError:
-    return JobError(
-        code="renderer_died",
-        title="The renderer died while it drew this",
-        detail=f"It died {times} times, the last time with nothing else to draw.",
-        retryable=True,
-    )

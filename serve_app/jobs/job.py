@@ -18,7 +18,8 @@ so if that attempt found no renderer.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -93,6 +94,7 @@ class Job:
     progress: dict[str, Any] | None = None
     reported_at: float = 0.0  # when `progress` came, in monotonic seconds
     preview: PreviewImage | None = None
+    troubles: Mapping[str, int] = field(default_factory=dict[str, int])  # attempts lost, by outcome
     seq: int = 0  # number of its last change, within the epoch
 
     @property

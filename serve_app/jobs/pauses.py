@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+from serve_app.jobs.background import Background
 
 ABSENT_AFTER_S = 5.0
 """When no ingress has asked for changes for this long, there is no application to launch jobs for."""
@@ -17,8 +19,8 @@ LONGEST_BACKOFF_S = 15.0
 class Pauses:
     """`changed` is called whenever launching may go on."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self, changed: Callable[[], None], background: Background) -> None:
+        self._changed, self._background = changed, background
         self._reason: str | None = None
         self._in_a_row = 0  # pauses since a job last ran to its end
         self._watched_at = float("-inf")  # monotonic seconds
@@ -36,14 +38,24 @@ class Pauses:
         if absent:
             self._changed()
 
-    def pause(self, reason: str) -> None:
-        """Launch nothing for a while. Each pause in a row is twice as long as the one before it."""
+    def pause(self, reason: str, mended: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Launch nothing for a while. Each pause in a row is twice as long as the one before it. With
+        `mended`, the pause goes on until it returns True."""
         if self._reason is not None:
             return
         self._reason = reason
-        delay = backoff(0.25, self._in_a_row)
-        self._in_a_row += 1
-        asyncio.get_running_loop().call_later(delay, self.resume)
+        self._background.spawn(self._last(mended))
+
+    async def _last(self, mended: Callable[[], Awaitable[bool]] | None) -> None:
+        reason = self._reason
+        while self._reason == reason:  # else somebody resumed meanwhile
+            delay = backoff(0.25, self._in_a_row)
+            self._in_a_row += 1
+            await asyncio.sleep(delay)
+            if mended is None or await mended():
+                break
+        if self._reason == reason:
+            self.resume()
 
     def resume(self) -> None:
         """The pause is over, or its cause is gone."""

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from serve_app.jobs.background import Background
@@ -26,15 +26,17 @@ from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.outcomes import Outcomes
+from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
-    ImageFile,
     JobError,
     JobFilter,
     JobPage,
     JobView,
     PreviewImage,
+    Report,
     Submission,
     SubmitReply,
     Tombstone,
@@ -77,6 +79,8 @@ class JobRegistry:
         self._background = Background()
         self._line = Line()
         self._clock = Clock()
+        self._renderers = Renderers()
+        self._cleaning = Cleaning(store, files)
         self._dispatcher = Dispatcher(
             self._jobs,
             self._line,
@@ -84,13 +88,14 @@ class JobRegistry:
             metrics,
             self._background,
             epoch=store.epoch,
-            settle=lambda begun, outcome: self._endings.settle(begun, outcome),
+            renderers=self._renderers,
+            settle=lambda begun, outcome: self._outcomes.settle(begun, outcome),
+            can_store=self._cleaning.can_store,
         )
         self._pauses = self._dispatcher.pauses
         self._estimates = Estimates(
             self._cache, self._line, self._pauses.why, store.epoch, self._clock.now
         )
-        self._cleaning = Cleaning(store, files)
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
@@ -102,20 +107,38 @@ class JobRegistry:
             self._deadlines,
             metrics,
             self._clock,
+        )
+        self._outcomes = Outcomes(
+            self._jobs,
+            self._endings,
+            self._cleaning,
+            self._renderers,
+            metrics,
+            self._clock,
             self._background,
         )
-        self.configure(limits)
+        self._use(limits)
         self._arriving = 0  # submits on their way to the disk
         self._deployments = 0
 
-    def configure(self, limits: RegistryLimits) -> None:
-        """New limits, from the newest deployed settings."""
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """New limits, from the newest deployed settings: fields of RegistryLimits. What newer code knows and
+        this does not is ignored; what older code does not send stays."""
+        known = {field.name for field in fields(RegistryLimits)}
+        self._use(replace(self._limits, **{k: v for k, v in changes.items() if k in known}))
+
+    def _use(self, limits: RegistryLimits) -> None:
         self._limits = limits
         self._dispatcher.max_in_flight = limits.max_in_flight
-        self._endings.max_attempts = limits.max_attempts
+        self._outcomes.max_attempts = limits.max_attempts
         self._cache.cached_jobs = limits.cached_jobs
         self._line.weights = limits.client_weights
         self._estimates.retention_s = self._endings.retention_s = limits.retention_s
+
+    def serves(self, model: str, revision: str) -> None:
+        """The weights of the newest deployment."""
+        self._renderers.deployed(model, revision)
+        self._dispatcher.renderers_changed()
 
     def deployed(self) -> None:
         """An ingress came up: launch again at once, and tell the older ones that it did."""
@@ -272,6 +295,9 @@ class JobRegistry:
             **self._cache.sizes(),
             "deadlines": len(self._deadlines),
             "paused": self._pauses.why(),
+            "proven": self._renderers.proven,
+            "load_error": self._renderers.load_error,
+            "lacking": self._launcher.lacking(),
             **self._estimates.stats(),
         }
 
@@ -297,12 +323,34 @@ class JobRegistry:
 
     def loading(self) -> None:
         """A renderer has started and loads its model."""
-        self._dispatcher.loading()
+        self._renderers.starts_loading()
+        self._dispatcher.renderers_changed()
 
-    # ---- for the attempt ----
+    def load_failed(self, why: str) -> None:
+        """A renderer could not load its model. `why`: fit to be shown to anyone."""
+        log.error("the model cannot be loaded: %s", why)
+        self._renderers.failed_to_load(why)
+        self._dispatcher.renderers_changed()
+
+    def ready(self, model: str, revision: str) -> None:
+        """A renderer has loaded these weights."""
+        self._renderers.is_ready(model, revision)
+        self._dispatcher.renderers_changed()
+
+    async def report(self, report: Report) -> dict[str, int]:
+        """What happens in one renderer. Returns those of its attempts, by job id and fence, that are
+        superseded and must stop. Raises sqlite3.Error."""
+        for job_id, fence, solo_seconds in report["admitted"]:
+            await self.admitted(job_id, fence, solo_seconds)
+        for job_id, fence, progress in report["progress"]:
+            self._progress(job_id, fence, progress)
+        for job_id, fence, index, data in report["previews"]:
+            self._preview(job_id, fence, index, data)
+        told = (*report["admitted"], *report["progress"])
+        return {job: fence for job, fence, _ in told if self._jobs.in_flight.get(job) != fence}
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
-        """A renderer starts to work on the attempt. False: it is superseded and must stop."""
+        """A renderer starts to work on the attempt. False: it is superseded. Raises sqlite3.Error."""
         job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
@@ -315,47 +363,21 @@ class JobRegistry:
             await self._background.complete(self._jobs.save(started, fence))
         return self._jobs.held_by(job_id, fence) is not None
 
-    async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
-        """Never stored. False: the attempt is superseded and must stop."""
-        job = self._jobs.held_by(job_id, fence)
-        if job is not None:
+    def _progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> None:
+        """Never stored."""
+        if (job := self._jobs.held_by(job_id, fence)) is not None:
             self._jobs.remember(job.evolve(progress=progress, reported_at=time.monotonic()))
-        return job is not None
 
-    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
-        """Never stored. False: the attempt is superseded and must stop."""
-        job = self._jobs.held_by(job_id, fence)
-        if job is not None:
+    def _preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
+        """Never stored."""
+        if (job := self._jobs.held_by(job_id, fence)) is not None:
             number = job.preview["number"] + 1 if job.preview else 1
             image = PreviewImage(index=index, number=number, data=data)
             self._jobs.remember(job.evolve(preview=image))
-        return job is not None
-
-    async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
-        """Publish the job's files. False: the attempt is superseded or was never admitted, and must remove
-        its files."""
-        job = self._jobs.held_by(job_id, fence)
-        if job is None or job.status is not Status.STARTED:
-            return await self._has_ended(job_id, fence, Status.SUCCESS)
-        ended = job.evolve(status=Status.SUCCESS, images=tuple(images))
-        return await self._background.complete(self._endings.end(ended))
-
-    async def fail(self, job_id: str, fence: int, error: JobError) -> bool:
-        """The job failed for good. False: the attempt is superseded."""
-        job = self._jobs.held_by(job_id, fence)
-        if job is None:
-            return await self._has_ended(job_id, fence, Status.FAILURE)
-        ended = job.evolve(status=Status.FAILURE, error=error)
-        return await self._background.complete(self._endings.end(ended))
 
     async def _tombstone(self, job_id: str, owner: str) -> Tombstone | None:
         stone = await self._store.tombstone(job_id)
         return stone if stone is not None and stone["owner"] == owner else None
-
-    async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
-        """The call is a repeat of the one that ended the job."""
-        job = await self._jobs.find(job_id)
-        return job is not None and (job.fence, job.status) == (fence, status)
 
     def _new_job(self, order: Submission) -> Job:
         number = self._clock.number()

@@ -198,7 +198,7 @@ async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 async def finish(world: World, job_id: str, fence: int = 1) -> str:
     """Play the rest of an attempt that has started; returns the job's revision."""
-    assert await world.registry.finish(job_id, fence, [world.files.put(job_id, fence)])
+    assert await world.finish(job_id, fence, [world.files.put(job_id, fence)])
     world.launcher.end(job_id, fence, SETTLED)
     return (await world.look(job_id))["rev"]
 

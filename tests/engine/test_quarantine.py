@@ -68,7 +68,7 @@ class Cluster:
                 images.append(self.world.files.put(job_id, fence))
             elif event["kind"] == "failed":
                 return DIED if admitted else RELEASED
-        await self.world.registry.finish(job_id, fence, images)
+        await self.world.finish(job_id, fence, images)
         return SETTLED
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -17,7 +18,16 @@ from serve_app.jobs.job import Job, Status
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile, JobError, JobView, Labels, Outcome, Summary, Ticket
+from serve_app.messages import (
+    ImageFile,
+    JobError,
+    JobView,
+    Labels,
+    Outcome,
+    Report,
+    Summary,
+    Ticket,
+)
 from serve_app.metrics import NoMetrics
 from serve_app.params import GenerationParams
 from tests.factories import image_file, submission
@@ -25,7 +35,7 @@ from tests.factories import image_file, submission
 LIMITS = RegistryLimits(
     max_in_flight=4, max_pending=100, max_attempts=3, cached_jobs=100, idempotency_s=3600
 )
-SETTLED = Outcome(kind="settled", reason="")
+DRAWN = Outcome(kind="drawn", reason="", images=[])
 RELEASED = Outcome(kind="released", reason="no renderer")
 DIED = Outcome(kind="died", reason="killed")
 STOPPED = Outcome(kind="stopped", reason="redeploy")
@@ -45,6 +55,7 @@ class ManualLauncher:
     )
     killed: list[str] = field(default_factory=list[str])
     previewed: list[str] = field(default_factory=list[str])
+    lacks: str | None = None  # what the cluster has not
     ends_dropped: bool = True  # as an engine does: what is dropped comes to its end
 
     async def run(self, ticket: Ticket) -> Outcome:
@@ -81,6 +92,9 @@ class ManualLauncher:
         else:
             future.set_result(outcome)
 
+    def lacking(self) -> str | None:
+        return self.lacks
+
     def runs(self, job_id: str) -> bool:
         return any(running == job_id for running, _ in self.running)
 
@@ -90,6 +104,7 @@ class Folder:
     """`cleaning.JobFiles` over plain files named `{job_id}_{fence}.png`."""
 
     root: Path
+    full: bool = False  # the disk takes nothing now
 
     def put(self, job_id: str, fence: int) -> ImageFile:
         data = f"{job_id} {fence}".encode()
@@ -105,6 +120,10 @@ class Folder:
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
         return [f"{job_id}_{attempt}.png" for attempt in range(1, fence + 1)]
+
+    def probe(self) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     def remove(self, paths: Iterable[str]) -> int:
         count = 0
@@ -247,13 +266,39 @@ class World:
             while await self.status(job_id) not in statuses:
                 cursor = (await self.registry.watch(self.registry.epoch, cursor, 0.05))["seq"]
 
+    async def finish(self, job_id: str, fence: int, images: list[ImageFile]) -> bool:
+        """End an attempt with these files. True: they are published."""
+        outcome = Outcome(kind="drawn", reason="", images=images)
+        return await self._end(job_id, fence, outcome, "SUCCESS")
+
+    async def fail(self, job_id: str, fence: int, error: JobError = ERROR) -> bool:
+        """End an attempt that cannot be drawn. True: the job has failed."""
+        outcome = Outcome(kind="failed", reason=error["detail"], error=error)
+        return await self._end(job_id, fence, outcome, "FAILURE")
+
+    async def _end(self, job_id: str, fence: int, outcome: Outcome, status: str) -> bool:
+        if (job_id, fence) not in self.launcher.running:
+            return False
+        self.launcher.end(job_id, fence, outcome)
+        await self.until(lambda: self.registry._jobs.in_flight.get(job_id) != fence)
+        found = await self.registry.get(job_id)
+        if found is None or "status" not in found:
+            return False
+        return (found["fence"], found["status"]) == (fence, status)
+
+    async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
+        """True: the attempt goes on."""
+        told = [(job_id, fence, progress)]
+        return not await self.registry.report(Report(admitted=[], progress=told, previews=[]))
+
+    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
+        looks = [(job_id, fence, index, data)]
+        await self.registry.report(Report(admitted=[], progress=[], previews=looks))
+
     async def draw(self, job_id: str, fence: int = 1) -> bool:
         """Play a whole successful attempt."""
         await self.started(job_id, fence)
-        image = self.files.put(job_id, fence)
-        published = await self.registry.finish(job_id, fence, [image])
-        self.launcher.end(job_id, fence, SETTLED)
-        return published
+        return await self.finish(job_id, fence, [self.files.put(job_id, fence)])
 
     async def draw_next(self) -> str:
         """Play a whole successful attempt at whichever job runs; its id."""

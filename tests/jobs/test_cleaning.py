@@ -85,7 +85,7 @@ async def test_finished_jobs_expire_and_no_others(
         ends = {"SUCCESS": await world.submit(), "REVOKED": await world.submit()}
         await world.started(ends["SUCCESS"])
         image = world.files.put(ends["SUCCESS"], 1)
-        await world.registry.finish(ends["SUCCESS"], 1, [image])
+        await world.finish(ends["SUCCESS"], 1, [image])
         await world.registry.cancel(ends["REVOKED"], "ann")
         for job_id in ends.values():
             await world.becomes(job_id, "expired")

@@ -68,7 +68,7 @@ async def test_a_job_whose_dispatch_meets_a_broken_disk_is_not_lost(
     async with World(tmp_path, {"cached_jobs": 1, "max_in_flight": 1}) as world:
         busy, first, second = [await world.submit() for _ in range(3)]
         await world.started(busy)
-        await world.registry.finish(busy, 1, [world.files.put(busy, 1)])
+        await world.finish(busy, 1, [world.files.put(busy, 1)])
         failures: list[str] = []
 
         def fail(*_: Any, **__: Any) -> Any:
@@ -128,10 +128,10 @@ async def test_a_running_job_that_is_cancelled_is_dropped_by_its_fence(
         assert world.launcher.drops == [(world.registry.epoch, {job_id: 2})]
         assert world.registry.dropped()[1] == {job_id: 2}
         assert not await world.registry.admitted(job_id, 2)
-        assert not await world.registry.progress(job_id, 2, {})
-        assert not await world.registry.preview(job_id, 2, 0, b"")
-        assert not await world.registry.finish(job_id, 2, [world.files.put(job_id, 2)])
-        assert not await world.registry.fail(job_id, 2, ERROR)
+        assert not await world.progress(job_id, 2, {})
+        assert not await world.preview(job_id, 2, 0, b"")
+        assert not await world.finish(job_id, 2, [world.files.put(job_id, 2)])
+        assert not await world.fail(job_id, 2, ERROR)
         world.launcher.end(job_id, 2, SETTLED)
         await world.until(lambda: nothing_lives(world) and not world.files.names())
         assert await world.status(job_id) == "REVOKED"
@@ -176,7 +176,7 @@ async def test_cancelling_while_an_attempt_is_being_committed(
         busy, job_id = await world.submit(), await world.submit()
         await world.started(busy)
         image = world.files.put(busy, 1)
-        assert await world.registry.finish(busy, 1, [image])
+        assert await world.finish(busy, 1, [image])
         async with disk_held(world):
             if cancel_first:
                 cancelling = asyncio.create_task(world.registry.cancel(job_id, "ann"))
@@ -205,13 +205,13 @@ async def test_previews_are_asked_for_and_shown_until_the_job_ends(tmp_path: Pat
             await world.registry.send_previews(job_id)
         assert world.launcher.previewed == [running]  # once; the other one's order will say it
         for number, data in ((1, b"one"), (2, b"two")):
-            assert await world.registry.preview(running, 1, 0, data)
+            assert await world.preview(running, 1, 0, data)
             assert (await world.look(running))["preview"] == {
                 "index": 0,
                 "number": number,
                 "data": data,
             }
-        assert not await world.registry.preview(running, 2, 0, b"")
+        assert not await world.preview(running, 2, 0, b"")
         await world.draw(running)
         assert (await world.look(running))["preview"] is None
         assert (await world.launched(waiting)).get("preview")

@@ -73,7 +73,7 @@ async def test_a_failed_job_keeps_its_reason_and_no_files(tmp_path: Path) -> Non
         job_id = await world.submit()
         await world.started(job_id)
         world.files.put(job_id, 1)
-        assert await world.registry.fail(job_id, 1, ERROR)
+        assert await world.fail(job_id, 1, ERROR)
         view = await world.look(job_id)
         assert (view["status"], view["error"]) == ("FAILURE", ERROR)
         assert world.files.names() == []
@@ -166,9 +166,9 @@ async def test_cancelling_a_finished_job_shows_how_it_ended(tmp_path: Path, stat
         job_id = await world.submit()
         await world.started(job_id)
         if status == "SUCCESS":
-            await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+            await world.finish(job_id, 1, [world.files.put(job_id, 1)])
         else:
-            await world.registry.fail(job_id, 1, ERROR)
+            await world.fail(job_id, 1, ERROR)
         before = await world.look(job_id)
         assert await world.registry.cancel(job_id, "ann") == before
         assert await world.look(job_id) == before
@@ -194,7 +194,7 @@ async def test_cancelling_against_finishing_has_one_winner(tmp_path: Path) -> No
             await world.started(job_id)
             calls: list[Callable[[], Any]] = [
                 lambda j=job_id: world.registry.cancel(j, "ann"),
-                lambda j=job_id: world.registry.finish(j, 1, [world.files.put(j, 1)]),
+                lambda j=job_id: world.finish(j, 1, [world.files.put(j, 1)]),
             ]
             async with disk_held(world):
                 tasks = [
@@ -301,7 +301,7 @@ async def test_deleting_a_job_that_lives_stops_it_first(tmp_path: Path) -> None:
         await world.until(lambda: nothing_lives(world))
         assert (world.registry.epoch, {running: 1}) in world.launcher.drops
         assert len(world.launcher.launched) == 1
-        assert not await world.registry.finish(running, 1, [])
+        assert not await world.finish(running, 1, [])
         assert await world.status(running) == "deleted"
 
 
@@ -347,7 +347,7 @@ async def test_a_task_that_dies_in_its_finish_leaves_one_truth(tmp_path: Path) -
         await world.started(job_id)
         image = world.files.put(job_id, 1)
         async with disk_held(world):
-            call = asyncio.create_task(world.registry.finish(job_id, 1, [image]))
+            call = asyncio.create_task(world.finish(job_id, 1, [image]))
             await turns()
             call.cancel()
             world.launcher.end(job_id, 1, None)

@@ -61,9 +61,9 @@ async def test_every_move_of_the_table_happens(tmp_path: Path, old: Status, new:
             case Status.STARTED:
                 assert await world.registry.admitted(job_id, fence)
             case Status.SUCCESS:
-                assert await world.registry.finish(job_id, fence, [world.files.put(job_id, fence)])
+                assert await world.finish(job_id, fence, [world.files.put(job_id, fence)])
             case Status.FAILURE:
-                assert await world.registry.fail(job_id, fence, ERROR)
+                assert await world.fail(job_id, fence, ERROR)
             case Status.REVOKED:
                 assert await world.registry.cancel(job_id, "ann")
             case _:
@@ -83,7 +83,7 @@ async def test_what_no_renderer_admitted_is_not_published(tmp_path: Path, old: S
     async with World(tmp_path) as world:
         job_id = await world.submit()
         fence = await bring(world, job_id, old)
-        assert not await world.registry.finish(job_id, fence, [factories.image_file()])
+        assert not await world.finish(job_id, fence, [factories.image_file()])
         assert await world.status(job_id) == old
         assert await world.draw(job_id, fence)
 

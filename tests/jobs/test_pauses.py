@@ -138,7 +138,7 @@ async def test_a_waiting_job_says_what_it_waits_for(tmp_path: Path) -> None:
         assert await said() == [("model", 1), ("turn", 2), ("turn", 3)]
         await world.registry.admitted(first, 1)
         assert await said() == [(None, None), ("turn", 1), ("turn", 2)]
-        assert await world.registry.finish(first, 1, [])
+        assert await world.finish(first, 1, [])
         world.launcher.end(first, 1, SETTLED)
         await world.launched(second)
         assert await said() == [(None, None), ("replica", 1), ("turn", 2)]

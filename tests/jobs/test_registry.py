@@ -209,11 +209,11 @@ async def test_a_superseded_attempt_cannot_publish(tmp_path: Path) -> None:
         await world.started(job_id)
         world.launcher.end(job_id, 1, None)
         await world.started(job_id, 2)
-        assert not await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+        assert not await world.finish(job_id, 1, [world.files.put(job_id, 1)])
         assert not await world.registry.admitted(job_id, 1)
-        assert not await world.registry.progress(job_id, 1, {})
+        assert not await world.progress(job_id, 1, {})
         assert await world.draw(job_id, 2)
-        assert not await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+        assert not await world.finish(job_id, 1, [world.files.put(job_id, 1)])
 
 
 async def test_finish_may_be_repeated(tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ async def test_finish_may_be_repeated(tmp_path: Path) -> None:
         job_id = await world.submit()
         await world.started(job_id)
         image = world.files.put(job_id, 1)
-        assert await world.registry.finish(job_id, 1, [image])
-        assert await world.registry.finish(job_id, 1, [image])
-        assert not await world.registry.fail(job_id, 1, ERROR)
+        assert await world.finish(job_id, 1, [image])
+        assert await world.finish(job_id, 1, [image])
+        assert not await world.fail(job_id, 1, ERROR)
         await world.die_and_rise()
-        assert await world.registry.finish(job_id, 1, [image])
+        assert await world.finish(job_id, 1, [image])
         assert await world.status(job_id) == "SUCCESS"
 
 
@@ -240,7 +240,7 @@ async def test_a_new_renderer_learns_what_is_dead(tmp_path: Path) -> None:
         world.launcher.end(job_id, 1, None)
         await world.started(job_id, 2)
         assert world.registry.dropped()[1] == {job_id: 1}
-        await world.registry.finish(job_id, 2, [world.files.put(job_id, 2)])
+        await world.finish(job_id, 2, [world.files.put(job_id, 2)])
         assert world.registry.dropped()[1] == {job_id: 2}
 
 
@@ -255,7 +255,7 @@ async def test_a_watcher_sees_every_change_once_and_resyncs_on_a_new_epoch(tmp_p
         seen = await watched(world, reply["seq"], "PENDING")
         await world.started(job_id)
         seen += await watched(world, seen[-1][0], "STARTED")
-        await world.registry.finish(job_id, 1, [world.files.put(job_id, 1)])
+        await world.finish(job_id, 1, [world.files.put(job_id, 1)])
         seen += await watched(world, seen[-1][0], "SUCCESS")
         assert len(set(seen)) == len(seen)
         reply = await world.registry.watch(world.registry.epoch, seen[-1][0], 0)

@@ -128,7 +128,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(0, 4), step=st.integers(0, 9))
     def a_task_reports_progress(self, job: str, fence: int, step: int) -> None:
-        self.wait(self.world.registry.progress(job, fence, {"step": step}))
+        self.wait(self.world.progress(job, fence, {"step": step}))
 
     @rule(which=st.integers(0, 9), success=st.booleans())
     def a_task_that_runs_ends_its_job(self, which: int, success: bool) -> None:
@@ -141,9 +141,9 @@ class RegistryMachine(RuleBasedStateMachine):
         image = self.world.files.put(job, fence) if success else None
         if image is not None:
             runs = runs and self.wait(self.world.status(job)) == "STARTED"
-            done = self.wait(self.world.registry.finish(job, fence, [image]))
+            done = self.wait(self.world.finish(job, fence, [image]))
         else:
-            done = self.wait(self.world.registry.fail(job, fence, ERROR))
+            done = self.wait(self.world.fail(job, fence, ERROR))
         assert done or not runs
         if done:
             assert self.newest_fence(job) == fence
@@ -210,7 +210,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_sends_a_preview(self, job: str, fence: int) -> None:
-        sent = self.wait(self.world.registry.preview(job, fence, 0, b"jpeg"))
+        sent = self.wait(self.world.preview(job, fence, 0, b"jpeg"))
         assert sent or not self.runs(job, fence)
 
     @rule(limit=st.integers(1, 4))

@@ -10,8 +10,8 @@ SCHEMA_VERSION = 3
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
-    "fence", "attempts", "alone", "ended", "kind", "pool", "model", "style_id", "seed", "n", "work",
-    "client", "priority", "labels", "params", "images", "error",
+    "fence", "attempts", "alone", "ended", "kind", "pool", "model", "model_revision",
+    "style_id", "seed", "n", "work", "client", "priority", "labels", "params", "images", "error",
 )  # fmt: skip
 NAMED = ", ".join(COLUMNS)
 VALUES = ", ".join(f":{name}" for name in COLUMNS)
@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, status TEXT NOT NULL,
     created_at REAL NOT NULL, started_at REAL, completed_at REAL, deadline REAL,
     fence INTEGER NOT NULL, attempts INTEGER NOT NULL, alone INTEGER NOT NULL, ended INTEGER,
-    kind TEXT NOT NULL, pool TEXT NOT NULL, model TEXT NOT NULL, style_id TEXT NOT NULL,
-    seed INTEGER NOT NULL, n INTEGER NOT NULL, work REAL NOT NULL,
+    kind TEXT NOT NULL, pool TEXT NOT NULL, model TEXT NOT NULL, model_revision TEXT NOT NULL,
+    style_id TEXT NOT NULL, seed INTEGER NOT NULL, n INTEGER NOT NULL, work REAL NOT NULL,
     client TEXT NOT NULL, priority TEXT NOT NULL, labels TEXT NOT NULL,
     params TEXT NOT NULL, images TEXT NOT NULL, error TEXT
 );

@@ -300,6 +300,7 @@ def _from_row(row: sqlite3.Row) -> Job:
             kind=row["kind"],
             pool=row["pool"],
             model=row["model"],
+            model_revision=row["model_revision"],
             style_id=row["style_id"],
             seed=row["seed"],
             n=row["n"],

@@ -23,7 +23,7 @@ INSERT INTO jobs ({NAMED}) SELECT
     job_id, owner, status, created_at, started_at, completed_at, NULL, fence, attempts, alone,
     CASE WHEN {LIVE} THEN NULL ELSE (SELECT value FROM meta WHERE key = 'epoch') END,
     'generate', 'default', json_extract(params, '$.model'),
-    COALESCE(json_extract(params, '$.style_id'), 'none'), json_extract(params, '$.seed'),
+    json_extract(params, '$.model_revision'), COALESCE(json_extract(params, '$.style_id'), 'none'), json_extract(params, '$.seed'),
     COALESCE(json_extract(params, '$.n'), 1), work_of(params),
     owner, 'normal', labels_of(owner, 'normal', '[]', '{{}}', NULL), params, images, error
 FROM jobs_1;
@@ -39,7 +39,8 @@ ALTER TABLE tags RENAME COLUMN line TO number;
 {TABLES}
 INSERT INTO jobs ({NAMED}) SELECT
     line, job_id, owner, status, created_at, started_at, completed_at, deadline, fence, attempts, alone,
-    ended, 'generate', 'default', json_extract(params, '$.model'), style_id,
+    ended, 'generate', 'default', json_extract(params, '$.model'),
+    json_extract(params, '$.model_revision'), style_id,
     json_extract(params, '$.seed'), COALESCE(json_extract(params, '$.n'), 1), work,
     client, priority, labels_of(client, priority, tags, metadata, retry_of), params, images, error
 FROM jobs_2 ORDER BY line;

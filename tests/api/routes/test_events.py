@@ -44,7 +44,7 @@ async def test_a_job_is_told_from_its_snapshot_to_its_end(
         world.registry.resume()
         await world.started(job["job_id"])
         running = await reader.next("status")
-        assert await world.registry.progress(job["job_id"], 1, STEP)
+        assert await world.progress(job["job_id"], 1, STEP)
         progress = await reader.next("progress", progress=STEP)
         rev = await finish(world, job["job_id"])
         rest = await reader.rest()
@@ -93,7 +93,7 @@ async def test_all_jobs_are_told_and_only_ours(
         ):
             events = [await reader.next("status")]
             await world.started(foreign)
-            assert await world.registry.preview(foreign, 1, 0, b"jpeg")
+            assert await world.preview(foreign, 1, 0, b"jpeg")
             await finish(world, foreign)
             second = await world.submit(owner="ours")
             events.append(await reader.next("status", job_id=second))
@@ -113,7 +113,7 @@ async def test_connecting_again_begins_with_a_snapshot(
     async with reading(client, job["urls"]["events"]) as reader:
         seen = await reader.next()
     await world.started(job["job_id"])
-    assert await world.registry.progress(job["job_id"], 1, STEP)
+    assert await world.progress(job["job_id"], 1, STEP)
     await transport.caught_up()
     headers = {"Last-Event-ID": seen.rev}
     async with reading(client, job["urls"]["events"], **headers) as reader:

@@ -32,7 +32,7 @@ async def test_a_running_job_shows_its_progress(
 ) -> None:
     job = await ordered(client)
     await world.started(job["job_id"])
-    assert await world.registry.progress(job["job_id"], 1, STEP)
+    assert await world.progress(job["job_id"], 1, STEP)
     await transport.caught_up()
     response = await client.get(job["urls"]["self"])
     assert (response.json()["status"], response.json()["progress"]) == ("STARTED", STEP)
@@ -45,7 +45,7 @@ async def test_a_failed_job_says_why(
     job = await ordered(client)
     error = JobError(code="out_of_memory", title="Too big", detail="Ask for less.", retryable=True)
     await world.started(job["job_id"])
-    assert await world.registry.fail(job["job_id"], 1, error)
+    assert await world.fail(job["job_id"], 1, error)
     await transport.caught_up()
     failed = await get(client, job["urls"]["self"])
     assert (failed["status"], failed["error"]) == ("FAILURE", error)

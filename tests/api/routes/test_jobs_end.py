@@ -41,7 +41,7 @@ async def test_a_cancelled_job_stays_cancelled(
     job = await ordered(client)
     await world.started(job["job_id"])
     cancelled = (await client.post(job["urls"]["cancel"])).json()
-    assert not await world.registry.finish(job["job_id"], 1, [world.files.put(job["job_id"], 1)])
+    assert not await world.finish(job["job_id"], 1, [world.files.put(job["job_id"], 1)])
     await transport.restart()
     found = await get(client, job["urls"]["self"])
     assert (found["status"], found["result_urls"]) == ("REVOKED", [])

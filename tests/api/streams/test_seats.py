@@ -170,9 +170,9 @@ async def test_a_reader_that_does_not_read_costs_little_and_is_let_go(
             async with asyncio.timeout(60):
                 while counted.taken > 1:
                     step += 1
-                    assert await world.registry.preview(job["job_id"], 1, 0, bytes(500_000))
+                    assert await world.preview(job["job_id"], 1, 0, bytes(500_000))
                     progress = STEP | {"step": step}
-                    assert await world.registry.progress(job["job_id"], 1, progress)
+                    assert await world.progress(job["job_id"], 1, progress)
                     await reader.next("progress")
                     assert unsent(view) <= 2
             await finish(world, job["job_id"])

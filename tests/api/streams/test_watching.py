@@ -44,7 +44,7 @@ async def test_a_stream_of_a_finished_job_is_its_status(
         case "SUCCESS":
             await finish(world, job["job_id"])
         case "FAILURE":
-            assert await world.registry.fail(job["job_id"], 1, ERROR)
+            assert await world.fail(job["job_id"], 1, ERROR)
         case _:
             await world.registry.cancel(job["job_id"], "local")
     async with reading(client, job["urls"]["events"]) as reader:
@@ -169,9 +169,9 @@ async def test_previews_are_sent_to_who_asks(client: httpx.AsyncClient, world: W
     ):
         await reader.next("status")
         await world.until(lambda: world.launcher.previewed)
-        assert await world.registry.preview(job["job_id"], 1, 0, b"jpeg 1")
+        assert await world.preview(job["job_id"], 1, 0, b"jpeg 1")
         first = await reader.next("preview")
-        assert await world.registry.preview(job["job_id"], 1, 0, b"jpeg 2")
+        assert await world.preview(job["job_id"], 1, 0, b"jpeg 2")
         second = await reader.next("preview")
         await finish(world, job["job_id"])
         assert [event.kind for event in await reader.rest()] == ["output", "status"]
@@ -224,7 +224,7 @@ async def test_a_stream_ends_when_it_has_sent_much(
         sent = 0
         with contextlib.suppress(EOFError):
             for _ in range(100):
-                assert await world.registry.preview(job["job_id"], 1, 0, bytes(3000))
+                assert await world.preview(job["job_id"], 1, 0, bytes(3000))
                 sent += len((await reader.next("preview")).data["data"])
     assert 12_000 < sent < 30_000
     async with reading(client, job["urls"]["events"]) as reader:
@@ -284,7 +284,7 @@ async def test_steps_do_not_end_a_wait(
     job = await service.job((await ordered(client))["job_id"], "local")
     waiting = asyncio.create_task(service.watching.until_final(job, 60))
     await world.started(job["job_id"])
-    assert await world.registry.progress(job["job_id"], 1, STEP)
+    assert await world.progress(job["job_id"], 1, STEP)
     await transport.caught_up()
     assert not waiting.done()
     await finish(world, job["job_id"])

@@ -217,7 +217,7 @@ async def test_a_list_shows_jobs_as_they_are_now(tmp_path: Path) -> None:
     async with World(tmp_path, {"max_in_flight": 1}) as world:
         running, waiting = await world.submit(), await world.submit()
         await world.started(running)
-        await world.registry.progress(running, 1, {"step": 2})
+        await world.progress(running, 1, {"step": 2})
         views = (await world.registry.page("ann", {}, 10, None, None))["jobs"]
         assert [view["job_id"] for view in views] == [waiting, running]
         assert views[0]["queue_position"] == 1

@@ -1,0 +1,77 @@
+"""Reporter: in a renderer, what the registry should hear of all its attempts, in one call at a time.
+
+Knows the registry actor; nothing of engines. Nothing that draws waits for a call: what comes meanwhile goes
+with the next one, and of progress and previews only the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayError
+
+from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.messages import Preview, Progress, Report
+
+PACE_S = 0.1
+"""The shortest time between two calls, but for the first after a silence."""
+
+
+class Reporter:
+    """`drop(fences)` is called with the attempts that the registry has given up."""
+
+    def __init__(self, app_name: str, drop: Callable[[dict[str, int]], object]) -> None:
+        self._app_name, self._drop = app_name, drop
+        self._admitted: dict[tuple[str, int], float | None] = {}
+        self._progress: dict[tuple[str, int], dict[str, Any]] = {}
+        self._previews: dict[tuple[str, int], tuple[int, bytes]] = {}
+        self._something = asyncio.Event()
+        self._sending = asyncio.create_task(self._send())
+
+    def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> None:
+        self._admitted[job_id, fence] = solo_seconds
+        self._something.set()
+
+    def progress(self, job_id: str, fence: int, event: Progress) -> None:
+        said = {name: value for name, value in event.items() if name != "kind"}
+        said["value"] = round(event["step"] / max(1, event["steps"]), 3)
+        self._progress[job_id, fence] = said
+        self._something.set()
+
+    def preview(self, job_id: str, fence: int, event: Preview) -> None:
+        self._previews[job_id, fence] = event["index"], event["data"]
+        self._something.set()
+
+    def forget(self, job_id: str, fence: int) -> None:
+        """The attempt has ended: its result tells the rest."""
+        self._admitted.pop((job_id, fence), None)
+        self._progress.pop((job_id, fence), None)
+        self._previews.pop((job_id, fence), None)
+
+    async def _send(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            if report := self._take():
+                with contextlib.suppress(ValueError, RayError, TimeoutError):
+                    async with asyncio.timeout(CALL_TIMEOUT_S):
+                        call = registry_actor(self._app_name).call
+                        given_up: dict[str, int] = await call.remote("report", report)
+                    if given_up:
+                        self._drop(given_up)
+                await asyncio.sleep(PACE_S)
+
+    def _take(self) -> Report | None:
+        admitted, self._admitted = self._admitted, {}
+        progress, self._progress = self._progress, {}
+        previews, self._previews = self._previews, {}
+        if not (admitted or progress or previews):
+            return None
+        return Report(
+            admitted=[(*attempt, solo) for attempt, solo in admitted.items()],
+            progress=[(*attempt, said) for attempt, said in progress.items()],
+            previews=[(*attempt, *look) for attempt, look in previews.items()],
+        )

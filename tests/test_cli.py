@@ -17,7 +17,7 @@ from serve_app.cli import main
 from serve_app.client import Client
 from tests.api.harness import Site, site
 from tests.factories import JOB_ID
-from tests.jobs.harness import ERROR, SETTLED, World
+from tests.jobs.harness import ERROR, World
 from tests.scripted import (
     Scripted,
     cancelled,
@@ -51,7 +51,6 @@ async def draw_all(world: World) -> None:
             else:
                 await world.started(job_id, fence)
                 await world.fail(job_id, fence, ERROR)
-                world.launcher.end(job_id, fence, SETTLED)
         seq = (await world.registry.watch(world.registry.epoch, seq, 0.05))["seq"]
 
 

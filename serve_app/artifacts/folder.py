@@ -54,7 +54,7 @@ class OutputDir:
             self._store(name, data)
         except OSError as error:
             # A name that is taken stays taken. All else can be mended while the job waits.
-            passes = error.errno != errno.EEXIST
+            passes = not (self._root / name.path).exists()
             raise StorageFailed(_reason(error), passes=passes) from error
         return ImageFile(
             path=name.path,

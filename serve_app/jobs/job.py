@@ -7,12 +7,12 @@ other; `MOVES` below is the same list.
     -----------------------------  --------  ------------------------------------------------------
     PENDING, RETRY                 STARTED   a renderer admitted its attempt
     PENDING, STARTED               RETRY     its attempt was lost; it waits for another one
-    STARTED                        SUCCESS   its files are published
+    PENDING, STARTED, RETRY        SUCCESS   its files are published
     PENDING, STARTED, RETRY        FAILURE   it failed for good, or was lost too often
     PENDING, STARTED, RETRY        REVOKED   it was cancelled, or its deadline passed
 
 A new job is PENDING. A job whose attempt is launched but not admitted is still PENDING or RETRY, and it stays
-so if that attempt found no renderer.
+so if that attempt found no renderer. The report of its admission may come after its end.
 """
 
 from __future__ import annotations
@@ -53,9 +53,11 @@ class Status(StrEnum):
 
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.STARTED, Status.RETRY, Status.FAILURE, Status.REVOKED}),
+    Status.PENDING: frozenset(
+        {Status.STARTED, Status.RETRY, Status.SUCCESS, Status.FAILURE, Status.REVOKED}
+    ),
     Status.STARTED: frozenset({Status.RETRY, Status.SUCCESS, Status.FAILURE, Status.REVOKED}),
-    Status.RETRY: frozenset({Status.STARTED, Status.FAILURE, Status.REVOKED}),
+    Status.RETRY: frozenset({Status.STARTED, Status.SUCCESS, Status.FAILURE, Status.REVOKED}),
     Status.SUCCESS: frozenset(),
     Status.FAILURE: frozenset(),
     Status.REVOKED: frozenset(),

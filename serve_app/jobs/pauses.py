@@ -22,6 +22,7 @@ class Pauses:
     def __init__(self, changed: Callable[[], None], background: Background) -> None:
         self._changed, self._background = changed, background
         self._reason: str | None = None
+        self._mended: Callable[[], Awaitable[bool]] | None = None
         self._in_a_row = 0  # pauses since a job last ran to its end
         self._watched_at = float("-inf")  # monotonic seconds
         self._draining = False
@@ -43,23 +44,29 @@ class Pauses:
         `mended`, the pause goes on until it returns True."""
         if self._reason is not None:
             return
-        self._reason = reason
-        self._background.spawn(self._last(mended))
+        self._reason, self._mended = reason, mended
+        self._wait()
 
-    async def _last(self, mended: Callable[[], Awaitable[bool]] | None) -> None:
-        reason = self._reason
-        while self._reason == reason:  # else somebody resumed meanwhile
-            delay = backoff(0.25, self._in_a_row)
-            self._in_a_row += 1
-            await asyncio.sleep(delay)
-            if mended is None or await mended():
-                break
-        if self._reason == reason:
+    def _wait(self) -> None:
+        delay = backoff(0.25, self._in_a_row)
+        self._in_a_row += 1
+        asyncio.get_running_loop().call_later(delay, self._over)
+
+    def _over(self) -> None:
+        if self._mended is None:
             self.resume()
+        else:
+            self._background.spawn(self._look(self._mended))
+
+    async def _look(self, mended: Callable[[], Awaitable[bool]]) -> None:
+        if await mended():
+            self.resume()
+        elif self._mended is mended:  # else somebody resumed meanwhile
+            self._wait()
 
     def resume(self) -> None:
         """The pause is over, or its cause is gone."""
-        self._reason = None
+        self._reason = self._mended = None
         self._changed()
 
     def reset_backoff(self) -> None:

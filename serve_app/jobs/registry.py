@@ -347,13 +347,14 @@ class JobRegistry:
         for job_id, fence, index, data in report["previews"]:
             self._preview(job_id, fence, index, data)
         told = (*report["admitted"], *report["progress"])
-        return {job: fence for job, fence, _ in told if self._jobs.in_flight.get(job) != fence}
+        return {job: fence for job, fence, _ in told if self._jobs.held_by(job, fence) is None}
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
         """A renderer starts to work on the attempt. False: it is superseded. Raises sqlite3.Error."""
         job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
+        self._renderers.draws()
         self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
             self._estimates.admitted(job, solo_seconds)

@@ -32,6 +32,10 @@ class Renderers:
         if (model, revision) == self.served:
             self.proven, self.load_error = True, None
 
+    def draws(self) -> None:
+        """One has admitted an attempt."""
+        self._loading, self.load_error = False, None
+
     @property
     def waits_for(self) -> str:
         """What a launched job waits for until a renderer admits it."""

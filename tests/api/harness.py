@@ -28,7 +28,7 @@ from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.styles import NONE, Style, StyleDefaults
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
-from tests.jobs.harness import LIMITS, SETTLED, World
+from tests.jobs.harness import LIMITS, World
 from tests.serving import WAIT_S, served
 
 MODEL = ModelSpec(
@@ -199,7 +199,6 @@ async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
 async def finish(world: World, job_id: str, fence: int = 1) -> str:
     """Play the rest of an attempt that has started; returns the job's revision."""
     assert await world.finish(job_id, fence, [world.files.put(job_id, fence)])
-    world.launcher.end(job_id, fence, SETTLED)
     return (await world.look(job_id))["rev"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from serve_app.jobs import dispatcher
 
-from .harness import ERROR, RELEASED, SETTLED, World, disk_held, nothing_lives, turns
+from .harness import RELEASED, World, disk_held, nothing_lives, turns
 
 
 async def test_no_more_in_flight_than_allowed(tmp_path: Path) -> None:
@@ -68,7 +68,6 @@ async def test_a_job_whose_dispatch_meets_a_broken_disk_is_not_lost(
     async with World(tmp_path, {"cached_jobs": 1, "max_in_flight": 1}) as world:
         busy, first, second = [await world.submit() for _ in range(3)]
         await world.started(busy)
-        await world.finish(busy, 1, [world.files.put(busy, 1)])
         failures: list[str] = []
 
         def fail(*_: Any, **__: Any) -> Any:
@@ -77,12 +76,14 @@ async def test_a_job_whose_dispatch_meets_a_broken_disk_is_not_lost(
 
         with monkeypatch.context() as patch:
             patch.setattr(world.registry._store, broken, fail)
-            world.launcher.end(busy, 1, SETTLED)
+            world.registry._dispatcher.max_in_flight = 2  # there is room for the next one
+            world.registry.resume()
             await world.until(lambda: world.registry.stats()["paused"] == "storage")
         assert failures
         assert world.registry.stats()["waiting"] == 2
         assert (await world.look(first))["waiting_for"] == "storage"
         world.registry.resume()
+        assert await world.finish(busy, 1, [world.files.put(busy, 1)])
         await world.draw(first)
         await world.draw(second)
         await world.until(lambda: nothing_lives(world))
@@ -129,10 +130,9 @@ async def test_a_running_job_that_is_cancelled_is_dropped_by_its_fence(
         assert world.registry.dropped()[1] == {job_id: 2}
         assert not await world.registry.admitted(job_id, 2)
         assert not await world.progress(job_id, 2, {})
-        assert not await world.preview(job_id, 2, 0, b"")
+        await world.preview(job_id, 2, 0, b"")
+        assert (await world.look(job_id))["preview"] is None
         assert not await world.finish(job_id, 2, [world.files.put(job_id, 2)])
-        assert not await world.fail(job_id, 2, ERROR)
-        world.launcher.end(job_id, 2, SETTLED)
         await world.until(lambda: nothing_lives(world) and not world.files.names())
         assert await world.status(job_id) == "REVOKED"
         assert world.launcher.killed == []
@@ -175,19 +175,19 @@ async def test_cancelling_while_an_attempt_is_being_committed(
     async with World(tmp_path, {"max_in_flight": 1}) as world:
         busy, job_id = await world.submit(), await world.submit()
         await world.started(busy)
-        image = world.files.put(busy, 1)
-        assert await world.finish(busy, 1, [image])
+        world.registry._dispatcher.max_in_flight = 2  # room for it, once the loop looks
         async with disk_held(world):
             if cancel_first:
                 cancelling = asyncio.create_task(world.registry.cancel(job_id, "ann"))
                 await turns()
-                world.launcher.end(busy, 1, SETTLED)
+                world.registry.resume()
             else:
-                world.launcher.end(busy, 1, SETTLED)
+                world.registry.resume()
                 await turns()
                 cancelling = asyncio.create_task(world.registry.cancel(job_id, "ann"))
             await turns()
         await cancelling
+        assert await world.finish(busy, 1, [world.files.put(busy, 1)])
         await world.until(lambda: nothing_lives(world) and not world.launcher.running)
         assert await world.status(job_id) == "REVOKED"
         assert len(world.launcher.launched) == (1 if cancel_first else 2)
@@ -205,13 +205,14 @@ async def test_previews_are_asked_for_and_shown_until_the_job_ends(tmp_path: Pat
             await world.registry.send_previews(job_id)
         assert world.launcher.previewed == [running]  # once; the other one's order will say it
         for number, data in ((1, b"one"), (2, b"two")):
-            assert await world.preview(running, 1, 0, data)
+            await world.preview(running, 1, 0, data)
             assert (await world.look(running))["preview"] == {
                 "index": 0,
                 "number": number,
                 "data": data,
             }
-        assert not await world.preview(running, 2, 0, b"")
+        await world.preview(running, 2, 0, b"of an attempt that is not there")
+        assert (await world.look(running))["preview"]["number"] == 2  # type: ignore[index]
         await world.draw(running)
         assert (await world.look(running))["preview"] is None
         assert (await world.launched(waiting)).get("preview")

@@ -78,22 +78,25 @@ async def test_every_move_of_the_table_happens(tmp_path: Path, old: Status, new:
 
 
 @pytest.mark.parametrize("old", [Status.PENDING, Status.RETRY])
-async def test_what_no_renderer_admitted_is_not_published(tmp_path: Path, old: Status) -> None:
-    """The attempt is told to remove its files, and the job goes on."""
+async def test_an_end_that_overtakes_the_report_of_its_beginning_has_both(
+    tmp_path: Path, old: Status
+) -> None:
     async with World(tmp_path) as world:
         job_id = await world.submit()
         fence = await bring(world, job_id, old)
-        assert not await world.finish(job_id, fence, [factories.image_file()])
-        assert await world.status(job_id) == old
-        assert await world.draw(job_id, fence)
+        assert await world.finish(job_id, fence, [factories.image_file()])
+        view = await world.look(job_id)
+        assert view["started_at"] is not None
+        assert view["completed_at"] is not None
+        assert view["created_at"] <= view["started_at"] <= view["completed_at"]
+        assert not await world.registry.admitted(job_id, fence)  # now it comes
+        assert await world.status(job_id) == "SUCCESS"
 
 
 def test_moves_that_are_not_in_the_table_are_those_nobody_wants() -> None:
     """So that whoever adds one thinks twice."""
     live = {Status.PENDING, Status.STARTED, Status.RETRY}
     assert {move for move in NOT_IN_TABLE if move[0] in live} == {
-        (Status.PENDING, Status.SUCCESS),
-        (Status.RETRY, Status.SUCCESS),
         (Status.STARTED, Status.PENDING),
         (Status.RETRY, Status.PENDING),
     }

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from serve_app.jobs.background import Background
 from serve_app.jobs import pauses as pauses_module
 from serve_app.jobs.pauses import ABSENT_AFTER_S, LONGEST_BACKOFF_S, Pauses, backoff
 
-from .harness import RELEASED, SETTLED, World, turns
+from .harness import RELEASED, World, turns
 
 
 class Hall:
@@ -22,7 +23,7 @@ class Hall:
         self.delays: list[float] = []  # of the timers that were set; tests let them ring
         monkeypatch.setattr(pauses_module, "time", self)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self.call_later)
-        self.pauses = Pauses(self.changed)
+        self.pauses = Pauses(self.changed, Background())
 
     def monotonic(self) -> float:
         return self.now
@@ -88,7 +89,7 @@ def test_a_backoff_doubles_and_is_bounded() -> None:
 async def test_a_pause_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses_module, "LONGEST_BACKOFF_S", 0.01)
     over = asyncio.Event()
-    pauses = Pauses(over.set)
+    pauses = Pauses(over.set, Background())
     pauses.watched()
     over.clear()
     pauses.pause("renderer")
@@ -139,7 +140,6 @@ async def test_a_waiting_job_says_what_it_waits_for(tmp_path: Path) -> None:
         await world.registry.admitted(first, 1)
         assert await said() == [(None, None), ("turn", 1), ("turn", 2)]
         assert await world.finish(first, 1, [])
-        world.launcher.end(first, 1, SETTLED)
         await world.launched(second)
         assert await said() == [(None, None), ("replica", 1), ("turn", 2)]
         world.launcher.end(second, 1, RELEASED)

@@ -11,7 +11,7 @@ from typing import Any
 from serve_app.params import summary_of
 from tests.factories import labels, params, submission
 
-from .harness import ERROR, World, disk_held, turns
+from .harness import World, disk_held, turns
 
 # ---- submit ----
 
@@ -214,20 +214,6 @@ async def test_a_superseded_attempt_cannot_publish(tmp_path: Path) -> None:
         assert not await world.progress(job_id, 1, {})
         assert await world.draw(job_id, 2)
         assert not await world.finish(job_id, 1, [world.files.put(job_id, 1)])
-
-
-async def test_finish_may_be_repeated(tmp_path: Path) -> None:
-    """Ray re-sends calls whose answer was lost, even to a restarted registry."""
-    async with World(tmp_path) as world:
-        job_id = await world.submit()
-        await world.started(job_id)
-        image = world.files.put(job_id, 1)
-        assert await world.finish(job_id, 1, [image])
-        assert await world.finish(job_id, 1, [image])
-        assert not await world.fail(job_id, 1, ERROR)
-        await world.die_and_rise()
-        assert await world.finish(job_id, 1, [image])
-        assert await world.status(job_id) == "SUCCESS"
 
 
 # ---- renderers ----

@@ -26,7 +26,7 @@ from serve_app.jobs.job import MOVES
 from serve_app.messages import Outcome
 from tests.factories import labels, submission
 
-from .harness import DIED, ERROR, RELEASED, SETTLED, STOPPED, Moves, World, nothing_lives
+from .harness import DIED, ERROR, RELEASED, STOPPED, Moves, World, nothing_lives
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -140,7 +140,6 @@ class RegistryMachine(RuleBasedStateMachine):
         runs = self.runs(job, fence)
         image = self.world.files.put(job, fence) if success else None
         if image is not None:
-            runs = runs and self.wait(self.world.status(job)) == "STARTED"
             done = self.wait(self.world.finish(job, fence, [image]))
         else:
             done = self.wait(self.world.fail(job, fence, ERROR))
@@ -153,7 +152,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.world.files.remove([image["path"]])  # as a superseded attempt does
 
     @rule(
-        outcome=st.sampled_from([SETTLED, RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9)
+        outcome=st.sampled_from([RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9)
     )
     def an_attempt_comes_to_its_end(self, outcome: Outcome | None, which: int) -> None:
         if attempt := self.some_attempt(which):
@@ -292,8 +291,9 @@ class RegistryMachine(RuleBasedStateMachine):
                 for job_id, fence in sorted(launcher.running):
                     if await registry.admitted(job_id, fence):
                         image = self.world.files.put(job_id, fence)
-                        assert await registry.finish(job_id, fence, [image])
-                    launcher.end(job_id, fence, SETTLED)
+                        assert await self.world.finish(job_id, fence, [image])
+                    else:
+                        launcher.end(job_id, fence, STOPPED)
                 await registry.watch(registry.epoch, 0, 0)
                 await registry._store.last_number()
 

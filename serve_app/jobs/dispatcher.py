@@ -197,9 +197,7 @@ class Dispatcher:
         job_id, over = entry.job_id, False
         try:
             job = await self._jobs.find(job_id)
-            if (
-                job is not None and not job.status.terminal
-            ):  # else it was revoked or deleted just now
+            if job is not None and not job.status.terminal:  # else revoked or deleted just now
                 await self._attempt(job)
                 job = await self._jobs.find(job_id)
             over = job is None or job.status.terminal

@@ -28,7 +28,7 @@ from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.styles import NONE, Style, StyleDefaults
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
-from tests.jobs.harness import LIMITS, World
+from tests.jobs.harness import World
 from tests.serving import WAIT_S, served
 
 MODEL = ModelSpec(
@@ -180,7 +180,7 @@ async def serving(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
 def limit(world: World, **limits: Any) -> None:
     """Change limits of the registry, for its later lives too. `max_in_flight` 0: nothing is launched."""
     world.limits.update(limits)
-    world.registry.configure(dataclasses.replace(LIMITS, **world.limits))
+    world.registry.configure(limits)
 
 
 async def ordered(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:

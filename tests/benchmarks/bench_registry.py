@@ -39,7 +39,7 @@ from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.schema import LIVE
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import ImageFile, JobFilter, Submission
+from serve_app.messages import ImageFile, JobFilter, Outcome, Submission
 from serve_app.metrics import NoMetrics
 from tests.benchmarks.fill_store import DAY, DAYS, RARE_TAG, Author, fill
 from tests.factories import submission

@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.api.registry_client import RegistryClient
-from serve_app.cluster.job_task import ActorRegistry
-from serve_app.cluster.registry_actor import (
-    CALLABLE,
-    FOR_INGRESSES,
-    FOR_TASKS,
-    RegistryActor,
-)
+from serve_app.cluster.registry_actor import CALLABLE, FOR_INGRESSES, RegistryActor
 from serve_app.jobs.registry import JobRegistry
 
 
@@ -30,12 +24,6 @@ def methods(of: type) -> dict[str, list[str]]:
 def test_an_ingress_may_call_what_its_client_has() -> None:
     """Beside `readiness`, which asks Serve too."""
     assert methods(RegistryClient).keys() - {"readiness"} == set(FOR_INGRESSES)
-
-
-def test_a_task_calls_the_registrys_own_methods_with_their_arguments() -> None:
-    assert methods(ActorRegistry).keys() == set(FOR_TASKS)
-    registry = methods(JobRegistry)
-    assert methods(ActorRegistry) == {name: registry[name] for name in FOR_TASKS}
 
 
 def test_the_registry_has_every_method_that_may_be_called() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.jobs.background import Background
 from serve_app.jobs import pauses as pauses_module
+from serve_app.jobs.background import Background
 from serve_app.jobs.pauses import ABSENT_AFTER_S, LONGEST_BACKOFF_S, Pauses, backoff
 
 from .harness import RELEASED, World, turns

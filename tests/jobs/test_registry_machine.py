@@ -151,9 +151,7 @@ class RegistryMachine(RuleBasedStateMachine):
         elif image is not None:
             self.world.files.remove([image["path"]])  # as a superseded attempt does
 
-    @rule(
-        outcome=st.sampled_from([RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9)
-    )
+    @rule(outcome=st.sampled_from([RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9))
     def an_attempt_comes_to_its_end(self, outcome: Outcome | None, which: int) -> None:
         if attempt := self.some_attempt(which):
             self.world.launcher.end(*attempt, outcome)

@@ -23,8 +23,8 @@ INSERT INTO jobs ({NAMED}) SELECT
     job_id, owner, status, created_at, started_at, completed_at, NULL, fence, attempts, alone,
     CASE WHEN {LIVE} THEN NULL ELSE (SELECT value FROM meta WHERE key = 'epoch') END,
     'generate', 'default', json_extract(params, '$.model'),
-    json_extract(params, '$.model_revision'), COALESCE(json_extract(params, '$.style_id'), 'none'), json_extract(params, '$.seed'),
-    COALESCE(json_extract(params, '$.n'), 1), work_of(params),
+    json_extract(params, '$.model_revision'), COALESCE(json_extract(params, '$.style_id'), 'none'),
+    json_extract(params, '$.seed'), COALESCE(json_extract(params, '$.n'), 1), work_of(params),
     owner, 'normal', labels_of(owner, 'normal', '[]', '{{}}', NULL), params, images, error
 FROM jobs_1;
 DROP TABLE jobs_1;

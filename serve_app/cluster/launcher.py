@@ -29,7 +29,7 @@ LACKING_ASKED_EVERY_S = 2.0
 
 
 @dataclass(eq=False, slots=True)
-class Run:
+class RunningAttempt:
     """One attempt on the cluster."""
 
     response: Any = None  # of the call to a renderer
@@ -45,7 +45,7 @@ class RayLauncher:
         self._app_name, self._output_dir = app_name, output_dir
         self._task = run_job_task.options(runtime_env=worker_env())
         self._session: str | None = None
-        self._running: dict[str, Run] = {}  # by job id
+        self._running: dict[str, RunningAttempt] = {}  # by job id
         self._handle: Any = None
         self._checked_at = float("-inf")
         self._gpus = 0.0
@@ -54,7 +54,7 @@ class RayLauncher:
 
     async def run(self, ticket: Ticket) -> Outcome:
         job_id = ticket["job_id"]
-        run = self._running[job_id] = Run()
+        run = self._running[job_id] = RunningAttempt()
         try:
             return await self._run(run, ticket)
         except RayError as error:
@@ -62,7 +62,7 @@ class RayLauncher:
         finally:
             del self._running[job_id]
 
-    async def _run(self, run: Run, ticket: Ticket) -> Outcome:
+    async def _run(self, run: RunningAttempt, ticket: Ticket) -> Outcome:
         try:
             run.response = self._renderer().render.remote(ticket)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it

@@ -137,8 +137,8 @@ class JobRegistry:
         self._use(limits)
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Apply new limits, from the newest deployed settings: fields of RegistryLimits. What this code does not
-        know is ignored, and what is not sent stays."""
+        """Apply new limits, from the newest deployed settings: fields of RegistryLimits. What this code does
+        not know is ignored, and what is not sent stays."""
         known = {field.name for field in fields(RegistryLimits)}
         self._use(replace(self._limits, **{k: v for k, v in changes.items() if k in known}))
 

@@ -1,0 +1,133 @@
+"""The one colour, or the smooth change of colour, that a subject stands on, read from the border.
+
+Knows nothing of alpha or of the subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.finishing.picture import Mask
+
+BORDER = 4  # pixels read along each side
+FLAT, SMOOTH = 6.0, 14.0  # median distance to the model up to which it is believed
+MOST = 0.6  # share of the border that has to fit
+_SAMPLES = 20_000
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """`coefficients` is 1 x 3 for one colour, 6 x 3 for 1, x, y, x², xy, y² with x and y in -1..1.
+
+    `sigma` is the median RGB distance of the border to it, `share` the share of the border that lies
+    within `threshold`.
+    """
+
+    coefficients: NDArray[np.float32]
+    size: tuple[int, int]
+    sigma: float
+    share: float
+
+    @property
+    def threshold(self) -> float:
+        """RGB distance up to which a pixel is background."""
+        return max(8.0, 4 * self.sigma)
+
+    @property
+    def believable(self) -> bool:
+        return self.sigma <= (FLAT if self.is_flat else SMOOTH) and self.share >= MOST
+
+    @property
+    def is_flat(self) -> bool:
+        return len(self.coefficients) == 1
+
+    @property
+    def color(self) -> tuple[int, int, int]:
+        """In the middle of the picture."""
+        red, green, blue = np.clip(np.round(self.coefficients[0]), 0, 255).astype(int).tolist()
+        return (red, green, blue)
+
+    def at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
+        """n x 3 colours."""
+        if self.is_flat:
+            return np.broadcast_to(self.coefficients[0], (len(y), 3))
+        return _terms(y, x, self.size) @ self.coefficients
+
+    def distance(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """RGB distance of every pixel, H x W."""
+        height, width = self.size
+        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+        square = np.zeros((height, width), np.float32)
+        for channel in range(3):
+            plane: NDArray[np.float32] | np.float32 = self.coefficients[0, channel]
+            if not self.is_flat:
+                _, cx, cy, cxx, cxy, cyy = self.coefficients[:, channel]
+                plane = plane + (cx * x + cxx * x * x) + (cy * y + cyy * y * y) + cxy * (x * y)
+            difference = rgb[..., channel] - plane
+            square += difference * difference
+        return np.sqrt(square)
+
+
+def find_backdrop(rgb: NDArray[np.uint8]) -> Backdrop:
+    """One colour if the border has one, else a smooth surface; ask `believable` which may be neither."""
+    rim = np.zeros(rgb.shape[:2], bool)
+    rim[:BORDER] = rim[-BORDER:] = rim[:, :BORDER] = rim[:, -BORDER:] = True
+    y, x = _sample(rim)
+    seen = rgb[y, x].astype(np.float32)
+    flat = _judged(np.median(seen, axis=0)[None].astype(np.float32), rgb.shape, y, x, seen)
+    return flat if flat.believable else _fit(rgb, y, x)
+
+
+def refit(backdrop: Backdrop, rgb: NDArray[np.uint8], background: Mask) -> Backdrop:
+    """A smooth backdrop again, from all that turned out to belong to it; a flat one stays."""
+    if backdrop.is_flat or not background.any():
+        return backdrop
+    return _fit(rgb, *_sample(background))
+
+
+def _fit(rgb: NDArray[np.uint8], y: NDArray[np.int64], x: NDArray[np.int64]) -> Backdrop:
+    """Least squares, five times, each without what the one before fits worst: the subject."""
+    seen = rgb[y, x].astype(np.float32)
+    terms = _terms(y, x, rgb.shape[:2])
+    kept = np.ones(len(y), bool)
+    coefficients = np.zeros((6, 3), np.float32)
+    for _ in range(5):
+        coefficients = np.linalg.lstsq(terms[kept], seen[kept], rcond=None)[0].astype(np.float32)
+        error = _norm(terms @ coefficients - seen)
+        kept = error <= max(4.0, 2.5 * float(np.median(error)))
+    return _judged(coefficients, rgb.shape, y, x, seen)
+
+
+def _judged(
+    coefficients: NDArray[np.float32],
+    shape: tuple[int, ...],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    seen: NDArray[np.float32],
+) -> Backdrop:
+    model = Backdrop(coefficients, (shape[0], shape[1]), 0.0, 0.0)
+    error = _norm(model.at(y, x) - seen)
+    sigma = float(np.median(error))
+    share = float((error <= max(8.0, 4 * sigma)).mean())
+    return Backdrop(coefficients, model.size, sigma, share)
+
+
+def _terms(y: NDArray[np.int64], x: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+    v = (2 * y / max(1, size[0] - 1) - 1).astype(np.float32)
+    u = (2 * x / max(1, size[1] - 1) - 1).astype(np.float32)
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+
+
+def _sample(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions in the mask, evenly thinned."""
+    y, x = np.nonzero(mask)
+    step = max(1, len(y) // _SAMPLES)
+    return y[::step], x[::step]
+
+
+def _norm(difference: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.sqrt((difference * difference).sum(axis=1))

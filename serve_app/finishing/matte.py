@@ -1,0 +1,157 @@
+"""Alpha and true colours along the edge of a subject whose backdrop is known.
+
+Knows nothing of how the backdrop was found. An edge pixel I is a mix: I = alpha F + (1 - alpha) B. B is
+the backdrop; F, the subject's own colour, is looked for among the pixels near by.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.finishing.backdrop import Backdrop
+from serve_app.finishing.masks import components, dilate, disc, nearest
+from serve_app.finishing.picture import Mask, Pixels
+
+RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines have no wider core
+_OPAQUE = 0.97
+_STOP = 0.95  # an edge does not go on behind a pixel this opaque
+_SHADING = 0.9  # contrast that grows by less than a tenth a pixel is shading, not an edge
+_MISFIT = 3.0  # how much one unit off the line B-F costs against one unit of distance from B
+FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measured
+_HOLE = 64  # pixels, in a picture of 512 x 512
+
+
+def background(distance: NDArray[np.float32], backdrop: Backdrop, holes: bool) -> Mask:
+    """What is connected to the border, and holes: parts inside that are the backdrop to a hair.
+
+    A white patch on a white ground differs from it by more than its noise, or cannot be told from a hole.
+    """
+    near = distance < backdrop.threshold
+    parts = components(near)
+    chosen = parts.touching_border()
+    if holes:
+        height, width = distance.shape
+        smallest = max(9, _HOLE * min(1.0, min(height, width) ** 2 / 512**2))
+        inside = parts.labels[near]
+        total = np.bincount(inside, weights=distance[near], minlength=len(parts.sizes))
+        exact = total / np.maximum(parts.sizes, 1) <= max(3.0, 1.5 * backdrop.sigma)
+        chosen |= (parts.sizes >= smallest) & exact
+    found = parts.where(chosen)
+    return found | _specks(~found, distance, backdrop.threshold)
+
+
+def _specks(subject: Mask, distance: NDArray[np.float32], threshold: float) -> Mask:
+    """Parts of a few pixels that hardly differ from the backdrop: its noise, not sparks."""
+    parts = components(subject)
+    small = (parts.sizes <= 8)[parts.labels] & subject
+    strong = np.zeros(len(parts.sizes), bool)
+    strong[parts.labels[small & (distance > 3 * threshold)]] = True
+    return small & ~parts.where(strong)
+
+
+def extract(
+    rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask
+) -> tuple[Pixels, float]:
+    """Straight-alpha pixels: alpha 0 in `outside`, mixes along its rim, the rest as it was. And the
+    share of the outline that hardly differs from the backdrop, where the cut may have gone astray."""
+    y, x = np.nonzero(_rim(outside))
+    seen = rgb[y, x].astype(np.float32)
+    behind = backdrop.at(y, x)
+    own = _own_color(rgb, outside, y, x, seen - behind, backdrop)
+    line = own - behind
+    alpha = np.clip(_dot(seen - behind, line) / np.maximum(_dot(line, line), 1), 0, 1)
+    # Little contrast tells little of alpha: the fainter an edge, the harder it is cut.
+    contrast = np.sqrt(_dot(line, line))
+    alpha = np.maximum(alpha, np.clip(2 - contrast / FAINT, 0, 1))
+    alpha[alpha > _OPAQUE] = 1
+    alpha = _from_outside_in(outside, y, x, alpha)
+    pixels = np.empty((*rgb.shape[:2], 4), np.uint8)
+    pixels[..., :3] = rgb
+    pixels[..., 3] = np.where(outside, 0, 255)
+    color = despill(unmix(seen, alpha, own, behind), own, backdrop.color)
+    pixels[y, x, :3] = np.where(alpha[:, None] == 1, seen, np.round(color))
+    pixels[y, x, 3] = np.round(alpha * 255)
+    outline = dilate(outside)[y, x]
+    return pixels, float((contrast[outline] < FAINT).mean()) if outline.any() else 0.0
+
+
+def unmix(
+    seen: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    own: NDArray[np.float32],
+    behind: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """n x 3: the mix without the backdrop. Where little is left of the subject, its noise would grow
+    by 1 / alpha, and the colour found near by is the better guess."""
+    share = alpha[:, None]
+    exact = np.clip((seen - (1 - share) * behind) / np.maximum(share, 0.05), 0, 255)
+    trust = np.clip(1.5 * share, 0, 1)
+    return trust * exact + (1 - trust) * own
+
+
+def despill(
+    color: NDArray[np.float32], own: NDArray[np.float32], key: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """No more of a coloured key's tint than the subject itself has; for grey keys nothing changes."""
+    middle = (max(key) + min(key)) / 2
+    high = [c for c in range(3) if key[c] > middle]
+    low = [c for c in range(3) if key[c] <= middle]
+    if max(key) - min(key) < 64:
+        return color
+    tint = color[:, high].min(axis=1) - color[:, low].max(axis=1)
+    allowed = np.maximum(0, own[:, high].min(axis=1) - own[:, low].max(axis=1))
+    result = color.copy()
+    result[:, high] -= np.maximum(0, tint - allowed)[:, None]
+    return result
+
+
+def _rim(outside: Mask) -> Mask:
+    distance, _ = nearest(outside, RADIUS + 1)
+    return np.isfinite(distance) & ~outside
+
+
+def _own_color(
+    rgb: NDArray[np.uint8],
+    outside: Mask,
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    offset: NDArray[np.float32],
+    backdrop: Backdrop,
+) -> NDArray[np.float32]:
+    """For each rim pixel the pixel near by that is farthest from the backdrop and that, mixed with the
+    backdrop, gives this one: a darker outline beside a light area does not explain the light area."""
+    height, width = outside.shape
+    best = np.full(len(y), -np.inf, np.float32)
+    own = np.empty((len(y), 3), np.float32)
+    for dy, dx in disc(RADIUS):
+        there = (np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
+        color = rgb[there].astype(np.float32)
+        line = color - backdrop.at(*there)
+        length = _dot(line, line)
+        share = np.clip(_dot(offset, line) / np.maximum(length, 1), 0, 1)
+        off_line = offset - share[:, None] * line
+        misfit = np.maximum(0, np.sqrt(_dot(off_line, off_line)) - 2 * backdrop.sigma)
+        worth = np.sqrt(length) * _SHADING ** float(np.hypot(dy, dx))
+        score = np.where(outside[there], -1e6, worth - _MISFIT * misfit)
+        better = score > best
+        best = np.where(better, score, best)
+        own[better] = color[better]
+    return own
+
+
+def _from_outside_in(
+    outside: Mask, y: NDArray[np.int64], x: NDArray[np.int64], alpha: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """A pixel is a mix only if a path of mixes leads to it from outside; else it is the subject's."""
+    open_ = outside.copy()
+    open_[y, x] = alpha < _STOP
+    reached = outside
+    for _ in range(RADIUS + 1):
+        reached = reached | (dilate(reached, diagonal=True) & open_)
+    rim = dilate(reached, diagonal=True)
+    return np.where(rim[y, x], alpha, 1)
+
+
+def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.einsum("ij,ij->i", a, b)

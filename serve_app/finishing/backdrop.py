@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.finishing.picture import Mask
+from serve_app.finishing.picture import Floats, Mask
 
 BORDER = 4  # pixels read along each side
 FLAT, SMOOTH = 6.0, 14.0  # median distance to the model up to which it is believed
@@ -26,7 +26,7 @@ class Backdrop:
     within `threshold`.
     """
 
-    coefficients: NDArray[np.float32]
+    coefficients: Floats
     size: tuple[int, int]
     sigma: float
     share: float
@@ -50,20 +50,20 @@ class Backdrop:
         red, green, blue = np.clip(np.round(self.coefficients[0]), 0, 255).astype(int).tolist()
         return (red, green, blue)
 
-    def at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
+    def at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> Floats:
         """n x 3 colours."""
         if self.is_flat:
             return np.broadcast_to(self.coefficients[0], (len(y), 3))
         return _terms(y, x, self.size) @ self.coefficients
 
-    def distance(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def distance(self, rgb: NDArray[np.uint8]) -> Floats:
         """RGB distance of every pixel, H x W."""
         height, width = self.size
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None]
         square = np.zeros((height, width), np.float32)
         for channel in range(3):
-            plane: NDArray[np.float32] | np.float32 = self.coefficients[0, channel]
+            plane: Floats = self.coefficients[0, channel]
             if not self.is_flat:
                 _, cx, cy, cxx, cxy, cyy = self.coefficients[:, channel]
                 plane = plane + (cx * x + cxx * x * x) + (cy * y + cyy * y * y) + cxy * (x * y)
@@ -103,11 +103,11 @@ def _fit(rgb: NDArray[np.uint8], y: NDArray[np.int64], x: NDArray[np.int64]) -> 
 
 
 def _judged(
-    coefficients: NDArray[np.float32],
+    coefficients: Floats,
     shape: tuple[int, ...],
     y: NDArray[np.int64],
     x: NDArray[np.int64],
-    seen: NDArray[np.float32],
+    seen: Floats,
 ) -> Backdrop:
     model = Backdrop(coefficients, (shape[0], shape[1]), 0.0, 0.0)
     error = _norm(model.at(y, x) - seen)
@@ -116,7 +116,7 @@ def _judged(
     return Backdrop(coefficients, model.size, sigma, share)
 
 
-def _terms(y: NDArray[np.int64], x: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.float32]:
+def _terms(y: NDArray[np.int64], x: NDArray[np.int64], size: tuple[int, int]) -> Floats:
     v = (2 * y / max(1, size[0] - 1) - 1).astype(np.float32)
     u = (2 * x / max(1, size[1] - 1) - 1).astype(np.float32)
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
@@ -129,5 +129,5 @@ def _sample(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return y[::step], x[::step]
 
 
-def _norm(difference: NDArray[np.float32]) -> NDArray[np.float32]:
+def _norm(difference: Floats) -> Floats:
     return np.sqrt((difference * difference).sum(axis=1))

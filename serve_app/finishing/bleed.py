@@ -5,7 +5,8 @@ Knows nothing of how the pixels became transparent.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +21,7 @@ RADIUS = 8  # pixels; enough for mipmaps down to 1/8
 class Bleed(BaseEffect):
     """Continue the colours of the edge under the transparent pixels, against dark fringes in an engine."""
 
-    example = {"op": "bleed", "radius": 16}
+    example: ClassVar[Mapping[str, Any]] = {"op": "bleed", "radius": 16}
 
     op: Literal["bleed"] = "bleed"
     radius: int = Field(default=RADIUS, ge=1, le=64, description="Pixels from the edge.")

@@ -5,7 +5,8 @@ Knows nothing of how a mask network works (network.py) or of mixes along an edge
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +14,6 @@ from pydantic import Field
 from serve_app.finishing import network
 from serve_app.finishing.backdrop import Backdrop, find_backdrop, refit
 from serve_app.finishing.base import NO_WEIGHTS, EffectFailed, ModelEffect, Weights, hex_of
-from serve_app.finishing.bleed import bleed
 from serve_app.finishing.masks import components
 from serve_app.finishing.matte import background, extract
 from serve_app.finishing.picture import Picture, Pixels
@@ -25,7 +25,7 @@ _FAINT_MOST = 0.2
 class Cutout(ModelEffect):
     """Make the ground around the subject transparent and free the edges from its colour."""
 
-    example = {"op": "cutout"}
+    example: ClassVar[Mapping[str, Any]] = {"op": "cutout"}
 
     op: Literal["cutout"] = "cutout"
     method: Literal["auto", "matte", "network"] = Field(
@@ -63,17 +63,17 @@ class Cutout(ModelEffect):
         return _reported(picture, pixels, hex_of(backdrop.color), backdrop.sigma)
 
 
-def matte(
-    picture: Picture, backdrop: Backdrop, holes: bool
-) -> tuple[Pixels, Backdrop, float]:
+def matte(picture: Picture, backdrop: Backdrop, holes: bool) -> tuple[Pixels, Backdrop, float]:
     """The pixels, the backdrop as it is known in the end, the share of faint outline."""
     distance = backdrop.distance(picture.rgb)
     outside = background(distance, backdrop, holes)
-    if not backdrop.is_flat:  # what the border could not tell of the middle, the background itself can
+    if (
+        not backdrop.is_flat
+    ):  # what the border could not tell of the middle, the background itself can
         backdrop = refit(backdrop, picture.rgb, outside)
         outside = background(backdrop.distance(picture.rgb), backdrop, holes)
     pixels, faint = extract(picture.rgb, backdrop, outside)
-    return bleed(pixels), backdrop, faint
+    return pixels, backdrop, faint
 
 
 def _uncertain(picture: Picture, backdrop: Backdrop, then: str) -> Picture:
@@ -98,7 +98,9 @@ def _reported(picture: Picture, pixels: Pixels, ground: str, sigma: float) -> Pi
     inside = components(alpha <= 127)
     holes = int(((inside.sizes >= _ISLAND) & ~inside.touching_border()).sum())
     if not (alpha > 0).any():
-        return cut.noted("cutout_empty", f"All of the picture is the ground ({ground}).", coverage=0.0)
+        return cut.noted(
+            "cutout_empty", f"All of the picture is the ground ({ground}).", coverage=0.0
+        )
     if not (alpha < 255).any():
         return cut.noted("cutout_full", "No ground was found: nothing was cut.", coverage=1.0)
     return cut.noted(

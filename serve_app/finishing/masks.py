@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.finishing.picture import Mask
+from serve_app.finishing.picture import Floats, Mask
 
 
 def dilate(mask: Mask, diagonal: bool = False) -> Mask:
@@ -82,7 +82,7 @@ def _joined(a: NDArray[np.int32], b: NDArray[np.int32], count: int) -> NDArray[n
             root = root[root]
 
 
-def nearest(mask: Mask, radius: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def nearest(mask: Mask, radius: int) -> tuple[Floats, NDArray[np.int64]]:
     """For every pixel the distance to the nearest pixel of `mask`, and that pixel's flat index.
 
     Exact (Euclidean) up to `radius` pixels; farther ones have distance inf and index -1. First along

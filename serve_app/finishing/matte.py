@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve_app.finishing.backdrop import Backdrop
 from serve_app.finishing.masks import components, dilate, disc, nearest
-from serve_app.finishing.picture import Mask, Pixels
+from serve_app.finishing.picture import Floats, Mask, Pixels
 
 RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines have no wider core
 _OPAQUE = 0.97
@@ -22,7 +22,7 @@ FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measu
 _HOLE = 64  # pixels, in a picture of 512 x 512
 
 
-def background(distance: NDArray[np.float32], backdrop: Backdrop, holes: bool) -> Mask:
+def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
     """What is connected to the border, and holes: parts inside that are the backdrop to a hair.
 
     A white patch on a white ground differs from it by more than its noise, or cannot be told from a hole.
@@ -41,7 +41,7 @@ def background(distance: NDArray[np.float32], backdrop: Backdrop, holes: bool) -
     return found | _specks(~found, distance, backdrop.threshold)
 
 
-def _specks(subject: Mask, distance: NDArray[np.float32], threshold: float) -> Mask:
+def _specks(subject: Mask, distance: Floats, threshold: float) -> Mask:
     """Parts of a few pixels that hardly differ from the backdrop: its noise, not sparks."""
     parts = components(subject)
     small = (parts.sizes <= 8)[parts.labels] & subject
@@ -50,9 +50,7 @@ def _specks(subject: Mask, distance: NDArray[np.float32], threshold: float) -> M
     return small & ~parts.where(strong)
 
 
-def extract(
-    rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask
-) -> tuple[Pixels, float]:
+def extract(rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask) -> tuple[Pixels, float]:
     """Straight-alpha pixels: alpha 0 in `outside`, mixes along its rim, the rest as it was. And the
     share of the outline that hardly differs from the backdrop, where the cut may have gone astray."""
     y, x = np.nonzero(_rim(outside))
@@ -77,11 +75,11 @@ def extract(
 
 
 def unmix(
-    seen: NDArray[np.float32],
-    alpha: NDArray[np.float32],
-    own: NDArray[np.float32],
-    behind: NDArray[np.float32],
-) -> NDArray[np.float32]:
+    seen: Floats,
+    alpha: Floats,
+    own: Floats,
+    behind: Floats,
+) -> Floats:
     """n x 3: the mix without the backdrop. Where little is left of the subject, its noise would grow
     by 1 / alpha, and the colour found near by is the better guess."""
     share = alpha[:, None]
@@ -90,9 +88,7 @@ def unmix(
     return trust * exact + (1 - trust) * own
 
 
-def despill(
-    color: NDArray[np.float32], own: NDArray[np.float32], key: tuple[int, int, int]
-) -> NDArray[np.float32]:
+def despill(color: Floats, own: Floats, key: tuple[int, int, int]) -> Floats:
     """No more of a coloured key's tint than the subject itself has; for grey keys nothing changes."""
     middle = (max(key) + min(key)) / 2
     high = [c for c in range(3) if key[c] > middle]
@@ -116,9 +112,9 @@ def _own_color(
     outside: Mask,
     y: NDArray[np.int64],
     x: NDArray[np.int64],
-    offset: NDArray[np.float32],
+    offset: Floats,
     backdrop: Backdrop,
-) -> NDArray[np.float32]:
+) -> Floats:
     """For each rim pixel the pixel near by that is farthest from the backdrop and that, mixed with the
     backdrop, gives this one: a darker outline beside a light area does not explain the light area."""
     height, width = outside.shape
@@ -141,8 +137,8 @@ def _own_color(
 
 
 def _from_outside_in(
-    outside: Mask, y: NDArray[np.int64], x: NDArray[np.int64], alpha: NDArray[np.float32]
-) -> NDArray[np.float32]:
+    outside: Mask, y: NDArray[np.int64], x: NDArray[np.int64], alpha: Floats
+) -> Floats:
     """A pixel is a mix only if a path of mixes leads to it from outside; else it is the subject's."""
     open_ = outside.copy()
     open_[y, x] = alpha < _STOP
@@ -153,5 +149,5 @@ def _from_outside_in(
     return np.where(rim[y, x], alpha, 1)
 
 
-def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+def _dot(a: Floats, b: Floats) -> Floats:
     return np.einsum("ij,ij->i", a, b)

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve_app.finishing.bleed import bleed
 from serve_app.finishing.masks import nearest
 from serve_app.finishing.matte import unmix
-from serve_app.finishing.picture import EffectFailed, Pixels
+from serve_app.finishing.picture import EffectFailed, Floats, Pixels
 
 _CLEAR, _SOLID = 0.05, 0.95  # masks of networks seldom reach 0 and 1
 _REACH = 16  # pixels in which a mixed pixel finds pure ones
@@ -34,15 +33,17 @@ def cut(rgb: NDArray[np.uint8], weights: Path) -> Pixels:
         own = _nearest_color(rgb, alpha == 1, mixed)
         behind = _nearest_color(rgb, alpha == 0, mixed)
         pixels[mixed, :3] = np.round(unmix(seen, alpha[mixed], own, behind))
-    return bleed(pixels)
+    return pixels
 
 
-def mask(rgb: NDArray[np.uint8], weights: Path) -> NDArray[np.float32]:
+def mask(rgb: NDArray[np.uint8], weights: Path) -> Floats:
     """H x W, 0 to 1, as the network gives it. Input 1 x 3 x S x S in -0.5..0.5; the first output counts."""
     session = _session(weights, weights.stat().st_mtime_ns if weights.exists() else 0)
     entry = session.get_inputs()[0]
     side = entry.shape[2] if isinstance(entry.shape[2], int) else 1024
-    small = Image.fromarray(np.ascontiguousarray(rgb)).resize((side, side), Image.Resampling.BILINEAR)
+    small = Image.fromarray(np.ascontiguousarray(rgb)).resize(
+        (side, side), Image.Resampling.BILINEAR
+    )
     fed = (np.asarray(small, np.float32) / 255 - 0.5).transpose(2, 0, 1)[None]
     out = np.squeeze(session.run(None, {entry.name: fed})[0]).astype(np.float32)
     if out.shape != (side, side) or not np.isfinite(out).all():
@@ -57,7 +58,7 @@ def mask(rgb: NDArray[np.uint8], weights: Path) -> NDArray[np.float32]:
 
 def _nearest_color(
     rgb: NDArray[np.uint8], pure: NDArray[np.bool_], mixed: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+) -> Floats:
     """Of each mixed pixel; its own where no pure one is in reach."""
     index = nearest(pure, _REACH)[1][mixed]
     found = rgb.reshape(-1, 3)[index].astype(np.float32)
@@ -78,4 +79,6 @@ def _session(weights: Path, changed: int) -> Any:
             str(weights), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime has one class per status, and none of them public
-        raise EffectFailed(f"cutout: the matting network cannot be loaded ({type(error).__name__})") from error
+        raise EffectFailed(
+            f"cutout: the matting network cannot be loaded ({type(error).__name__})"
+        ) from error

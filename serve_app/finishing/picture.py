@@ -19,6 +19,8 @@ from serve_app.errors import ServiceError
 Pixels: TypeAlias = NDArray[np.uint8]
 """height x width x 4: red, green, blue and straight (not premultiplied) alpha, 0 to 255."""
 
+Floats: TypeAlias = NDArray[np.floating]
+
 Mask: TypeAlias = NDArray[np.bool_]
 """height x width."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from serve_app.finishing.picture import Picture, Pixels
+from serve_app.finishing.picture import Floats, Picture, Pixels
 
 GREEN, MAGENTA, WHITE, GREY = (0, 200, 0), (255, 0, 255), (255, 255, 255), (128, 128, 128)
 BACKDROPS = {"black": (0, 0, 0), "white": (255, 255, 255), "violet": (143, 0, 255)}
@@ -27,7 +27,9 @@ class Sprite:
         return (self.truth.alpha > 0) & (self.truth.alpha < 255)
 
 
-def sprite(size: int = 512, key: tuple[int, int, int] = GREEN, noise: float = 0, seed: int = 0) -> Sprite:
+def sprite(
+    size: int = 512, key: tuple[int, int, int] = GREEN, noise: float = 0, seed: int = 0
+) -> Sprite:
     """A shaded body with a dark outline on one side only, a hole, a light part, and hair lines 1.3 px
     wide (at 512). Drawn 8 times larger and averaged: alpha and colour at an edge are known."""
     big = size * SUPERSAMPLING
@@ -66,7 +68,7 @@ def opaque(rgb: NDArray[np.floating]) -> Picture:
     return Picture(pixels)
 
 
-def over(pixels: Pixels, backdrop: tuple[int, int, int]) -> NDArray[np.float32]:
+def over(pixels: Pixels, backdrop: tuple[int, int, int]) -> Floats:
     alpha = pixels[..., 3:].astype(np.float32) / 255
     return pixels[..., :3] * alpha + np.array(backdrop, np.float32) * (1 - alpha)
 

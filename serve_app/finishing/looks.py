@@ -40,7 +40,7 @@ def in_rows(rows: list[list[Image.Image]]) -> Image.Image:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    factor = max(1, TILE // max(image.size))
+    factor = max(1, round(TILE / max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 

@@ -44,7 +44,7 @@ def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
 def _specks(subject: Mask, distance: Floats, threshold: float) -> Mask:
     """Parts of a few pixels that hardly differ from the backdrop: its noise, not sparks."""
     parts = components(subject)
-    small = (parts.sizes <= 8)[parts.labels] & subject
+    small = parts.where(parts.sizes <= 8)
     strong = np.zeros(len(parts.sizes), bool)
     strong[parts.labels[small & (distance > 3 * threshold)]] = True
     return small & ~parts.where(strong)

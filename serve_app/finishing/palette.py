@@ -28,7 +28,7 @@ _BAYER2 = np.array([[0, 2], [3, 1]])
 _BAYER4 = np.block([[4 * _BAYER2 + v for v in row] for row in _BAYER2.tolist()])
 _BAYER8 = np.block([[4 * _BAYER4 + v for v in row] for row in _BAYER2.tolist()])
 THRESHOLDS = {"bayer4": (_BAYER4 + 0.5) / 16, "bayer8": (_BAYER8 + 0.5) / 64}
-_FAR_PAIR = 0.15  # what it costs to mix colours that lie far apart
+_FAR_PAIR = 0.6  # what it costs to mix colours that lie far apart
 
 
 class PaletteEffect(BaseEffect):

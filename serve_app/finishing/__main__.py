@@ -9,7 +9,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from serve_app.finishing.base import Weights
 from serve_app.finishing.effects import KINDS, parse_effects, with_palettes
 from serve_app.finishing.finish import Finished, finish
 from serve_app.finishing.looks import before_after
-from serve_app.finishing.palette_files import Palette, load_palette, load_palettes
+from serve_app.finishing.palette_files import load_palette, load_palettes
 from serve_app.finishing.png import read_png, write_png
 
 PALETTES = Path(__file__).resolve().parents[2] / "configs" / "palettes"
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     entries = [words_to_entry(words, i) for i, words in enumerate(options.effect)]
-    effects = with_palettes(parse_effects(entries), _palettes(entries, options.palettes))
+    palettes = load_palettes(options.palettes) if options.palettes.is_dir() else {}
+    effects = with_palettes(parse_effects([_with_file(entry) for entry in entries]), palettes)
     before, texts = read_png(options.file.read_bytes())
     done = finish(before, effects, _weights(options))
     options.out.write_bytes(write_png(done.picture, texts))
@@ -84,14 +85,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def _palettes(entries: list[dict[str, Any]], folder: Path) -> Mapping[str, Palette]:
-    """Those of the folder, and any that an effect names by the path of its file."""
-    found = load_palettes(folder) if folder.is_dir() else {}
-    for entry in entries:
-        name = entry.get("name")
-        if entry["op"] == "palette" and isinstance(name, str) and Path(name).is_file():
-            found[name] = load_palette(Path(name))
-    return found
+def _with_file(entry: dict[str, Any]) -> dict[str, Any]:
+    """A palette named by the path of its file becomes that file's colours."""
+    name = entry.get("name")
+    if entry["op"] != "palette" or not isinstance(name, str) or not Path(name).is_file():
+        return entry
+    return {k: v for k, v in entry.items() if k != "name"} | {
+        "colors": load_palette(Path(name)).hex
+    }
 
 
 def _weights(options: argparse.Namespace) -> Weights:

@@ -15,6 +15,7 @@ from serve_app.finishing.picture import Floats, Mask
 BORDER = 4  # pixels read along each side
 FLAT, SMOOTH = 6.0, 14.0  # median distance to the model up to which it is believed
 MOST = 0.6  # share of the border that has to fit
+_TINTED = 64  # levels between its highest and lowest channel
 _SAMPLES = 20_000
 
 
@@ -49,6 +50,29 @@ class Backdrop:
         """In the middle of the picture."""
         red, green, blue = np.clip(np.round(self.coefficients[0]), 0, 255).astype(int).tolist()
         return (red, green, blue)
+
+    @property
+    def is_tinted(self) -> bool:
+        """A coloured key, which a subject's own colours avoid; not white, grey or black."""
+        return max(self.color) - min(self.color) >= _TINTED
+
+    def tint(self, colors: Floats) -> Floats:
+        """How much of the key's hue is in each of n colours: for green, green above red and blue."""
+        high, low = self._channels
+        return colors[:, high].min(axis=1) - colors[:, low].max(axis=1)
+
+    def without_tint(self, colors: Floats, allowed: Floats) -> Floats:
+        """The same colours with no more of the hue than allowed."""
+        result = colors.copy()
+        result[:, self._channels[0]] -= np.maximum(0, self.tint(colors) - allowed)[:, None]
+        return result
+
+    @property
+    def _channels(self) -> tuple[list[int], list[int]]:
+        """Those that are high in the key and those that are low."""
+        middle = (max(self.color) + min(self.color)) / 2
+        high = [c for c in range(3) if self.color[c] > middle]
+        return high, [c for c in range(3) if c not in high]
 
     def at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> Floats:
         """n x 3 colours."""

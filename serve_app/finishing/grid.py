@@ -70,10 +70,13 @@ def find_grid(pixels: Pixels) -> Grid:
 
 def _find(seen: Floats) -> Grid:
     height, width = seen.shape[:2]
-    across, down = _edges(seen.transpose(1, 0, 2)), _edges(seen)
+    nothing = Grid(np.array([0, width]), np.array([0, height]), 0.0, 0.0)
     longest = min(_LARGEST, min(height, width) / _FEWEST)
-    if longest < _SMALLEST or not across.any() or not down.any():
-        return Grid(np.array([0, width]), np.array([0, height]), 0.0, 0.0)
+    if longest < _SMALLEST:
+        return nothing
+    across, down = _edges(seen.transpose(1, 0, 2)), _edges(seen)
+    if not across.any() or not down.any():
+        return nothing
     cell = _period([across, down], longest)
     columns, rows = _lines(across, cell), _lines(down, cell)
     aligned = float(np.sqrt(_alignment(across, cell) * _alignment(down, cell)))

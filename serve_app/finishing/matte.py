@@ -17,6 +17,7 @@ RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines
 _OPAQUE = 0.97
 _STOP = 0.95  # an edge does not go on behind a pixel this opaque
 _SHADING = 0.9  # contrast that grows by less than a tenth a pixel is shading, not an edge
+_SHALLOW = 2.0  # pixels from the outside within which even the best colour may be a mix
 _MISFIT = 3.0  # how much one unit off the line B-F costs against one unit of distance from B
 FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measured
 _HOLE = 64  # pixels, in a picture of 512 x 512
@@ -53,12 +54,17 @@ def _specks(subject: Mask, distance: Floats, threshold: float) -> Mask:
 def extract(rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask) -> tuple[Pixels, float]:
     """Straight-alpha pixels: alpha 0 in `outside`, mixes along its rim, the rest as it was. And the
     share of the outline that hardly differs from the backdrop, where the cut may have gone astray."""
-    y, x = np.nonzero(_rim(outside))
+    depth, _ = nearest(outside, RADIUS + 1)
+    y, x = np.nonzero(np.isfinite(depth) & ~outside)
     seen = rgb[y, x].astype(np.float32)
     behind = backdrop.at(y, x)
-    own = _own_color(rgb, outside, y, x, seen - behind, backdrop)
+    own, shallow = _own_color(rgb, depth, y, x, seen - behind, backdrop)
     line = own - behind
     alpha = np.clip(_dot(seen - behind, line) / np.maximum(_dot(line, line), 1), 0, 1)
+    if backdrop.is_tinted:
+        # A line thinner than a pixel has no pure colour near by: its tint says how much is ground.
+        most = 1 - np.maximum(0, backdrop.tint(seen)) / backdrop.tint(behind)
+        alpha = np.where(shallow, np.minimum(alpha, np.clip(most, 0, 1)), alpha)
     # Little contrast tells little of alpha: the fainter an edge, the harder it is cut.
     contrast = np.sqrt(_dot(line, line))
     alpha = np.maximum(alpha, np.clip(2 - contrast / FAINT, 0, 1))
@@ -67,7 +73,10 @@ def extract(rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask) -> tuple[
     pixels = np.empty((*rgb.shape[:2], 4), np.uint8)
     pixels[..., :3] = rgb
     pixels[..., 3] = np.where(outside, 0, 255)
-    color = despill(unmix(seen, alpha, own, behind), own, backdrop.color)
+    color = unmix(seen, alpha, own, behind)
+    if backdrop.is_tinted:
+        allowed = np.where(shallow, 0, np.maximum(0, backdrop.tint(own)))
+        color = backdrop.without_tint(color, allowed)
     pixels[y, x, :3] = np.where(alpha[:, None] == 1, seen, np.round(color))
     pixels[y, x, 3] = np.round(alpha * 255)
     outline = dilate(outside)[y, x]
@@ -88,38 +97,21 @@ def unmix(
     return trust * exact + (1 - trust) * own
 
 
-def despill(color: Floats, own: Floats, key: tuple[int, int, int]) -> Floats:
-    """No more of a coloured key's tint than the subject itself has; for grey keys nothing changes."""
-    middle = (max(key) + min(key)) / 2
-    high = [c for c in range(3) if key[c] > middle]
-    low = [c for c in range(3) if key[c] <= middle]
-    if max(key) - min(key) < 64:
-        return color
-    tint = color[:, high].min(axis=1) - color[:, low].max(axis=1)
-    allowed = np.maximum(0, own[:, high].min(axis=1) - own[:, low].max(axis=1))
-    result = color.copy()
-    result[:, high] -= np.maximum(0, tint - allowed)[:, None]
-    return result
-
-
-def _rim(outside: Mask) -> Mask:
-    distance, _ = nearest(outside, RADIUS + 1)
-    return np.isfinite(distance) & ~outside
-
-
 def _own_color(
     rgb: NDArray[np.uint8],
-    outside: Mask,
+    depth: Floats,
     y: NDArray[np.int64],
     x: NDArray[np.int64],
     offset: Floats,
     backdrop: Backdrop,
-) -> Floats:
+) -> tuple[Floats, Mask]:
     """For each rim pixel the pixel near by that is farthest from the backdrop and that, mixed with the
-    backdrop, gives this one: a darker outline beside a light area does not explain the light area."""
-    height, width = outside.shape
+    backdrop, gives this one: a darker outline beside a light area does not explain the light area. And
+    whether even that one lies so near to the outside that it may be a mix itself."""
+    height, width = depth.shape
     best = np.full(len(y), -np.inf, np.float32)
     own = np.empty((len(y), 3), np.float32)
+    shallow = np.zeros(len(y), bool)
     for dy, dx in disc(RADIUS):
         there = (np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
         color = rgb[there].astype(np.float32)
@@ -129,11 +121,12 @@ def _own_color(
         off_line = offset - share[:, None] * line
         misfit = np.maximum(0, np.sqrt(_dot(off_line, off_line)) - 2 * backdrop.sigma)
         worth = np.sqrt(length) * _SHADING ** float(np.hypot(dy, dx))
-        score = np.where(outside[there], -1e6, worth - _MISFIT * misfit)
+        score = np.where(depth[there] == 0, -1e6, worth - _MISFIT * misfit)
         better = score > best
         best = np.where(better, score, best)
         own[better] = color[better]
-    return own
+        shallow[better] = depth[there][better] <= _SHALLOW
+    return own, shallow
 
 
 def _from_outside_in(

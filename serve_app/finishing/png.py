@@ -6,6 +6,7 @@ Knows nothing of what the texts mean, nor of effects.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
 
 from PIL import Image, UnidentifiedImageError
@@ -19,14 +20,13 @@ Texts = Mapping[str, str]
 
 def read_png(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Picture, Texts]:
     """Raises EffectFailed for what is no PNG, is cut short, or is larger than allowed."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        check_size(*struct.unpack(">II", data[16:24]), max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            check_size(*image.size, max_pixels)
             image.load()
             texts: dict[str, str] = dict(getattr(image, "text", {}))
             return Picture.from_image(image, max_pixels), texts
-    except Image.DecompressionBombError as error:
-        raise EffectFailed(f"the picture is larger than {max_pixels:,} pixels") from error
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise EffectFailed("this is not a PNG that can be read to its end") from error
 

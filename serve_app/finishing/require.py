@@ -120,11 +120,12 @@ def fingerprint(picture: Picture) -> Fingerprint:
     """dHash of 64 bits of the picture on grey: junk colours under alpha 0 would move it."""
     flat = _on_grey(picture)
     image = Image.fromarray(flat)
-    histogram = np.bincount(_coarse(flat), minlength=64).astype(np.float32)
+    visible = picture.alpha > 127
+    histogram = np.bincount(_coarse(flat[visible]), minlength=64).astype(np.float32)
     return Fingerprint(
         _dhash(image),
         _dhash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
-        histogram / histogram.sum(),
+        histogram / max(1.0, float(histogram.sum())),
     )
 
 
@@ -151,8 +152,8 @@ def _on_grey(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _coarse(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """One of 64 colours, two bits a channel."""
-    high = rgb.reshape(-1, 3).astype(np.int64) >> 6
+    """n x 3 -> one of 64 colours, two bits a channel."""
+    high = rgb.astype(np.int64) >> 6
     return high[:, 0] * 16 + high[:, 1] * 4 + high[:, 2]
 
 

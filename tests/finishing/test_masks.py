@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from serve_app.finishing.masks import components, dilate, disc, nearest
 from serve_app.finishing.picture import Mask
 
-MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
 def filled(mask: Mask, y: int, x: int) -> Mask:
@@ -25,6 +25,7 @@ def filled(mask: Mask, y: int, x: int) -> Mask:
     return seen
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_a_component_is_what_can_be_walked_to(mask: Mask) -> None:
     parts = components(mask)
@@ -35,6 +36,7 @@ def test_a_component_is_what_can_be_walked_to(mask: Mask) -> None:
         assert parts.sizes[parts.labels[y, x]] == walked.sum()
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_a_component_touches_the_border_if_one_of_its_pixels_does(mask: Mask) -> None:
     parts = components(mask)
@@ -52,6 +54,7 @@ def test_a_long_winding_mask_is_one_component() -> None:
     assert components(mask).sizes.tolist() == [mask.sum()]
 
 
+@settings(deadline=None)
 @given(MASKS, st.integers(1, 5))
 def test_nearest_finds_the_nearest_pixel_within_the_radius(mask: Mask, radius: int) -> None:
     distance, index = nearest(mask, radius)

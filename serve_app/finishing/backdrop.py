@@ -21,7 +21,8 @@ _SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Backdrop:
-    """`coefficients` is 1 x 3 for one colour, 6 x 3 for 1, x, y, x², xy, y² with x and y in -1..1.
+    """`coefficients` of a polynomial in x and y, both -1..1: 1 x 3 for one colour, 6 x 3 for a smooth
+    ground up to x², xy, y², 15 x 3 up to the fourth degree.
 
     `sigma` is the median RGB distance of the border to it, `share` the share of the border that lies
     within `threshold`.
@@ -78,22 +79,32 @@ class Backdrop:
         """n x 3 colours."""
         if self.is_flat:
             return np.broadcast_to(self.coefficients[0], (len(y), 3))
-        return _terms(y, x, self.size) @ self.coefficients
+        return _product(_terms(y, x, self.size, len(self.coefficients)), self.coefficients)
 
     def distance(self, rgb: NDArray[np.uint8]) -> Floats:
         """RGB distance of every pixel, H x W."""
-        height, width = self.size
-        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-        square = np.zeros((height, width), np.float32)
+        square = np.zeros(self.size, np.float32)
         for channel in range(3):
-            plane: Floats = self.coefficients[0, channel]
-            if not self.is_flat:
-                _, cx, cy, cxx, cxy, cyy = self.coefficients[:, channel]
-                plane = plane + (cx * x + cxx * x * x) + (cy * y + cyy * y * y) + cxy * (x * y)
-            difference = rgb[..., channel] - plane
+            difference = rgb[..., channel] - self._plane(channel)
             square += difference * difference
         return np.sqrt(square)
+
+    def _plane(self, channel: int) -> Floats:
+        """One channel of every pixel: for each power of y a row of what it is multiplied with."""
+        factors = self.coefficients[:, channel]
+        if self.is_flat:
+            return factors
+        y = np.linspace(-1, 1, self.size[0], dtype=np.float32)
+        x = np.linspace(-1, 1, self.size[1], dtype=np.float32)
+        plane = np.zeros(self.size, np.float32)
+        powers = _powers(len(factors))
+        for power in range(powers[-1][1] + 1):
+            row = np.zeros_like(x)
+            for (i, j), factor in zip(powers, factors, strict=True):
+                if j == power:
+                    row += factor * x**i
+            plane += y[:, None] ** power * row
+        return plane
 
 
 def find_backdrop(rgb: NDArray[np.uint8]) -> Backdrop:
@@ -103,27 +114,41 @@ def find_backdrop(rgb: NDArray[np.uint8]) -> Backdrop:
     y, x = _sample(rim)
     seen = rgb[y, x].astype(np.float32)
     flat = _judged(np.median(seen, axis=0)[None].astype(np.float32), rgb.shape, y, x, seen)
-    return flat if flat.believable else _fit(rgb, y, x)
+    return flat if flat.believable else _fit(rgb, y, x, 2)
 
 
 def refit(backdrop: Backdrop, rgb: NDArray[np.uint8], background: Mask) -> Backdrop:
-    """A smooth backdrop again, from all that turned out to belong to it; a flat one stays."""
+    """A smooth backdrop again, in more detail, from all that turned out to belong to it; a flat one
+    stays."""
     if backdrop.is_flat or not background.any():
         return backdrop
-    return _fit(rgb, *_sample(background))
+    return _fit(rgb, *_sample(background), 4)
 
 
-def _fit(rgb: NDArray[np.uint8], y: NDArray[np.int64], x: NDArray[np.int64]) -> Backdrop:
+def _fit(
+    rgb: NDArray[np.uint8], y: NDArray[np.int64], x: NDArray[np.int64], degree: int
+) -> Backdrop:
     """Least squares, five times, each without what the one before fits worst: the subject."""
     seen = rgb[y, x].astype(np.float32)
-    terms = _terms(y, x, rgb.shape[:2])
+    terms = _terms(y, x, rgb.shape[:2], (degree + 1) * (degree + 2) // 2)
     kept = np.ones(len(y), bool)
-    coefficients = np.zeros((6, 3), np.float32)
+    coefficients = np.zeros((terms.shape[1], 3), np.float32)
     for _ in range(5):
-        coefficients = np.linalg.lstsq(terms[kept], seen[kept], rcond=None)[0].astype(np.float32)
-        error = _norm(terms @ coefficients - seen)
+        coefficients = _least_squares(terms[kept], seen[kept])
+        error = _norm(_product(terms, coefficients) - seen)
         kept = error <= max(4.0, 2.5 * float(np.median(error)))
     return _judged(coefficients, rgb.shape, y, x, seen)
+
+
+def _least_squares(terms: Floats, seen: Floats) -> Floats:
+    """By the normal equations in 64 bits: a product of this size in BLAS may differ with its threads."""
+    a = terms.astype(np.float64)
+    left, right = np.einsum("ni,nj->ij", a, a), np.einsum("ni,nj->ij", a, seen)
+    return np.linalg.lstsq(left, right, rcond=None)[0].astype(np.float32)
+
+
+def _product(terms: Floats, coefficients: Floats) -> Floats:
+    return np.einsum("ni,ij->nj", terms, coefficients)
 
 
 def _judged(
@@ -140,10 +165,15 @@ def _judged(
     return Backdrop(coefficients, model.size, sigma, share)
 
 
-def _terms(y: NDArray[np.int64], x: NDArray[np.int64], size: tuple[int, int]) -> Floats:
+def _terms(y: NDArray[np.int64], x: NDArray[np.int64], size: tuple[int, int], count: int) -> Floats:
     v = (2 * y / max(1, size[0] - 1) - 1).astype(np.float32)
     u = (2 * x / max(1, size[1] - 1) - 1).astype(np.float32)
-    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+    return np.stack([u**i * v**j for i, j in _powers(count)], axis=1)
+
+
+def _powers(count: int) -> list[tuple[int, int]]:
+    """Of x and y in each of 1, 6 or 15 terms, by degree."""
+    return [(degree - j, j) for degree in range(5) for j in range(degree + 1)][:count]
 
 
 def _sample(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from serve_app.finishing.picture import EffectFailed, Picture
+from serve_app.finishing.picture import Picture
 
 HexColor = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 """`#rrggbb`."""
@@ -57,8 +57,3 @@ def rgb_of(color: str) -> tuple[int, int, int]:
 
 def hex_of(color: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-__all__ = [
-    "NO_WEIGHTS", "BaseEffect", "EffectFailed", "HexColor", "ModelEffect", "Weights", "hex_of", "rgb_of"
-]  # fmt: skip

@@ -13,12 +13,13 @@ from pydantic import Field
 
 from serve_app.finishing import network
 from serve_app.finishing.backdrop import Backdrop, find_backdrop, refit
-from serve_app.finishing.base import NO_WEIGHTS, EffectFailed, ModelEffect, Weights, hex_of
+from serve_app.finishing.base import NO_WEIGHTS, ModelEffect, Weights, hex_of
 from serve_app.finishing.masks import components
 from serve_app.finishing.matte import background, extract
-from serve_app.finishing.picture import Picture, Pixels
+from serve_app.finishing.picture import EffectFailed, Picture, Pixels
 
 _ISLAND = 16  # pixels: the least that is counted as a part of its own
+_REFITS = 6
 _FAINT_MOST = 0.2
 
 
@@ -39,17 +40,19 @@ class Cutout(ModelEffect):
     )
 
     def apply(self, picture: Picture, weights: Weights = NO_WEIGHTS) -> Picture:
-        if self.method == "network" and weights.matting is None:
-            raise EffectFailed("cutout: no matting network is configured on this server")
         if picture.has_alpha:
             return picture.noted("cutout_skipped", "The picture has transparent parts already.")
-        if self.method == "network" and weights.matting is not None:
-            return _reported(picture, network.cut(picture.rgb, weights.matting), "network", 0.0)
-        backdrop = find_backdrop(picture.rgb)
-        if not backdrop.believable and self.method == "auto":
-            if weights.matting is not None:
-                return _reported(picture, network.cut(picture.rgb, weights.matting), "network", 0.0)
-            return _uncertain(picture, backdrop, "nothing was cut")
+        if self.method != "network":
+            backdrop = find_backdrop(picture.rgb)
+            if backdrop.believable or self.method == "matte":
+                return self._by_matte(picture, backdrop)
+            if weights.matting is None:
+                return _uncertain(picture, backdrop, "nothing was cut")
+        if weights.matting is None:
+            raise EffectFailed("cutout: no matting network is configured on this server")
+        return _reported(picture, network.cut(picture.rgb, weights.matting), "by the network")
+
+    def _by_matte(self, picture: Picture, backdrop: Backdrop) -> Picture:
         pixels, backdrop, faint = matte(picture, backdrop, self.holes)
         if not backdrop.believable:
             picture = _uncertain(picture, backdrop, "the edges need a look")
@@ -60,18 +63,19 @@ class Cutout(ModelEffect):
                 " be missing. Draw it on another colour.",
                 faint=round(faint, 4),
             )
-        return _reported(picture, pixels, hex_of(backdrop.color), backdrop.sigma)
+        return _reported(picture, pixels, f"from {hex_of(backdrop.color)}", backdrop.sigma)
 
 
 def matte(picture: Picture, backdrop: Backdrop, holes: bool) -> tuple[Pixels, Backdrop, float]:
     """The pixels, the backdrop as it is known in the end, the share of faint outline."""
     distance = backdrop.distance(picture.rgb)
     outside = background(distance, backdrop, holes)
-    if (
-        not backdrop.is_flat
-    ):  # what the border could not tell of the middle, the background itself can
-        backdrop = refit(backdrop, picture.rgb, outside)
+    for _ in range(0 if backdrop.is_flat else _REFITS):
+        # What the border cannot tell of the middle, the background found so far can.
+        backdrop, before = refit(backdrop, picture.rgb, outside), outside
         outside = background(backdrop.distance(picture.rgb), backdrop, holes)
+        if np.array_equal(outside, before):
+            break
     pixels, faint = extract(picture.rgb, backdrop, outside)
     return pixels, backdrop, faint
 
@@ -86,30 +90,29 @@ def _uncertain(picture: Picture, backdrop: Backdrop, then: str) -> Picture:
     )
 
 
-def _reported(picture: Picture, pixels: Pixels, ground: str, sigma: float) -> Picture:
+def _reported(picture: Picture, pixels: Pixels, how: str, sigma: float = 0.0) -> Picture:
     """What there is to know about a cut: how much is left, how much of it is edge, and what touches
     the border."""
     cut = picture.with_pixels(pixels)
     alpha = cut.alpha
-    rim = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
-    leak = float((rim > 127).mean())
-    soft = float(((alpha > 0) & (alpha < 255)).mean())
-    islands = int((components(alpha > 127).sizes >= _ISLAND).sum())
-    inside = components(alpha <= 127)
-    holes = int(((inside.sizes >= _ISLAND) & ~inside.touching_border()).sum())
-    if not (alpha > 0).any():
+    if not alpha.any():
         return cut.noted(
-            "cutout_empty", f"All of the picture is the ground ({ground}).", coverage=0.0
+            "cutout_empty", "All of the picture is ground: nothing is left.", coverage=0
         )
-    if not (alpha < 255).any():
-        return cut.noted("cutout_full", "No ground was found: nothing was cut.", coverage=1.0)
+    if not cut.has_alpha:
+        return cut.noted("cutout_full", "No ground was found: nothing was cut.", coverage=1)
+    solid = alpha > 127
+    rim = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
+    islands = int((components(solid).sizes >= _ISLAND).sum())
+    inside = components(~solid)
+    holes = int(((inside.sizes >= _ISLAND) & ~inside.touching_border()).sum())
     return cut.noted(
         "cutout",
-        f"Cut from {ground}: the subject covers {cut.coverage:.0%} of the picture,"
+        f"Cut {how}: the subject covers {cut.coverage:.0%} of the picture,"
         f" in {islands} part(s) with {holes} hole(s).",
         coverage=round(cut.coverage, 4),
-        soft_edge=round(soft, 4),
-        border_leak=round(leak, 4),
+        soft_edge=round(float(((alpha > 0) & (alpha < 255)).mean()), 4),
+        border_leak=round(float(rim.mean()), 4),
         islands=islands,
         holes=holes,
         sigma=round(sigma, 3),

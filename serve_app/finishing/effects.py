@@ -6,7 +6,7 @@ Knows nothing of what they do to a picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias, cast, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -38,12 +38,8 @@ Effect: TypeAlias = Annotated[
 Effects: TypeAlias = tuple[Effect, ...]
 
 KINDS: Mapping[str, type[BaseEffect]] = {
-    kind.model_fields["op"].default: kind
-    for kind in (
-        Cutout, Trim, Pad, Canvas, Scale, Upscale, Pixelate, PaletteEffect, Outline, Shadow,
-        Bleed, Seam, NineSlice, NormalMap, Pivot, Flip, Rotate,
-    )
-}  # fmt: skip
+    kind.model_fields["op"].default: kind for kind in get_args(get_args(Effect)[0])
+}
 _ADAPTER: TypeAdapter[Effect] = TypeAdapter(Effect)
 _AFTER_NORMAL_MAP = {"pivot", "nine_slice", "bleed"}
 
@@ -112,8 +108,7 @@ def _parsed(entry: object, where: str) -> Effect:
 def _explained(error: ValidationError, where: str, kind: type[BaseEffect]) -> InvalidField:
     """The first thing that is wrong, as a sentence about one field."""
     first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"][1:] if part not in ("constrained-int", "int")]
-    name = path[0] if path else ""
+    name = str(first["loc"][1]) if len(first["loc"]) > 1 else ""
     field = f"{where}.{name}" if name else where
     if first["type"] == "extra_forbidden":
         allowed = [f for f in kind.model_fields if f != "op"]

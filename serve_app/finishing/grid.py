@@ -7,6 +7,7 @@ so the strength of its edges along each axis has a peak in its spectrum at 1 / c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +165,7 @@ def _flatness(seen: Floats, columns: NDArray[np.int64], rows: NDArray[np.int64])
 
 
 def samples(
-    values: Floats,
+    values: NDArray[Any],
     columns: NDArray[np.int64],
     rows: NDArray[np.int64],
     count: int,
@@ -176,4 +177,5 @@ def samples(
     x = (columns[:-1, None] + np.diff(columns)[:, None] * place).astype(np.int64)
     y = (rows[:-1, None] + np.diff(rows)[:, None] * place).astype(np.int64)
     taken = values[y[:, :, None, None], x[None, None]]  # rows, count, columns, count, channels
-    return taken.transpose(0, 2, 1, 3, 4).reshape(-1, count * count, values.shape[2])
+    cells = taken.transpose(0, 2, 1, 3, 4).reshape(-1, count * count, values.shape[2])
+    return cells.astype(np.float32)

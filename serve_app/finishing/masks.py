@@ -85,29 +85,41 @@ def _joined(a: NDArray[np.int32], b: NDArray[np.int32], count: int) -> NDArray[n
 def nearest(mask: Mask, radius: int) -> tuple[Floats, NDArray[np.int64]]:
     """For every pixel the distance to the nearest pixel of `mask`, and that pixel's flat index.
 
-    Exact (Euclidean) up to `radius` pixels; farther ones have distance inf and index -1. First along
-    each column, then over the columns within reach.
+    Exact (Euclidean) up to `radius` pixels, at most 90; farther ones have distance inf and index -1.
+    First the step to the nearest in the same column, then the best of the columns within reach.
     """
-    height, width = mask.shape
-    far = 4 * radius * radius + 1
-    y = np.arange(height, dtype=np.int32)[:, None]
-    above = np.maximum.accumulate(np.where(mask, y, -far), axis=0)
-    below = np.minimum.accumulate(np.where(mask, y, height + far)[::-1], axis=0)[::-1]
-    row = np.where(y - above <= below - y, above, below)
-    step = np.minimum(np.abs(row - y), 2 * radius)
-    column_square = (step * step).astype(np.int32)
-    best = np.full((height, width), far, np.int32)
-    index = np.full((height, width), -1, np.int64)
-    flat = row.astype(np.int64) * width + np.arange(width)
-    for dx in sorted(range(-radius, radius + 1), key=lambda d: (abs(d), d)):
-        if abs(dx) >= width:
-            continue
-        here = np.s_[:, max(0, -dx) : width - max(0, dx)]
-        there = np.s_[:, max(0, dx) : width - max(0, -dx)]
-        square = column_square[there] + dx * dx
-        closer = square < best[here]
-        np.copyto(best[here], square, where=closer)
-        np.copyto(index[here], flat[there], where=closer)
+    if radius > 90:
+        raise ValueError("squares of distances would not fit 16 bits")
+    far = np.int16(np.iinfo(np.int16).max // 2)
+    step = np.zeros(mask.shape, np.int16)  # to the nearest in the column, down is positive
+    column = np.full(mask.shape, far, np.int16)  # its square
+    for dy in _farthest_first(radius, mask.shape[0]):
+        here, there = _shifted(dy, mask.shape[0])
+        np.copyto(step[here], np.int16(dy), where=mask[there])
+        np.copyto(column[here], np.int16(dy * dy), where=mask[there])
+    best = np.full(mask.shape, far, np.int16)
+    side = np.zeros(mask.shape, np.int16)  # to the column of the nearest, right is positive
+    for dx in reversed(_farthest_first(radius, mask.shape[1])):
+        here, there = _shifted(dx, mask.shape[1])
+        square = column[:, there] + np.int16(dx * dx)
+        closer = square < best[:, here]
+        np.copyto(best[:, here], square, where=closer)
+        np.copyto(side[:, here], np.int16(dx), where=closer)
     reached = best <= radius * radius
-    distance = np.where(reached, np.sqrt(best), np.inf).astype(np.float32)
-    return distance, np.where(reached, index, -1)
+    y, x = np.nonzero(reached)
+    distance = np.full(mask.shape, np.inf, np.float32)
+    distance[y, x] = np.sqrt(best[y, x], dtype=np.float32)
+    index = np.full(mask.shape, -1, np.int64)
+    beside = x + side[y, x]
+    index[y, x] = (y + step[y, beside]) * mask.shape[1] + beside
+    return distance, index
+
+
+def _farthest_first(radius: int, size: int) -> list[int]:
+    reach = min(radius, size - 1)
+    return sorted(range(-reach, reach + 1), key=lambda d: (-abs(d), -d))
+
+
+def _shifted(by: int, size: int) -> tuple[slice, slice]:
+    """The part of an axis that has something `by` places on, and where that is."""
+    return slice(max(0, -by), size - max(0, by)), slice(max(0, by), size - max(0, -by))

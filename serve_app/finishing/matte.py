@@ -20,7 +20,7 @@ _SHADING = 0.9  # contrast that grows by less than a tenth a pixel is shading, n
 _SHALLOW = 2.0  # pixels from the outside within which even the best colour may be a mix
 _MISFIT = 3.0  # how much one unit off the line B-F costs against one unit of distance from B
 FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measured
-_HOLE = 64  # pixels, in a picture of 512 x 512
+_HOLE, _SPECK = 64, 48  # pixels, in a picture of 512 x 512
 
 
 def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
@@ -28,24 +28,23 @@ def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
 
     A white patch on a white ground differs from it by more than its noise, or cannot be told from a hole.
     """
+    scale = min(1.0, min(distance.shape) ** 2 / 512**2)
     near = distance < backdrop.threshold
     parts = components(near)
     chosen = parts.touching_border()
     if holes:
-        height, width = distance.shape
-        smallest = max(9, _HOLE * min(1.0, min(height, width) ** 2 / 512**2))
         inside = parts.labels[near]
         total = np.bincount(inside, weights=distance[near], minlength=len(parts.sizes))
         exact = total / np.maximum(parts.sizes, 1) <= max(3.0, 1.5 * backdrop.sigma)
-        chosen |= (parts.sizes >= smallest) & exact
+        chosen |= (parts.sizes >= max(9, _HOLE * scale)) & exact
     found = parts.where(chosen)
-    return found | _specks(~found, distance, backdrop.threshold)
+    return found | _specks(~found, distance, backdrop.threshold, max(8, _SPECK * scale))
 
 
-def _specks(subject: Mask, distance: Floats, threshold: float) -> Mask:
-    """Parts of a few pixels that hardly differ from the backdrop: its noise, not sparks."""
+def _specks(subject: Mask, distance: Floats, threshold: float, most: float) -> Mask:
+    """Small parts that hardly differ from the backdrop: its noise, not sparks."""
     parts = components(subject)
-    small = parts.where(parts.sizes <= 8)
+    small = parts.where(parts.sizes <= most)
     strong = np.zeros(len(parts.sizes), bool)
     strong[parts.labels[small & (distance > 3 * threshold)]] = True
     return small & ~parts.where(strong)

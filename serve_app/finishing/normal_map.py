@@ -49,7 +49,9 @@ class NormalMap(BaseEffect):
 
 
 def _luminance(picture: Picture) -> Floats:
-    return (picture.rgb @ _LUMA) * (picture.alpha.astype(np.float32) / 255 / 255)
+    rgb = picture.rgb
+    light = sum((weight * rgb[..., c] for c, weight in enumerate(_LUMA)), np.float32(0))
+    return light * (picture.alpha.astype(np.float32) / 255 / 255)
 
 
 def _bevel(picture: Picture, reach: int) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from serve_app.finishing.base import BaseEffect, EffectFailed, HexColor, rgb_of
+from serve_app.finishing.base import BaseEffect, HexColor, rgb_of
 from serve_app.finishing.colors import (
     Colors,
     elbow,
@@ -22,7 +22,7 @@ from serve_app.finishing.colors import (
     square_distance,
     unique_colors,
 )
-from serve_app.finishing.picture import Floats, Picture
+from serve_app.finishing.picture import EffectFailed, Floats, Picture
 
 _BAYER2 = np.array([[0, 2], [3, 1]])
 _BAYER4 = np.block([[4 * _BAYER2 + v for v in row] for row in _BAYER2.tolist()])
@@ -43,7 +43,9 @@ class PaletteEffect(BaseEffect):
         | Annotated[tuple[HexColor, ...], Field(min_length=1, max_length=256)]
         | None
     ) = Field(default=None, description="2 to 256, or 1 to 256 colours as `#rrggbb`.")
-    name: str | None = Field(default=None, max_length=64, description="One of `GET /v1/palettes`.")
+    name: str | None = Field(
+        default=None, max_length=64, description="A palette that the server lists."
+    )
     dither: Literal["none", "bayer4", "bayer8"] = Field(
         default="none", description="Ordered patterns; they stay put from frame to frame."
     )

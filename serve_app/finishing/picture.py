@@ -57,7 +57,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels are never written to: an effect makes new ones (`with_pixels`).
+    """Pixels cannot be written to, from here on by nobody: an effect makes new ones (`with_pixels`).
 
     `pivot` is in pixels from the top left corner, (0, 0) being the corner of the first pixel, so the
     bottom centre is (width / 2, height). `files` holds more pictures by role, each H x W x 3 or 4.
@@ -67,7 +67,6 @@ class Picture:
     pivot: tuple[float, float] | None = None
     borders: Borders | None = None
     notes: tuple[Note, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     files: Mapping[str, NDArray[np.uint8]] = field(default_factory=lambda: MappingProxyType({}))
     max_pixels: int = MAX_PIXELS
 
@@ -152,9 +151,6 @@ class Picture:
 
     def noted(self, code: str, text: str, **numbers: float) -> Picture:
         return replace(self, notes=(*self.notes, Note(code, text, numbers)))
-
-    def scored(self, **scores: float) -> Picture:
-        return replace(self, scores=MappingProxyType({**self.scores, **scores}))
 
     def with_file(self, role: str, pixels: NDArray[np.uint8]) -> Picture:
         return replace(self, files=MappingProxyType({**self.files, role: pixels}))

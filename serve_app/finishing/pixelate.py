@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from serve_app.finishing.base import BaseEffect, EffectFailed
+from serve_app.finishing.base import BaseEffect
 from serve_app.finishing.grid import SURE, Grid, find_grid, regular, samples
-from serve_app.finishing.picture import Floats, Picture
+from serve_app.finishing.picture import EffectFailed, Floats, Picture
 
 _CORE = 0.6  # of a found cell's side: its rim is blurred
 _SAMPLES = 8  # along a side of a cell
@@ -90,7 +90,7 @@ def _reduced(picture: Picture, grid: Grid, core: float) -> NDArray[np.uint8]:
     count = max(1, min(_SAMPLES, int(np.ceil(grid.cell))))
     while count > 1 and grid.width * grid.height * count * count > _MOST_SAMPLES:
         count -= 1
-    values = samples(picture.pixels.astype(np.float32), grid.columns, grid.rows, count, core)
+    values = samples(picture.pixels, grid.columns, grid.rows, count, core)
     solid = values[..., 3] > 127
     opaque = solid.mean(axis=1) > 0.5
     weights = np.where(opaque[:, None], solid, True).astype(np.float32)

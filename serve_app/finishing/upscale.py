@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from serve_app.finishing.base import NO_WEIGHTS, EffectFailed, ModelEffect, Weights
+from serve_app.finishing.base import NO_WEIGHTS, ModelEffect, Weights
 from serve_app.finishing.bleed import bleed
-from serve_app.finishing.picture import Picture
+from serve_app.finishing.picture import EffectFailed, Picture
 from serve_app.finishing.scale import resize
 
 _TILE, _OVERLAP = 256, 16  # pixels; a tile's rim is drawn twice, for it lacks neighbours
@@ -61,7 +61,7 @@ def enlarged(rgb: NDArray[np.uint8], model: Any) -> NDArray[np.uint8]:
         for left in range(0, width, _TILE):
             y0, x0 = max(0, top - _OVERLAP), max(0, left - _OVERLAP)
             y1, x1 = min(height, top + _TILE + _OVERLAP), min(width, left + _TILE + _OVERLAP)
-            tile = np.ascontiguousarray(rgb[y0:y1, x0:x1].transpose(2, 0, 1))
+            tile = rgb[y0:y1, x0:x1].transpose(2, 0, 1).copy()  # torch wants what it may write to
             with torch.inference_mode():
                 drawn = model(torch.from_numpy(tile).float().div(255)[None])[0]
             large = np.round(drawn.clamp(0, 1).mul(255).permute(1, 2, 0).numpy()).astype(np.uint8)

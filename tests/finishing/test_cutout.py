@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from serve_app.finishing.backdrop import find_backdrop
-from serve_app.finishing.base import EffectFailed
 from serve_app.finishing.cutout import Cutout
-from serve_app.finishing.picture import Picture
+from serve_app.finishing.picture import EffectFailed, Picture
 from tests.finishing.sprites import (
     GREEN,
     GREY,

@@ -14,7 +14,7 @@ from serve_app.finishing.finish import finish
 from serve_app.finishing.masks import dilate
 from serve_app.finishing.picture import EffectFailed, Picture
 from serve_app.finishing.png import write_png
-from tests.finishing.sprites import sprite
+from tests.finishing.sprites import opaque, sprite
 
 EVERYTHING = [
     {"op": "cutout"},
@@ -60,14 +60,18 @@ def test_equal_input_gives_equal_bytes() -> None:
     assert first.notes == second.notes
 
 
+def digest() -> str:
+    """Of everything on one colour, and of a cutout on a ground that changes."""
+    done = finish(sprite(96, noise=4).drawn, EVERYTHING).picture
+    changing = sprite(256, (60, 60, 60), noise=3).drawn.rgb + np.linspace(0, 90, 256)[:, None, None]
+    cut = finish(opaque(changing), [{"op": "cutout"}])
+    assert cut.notes[0][0].code == "cutout"
+    return hashlib.sha256(done.pixels.tobytes() + cut.picture.pixels.tobytes()).hexdigest()
+
+
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_the_bytes_depend_on_neither_process_nor_threads(threads: str) -> None:
-    code = (
-        "import hashlib\n"
-        "from tests.finishing.test_finish import EVERYTHING, finish, sprite\n"
-        "done = finish(sprite(96, noise=4).drawn, EVERYTHING)\n"
-        "print(hashlib.sha256(done.picture.pixels.tobytes()).hexdigest())"
-    )
+    code = "from tests.finishing.test_finish import digest; print(digest())"
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": threads} | dict.fromkeys(
         names, threads
@@ -75,8 +79,7 @@ def test_the_bytes_depend_on_neither_process_nor_threads(threads: str) -> None:
     out = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, check=True
     )
-    here = finish(sprite(96, noise=4).drawn, EVERYTHING).picture.pixels.tobytes()
-    assert out.stdout.decode().strip() == hashlib.sha256(here).hexdigest()
+    assert out.stdout.decode().strip() == digest()
 
 
 def test_a_failure_names_the_effects_place() -> None:

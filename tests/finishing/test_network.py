@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from serve_app.finishing import network
-from serve_app.finishing.base import EffectFailed, Weights
+from serve_app.finishing.base import Weights
 from serve_app.finishing.cutout import Cutout
+from serve_app.finishing.picture import EffectFailed
 from tests.finishing.sprites import noise_ground
 
 

@@ -19,11 +19,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from serve_app.finishing.base import EffectFailed, Weights
-from serve_app.finishing.picture import Mask, Picture
+from serve_app.finishing.base import Weights
+from serve_app.finishing.picture import EffectFailed, Mask, Picture
 from serve_app.finishing.scale import Scale
 from serve_app.finishing.upscale import Upscale
 from tests.finishing.sprites import sprite
+
+if importlib.util.find_spec("spandrel") is None:
+    pytest.skip("the extra `upscale` is not installed", allow_module_level=True)
 
 LAYERS = 18  # convolutions of 3x3: RGB to 64, 16 of 64 to 64, 64 to 3 x 4 x 4; PReLU between them
 

@@ -32,8 +32,8 @@ class Cutout(ModelEffect):
     method: Literal["auto", "matte", "network"] = Field(
         default="auto",
         description="`matte` needs a ground of one colour or a smooth change of it. `network` asks the"
-        " learned model that the server has. `auto` takes the matte, or else the network, or else"
-        " leaves the picture as it is and says so.",
+        " learned model that the server has. `auto` takes the matte; where that is in doubt the network;"
+        " without one, a picture whose ground is not known stays as it is.",
     )
     holes: bool = Field(
         default=True, description="Also cut the ground that shows inside the subject."
@@ -44,18 +44,18 @@ class Cutout(ModelEffect):
             return picture.noted("cutout_skipped", "The picture has transparent parts already.")
         if self.method != "network":
             backdrop = find_backdrop(picture.rgb)
-            if backdrop.believable or self.method == "matte":
-                return self._by_matte(picture, backdrop)
-            if weights.matting is None:
-                return _uncertain(picture, backdrop, "nothing was cut")
+            sure = backdrop.believable or self.method == "matte"
+            cut = self._by_matte(picture, backdrop) if sure else _uncertain(picture, backdrop)
+            if self.method == "matte" or weights.matting is None or not _doubted(cut):
+                return cut
         if weights.matting is None:
             raise EffectFailed("cutout: no matting network is configured on this server")
         return _reported(picture, network.cut(picture.rgb, weights.matting), "by the network")
 
     def _by_matte(self, picture: Picture, backdrop: Backdrop) -> Picture:
-        pixels, backdrop, faint = matte(picture, backdrop, self.holes)
         if not backdrop.believable:
-            picture = _uncertain(picture, backdrop, "the edges need a look")
+            picture = _uncertain(picture, backdrop)
+        pixels, backdrop, faint = matte(picture, backdrop, self.holes)
         if faint > _FAINT_MOST:
             picture = picture.noted(
                 "cutout_faint",
@@ -80,14 +80,19 @@ def matte(picture: Picture, backdrop: Backdrop, holes: bool) -> tuple[Pixels, Ba
     return pixels, backdrop, faint
 
 
-def _uncertain(picture: Picture, backdrop: Backdrop, then: str) -> Picture:
+def _uncertain(picture: Picture, backdrop: Backdrop) -> Picture:
     return picture.noted(
         "cutout_uncertain",
         f"The border is not of one colour (spread {backdrop.sigma:.1f},"
-        f" {backdrop.share:.0%} of it fits): {then}.",
+        f" {backdrop.share:.0%} of it fits), so the ground is not known.",
         sigma=round(backdrop.sigma, 3),
         share=round(backdrop.share, 4),
     )
+
+
+def _doubted(cut: Picture) -> bool:
+    """By the matte itself."""
+    return any(note.code in ("cutout_uncertain", "cutout_faint") for note in cut.notes)
 
 
 def _reported(picture: Picture, pixels: Pixels, how: str, sigma: float = 0.0) -> Picture:

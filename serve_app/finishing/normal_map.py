@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from serve_app.finishing.base import BaseEffect
+from serve_app.finishing.blur import blurred
 from serve_app.finishing.masks import nearest
 from serve_app.finishing.picture import Floats, Picture
 
@@ -30,17 +31,17 @@ class NormalMap(BaseEffect):
     bevel: int = Field(
         default=8, ge=0, le=64, description="Pixels over which the edge of the subject is rounded."
     )
-    smooth: float = Field(default=1, ge=0, le=16, description="Blur of the heights, in pixels.")
+    smooth: float = Field(default=1.5, ge=0, le=16, description="Blur of the heights, in pixels.")
     y: Literal["up", "down"] = Field(
         default="up",
         description="Where green points: up for Godot, Unity and OpenGL, down for Unreal.",
     )
 
     def apply(self, picture: Picture) -> Picture:
-        height = _blurred(_luminance(picture), self.smooth) * (self.strength * 4)
+        height = _luminance(picture) * (self.strength * 4)
         if self.bevel and picture.has_alpha:
             height = height + _bevel(picture, self.bevel)
-        gx, gy = _slopes(height)
+        gx, gy = _slopes(blurred(height, self.smooth))
         normal = np.stack([-gx, gy if self.y == "up" else -gy, np.ones_like(gx)], axis=-1)
         normal /= np.sqrt((normal * normal).sum(axis=-1, keepdims=True))
         normal[picture.alpha == 0] = (0, 0, 1)
@@ -60,23 +61,6 @@ def _bevel(picture: Picture, reach: int) -> Floats:
     distance = np.minimum(nearest(around, reach)[0][1:-1, 1:-1], reach)
     inward = 1 - distance / reach
     return np.sqrt(np.maximum(0, 1 - inward * inward)) * np.float32(reach / 2)
-
-
-def _blurred(height: Floats, sigma: float) -> Floats:
-    """A Gaussian, cut at three standard deviations; eight bits would leave steps that light shows."""
-    if not sigma:
-        return height
-    reach = max(1, round(3 * sigma))
-    bell = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma * sigma))
-    bell = (bell / bell.sum()).astype(np.float32)
-    for axis in (0, 1):
-        padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-        around = np.pad(height, padding, mode="edge")
-        size = height.shape[axis]
-        height = np.zeros_like(height)
-        for i, weight in enumerate(bell):
-            height += weight * around.take(range(i, i + size), axis=axis)
-    return height
 
 
 def _slopes(height: Floats) -> tuple[Floats, Floats]:

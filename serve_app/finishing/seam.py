@@ -12,8 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from serve_app.finishing.base import BaseEffect
+from serve_app.finishing.blur import blurred
 from serve_app.finishing.picture import Floats, Picture, Pixels
 
+_GRAIN = 4.0  # standard deviation in pixels that parts fine from coarse
 PASS = 1.3  # a score up to which the eye finds no seam
 
 
@@ -66,8 +68,21 @@ def mended(pixels: Pixels, strip: int) -> Pixels:
     """Left and right meet: the picture rolled by half, its middle blended with what was there before."""
     width = pixels.shape[1]
     half = min(strip, width // 2) / 2
-    rolled = np.roll(pixels, width // 2, axis=1)
     middle = width // 2 - 0.5
     near = np.clip(1 - np.abs(np.arange(width) - middle) / max(half, 1), 0, 1)
     share = (near * near * (3 - 2 * near)).astype(np.float32)[None, :, None]
-    return np.round(rolled * (1 - share) + pixels * share).astype(np.uint8)
+    rolled = np.roll(pixels, width // 2, axis=1).astype(np.float32)
+    blended = _blended(rolled, pixels.astype(np.float32), share)
+    return np.clip(np.round(blended), 0, 255).astype(np.uint8)
+
+
+def _blended(a: Floats, b: Floats, share: Floats) -> Floats:
+    """From a (share 0) to b (share 1) with the grain of both: the mean of two independent grains would
+    be flatter than either, so the fine part is raised by what the mean takes from it."""
+    coarse_a, coarse_b = blurred(a, _GRAIN), blurred(b, _GRAIN)
+    fine_a, fine_b = a - coarse_a, b - coarse_b
+    likeness = float((fine_a * fine_b).mean()) / max(float((fine_a * fine_a).mean()), 1e-6)
+    rest = 1 - share
+    kept = rest**2 + share**2 + 2 * np.clip(likeness, 0, 1) * rest * share
+    fine = (fine_a * rest + fine_b * share) / np.sqrt(kept)
+    return coarse_a * rest + coarse_b * share + fine

@@ -13,7 +13,7 @@ from serve_app.finishing import network
 from serve_app.finishing.base import Weights
 from serve_app.finishing.cutout import Cutout
 from serve_app.finishing.picture import EffectFailed
-from tests.finishing.sprites import noise_ground
+from tests.finishing.sprites import noise_ground, opaque
 
 
 def redness(path: Path, side: int = 64, channels: int = 3, low: float = 0.1) -> Path:
@@ -45,6 +45,20 @@ def test_the_network_cuts_what_the_matte_cannot(tmp_path: Path) -> None:
     agree = (result.alpha > 127) == (made.truth.alpha > 127)
     assert agree.mean() > 0.98
     assert result.notes[-1].code == "cutout"
+
+
+def test_a_faint_outline_is_left_to_the_network(tmp_path: Path) -> None:
+    """A pale subject on white: the matte would cut along nothing."""
+    rgb = np.full((96, 96, 3), (100.0, 255, 255))
+    rgb[20:70, 30:60] = (112, 255, 255)
+    matte = Cutout().apply(opaque(rgb))
+    weights = Weights(matting=redness(tmp_path / "red.onnx", low=-0.3))
+    by_network = Cutout().apply(opaque(rgb), weights)
+    assert "cutout_faint" in [note.code for note in matte.notes]
+    assert (
+        "by the network" in by_network.notes[-1].text or by_network.notes[-1].code == "cutout_full"
+    )
+    assert "cutout_faint" not in [note.code for note in by_network.notes]
 
 
 def test_a_mask_is_between_zero_and_one_at_the_pictures_size(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Note:
         return f"{self.code}: {self.text}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """Pixels cannot be written to, from here on by nobody: an effect makes new ones (`with_pixels`).
 

@@ -13,9 +13,11 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from serve_app.finishing.base import BaseEffect
+from serve_app.finishing.bleed import bleed
 from serve_app.finishing.picture import Picture, Pixels
 
 _EPX = (2, 4, 8)
+_LOBES, _MOST_BLEED = 3, 64  # what Lanczos reads on each side, in pixels of the smaller picture
 
 
 class Scale(BaseEffect):
@@ -58,10 +60,16 @@ class Scale(BaseEffect):
 
 
 def resize(pixels: Pixels, width: int, height: int, how: Literal["nearest", "lanczos"]) -> Pixels:
-    """Lanczos weighs colours by alpha, so that nothing under transparent pixels shows."""
-    filters = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
-    # Pillow premultiplies RGBA itself.
-    return np.asarray(Image.fromarray(pixels).resize((width, height), filters[how]))
+    """Lanczos takes colours and alpha apart, after the edge's colours are continued outwards: weighed by
+    alpha, as Pillow does it, edges get bright rims where alpha overshoots and is cut at 255."""
+    if how == "nearest":
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
+    shrunk = max(1.0, pixels.shape[1] / width, pixels.shape[0] / height)
+    reach = min(_MOST_BLEED, int(np.ceil(_LOBES * shrunk)) + 1)
+    layers = (bleed(pixels, reach)[..., :3], pixels[..., 3])
+    images = [Image.fromarray(np.ascontiguousarray(layer)) for layer in layers]
+    large = [image.resize((width, height), Image.Resampling.LANCZOS) for image in images]
+    return np.dstack([np.asarray(image) for image in large])
 
 
 def epx(pixels: Pixels, factor: int) -> Pixels:

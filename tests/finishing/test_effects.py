@@ -8,13 +8,22 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from serve_app.errors import InvalidField
 from serve_app.finishing.base import ModelEffect
-from serve_app.finishing.effects import KINDS, MOST_EFFECTS, catalogue, parse_effects, with_palettes
+from serve_app.finishing.effects import (
+    KINDS,
+    MOST_EFFECTS,
+    Effects,
+    catalogue,
+    parse_effects,
+    with_palettes,
+)
 from serve_app.finishing.finish import finish
 from serve_app.finishing.palette import PaletteEffect
 from serve_app.finishing.palette_files import Palette
+from serve_app.finishing.picture import Picture
 from tests.finishing.sprites import sprite
 
 every_kind = pytest.mark.parametrize("entry", catalogue(), ids=list(KINDS))
@@ -51,6 +60,31 @@ def test_an_operation_is_described_by_a_sentence(entry: dict[str, Any]) -> None:
 def test_an_effect_survives_being_stored(entry: dict[str, Any]) -> None:
     effects = parse_effects([entry["example"]])
     assert parse_effects([effect.model_dump(mode="json") for effect in effects]) == effects
+
+
+def test_colours_survive_being_stored_in_a_model() -> None:
+    """As the order's own fields: a tuple of effects, to JSON and back."""
+    adapter = TypeAdapter(Effects)
+    effects = parse_effects(
+        [{"op": "palette", "colors": ["#000000", "#ffffff"]}, {"op": "palette", "colors": 4}]
+    )
+    assert adapter.validate_json(adapter.dump_json(effects)) == effects
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (2, 2), (5, 33)])
+@pytest.mark.parametrize("alpha", ["opaque", "clear", "mixed"])
+@pytest.mark.parametrize("op", sorted(set(KINDS) - {"upscale", "pixelate"}))
+def test_tiny_pictures_go_through_every_effect(op: str, alpha: str, shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 4), dtype=np.uint8)
+    if alpha != "mixed":
+        pixels[..., 3] = 255 if alpha == "opaque" else 0
+    assert finish(Picture(pixels), [KINDS[op].example]).picture.pixels.size
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (30, 3), (24, 24)])
+def test_tiny_pictures_can_be_searched_for_a_grid(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 4), dtype=np.uint8)
+    assert finish(Picture(pixels), [{"op": "pixelate"}]).notes[0][0].code == "no_grid"
 
 
 @pytest.mark.parametrize("op", sorted(set(KINDS) - {"upscale"}))

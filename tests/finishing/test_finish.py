@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 
@@ -48,6 +49,12 @@ def test_effects_run_in_their_order() -> None:
 def test_each_effects_notes_are_its_own() -> None:
     done = finish(sprite(64).drawn, [{"op": "cutout"}, {"op": "flip"}, {"op": "trim"}])
     assert [[note.code for note in notes] for notes in done.notes] == [["cutout"], [], ["trim"]]
+
+
+def test_what_the_notes_say_is_plain_json() -> None:
+    done = finish(sprite(96, noise=4).drawn, EVERYTHING)
+    numbers = [dict(note.numbers) for notes in done.notes for note in notes]
+    assert json.loads(json.dumps(numbers)) == numbers
 
 
 def test_equal_input_gives_equal_bytes() -> None:

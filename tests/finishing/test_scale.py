@@ -50,6 +50,15 @@ def test_lanczos_shows_nothing_of_what_is_transparent() -> None:
     assert (seen[:, 1] < 60).all()
 
 
+def test_lanczos_makes_no_bright_rim() -> None:
+    """One flat colour stays that colour, however steep its edge."""
+    pixels = np.zeros((24, 24, 4), np.uint8)
+    pixels[6:18, 6:18] = (200, 60, 90, 255)
+    for factor in (0.4, 2.7):
+        result = Scale(factor=factor).apply(Picture(pixels))
+        assert (result.rgb[result.alpha > 0] == (200, 60, 90)).all()
+
+
 def test_epx_adds_no_colour() -> None:
     small = Scale(width=24, filter="nearest").apply(sprite(64).truth)
     large = epx(small.pixels, 4)

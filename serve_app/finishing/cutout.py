@@ -14,6 +14,7 @@ from pydantic import Field
 from serve_app.finishing import network
 from serve_app.finishing.backdrop import Backdrop, find_backdrop, refit
 from serve_app.finishing.base import NO_WEIGHTS, ModelEffect, Weights, hex_of
+from serve_app.finishing.colors import unique_colors
 from serve_app.finishing.masks import components
 from serve_app.finishing.matte import background, extract
 from serve_app.finishing.picture import EffectFailed, Picture, Pixels
@@ -21,6 +22,7 @@ from serve_app.finishing.picture import EffectFailed, Picture, Pixels
 _ISLAND = 16  # pixels: the least that is counted as a part of its own
 _REFITS = 6
 _FAINT_MOST = 0.2
+_PIXEL_ART_SIZE, _PIXEL_ART_COLORS = 256 * 256, 64
 
 
 class Cutout(ModelEffect):
@@ -77,7 +79,16 @@ def matte(picture: Picture, backdrop: Backdrop, holes: bool) -> tuple[Pixels, Ba
         if np.array_equal(outside, before):
             break
     pixels, faint = extract(picture.rgb, backdrop, outside)
+    if _is_pixel_art(picture):
+        pixels[..., :3], pixels[..., 3] = picture.rgb, np.where(outside, 0, 255)
     return pixels, backdrop, faint
+
+
+def _is_pixel_art(picture: Picture) -> bool:
+    """Small and of few colours: its edges are hard, and a pixel between two others is no mix of them."""
+    if picture.width * picture.height > _PIXEL_ART_SIZE:
+        return False
+    return len(unique_colors(picture.rgb.reshape(-1, 3))[0]) <= _PIXEL_ART_COLORS
 
 
 def _uncertain(picture: Picture, backdrop: Backdrop) -> Picture:

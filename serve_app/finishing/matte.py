@@ -17,6 +17,7 @@ RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines
 _OPAQUE = 0.97
 _STOP = 0.95  # an edge does not go on behind a pixel this opaque
 _SHADING = 0.9  # contrast that grows by less than a tenth a pixel is shading, not an edge
+_ALIKE = 6.0  # RGB distance of two neighbours of one colour
 _SHALLOW = 2.0  # pixels from the outside within which even the best colour may be a mix
 _MISFIT = 3.0  # how much one unit off the line B-F costs against one unit of distance from B
 FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measured
@@ -68,6 +69,7 @@ def extract(rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask) -> tuple[
     contrast = np.sqrt(_dot(line, line))
     alpha = np.maximum(alpha, np.clip(2 - contrast / FAINT, 0, 1))
     alpha[alpha > _OPAQUE] = 1
+    alpha[_goes_on_inside(rgb, depth, y, x, max(_ALIKE, 1.5 * backdrop.sigma))] = 1
     alpha = _from_outside_in(outside, y, x, alpha)
     pixels = np.empty((*rgb.shape[:2], 4), np.uint8)
     pixels[..., :3] = rgb
@@ -126,6 +128,26 @@ def _own_color(
         own[better] = color[better]
         shallow[better] = depth[there][better] <= _SHALLOW
     return own, shallow
+
+
+def _goes_on_inside(
+    rgb: NDArray[np.uint8],
+    depth: Floats,
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    alike: float,
+) -> Mask:
+    """Which rim pixels have a neighbour farther in of the same colour: across a mix the colour changes,
+    so these are the subject's own, such as a grey pixel of pixel art beside a black one."""
+    height, width = depth.shape
+    found = np.zeros(len(y), bool)
+    seen = rgb[y, x].astype(np.float32)
+    for dy, dx in disc(1.5)[1:]:
+        there = (np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
+        difference = rgb[there] - seen
+        same = _dot(difference, difference) <= alike * alike
+        found |= same & (depth[there] >= depth[y, x] + 0.9)
+    return found
 
 
 def _from_outside_in(

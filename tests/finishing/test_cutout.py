@@ -57,6 +57,29 @@ def test_the_inside_of_the_subject_stays_opaque_and_untouched() -> None:
     assert (result.alpha[inside] < 128).mean() < 0.001
 
 
+def pixel_art(cell: int) -> tuple[Picture, np.ndarray]:
+    """A black and grey checker on white, and which pixels are its own: grey is black mixed with white."""
+    shape = np.zeros((24, 24), bool)
+    shape[6:18, 6:18] = True
+    y, x = np.mgrid[0:24, 0:24]
+    rgb = np.where((y + x) % 2, 0, 150) * shape + 255 * ~shape
+    own = shape.repeat(cell, 0).repeat(cell, 1)
+    return opaque(np.repeat(rgb.repeat(cell, 0).repeat(cell, 1)[..., None], 3, axis=2) * 1.0), own
+
+
+@pytest.mark.parametrize("cell", [1, 4, 8])
+def test_pixel_art_keeps_every_pixel_and_its_hard_edges(cell: int) -> None:
+    drawn, own = pixel_art(cell)
+    assert np.array_equal(Cutout().apply(drawn).alpha, np.where(own, 255, 0))
+
+
+def test_enlarged_pixel_art_of_many_colours_keeps_its_hard_edges() -> None:
+    """Noise makes thousands of colours of the few, as a model does."""
+    drawn, own = pixel_art(8)
+    noisy = opaque(drawn.rgb + np.random.default_rng(0).normal(0, 1.5, drawn.rgb.shape))
+    assert ((Cutout().apply(noisy).alpha > 127) == own).mean() > 0.999
+
+
 def test_no_edge_pixel_keeps_the_tint_of_the_key() -> None:
     made = sprite(512, GREEN, noise=3)
     result = Cutout().apply(made.drawn)

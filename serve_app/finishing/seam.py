@@ -71,9 +71,14 @@ def mended(pixels: Pixels, strip: int) -> Pixels:
     middle = width // 2 - 0.5
     near = np.clip(1 - np.abs(np.arange(width) - middle) / max(half, 1), 0, 1)
     share = (near * near * (3 - 2 * near)).astype(np.float32)[None, :, None]
-    rolled = np.roll(pixels, width // 2, axis=1).astype(np.float32)
-    blended = _blended(rolled, pixels.astype(np.float32), share)
-    return np.clip(np.round(blended), 0, 255).astype(np.uint8)
+    around = half + 3 * _GRAIN
+    part = np.s_[:, max(0, int(middle - around)) : int(middle + around) + 1]
+    result = np.roll(pixels, width // 2, axis=1)
+    blended = _blended(
+        result[part].astype(np.float32), pixels[part].astype(np.float32), share[part]
+    )
+    result[part] = np.clip(np.round(blended), 0, 255)
+    return result
 
 
 def _blended(a: Floats, b: Floats, share: Floats) -> Floats:

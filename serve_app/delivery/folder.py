@@ -11,11 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from serve_app.delivery.names import natural_key, safe_name
 from serve_app.delivery.sheet import refuse_too_much
-from serve_app.delivery.sprite import Sprite
+from serve_app.delivery.sprite import Sprite, png_size
 from serve_app.errors import InvalidField
 
 _CLIP = re.compile(r"(?P<name>[^=]+)=(?P<glob>[^@]+)@(?P<fps>[0-9.]+)(?P<once>,once)?")
@@ -46,12 +44,9 @@ def read_folder(folder: Path) -> list[Sprite]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """From the header alone, before any pixel is unpacked."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidField("folder", f"{path.name}: not a PNG that can be read") from error
+    """From the header, before any pixel is unpacked."""
+    with path.open("rb") as file:
+        return png_size(path.name, file.read(24))
 
 
 def clip_of(text: str, names: Sequence[str]) -> dict[str, Any]:

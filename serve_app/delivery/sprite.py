@@ -6,6 +6,7 @@ Knows nothing of pages, formats, or where its pixels came from.
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from PIL import Image
 from serve_app.delivery.names import name_problem
 from serve_app.delivery.spec import MAX_SIDE
 from serve_app.errors import InvalidField
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 Pixels = NDArray[np.uint8]
 """Shape (height, width, 4): RGBA with straight alpha."""
@@ -75,16 +78,27 @@ class Sprite:
     def from_png(cls, name: str, data: bytes) -> Sprite:
         """Raises InvalidField when it is no PNG, cut short, or too large; that is seen before its
         pixels are unpacked."""
+        width, height = png_size(name, data)
+        if max(width, height) > MAX_SIDE:
+            raise InvalidField(
+                "pixels", f"{name}: {width}x{height}; sides may be 1 to {MAX_SIDE} pixels"
+            )
         try:
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                if max(image.size) > MAX_SIDE:
-                    raise InvalidField(
-                        "pixels",
-                        f"{name}: {image.width}x{image.height}; sides may be up to {MAX_SIDE} pixels",
-                    )
-                return cls(name, np.asarray(image.convert("RGBA")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                # Pillow clips gray of 16 bits where it should scale it.
+                deep = image.mode.startswith("I")
+                eight = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+                return cls(name, np.asarray(eight.convert("RGBA")))
+        except (OSError, SyntaxError, ValueError) as error:
             raise InvalidField("pixels", f"{name}: not a PNG that can be read") from error
+
+
+def png_size(name: str, head: bytes) -> tuple[int, int]:
+    """Width and height, from a PNG's first 24 bytes. Raises InvalidField: it is none."""
+    if len(head) < 24 or not head.startswith(_PNG):
+        raise InvalidField("pixels", f"{name}: not a PNG that can be read")
+    width, height = struct.unpack(">II", head[16:24])
+    return width, height
 
 
 def _inside(borders: Borders, width: int, height: int) -> bool:

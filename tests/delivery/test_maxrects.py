@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import rectpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.delivery.maxrects import Bin, Size, pack
+from serve_app.delivery.maxrects import Bin, Size, _without, pack
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=40)
 
@@ -48,6 +49,27 @@ def test_no_page_is_larger_than_allowed(sizes: list[Size], power_of_two: bool) -
 def test_a_page_of_a_power_of_two_is_one(sizes: list[Size]) -> None:
     for one in pack(sizes, 64, 1, power_of_two=True):
         assert one.width.bit_count() == one.height.bit_count() == 1
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 15)] * 4), max_size=8))
+def test_free_rectangles_cover_all_that_is_free_and_none_lies_within_another(
+    taken: list[tuple[int, int, int, int]],
+) -> None:
+    free = np.array([[0, 0, 16, 16]], dtype=np.int64)
+    wanted = np.ones((16, 16), bool)
+    for x, y, w, h in taken:
+        free = _without(free, x, y, x + w + 1, y + h + 1)
+        wanted[y : y + h + 1, x : x + w + 1] = False
+    seen = np.zeros((16, 16), bool)
+    for left, top, right, bottom in free:
+        seen[top:bottom, left:right] = True
+    assert np.array_equal(seen, wanted)
+    assert not any(
+        (one[:2] >= other[:2]).all() and (one[2:] <= other[2:]).all()
+        for i, one in enumerate(free)
+        for j, other in enumerate(free)
+        if i != j
+    )
 
 
 @given(SIZES, st.integers(0, 5))

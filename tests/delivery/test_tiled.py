@@ -70,11 +70,25 @@ def ids(path: Path) -> dict[str, int]:
     return {tile["properties"][0]["value"]: tile["id"] for tile in listed}
 
 
-GRIDS: list[dict[str, Any]] = [{}, {"max_size": 40}, {"power_of_two": True}, {"padding": 0}]
+WIDER = {
+    "extrude": 10,
+    "padding": 0,
+    "power_of_two": True,
+    "max_size": 64,
+}  # Tiled sees a column more
+GRIDS: list[dict[str, Any]] = [
+    {},
+    {"max_size": 40},
+    {"power_of_two": True},
+    {"padding": 0},
+    WIDER,
+]
 
 
 @pytest.mark.parametrize("ending", ["tsx", "tsj"])
-@pytest.mark.parametrize("spec", GRIDS, ids=["one page", "several", "power of two", "no padding"])
+@pytest.mark.parametrize(
+    "spec", GRIDS, ids=["one page", "several", "power of two", "no padding", "wider"]
+)
 def test_tiled_draws_the_tiles_of_a_grid(tmp_path: Path, spec: dict[str, Any], ending: str) -> None:
     sheet = tile_sheet("tiled", **spec)
     write(sheet, tmp_path)

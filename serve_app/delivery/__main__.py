@@ -12,6 +12,7 @@ import typer
 
 from serve_app.delivery.archive import files, zipped
 from serve_app.delivery.folder import clip_of, read_folder
+from serve_app.delivery.names import safe_name
 from serve_app.delivery.sheet import pack
 from serve_app.delivery.spec import FORMATS, spec_of
 from serve_app.errors import InvalidField
@@ -39,7 +40,7 @@ def main(
     try:
         sprites = read_folder(folder)
         spec = spec_of({
-            "name": name or out.stem,
+            "name": name or safe_name(out.stem),
             "formats": formats or ["texturepacker_hash"],
             "clips": [clip_of(text, [sprite.name for sprite in sprites]) for text in clip or []],
             "padding": padding,
@@ -51,13 +52,18 @@ def main(
         })  # fmt: skip
         sheet = pack(sprites, spec)
         content = files(sheet)
+        out.write_bytes(zipped(content))
     except InvalidField as error:
         allowed = f" Allowed: {', '.join(map(str, error.allowed))}." if error.allowed else ""
         typer.echo(f"{error.detail}{allowed}", err=True)
         raise typer.Exit(2) from error
-    out.write_bytes(zipped(content))
+    except OSError as error:
+        typer.echo(f"{error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(2) from error
     pages = ", ".join(f"{page.file} {page.width}x{page.height}" for page in sheet.pages)
     typer.echo(f"{out}: {len(sheet.frames)} sprites on {pages}; {len(content)} files")
+    for note in sheet.notes:
+        typer.echo(f"note: {note}")
 
 
 if __name__ == "__main__":

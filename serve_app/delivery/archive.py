@@ -70,6 +70,7 @@ def _manifest(sheet: Sheet, listed: list[dict[str, Any]]) -> dict[str, Any]:
             {"file": page.file, "width": page.width, "height": page.height} for page in sheet.pages
         ],
         "frames": [_frame(sheet, frame) for frame in sheet.frames],
+        "notes": sheet.notes,
         "files": listed,
     }
 

@@ -111,9 +111,9 @@ def _without(
     ]
     pieces = np.concatenate(parts)
     pieces = pieces[(pieces[:, 0] < pieces[:, 2]) & (pieces[:, 1] < pieces[:, 3])]
-    pieces = np.unique(pieces, axis=0)
     everything = np.concatenate([kept, pieces])
-    # What was free before cannot lie within a piece: it would have lain within what was cut.
+    # What was free before cannot lie within a piece: it would have lain within what was cut. Nor are
+    # two pieces equal: what they were cut from would have lain one within the other.
     within = (
         (everything[:, 0] <= pieces[:, None, 0])
         & (everything[:, 1] <= pieces[:, None, 1])

@@ -91,6 +91,16 @@ class Sheet:
         by_name = {frame.name: frame for frame in self.frames}
         return [by_name[name] for name in clip.frames]
 
+    @property
+    def notes(self) -> list[str]:
+        """What whoever ordered the sheet should know of it."""
+        return [
+            f"clip_over_pages: {clip.name} has frames on several pages; texturepacker_hash and tiled "
+            "cannot say such a clip and leave it out"
+            for clip in self.spec.clips
+            if len({frame.page for frame in self.clip_frames(clip)}) > 1
+        ]
+
 
 def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
     """Equal sprites and spec give an equal sheet. Sprites that are of one size once they are trimmed

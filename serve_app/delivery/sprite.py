@@ -87,7 +87,9 @@ class Sprite:
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
                 # Pillow clips gray of 16 bits where it should scale it.
                 deep = image.mode.startswith("I")
-                eight = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+                eight = (
+                    Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+                )
                 return cls(name, np.asarray(eight.convert("RGBA")))
         except (OSError, SyntaxError, ValueError) as error:
             raise InvalidField("pixels", f"{name}: not a PNG that can be read") from error

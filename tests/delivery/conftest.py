@@ -90,8 +90,9 @@ def _run(command: list[str]) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tab() -> Iterator[Page]:
+    """Of a module, not of the session: while it is open, its thread runs no other event loop."""
     with sync_playwright() as playwright:
         chromium = program("chromium", "chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)

@@ -11,8 +11,9 @@ import zipfile
 from pathlib import Path
 
 from serve_app.delivery.archive import MANIFEST, files, zipped
-from serve_app.delivery.spec import FORMATS
-from tests.delivery.art import CAST, cast_sheet, decode, same
+from serve_app.delivery.sheet import pack
+from serve_app.delivery.spec import FORMATS, spec_of
+from tests.delivery.art import CAST, cast_sheet, decode, same, sprite
 
 
 def test_equal_sprites_give_equal_bytes_in_another_process() -> None:
@@ -62,3 +63,15 @@ def test_sprites_can_be_had_back_from_the_manifest_and_the_pages_alone() -> None
 def test_clips_with_their_rates_are_in_the_manifest() -> None:
     spec = json.loads(files(cast_sheet("css"))[MANIFEST])["spec"]
     assert [(clip["name"], clip["fps"]) for clip in spec["clips"]] == [("walk", 12), ("land", 7.5)]
+
+
+def test_a_clip_that_formats_leave_out_is_noted() -> None:
+    clip = {"name": "walk", "frames": ["a", "b"], "fps": 5}
+    spec = spec_of({"max_size": 16, "clips": [clip]})
+    content = files(pack([sprite("a", 16, 16), sprite("b", 16, 16)], spec))
+    [note] = json.loads(content[MANIFEST])["notes"]
+    assert note.startswith("clip_over_pages: walk ")
+
+
+def test_a_sheet_of_one_page_has_nothing_to_note() -> None:
+    assert json.loads(files(cast_sheet("css"))[MANIFEST])["notes"] == []

@@ -19,9 +19,19 @@ from serve_app.errors import InvalidField
 from tests.delivery.art import CAST, cast_sheet, same, sprite, tile_sheet
 from tests.delivery.conftest import Outside
 
+README = Path(__file__).parents[2] / "serve_app/delivery/README.md"
+
 
 def test_every_format_has_a_writer() -> None:
     assert tuple(WRITERS) == FORMATS
+
+
+def test_the_readme_names_every_format_and_every_file() -> None:
+    text = README.read_text()
+    assert all(f"`{name}`" in text for name in FORMATS)
+    made = {path for sheet in (cast_sheet(*FORMATS), tile_sheet(*FORMATS)) for path in files(sheet)}
+    endings = {Path(path).name.partition(".")[2] for path in made}
+    assert all(f".{ending}" in text for ending in endings)
 
 
 @pytest.mark.parametrize("sheet", [cast_sheet("css"), tile_sheet("css")], ids=["cast", "tiles"])

@@ -53,6 +53,13 @@ def test_what_is_wrong_is_said_without_a_traceback(folder: Path) -> None:
     assert not (folder / "a.zip").exists()
 
 
+def test_a_place_that_cannot_be_written_is_said_without_a_traceback(folder: Path) -> None:
+    done = command(str(folder), "--out", str(folder / "gone" / "a.zip"))
+    assert done.returncode == 2
+    assert "No such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_it_loads_neither_torch_nor_ray() -> None:
     code = "import sys, serve_app.delivery.__main__; print(*{'torch', 'ray', 'fastapi'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """Godot 4 resources: an AtlasTexture a sprite, SpriteFrames for clips, a TileSet for a grid.
 
-Knows Godot's text format as 4.6 writes it; 4.0 to 4.5 read it too. Paths are relative, so the folder
-may lie anywhere in a project. How textures are filtered is a project's setting there, not a file's.
+Knows Godot's text format 3, as 4.6 writes it. Paths are relative, so the folder may lie anywhere in a
+project. How textures are filtered is a setting of the project or the node there, not of a file.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class _Tile:
 
 
 def tiled(sheet: Sheet) -> dict[str, bytes]:
-    """PAGE.tsx and PAGE.tsj for a grid; NAME.tsx, NAME.tsj and NAME_tiles/SPRITE.png otherwise.
+    """PAGE.tsx and PAGE.tsj for a grid; NAME.tsx, NAME.tsj and NAME_tiles/SPRITE.png otherwise. A clip
+    stands in the tileset that holds all its frames; one spread over pages in none.
 
     Raises InvalidField when a clip finds no tile to stand on: each tile has one animation.
     """

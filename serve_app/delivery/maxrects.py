@@ -7,7 +7,7 @@ free rectangles of a page are rows of one array, so that a placement costs a few
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 Size = tuple[int, int]
 """Width, height."""
 
-WIDTHS = 9  # pages tried; more gained less than 0.5 % in the benchmark's sets
+# Widths of the pages tried, over the side of a square of the same area. 41 widths instead of these 9
+# filled pages of 50 sprites by 1 % more, for five times the time.
+SHARES = (0.8, 0.88, 0.96, 1.04, 1.12, 1.2, 1.28, 1.36, 1.44)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,41 +41,53 @@ def pack(sizes: Sequence[Size], max_size: int, gap: int, power_of_two: bool) -> 
     waiting = sorted(range(len(sizes)), key=lambda i: (-padded[i][1], -padded[i][0], i))
     bins: list[Bin] = []
     while waiting:
-        best = min(_candidates(padded, waiting, max_size, gap, power_of_two), key=_worth)
+        best = _page(padded, waiting, max_size, gap, power_of_two)
         bins.append(best)
         waiting = [i for i in waiting if i not in best.places]
     return bins
 
 
-def _worth(page: Bin) -> tuple[int, int, int]:
-    return (-len(page.places), page.width * page.height, max(page.width, page.height))
-
-
-def _candidates(
+def _page(
     sizes: Sequence[Size], waiting: Sequence[int], max_size: int, gap: int, power_of_two: bool
-) -> Iterator[Bin]:
-    """Pages of several widths, near a square. A width at which not all fit only counts if no other
-    does better, so the widest one is always tried."""
-    area = sum(sizes[i][0] * sizes[i][1] for i in waiting)
-    widest = max(sizes[i][0] for i in waiting) - gap
-    for width in _widths(math.sqrt(area), widest, max_size, power_of_two):
-        places = _fill([(i, *sizes[i]) for i in waiting], width + gap, max_size + gap)
-        right = max(x + sizes[i][0] for i, (x, _) in places.items()) - gap
-        bottom = max(y + sizes[i][1] for i, (_, y) in places.items()) - gap
-        if power_of_two:
-            right, bottom = power(right), power(bottom)
-        yield Bin(right, bottom, places)
+) -> Bin:
+    """The smallest of the pages that hold all, or a full one of the largest size."""
+    rectangles = [(i, *sizes[i]) for i in waiting]
+    area = sum(width * height for _, width, height in rectangles)
+    widest = max(width for _, width, _ in rectangles) - gap
+    holding: list[Bin] = []
+    for width in _widths(math.sqrt(area), widest, power_of_two):
+        if width <= max_size:
+            one = _filled(rectangles, width, max_size, gap, power_of_two)
+            if len(one.places) == len(waiting):
+                holding.append(one)
+    if not holding:
+        return _filled(rectangles, max_size, max_size, gap, power_of_two)
+    return min(holding, key=lambda one: (one.width * one.height, max(one.width, one.height)))
 
 
-def _widths(side: float, widest: int, max_size: int, power_of_two: bool) -> list[int]:
-    if side > max_size:  # several pages: fill this one
-        return [max_size]
+def _widths(side: float, widest: int, power_of_two: bool) -> list[int]:
+    """Of pages near a square of this side, none too narrow for the widest rectangle."""
     if power_of_two:
-        wanted = [power(math.ceil(side)) // 2, power(math.ceil(side)), power(widest)]
-        wanted = [max(width, power(widest)) for width in wanted]
-    else:
-        wanted = [max(widest, math.ceil(side * (0.92 + 0.03 * i))) for i in range(WIDTHS)]
-    return sorted({min(width, max_size) for width in [*wanted, max_size]})
+        near = power(math.ceil(side))
+        return sorted({max(width, power(widest)) for width in (near // 2, near)})
+    return sorted({max(math.ceil(side * share), widest) for share in SHARES})
+
+
+def _filled(
+    rectangles: Sequence[tuple[int, int, int]],
+    width: int,
+    height: int,
+    gap: int,
+    power_of_two: bool,
+) -> Bin:
+    """A page cut to what is used of it."""
+    places = _fill(rectangles, width + gap, height + gap)
+    placed = [(*places[i], w, h) for i, w, h in rectangles if i in places]
+    right = max(x + w for x, _, w, _ in placed) - gap
+    bottom = max(y + h for _, y, _, h in placed) - gap
+    if power_of_two:
+        right, bottom = power(right), power(bottom)
+    return Bin(right, bottom, places)
 
 
 def power(side: int) -> int:

@@ -81,6 +81,11 @@ def test_a_rectangle_of_the_largest_size_fills_a_page() -> None:
     assert pack([(64, 64)], 64, 5, False) == [Bin(64, 64, {0: (0, 0)})]
 
 
+def test_a_page_is_no_strip() -> None:
+    [page] = pack([(20 + i, 30) for i in range(40)], 4096, 0, False)
+    assert max(page.width, page.height) < 2.5 * min(page.width, page.height)
+
+
 def test_what_one_page_holds_is_not_spread_over_two() -> None:
     assert len(pack([(32, 32)] * 4, 64, 0, False)) == 1
 

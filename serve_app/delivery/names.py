@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from string import digits
 
 MAX_NAME = 100  # characters; a file system allows 255 bytes, and names get endings
 ALLOWED = f"A-Z a-z 0-9, then also _ and -; up to {MAX_NAME} characters"
@@ -37,7 +38,7 @@ def safe_name(text: str) -> str:
     return f"{safe}_" if _DEVICES.fullmatch(safe) else safe
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts walk_2 before walk_10."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorts walk_2 before walk_10, and no two names alike."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(int(part), "") if part[0] in digits else (-1, part) for part in parts], name

@@ -21,6 +21,7 @@ from serve_app.errors import InvalidField
 
 MAX_SPRITES = 2_000
 MAX_PIXELS = 2**26  # of all sprites together: 256 MiB as RGBA
+MAX_PAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Grid:
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
     """`frames` are in the order in which the sprites came. `key` names the sheet across deliveries:
-    ids that engines keep (Unity's guid) are made of it. `grid` is None unless pages are grids."""
+    ids that engines keep (Unity's guid) are made of it; without one it is the sheet's name. `grid` is
+    None unless pages are grids."""
 
     spec: SheetSpec
     key: str
@@ -106,24 +108,20 @@ def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
     """Equal sprites and spec give an equal sheet. Sprites that are of one size once they are trimmed
     become a grid in their own order; others are placed to waste little.
 
-    Raises InvalidField: nothing to pack, too much, a name twice, a sprite that no page holds, a clip
-    of frames that do not exist.
+    Raises InvalidField: nothing to pack, too much, a name twice, a sprite that no page holds, too many
+    pages, a clip of frames that do not exist.
     """
     check(sprites, spec)
     boxes = [_visible(sprite) if spec.trim else _all(sprite) for sprite in sprites]
-    sizes = [(right - left + 2 * spec.extrude, bottom - top + 2 * spec.extrude)
-             for left, top, right, bottom in boxes]  # fmt: skip
-    limit = largest_side(spec)
-    for i, (width, height) in enumerate(sizes):
-        if max(width, height) > limit:
-            raise InvalidField(
-                f"items.{i}",
-                f"{sprites[i].name} takes {width}x{height} pixels; a page is at most {limit}x{limit}"
-                " (max_size)",
-            )
+    rim = 2 * spec.extrude
+    sizes = [(right - left + rim, bottom - top + rim) for left, top, right, bottom in boxes]
+    limit = _largest_side(spec)
+    _refuse_pages(sprites, sizes, limit)
     grid, bins = _grid(sizes, spec, limit)
-    if not bins:
+    if grid is None:
         bins = maxrects.pack(sizes, limit, spec.padding, spec.power_of_two)
+    if len(bins) > MAX_PAGES:
+        raise _too_many_pages(len(bins), limit)
     numbers = [""] if len(bins) == 1 else [f"_{i}" for i in range(len(bins))]
     pages = tuple(
         Page(f"{spec.name}{number}.png", one.width, one.height)
@@ -171,11 +169,6 @@ def refuse_too_much(sizes: Sequence[tuple[int, int]]) -> None:
         )
 
 
-def largest_side(spec: SheetSpec) -> int:
-    """Of a page, in pixels: with `power_of_two`, the last power that is not above `max_size`."""
-    return 1 << (spec.max_size.bit_length() - 1) if spec.power_of_two else spec.max_size
-
-
 def draw(sheet: Sheet, page: int) -> Pixels:
     """The page's pixels; what no frame covers is transparent black."""
     canvas = np.zeros((sheet.pages[page].height, sheet.pages[page].width, 4), np.uint8)
@@ -194,6 +187,31 @@ def whole(frame: Frame) -> Pixels:
     down, right = frame.trim_y + frame.height, frame.trim_x + frame.width
     pixels[frame.trim_y : down, frame.trim_x : right] = frame.pixels
     return pixels
+
+
+def _largest_side(spec: SheetSpec) -> int:
+    """Of a page, in pixels: with `power_of_two`, the last power that is not above `max_size`."""
+    return 1 << (spec.max_size.bit_length() - 1) if spec.power_of_two else spec.max_size
+
+
+def _refuse_pages(sprites: Sequence[Sprite], sizes: Sequence[maxrects.Size], limit: int) -> None:
+    """What can be known of pages before anything is placed."""
+    for i, (width, height) in enumerate(sizes):
+        if max(width, height) > limit:
+            raise InvalidField(
+                f"items.{i}",
+                f"{sprites[i].name} takes {width}x{height} pixels; a page is at most {limit}x{limit}"
+                " (max_size)",
+            )
+    at_least = math.ceil(sum(width * height for width, height in sizes) / limit**2)
+    if at_least > MAX_PAGES:
+        raise _too_many_pages(at_least, limit)
+
+
+def _too_many_pages(count: int, limit: int) -> InvalidField:
+    return InvalidField(
+        "max_size", f"{count} pages of {limit}x{limit} are needed; a sheet has up to {MAX_PAGES}"
+    )
 
 
 Box = tuple[int, int, int, int]

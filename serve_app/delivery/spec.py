@@ -20,7 +20,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 MAX_CLIPS = 200
 MAX_CLIP_FRAMES = 1_000
-MAX_FPS = 240.0
+MIN_FPS, MAX_FPS = 0.1, 240.0
 MAX_SIDE = 8_192  # pixels: more than this not every graphics card takes as one texture
 
 
@@ -46,7 +46,9 @@ class Clip(BaseModel):
 
     name: Name
     frames: tuple[str, ...] = Field(min_length=1, max_length=MAX_CLIP_FRAMES)
-    fps: float = Field(gt=0, le=MAX_FPS, allow_inf_nan=False, description="Frames per second.")
+    fps: float = Field(
+        ge=MIN_FPS, le=MAX_FPS, allow_inf_nan=False, description="Frames per second."
+    )
     loop: bool = Field(default=True, description="False: it stops at its last frame.")
 
 

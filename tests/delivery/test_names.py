@@ -54,3 +54,12 @@ def test_a_name_that_is_safe_stays(name: str) -> None:
 
 def test_numbers_sort_as_numbers() -> None:
     assert sorted(["walk_10", "walk_2", "hero"], key=natural_key) == ["hero", "walk_2", "walk_10"]
+
+
+@given(st.lists(st.text(max_size=5), unique=True))
+def test_any_names_have_one_natural_order(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == sorted(names[::-1], key=natural_key)
+
+
+def test_a_raised_two_is_no_number() -> None:
+    assert natural_key("m²") == ([(-1, "m²")], "m²")

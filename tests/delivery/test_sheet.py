@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.delivery.sheet import (
+    MAX_PAGES,
     MAX_PIXELS,
     MAX_SPRITES,
     Sheet,
@@ -174,6 +175,14 @@ def test_extrusion_counts_when_a_picture_must_fit() -> None:
 def test_padding_does_not_count_when_a_picture_must_fit() -> None:
     sheet = pack([sprite("a", 64, 64)], SheetSpec(max_size=64, padding=8))
     assert sheet.pages[0].width == 64
+
+
+@pytest.mark.parametrize("height", [64, 40], ids=["by area", "by packing"])
+def test_more_pages_than_a_sheet_has_are_refused(height: int) -> None:
+    sprites = [sprite(f"s{i}", 60 + i % 2, height) for i in range(65)]
+    error = refused(sprites, max_size=64)
+    assert error.field == "max_size"
+    assert str(MAX_PAGES) in error.detail
 
 
 @pytest.mark.parametrize("second", ["hero", "HERO"])

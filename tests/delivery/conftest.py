@@ -76,18 +76,17 @@ def outside(pypi: Path) -> Outside:
     output."""
 
     def run(code: str, *arguments: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(pypi)}
-        command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return _run([sys.executable, "-c", code, *arguments], PYTHONPATH=str(pypi))
 
     return run
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module")

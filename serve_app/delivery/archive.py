@@ -11,7 +11,7 @@ import zipfile
 from typing import Any
 
 from serve_app.delivery.formats import WRITERS
-from serve_app.delivery.formats.text import as_json, as_png
+from serve_app.delivery.formats.encoding import as_json, as_png
 from serve_app.delivery.sheet import Frame, Sheet, draw
 
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve_app.delivery import maxrects
-from serve_app.delivery.maxrects import power
+from serve_app.delivery.grid import Grid, pack_grid
 from serve_app.delivery.names import natural_key
 from serve_app.delivery.spec import Clip, SheetSpec
 from serve_app.delivery.sprite import Borders, Pixels, Sprite
@@ -63,22 +63,11 @@ class Frame:
         return (self.width, self.height) != (self.source_width, self.source_height)
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Frames of one size, in rows: frame i of a page is in column i % columns. Lengths are pixels."""
-
-    columns: int
-    tile_width: int
-    tile_height: int
-    margin: int
-    spacing: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
     """`frames` are in the order in which the sprites came. `key` names the sheet across deliveries:
     ids that engines keep (Unity's guid) are made of it; without one it is the sheet's name. `grid` is
-    None unless pages are grids."""
+    None unless the pages are grids of whole sprites."""
 
     spec: SheetSpec
     key: str
@@ -117,7 +106,7 @@ def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
     sizes = [(right - left + rim, bottom - top + rim) for left, top, right, bottom in boxes]
     limit = _largest_side(spec)
     _refuse_pages(sprites, sizes, limit)
-    grid, bins = _grid(sizes, spec, limit)
+    grid, bins = pack_grid(sizes, spec, limit)
     if grid is None:
         bins = maxrects.pack(sizes, limit, spec.padding, spec.power_of_two)
     if len(bins) > MAX_PAGES:
@@ -132,6 +121,8 @@ def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
         _frame(sprite, box, placed[i], spec.extrude)
         for i, (sprite, box) in enumerate(zip(sprites, boxes, strict=True))
     )
+    if any(frame.trimmed for frame in frames):
+        grid = None  # a tile would show its sprite shifted by what was cut
     return Sheet(spec, key or spec.name, pages, frames, grid)
 
 
@@ -250,34 +241,3 @@ def _frame(sprite: Sprite, box: Box, place: tuple[int, int, int], extrude: int) 
         pivot=sprite.pivot,
         borders=sprite.borders,
     )
-
-
-def _grid(
-    sizes: Sequence[maxrects.Size], spec: SheetSpec, limit: int
-) -> tuple[Grid | None, list[maxrects.Bin]]:
-    """Pages of rows and columns, near a square; none when sizes differ."""
-    if len(set(sizes)) > 1:
-        return None, []
-    width, height = sizes[0]
-    step_x, step_y = width + spec.padding, height + spec.padding
-
-    def sides(columns: int, rows: int) -> tuple[int, int]:
-        used = (columns * step_x - spec.padding, rows * step_y - spec.padding)
-        return (power(used[0]), power(used[1])) if spec.power_of_two else used
-
-    most_columns = (limit + spec.padding) // step_x
-    most_rows = (limit + spec.padding) // step_y
-    here = min(len(sizes), most_columns * most_rows)
-    shapes = [(n, -(-here // n)) for n in range(min(here, most_columns), 0, -1)]
-    columns, rows = min(
-        (shape for shape in shapes if shape[1] <= most_rows),
-        key=lambda shape: (max(sides(*shape)), math.prod(sides(*shape))),
-    )
-    bins: list[maxrects.Bin] = []
-    for first in range(0, len(sizes), columns * rows):
-        count = min(columns * rows, len(sizes) - first)
-        places = {first + i: (i % columns * step_x, i // columns * step_y) for i in range(count)}
-        bins.append(maxrects.Bin(*sides(min(columns, count), -(-count // columns)), places))
-    spacing = spec.padding + 2 * spec.extrude
-    tile_width, tile_height = width - 2 * spec.extrude, height - 2 * spec.extrude
-    return Grid(columns, tile_width, tile_height, spec.extrude, spacing), bins

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.delivery.folder import clip_of, read_folder
-from serve_app.delivery.formats.text import as_png
+from serve_app.delivery.formats.encoding import as_png
 from serve_app.errors import InvalidField
 from tests.delivery.art import sprite
 

@@ -118,6 +118,13 @@ def test_sprites_of_several_sizes_are_no_grid() -> None:
     assert pack(CAST, SheetSpec()).grid is None
 
 
+def test_sprites_that_were_trimmed_to_one_size_are_no_grid() -> None:
+    """As tiles they would stand shifted by what was cut."""
+    sprites = [sprite("a", 10, 10, (2, 0, 0, 0)), sprite("b", 10, 10, (0, 0, 2, 0))]
+    assert pack(sprites, SheetSpec()).grid is None
+    assert pack(sprites, SheetSpec(trim=False)).grid is not None
+
+
 @given(st.integers(1, 30), st.integers(0, 3), st.integers(0, 2), st.booleans())
 def test_a_grid_of_any_length_is_the_sprites(
     count: int, padding: int, extrude: int, power_of_two: bool

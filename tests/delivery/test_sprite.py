@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.delivery.formats.text import as_png
+from serve_app.delivery.formats.encoding import as_png
 from serve_app.delivery.sprite import Borders, Pixels, Sprite
 from serve_app.errors import InvalidField
 from tests.delivery.art import sprite

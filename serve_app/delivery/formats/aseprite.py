@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_app.delivery.formats.text import as_json
+from serve_app.delivery.formats.encoding import as_json
 from serve_app.delivery.sheet import Frame, Sheet
 from serve_app.errors import InvalidField
 

@@ -5,7 +5,7 @@ Knows that a box must stay as large as the sprite was: what was trimmed comes ba
 
 from __future__ import annotations
 
-from serve_app.delivery.formats.text import number
+from serve_app.delivery.formats.encoding import number
 from serve_app.delivery.sheet import Frame, Sheet
 from serve_app.delivery.spec import Clip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve_app.delivery.formats.text import number
+from serve_app.delivery.formats.encoding import number
 from serve_app.delivery.sheet import Frame, Sheet
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from serve_app.delivery.formats.text import as_json, as_png
-from serve_app.delivery.sheet import Frame, Grid, Page, Sheet, whole
+from serve_app.delivery.formats.encoding import as_json, as_png
+from serve_app.delivery.grid import Grid
+from serve_app.delivery.sheet import Frame, Page, Sheet, whole
 from serve_app.delivery.spec import Clip
 from serve_app.errors import InvalidField
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from serve_app.delivery.formats.text import number
+from serve_app.delivery.formats.encoding import number
 from serve_app.delivery.sheet import Frame, Page, Sheet
 
 CUSTOM = 9  # alignment: only then Unity reads the pivot

@@ -35,6 +35,16 @@ Outside = Callable[..., str]
 Visit = Callable[[str, Mapping[str, bytes]], Page]
 
 
+OUTSIDE = {"npm", "pypi", "outside", "visit"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a reader that is not in the test extra runs with the browser's tests."""
+    for item in items:
+        if OUTSIDE & set(getattr(item, "fixturenames", ())):
+            item.add_marker("browser")
+
+
 def program(name: str, package: str) -> str:
     """Path of a Debian package's program."""
     found = shutil.which(name)

@@ -85,6 +85,7 @@ GRIDS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("ending", ["tsx", "tsj"])
 @pytest.mark.parametrize(
     "spec", GRIDS, ids=["one page", "several", "power of two", "no padding", "wider"]
@@ -99,6 +100,7 @@ def test_tiled_draws_the_tiles_of_a_grid(tmp_path: Path, spec: dict[str, Any], e
         assert wrong_tiles(drawn(tmp_path, f"{stem}.{ending}", tiles), sheet, n) == []
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("ending", ["tsx", "tsj"])
 def test_tiled_draws_sprites_of_several_sizes(tmp_path: Path, ending: str) -> None:
     sheet = cast_sheet("tiled")
@@ -107,6 +109,7 @@ def test_tiled_draws_sprites_of_several_sizes(tmp_path: Path, ending: str) -> No
     assert wrong_tiles(drawn(tmp_path, f"sheet.{ending}", tiles), sheet, 0) == []
 
 
+@pytest.mark.browser
 def test_tiled_keeps_names_and_animations(tmp_path: Path) -> None:
     """Exported again by Tiled: what it did not understand would be gone."""
     write(tile_sheet("tiled"), tmp_path)

@@ -180,7 +180,7 @@ class JobRegistry:
         self._background.spawn(self._dispatcher.run())
         self._background.spawn(self._cleaning.sweep())
         self._background.spawn(
-            self._cleaning.retire(self._endings.retired_before, self._endings.bury)
+            self._cleaning.retire(self._endings.retired_before, self._endings.bury, self._clock.now)
         )
 
     async def drain(self, timeout_s: float) -> bool:

@@ -138,8 +138,11 @@ class SqliteStore:
 
         return await self._write(operation)
 
-    async def bury(self, jobs: Sequence[Job], why: Literal["deleted", "expired"]) -> None:
-        """Replace the rows of finished jobs by tombstones, so that their ids stay known."""
+    async def bury(
+        self, jobs: Sequence[Job], why: Literal["deleted", "expired"], at: float
+    ) -> None:
+        """Replace the rows of finished jobs by tombstones of this moment (unix seconds), so that their ids
+        stay known."""
 
         def operation(db: sqlite3.Connection) -> None:
             for job in jobs:
@@ -150,11 +153,25 @@ class SqliteStore:
                 )
                 db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
                 db.execute(
-                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?)",
-                    (job.job_id, job.owner, why, self.epoch),
+                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?, ?)",
+                    (job.job_id, job.owner, why, self.epoch, at),
                 )
 
         await self._write(operation)
+
+    async def forget_gone(self, before: float, limit: int) -> int:
+        """Remove tombstones from before this moment (unix seconds), but none whose files the next sweep must
+        still look for. Returns how many."""
+
+        def operation(db: sqlite3.Connection) -> int:
+            swept = "COALESCE((SELECT value FROM meta WHERE key = 'swept'), 0)"
+            return db.execute(
+                "DELETE FROM gone WHERE job_id IN"
+                f" (SELECT job_id FROM gone WHERE at < ? AND epoch <= {swept} LIMIT ?)",
+                (before, limit),
+            ).rowcount
+
+        return await self._write(operation)
 
     async def swept(self) -> None:
         """Note that every file left over from before this start is removed."""

@@ -100,7 +100,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (store.last_number, (), {}),
         (insert, (new,), {}),
         (insert, (new,), {}),
-        (insert, (new.evolve(job_id="full"),), {"key": None, "only_replay": True}),
+        (insert, (new.evolve(job_id="full"),), {"key": None, "refused": lambda: "queue_full"}),
         (store.get, ("new",), {}),
         (store.update, (ended,), {"expected_fence": 0}),
         (store.bury, ([ended], "deleted", time.time()), {}),

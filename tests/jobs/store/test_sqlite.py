@@ -42,7 +42,7 @@ async def put(store: SqliteStore, number: int, status: Status, *, fence: int = 1
 async def test_an_order_is_stored_once(store: SqliteStore) -> None:
     """Whether its id or its key comes again; another body under the key is found out."""
 
-    async def again(new: Job, key: str | None, body: str, **how: Any) -> Inserted | None:
+    async def again(new: Job, key: str | None, body: str, **how: Any) -> Inserted | str:
         return await store.insert(new, key=key, body_hash=body, key_expires_before=0.0, **how)
 
     first, second = numbered(1), numbered(2)
@@ -56,12 +56,12 @@ async def test_an_order_is_stored_once(store: SqliteStore) -> None:
     assert await store.get("j1") is None
 
 
-async def test_only_replay_stores_nothing(store: SqliteStore) -> None:
+async def test_what_is_refused_is_not_stored_unless_it_is_known(store: SqliteStore) -> None:
     kwargs: dict[str, Any] = {"key": "k", "body_hash": "h", "key_expires_before": 0.0}
-    assert await store.insert(numbered(1), only_replay=True, **kwargs) is None
+    assert await store.insert(numbered(1), refused=lambda: "full", **kwargs) == "full"
     assert await store.get("j1") is None
     await store.insert(numbered(1), **kwargs)
-    replay = await store.insert(numbered(2), only_replay=True, **kwargs)
+    replay = await store.insert(numbered(2), refused=lambda: "full", **kwargs)
     assert replay == Inserted("j1", existed=True, same_body=True)
 
 

@@ -43,7 +43,7 @@ class RayLauncher:
 
     def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
         self._app_name, self._output_dir = app_name, output_dir
-        self._task = run_job_task.options(runtime_env=worker_env())
+        self._task = run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
         self._handle: Any = None
@@ -73,9 +73,8 @@ class RayLauncher:
         except Exception as error:
             # Without an application or a replica; Serve's router may raise anything when they go away.
             return Outcome(kind="released", reason=_short(error))
-        run.task = self._task.options(name=f"job:{ticket['job_id']}").remote(
-            ticket, rendered, self._output_dir
-        )
+        task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
+        run.task = task.remote(ticket, rendered, self._output_dir)
         try:
             return await run.task
         except RayError as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.messages import Preview, Progress, Report
 
 PACE_S = 0.1
@@ -58,8 +58,9 @@ class Reporter:
             if report := self._take():
                 with contextlib.suppress(ValueError, RayError, TimeoutError):
                     async with asyncio.timeout(CALL_TIMEOUT_S):
-                        call = registry_actor(self._app_name).call
-                        given_up: dict[str, int] = await call.remote("report", report)
+                        given_up: dict[str, int] = await call_registry(
+                            self._app_name, "report", report
+                        )
                     if given_up:
                         self._drop(given_up)
                 await asyncio.sleep(PACE_S)

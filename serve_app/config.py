@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     submit_timeout_s: float = Field(
         default=10,
         gt=0,
+        le=14,  # a second before `api.registry_client` gives its call up
         description="After it the registry refuses a submit, and the client has a 503.",
     )
     idempotency_hours: float = Field(default=24, gt=0)

@@ -142,7 +142,8 @@ class Submission(TypedDict):
     params: dict[str, Any]  # GenerationParams.model_dump()
     summary: Summary
     labels: Labels
-    deadline: float  # unix seconds; a later submit is refused, so a 503 leaves no ghost job
+    deadline: float
+    """Unix seconds, by the clock of the registry's host. A later submit is refused: a 503 leaves no job."""
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
     cancel_after_s: NotRequired[float | None]
@@ -235,6 +236,17 @@ class WatchReply(TypedDict):
     gone: list[str]  # jobs that were deleted
     paused: str | None  # why nothing is launched now: application, renderer, storage, draining
     deployment: int  # grows whenever an ingress comes up
+    now: float  # unix seconds, by the clock of the registry's host
+
+
+class ChangesReply(TypedDict):
+    """Jobs of one owner that changed after a cursor, oldest change first. `seq`: the cursor to go on from, if
+    there are `more`. `resync`: some changes are missing, and no job is told."""
+
+    seq: int
+    resync: bool
+    more: bool
+    jobs: list[JobView]
 
 
 # ---- ingress -> registry, when it comes up ----

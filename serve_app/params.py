@@ -19,7 +19,8 @@ DEFAULT_POOL = "default"
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Errors reach logs, and prompts must not.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prompt: str = Field(description="Final positive prompt, after the style's template.")
     negative_prompt: str = Field(default="", description="Final negative prompt.")

@@ -153,6 +153,7 @@ def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
         "gone": [],
         "paused": None,
         "deployment": 1,
+        "now": time.time(),
         **changes,
     }
     return WatchReply(**made)

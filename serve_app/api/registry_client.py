@@ -5,9 +5,11 @@ Does not know that the registry is a Ray actor: `Transport` carries the calls.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from serve_app.messages import (
+    ChangesReply,
     JobFilter,
     JobPage,
     JobView,
@@ -43,13 +45,16 @@ class RegistryClient:
         self._transport = transport
         self._call = transport.call
         self._epoch = 0  # of the registry that knows our settings
+        self._ahead = 0.0  # seconds that the clock of the registry's host is before ours
 
     async def readiness(self) -> str | None:
         """None: a job would be served. Otherwise the reason why not, fit to be shown to anyone."""
         return await self._transport.readiness()
 
     async def submit(self, submission: Submission) -> SubmitReply:
-        """Durable when it returns. Idempotent on `job_id`; refused after its deadline."""
+        """Durable when it returns. Idempotent on `job_id`; refused after its deadline, which is given by the
+        clock of this host."""
+        submission = {**submission, "deadline": submission["deadline"] + self._ahead}
         return await self._call("submit", submission, timeout_s=WRITE_TIMEOUT_S)
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
@@ -81,10 +86,21 @@ class RegistryClient:
         """From now on the job's views carry previews, until it ends."""
         await self._call("send_previews", job_id, timeout_s=CALL_TIMEOUT_S)
 
+    async def changes(self, owner: str, epoch: int, seq: int) -> ChangesReply:
+        """What changed of the owner's jobs after the cursor; it answers at once."""
+        return await self._call("changes", owner, epoch, seq, timeout_s=CALL_TIMEOUT_S)
+
     async def watch(self, epoch: int, seq: int, wait_s: float) -> WatchReply:
         """What changed after the cursor. Answers at once if something did, otherwise after `wait_s`."""
+        asked = time.time()
         reply = await self._call("watch", epoch, seq, wait_s, timeout_s=CALL_TIMEOUT_S)
+        self._compare_clocks(asked, reply["now"], time.time())
         if reply["epoch"] != self._epoch:
             await self._transport.introduce()
             self._epoch = reply["epoch"]
         return reply
+
+    def _compare_clocks(self, asked: float, now: float, answered: float) -> None:
+        """`now` was read somewhere between the question and the answer, so a slow answer says little: the
+        difference changes only if it cannot be what we think."""
+        self._ahead = min(max(self._ahead, now - answered), now - asked)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.messages import ImageFile, JobView
 
@@ -67,6 +67,8 @@ class ErrorReply(BaseModel):
 class AsOrdered(BaseModel):
     """The order with every choice made. Sent to POST /v1/generate, it orders the same images."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # errors reach logs, and prompts must not
+
     prompt: str = Field(description="As it was sent.", examples=["a red potion in a round bottle"])
     negative_prompt: str = Field(description="As it was sent.", examples=[""])
     style_id: str = Field(description="The style.", examples=["icon"])
@@ -84,6 +86,8 @@ class AsOrdered(BaseModel):
 
 class ResolvedReply(BaseModel):
     """What the style and the model made of the order."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     prompt: str = Field(
         description="What the model is given.",

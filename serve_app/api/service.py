@@ -155,18 +155,17 @@ class JobService:
     async def _changed(self, owner: str, since: tuple[int, int]) -> list[JobView]:
         """Jobs that changed at `since` or later. The registry is asked, because the reader may have been
         connected to another ingress."""
-        upto = self.view.cursor
         (epoch, seq), found = since, list[JobView]()
         # One revision may make several events, and the reader may lack the last of them.
         seq = max(0, seq - 1)
         while True:
-            reply = await self.registry.watch(epoch, seq, 0)
+            reply = await self.registry.changes(owner, epoch, seq)
             if reply["resync"]:  # the registry does not remember so far back: send the newest jobs
                 page = await self.registry.page(owner, JobFilter(), FIRST_JOBS, None, None)
                 return page["jobs"]
-            found += [job for job in reply["jobs"] if job["owner"] == owner]
+            found += reply["jobs"]
             seq = reply["seq"]
-            if (epoch, seq) >= upto:
+            if not reply["more"]:
                 return found
 
     # ---- ending ----

@@ -14,7 +14,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serve_app.artifacts.names import ArtifactName, day_of, is_ours, owner_of, temporary_name
+from serve_app.artifacts.names import (
+    ArtifactName,
+    day_of,
+    fence_of,
+    is_ours,
+    owner_of,
+    temporary_name,
+)
 from serve_app.artifacts.png import with_metadata
 from serve_app.errors import StorageFailed
 from serve_app.messages import ImageFile, RenderedImage, Summary
@@ -31,6 +38,8 @@ _REASONS = {  # in a client's words
 }
 
 
+MOST_GUESSED = 256
+"""Files whose names are tried without a look whether there is such a file."""
 PROBE_BYTES = 4 * 2**20
 """A disk with room for less will not take the next image."""
 
@@ -103,8 +112,11 @@ class OutputDir:
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
         """Every path that attempts 1 to `fence` at this job may have written, finished or not.
 
-        Most of them do not exist. Trying them all costs less than reading the directory of a busy day.
+        Most of them do not exist. Trying them all costs less than reading the directory of a busy day, but
+        for a job of very many attempts, of which most found no renderer: then the directory is read.
         """
+        if fence * summary["n"] > MOST_GUESSED:
+            return [path for path in self.files_of([job_id])[job_id] if fence_of(path) <= fence]
         names = [
             ArtifactName(summary["style_id"], summary["seed"] + index, job_id, index, attempt)
             for attempt in range(1, fence + 1)

@@ -53,9 +53,16 @@ def temporary_name(name: ArtifactName) -> str:
 
 def owner_of(file_name: str) -> str | None:
     """The job id of a finished or unfinished file; None for any other file name."""
-    unfinished = file_name.startswith(".") and file_name.endswith(".tmp")
-    parsed = parse_name(file_name[1:-4] if unfinished else file_name)
+    parsed = _parsed(file_name)
     return parsed.job_id if parsed else None
+
+
+def fence_of(path: str) -> int:
+    """The attempt that wrote this finished or unfinished file of ours."""
+    parsed = _parsed(path.rpartition("/")[2])
+    if parsed is None:
+        raise ValueError(f"not a path of ours: {path!r}")
+    return parsed.fence
 
 
 def is_ours(path: str) -> bool:
@@ -70,3 +77,9 @@ def day_of(job_id: str) -> str:
     `job_id` is a UUIDv7, which starts with 48 bits of milliseconds since 1970 (RFC 9562).
     """
     return datetime.fromtimestamp((UUID(job_id).int >> 80) / 1000, UTC).strftime("%Y-%m-%d")
+
+
+def _parsed(file_name: str) -> ArtifactName | None:
+    """Of a finished or unfinished file."""
+    unfinished = file_name.startswith(".") and file_name.endswith(".tmp")
+    return parse_name(file_name[1:-4] if unfinished else file_name)

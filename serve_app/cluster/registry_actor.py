@@ -24,7 +24,9 @@ from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Deployment
 from serve_app.metrics import RayJobMetrics
 
-FOR_INGRESSES = ("submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch")
+FOR_INGRESSES = (
+    "submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
+)  # fmt: skip
 FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))
 

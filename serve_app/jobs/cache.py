@@ -32,6 +32,8 @@ class JobCache:
         # (revision, job id), oldest first; also of jobs that have changed again since
         self._changes: list[tuple[int, str]] = []
         self._changed = asyncio.Event()
+        # owner -> id of each of its jobs here -> revision, newest last
+        self._of_owner: dict[str, OrderedDict[str, int]] = {}
 
     def get(self, job_id: str) -> Job | None:
         return self.running.get(job_id) or self._others.get(job_id)
@@ -42,6 +44,9 @@ class JobCache:
         job = job.evolve(seq=self.seq)
         self._place(job, running=running)
         self._changes.append((job.seq, job.job_id))
+        of_owner = self._of_owner.setdefault(job.owner, OrderedDict())
+        of_owner[job.job_id] = job.seq
+        of_owner.move_to_end(job.job_id)
         if len(self._changes) > 64 + 2 * (len(self.running) + len(self._others)):
             self._changes = [entry for entry in self._changes if self._current(entry)]
         self.notify()
@@ -54,8 +59,9 @@ class JobCache:
 
     def forget(self, job_id: str) -> None:
         """The job is deleted. Watchers hear of it, too."""
-        self.running.pop(job_id, None)
-        self._others.pop(job_id, None)
+        running, other = self.running.pop(job_id, None), self._others.pop(job_id, None)
+        if (job := running or other) is not None:
+            self._drop_change(job)
         self.seq += 1
         self._gone.pop(job_id, None)  # two clients may delete a job at once; keep `_gone` sorted
         self._gone[job_id] = self.seq
@@ -83,8 +89,11 @@ class JobCache:
             itertools.takewhile(lambda job_id: self._gone[job_id] > seq, reversed(self._gone))
         )
 
-    def after(self, seq: int) -> tuple[list[Job], int]:
-        """Jobs changed after this revision, oldest change first, and the cursor to go on from."""
+    def after(self, seq: int, owner: str | None = None) -> tuple[list[Job], int]:
+        """Jobs changed after this revision, oldest change first, and the cursor to go on from. With `owner`:
+        of its jobs only, and no other is looked at."""
+        if owner is not None:
+            return self._after_of(owner, seq)
         start = bisect.bisect_right(self._changes, seq, key=lambda entry: entry[0])
         jobs: list[Job] = []
         for entry in self._changes[start:]:
@@ -93,6 +102,12 @@ class JobCache:
                 if len(jobs) == CHANGES_PER_REPLY:
                     return jobs, job.seq
         return jobs, self.seq
+
+    def _after_of(self, owner: str, seq: int) -> tuple[list[Job], int]:
+        of_owner = self._of_owner.get(owner, OrderedDict())
+        newer = list(itertools.takewhile(lambda job_id: of_owner[job_id] > seq, reversed(of_owner)))
+        jobs = [job for job_id in newer[: -CHANGES_PER_REPLY - 1 : -1] if (job := self.get(job_id))]
+        return jobs, jobs[-1].seq if len(jobs) < len(newer) else self.seq
 
     async def change(self, timeout_s: float | None = None) -> None:
         """Return at the next change, or after the timeout."""
@@ -107,7 +122,11 @@ class JobCache:
         self._changed = asyncio.Event()
 
     def sizes(self) -> dict[str, int]:
-        return {"cached": len(self._others), "changes": len(self._changes)}
+        return {
+            "cached": len(self._others),
+            "changes": len(self._changes),
+            "owners": len(self._of_owner),
+        }
 
     def _place(self, job: Job, *, running: bool) -> None:
         self.running.pop(job.job_id, None)
@@ -118,7 +137,14 @@ class JobCache:
         self._others[job.job_id] = job
         while len(self._others) > self.cached_jobs:
             _, forgotten = self._others.popitem(last=False)
+            self._drop_change(forgotten)
             self.forgotten_seq = max(self.forgotten_seq, forgotten.seq)
+
+    def _drop_change(self, job: Job) -> None:
+        of_owner = self._of_owner[job.owner]
+        del of_owner[job.job_id]
+        if not of_owner:
+            del self._of_owner[job.owner]
 
     def _current(self, entry: tuple[int, str]) -> Job | None:
         """The job, unless it changed again after this entry of `_changes`."""

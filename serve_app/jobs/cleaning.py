@@ -20,6 +20,9 @@ log = logging.getLogger("assets.registry")
 
 RETIRE_EVERY_S = 30.0  # seconds between two looks for jobs that have been kept long enough
 RETIRED_AT_ONCE = 100  # jobs per transaction
+GONE_KEPT_S = 30 * 86_400.0
+"""The id of a job that is deleted or has expired is remembered so long. By then its idempotency key, a cursor
+of a list and a submission on its way are over, too."""
 
 
 class JobFiles(Protocol):
@@ -30,7 +33,7 @@ class JobFiles(Protocol):
         ...
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
-        """Every path that attempts up to `fence` may have written, temporary ones too. Reads nothing."""
+        """Every path that attempts up to `fence` may have written, temporary ones too. May read folders."""
         ...
 
     def remove(self, paths: Iterable[str]) -> int: ...
@@ -44,12 +47,12 @@ class Cleaning:
     """Nothing here raises when a file or the disk fails: it is logged, and tried again later."""
 
     def __init__(self, store: SqliteStore, files: JobFiles) -> None:
-        self._store, self._files = store, files
+        self._store, self.files = store, files
 
     async def can_store(self) -> bool:
         """Images can be written now."""
         try:
-            await asyncio.to_thread(self._files.probe)
+            await asyncio.to_thread(self.files.probe)
         except OSError as error:
             log.warning("the output folder cannot be written yet: %s", error.strerror)
             return False
@@ -68,32 +71,38 @@ class Cleaning:
 
     async def remove(self, jobs: Iterable[Job], *, but: Iterable[ImageFile] = ()) -> None:
         """Remove whatever attempts at these jobs, up to their fences, have written. `but`: files to keep."""
-        kept = {image["path"] for image in but}
-        names = self._files.names_for
-        paths = [path for job in jobs for path in names(job.job_id, job.summary, job.fence)]
         with contextlib.suppress(OSError):  # the sweep at the next start removes them
             await asyncio.to_thread(
-                self._files.remove, [path for path in paths if path not in kept]
+                self._remove, [*jobs], {image["path"] for image in but}, self.files
             )
 
     async def retire(
         self,
         before: Callable[[], float | None],
         bury: Callable[[list[Job], Literal["expired"]], Awaitable[None]],
+        now: Callable[[], float],
     ) -> None:
-        """Call `bury` with the jobs that ended before `before()` (unix seconds), for ever. While `before()`
-        is None, finished jobs are kept."""
+        """Call `bury` with the jobs that ended before `before()`, for ever, and forget what was buried long
+        before `now()` (both unix seconds). While `before()` is None, finished jobs are kept."""
         while True:
             try:
                 moment = before()
                 jobs = await self._store.ended_before(moment, RETIRED_AT_ONCE) if moment else []
-                await bury(jobs, "expired")
+                if jobs:
+                    await bury(jobs, "expired")
+                gone = await self._store.forget_gone(now() - GONE_KEPT_S, RETIRED_AT_ONCE)
             except sqlite3.Error as error:
                 log.error("retention stopped for now: %s", error)
-                jobs = []
-            if len(jobs) < RETIRED_AT_ONCE:
+                jobs, gone = [], 0
+            if max(len(jobs), gone) < RETIRED_AT_ONCE:
                 await asyncio.sleep(RETIRE_EVERY_S)
 
+    def _remove(self, jobs: list[Job], kept: set[str], files: JobFiles) -> None:
+        for job in jobs:
+            paths = files.names_for(job.job_id, job.summary, job.fence)
+            files.remove([path for path in paths if path not in kept])
+
     def _sweep(self, published: dict[str, set[str]]) -> None:
-        for job_id, paths in self._files.files_of(published).items():
-            self._files.remove(path for path in paths if path not in published[job_id])
+        files = self.files
+        for job_id, paths in files.files_of(published).items():
+            files.remove(path for path in paths if path not in published[job_id])

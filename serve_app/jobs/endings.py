@@ -103,7 +103,7 @@ class Endings:
 
     async def bury(self, jobs: list[Job], why: Literal["deleted", "expired"]) -> None:
         """Replace the rows of jobs that have ended by tombstones, and remove their files."""
-        await self._jobs.store.bury(jobs, why)
+        await self._jobs.store.bury(jobs, why, self._clock.now())
         for job in jobs:
             self._jobs.cache.forget(job.job_id)
         await self._cleaning.remove(jobs)

@@ -9,70 +9,116 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections import Counter
 
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job
-from serve_app.jobs.line import Entry
+from serve_app.jobs.line import Entry, Line
 from serve_app.jobs.repository import JobRepository
-from serve_app.jobs.store.sqlite import LiveJob
+from serve_app.jobs.store.sqlite import Inserted, LiveJob
 from serve_app.messages import JobError, Submission, SubmitReply
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
+
+ANSWERED_S = 0.5
+"""An ingress waits a second beyond the deadline for an answer. An answer that is given within so many seconds
+still reaches it."""
 
 
 class Intake:
     def __init__(
         self,
         jobs: JobRepository,
+        line: Line,
         dispatcher: Dispatcher,
         estimates: Estimates,
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
     ) -> None:
-        self._jobs, self._dispatcher, self._estimates = jobs, dispatcher, estimates
+        self._jobs, self._line, self._dispatcher = jobs, line, dispatcher
+        self._estimates = estimates
         self._deadlines, self._metrics, self._clock = deadlines, metrics, clock
         self.max_pending = 1  # jobs that may wait
         self.idempotency_s = 0.0  # how long an idempotency key is remembered
-        self._arriving = 0  # orders on their way to the disk
+        self._arriving: Counter[str] = Counter()  # owner -> orders on their way to the disk
 
     async def submit(self, order: Submission) -> SubmitReply:
         known = self._jobs.cache.get(order["job_id"])
         if known is not None:  # the transport repeats a call whose answer was lost
             return SubmitReply(job=self._estimates.view(known), replayed=False)
-        if time.time() > order["deadline"]:
-            return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
         job = self._new_job(order)
-        full = self._dispatcher.waiting() + self._arriving >= self.max_pending
-        self._arriving += 1
+        full = self._is_full(job.owner)
+        self._arriving[job.owner] += 1
         try:
-            inserted = await self._jobs.store.insert(
-                job,
-                key=order.get("idempotency_key"),
-                body_hash=order.get("body_hash", ""),
-                key_expires_before=job.created_at - self.idempotency_s,
-                only_replay=full,
-            )
+            stands = await self._insert(job, order, full=full)
+            if not isinstance(stands, str):
+                return await self._taken(job, order, stands)
         except sqlite3.Error as error:
             log.error("submit not stored: %s", error)
             return _refused("storage_failed", "The job could not be stored.", retry_after=5)
         finally:
-            self._arriving -= 1
-        if inserted is None:
-            return self._full()
-        if not inserted.same_body:
+            self._arriving[job.owner] -= 1
+            if not self._arriving[job.owner]:
+                del self._arriving[job.owner]
+        return self._full() if stands == "queue_full" else _too_late()
+
+    async def _insert(self, job: Job, order: Submission, *, full: bool) -> Inserted | str:
+        """Which job stands for the order, or the code of its refusal. Raises sqlite3.Error."""
+
+        def refused() -> str | None:  # called by the writer's thread
+            if time.time() > order["deadline"]:
+                return "too_late"
+            return "queue_full" if full else None
+
+        return await self._jobs.store.insert(
+            job,
+            key=order.get("idempotency_key"),
+            body_hash=order.get("body_hash", ""),
+            key_expires_before=job.created_at - self.idempotency_s,
+            refused=refused,
+        )
+
+    async def _taken(self, job: Job, order: Submission, stands: Inserted) -> SubmitReply:
+        if not stands.same_body:
             return _refused("idempotency_key_reuse", "This key came with another body before.")
-        if inserted.existed:
-            return await self._replay(inserted.job_id, order)
+        if stands.existed:
+            return await self._replay(stands.job_id, order)
+        if await self._nobody_waits_for(job, order):
+            return _too_late()
         return self._accept(job)
+
+    async def _nobody_waits_for(self, job: Job, order: Submission) -> bool:
+        """The commit itself took so long that the client has been told that the order failed: take it back.
+        But not under a key, since then the client may come again for it, and another call may have found
+        it."""
+        if order.get("idempotency_key") or time.time() < order["deadline"] + ANSWERED_S:
+            return False
+        try:
+            await self._jobs.store.bury([job], "deleted", self._clock.now())
+        except sqlite3.Error as error:  # then it is drawn: better than a row that nobody knows
+            log.error("a late job was not taken back: %s", error, extra={"job_id": job.job_id})
+            return False
+        return True
+
+    def _is_full(self, owner: str) -> bool:
+        """No place is left for a job of this owner. Each has a share of its own, `max_pending` divided by the
+        owners that wait, which the others cannot take away. So the line may become somewhat longer than
+        `max_pending`."""
+        waiting = self._dispatcher.waiting() + self._arriving.total()
+        if waiting < self.max_pending:
+            return False
+        owners = self._line.owners
+        own = owners[owner] + self._arriving[owner]
+        return own * len(owners.keys() | self._arriving.keys() | {owner}) >= self.max_pending
 
     def join(self, job: Job | LiveJob) -> None:
         """A stored job joins the line, and its deadline counts."""
-        self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
+        self._dispatcher.enqueue(Entry(job.place, job.job_id, job.owner, job.client, job.work))
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - self._clock.now())
 
@@ -109,8 +155,12 @@ class Intake:
     def _full(self) -> SubmitReply:
         """Refused until ten jobs have left the line, as a guess: between a second and a minute."""
         wait = self._estimates.seconds_per_place() * 10
-        detail = f"{self.max_pending} jobs wait already."
+        detail = f"{self._dispatcher.waiting()} jobs wait already."
         return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
+
+
+def _too_late() -> SubmitReply:
+    return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
 
 
 def _refused(code: str, detail: str, *, retry_after: float | None = None) -> SubmitReply:

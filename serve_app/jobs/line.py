@@ -10,16 +10,19 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """A waiting job. `place`: sorts it among its client's jobs, smaller first. `work`: megapixel steps."""
+    """A waiting job. `place`: sorts it among its client's jobs, smaller first. `work`: megapixel steps.
+    `owner`: whoever ordered it, under whatever names of clients."""
 
     place: float
     job_id: str
+    owner: str = field(compare=False)
     client: str = field(compare=False)
     work: float = field(compare=False)
 
@@ -51,6 +54,7 @@ class Line:
         self.weights: Mapping[str, float] = weights or {}
         self._entries: dict[str, Entry] = {}
         self._clients: dict[str, _Client] = {}
+        self.owners: Counter[str] = Counter()  # owner -> jobs that wait; none has 0
         self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
         self._back: list[Entry] = []  # put back after a lost attempt; sorted
         self._now = 0.0  # virtual time: the clock of the client that was last served
@@ -65,7 +69,7 @@ class Line:
         """A client that had no job waiting starts at the present virtual time: it has saved up no credit."""
         if entry.job_id in self._entries:
             return
-        self._entries[entry.job_id] = entry
+        self._hold(entry)
         client = self._clients.get(entry.client)
         if client is None:
             client = self._clients[entry.client] = _Client(entry.client, self._now)
@@ -79,14 +83,14 @@ class Line:
         """The attempt at this job was lost. It goes before all others, and its client is not charged
         again."""
         if entry.job_id not in self._entries:
-            self._entries[entry.job_id] = entry
+            self._hold(entry)
             insort(self._back, entry)
 
     def pop(self) -> Entry | None:
         """The next job, out of the line; its client is charged for it. None: no job waits."""
         if self._back:
             entry = self._back.pop(0)
-            del self._entries[entry.job_id]
+            self._let_go(entry.job_id)
             return entry
         while self._heap:
             clock, name = heapq.heappop(self._heap)
@@ -102,7 +106,7 @@ class Line:
 
     def remove(self, job_id: str) -> bool:
         """Take a revoked job out. Nobody is charged. False: it is not in the line."""
-        entry = self._entries.pop(job_id, None)
+        entry = self._let_go(job_id)
         if entry is None:
             return False
         at = bisect_left(self._back, entry)
@@ -161,12 +165,24 @@ class Line:
             work += waiting * mean
         return Ahead(count, work)
 
+    def _hold(self, entry: Entry) -> None:
+        self._entries[entry.job_id] = entry
+        self.owners[entry.owner] += 1
+
+    def _let_go(self, job_id: str) -> Entry | None:
+        entry = self._entries.pop(job_id, None)
+        if entry is not None:
+            self.owners[entry.owner] -= 1
+            if not self.owners[entry.owner]:
+                del self.owners[entry.owner]
+        return entry
+
     def _take_from(self, client: _Client) -> Entry:
         self._now = client.clock
         entry = client.jobs.pop(0)
         client.without(entry)
         client.clock += entry.work / self._weight(client)
-        del self._entries[entry.job_id]
+        self._let_go(entry.job_id)
         heapq.heappush(self._heap, (client.clock, client.name))
         return entry
 

@@ -45,6 +45,7 @@ from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
+    ChangesReply,
     JobFilter,
     JobPage,
     JobView,
@@ -113,7 +114,13 @@ class JobRegistry:
             lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
         self._intake = Intake(
-            self._jobs, self._dispatcher, self._estimates, self._deadlines, metrics, self._clock
+            self._jobs,
+            self._line,
+            self._dispatcher,
+            self._estimates,
+            self._deadlines,
+            metrics,
+            self._clock,
         )
         self._endings = Endings(
             self._jobs,
@@ -180,7 +187,7 @@ class JobRegistry:
         self._background.spawn(self._dispatcher.run())
         self._background.spawn(self._cleaning.sweep())
         self._background.spawn(
-            self._cleaning.retire(self._endings.retired_before, self._endings.bury)
+            self._cleaning.retire(self._endings.retired_before, self._endings.bury, self._clock.now)
         )
 
     async def drain(self, timeout_s: float) -> bool:
@@ -254,6 +261,19 @@ class JobRegistry:
             gone=[] if resync else self._cache.gone_after(seq),
             paused=self._pauses.why(),
             deployment=self._deployments,
+            now=time.time(),
+        )
+
+    def changes(self, owner: str, epoch: int, seq: int) -> ChangesReply:
+        """What changed of the owner's jobs after (epoch, seq). It costs nothing for the jobs of others."""
+        if epoch != self.epoch or self._cache.lost_track(seq):
+            return ChangesReply(seq=self._cache.seq, resync=True, more=False, jobs=[])
+        jobs, upto = self._cache.after(seq, owner)
+        return ChangesReply(
+            seq=upto,
+            resync=False,
+            more=upto < self._cache.seq,
+            jobs=[self._estimates.view(job) for job in jobs],
         )
 
     async def send_previews(self, job_id: str) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import time
 
 import pytest
+from pydantic import ValidationError
 
-from serve_app.api.registry_client import RegistryClient
+from serve_app.api.registry_client import WRITE_TIMEOUT_S, RegistryClient
+from serve_app.api.submit import GRACE_S
 from serve_app.cluster.registry_actor import FOR_INGRESSES
+from serve_app.config import Settings
 from serve_app.errors import Unavailable
 from serve_app.jobs.registry import JobRegistry
 from serve_app.messages import JobFilter
-from tests.api.harness import LocalTransport
+from tests.api.harness import Hold, LocalTransport
 from tests.factories import submission
 
 
@@ -49,6 +54,7 @@ async def test_every_verb_reaches_the_registry(
     assert stone is not None
     assert stone["gone"] == "deleted"
     assert (await registry.watch(0, 0, 0))["resync"]
+    assert (await registry.changes("ann", 0, 0))["resync"]
     assert set(transport.calls) == set(FOR_INGRESSES)
 
 
@@ -86,3 +92,53 @@ async def test_no_verb_hides_that_nobody_answers(
     with pytest.raises(Unavailable):
         await registry.watch(0, 0, 0)
     assert await registry.readiness() is not None
+
+
+# ---- clocks ----
+
+
+class Wall:
+    """`time` of an ingress whose clock is wrong by so many seconds."""
+
+    def __init__(self, wrong_by: float) -> None:
+        self.wrong_by = wrong_by
+
+    def time(self) -> float:
+        return time.time() + self.wrong_by
+
+
+@pytest.mark.parametrize("wrong_by", [-12.0, 12.0, 0.0])
+async def test_an_ingress_whose_clock_is_wrong_is_understood(
+    registry: RegistryClient,
+    transport: LocalTransport,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong_by: float,
+) -> None:
+    """What it takes for ten seconds is ten seconds for the registry, and what is over is over."""
+    monkeypatch.setattr("serve_app.api.registry_client.time", wall := Wall(wrong_by))
+    await registry.watch(0, 0, 0)
+    assert "job" in await registry.submit(submission(deadline=wall.time() + 5))
+    late = await registry.submit(submission(deadline=wall.time() - 5))
+    assert late.get("error", {}).get("code") == "too_late"
+
+
+async def test_a_slow_answer_puts_no_clock_wrong(
+    registry: RegistryClient, transport: LocalTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way for a minute; both clocks are right."""
+    monkeypatch.setattr("serve_app.api.registry_client.time", wall := Wall(0.0))
+    transport.answered["watch"] = hold = Hold()
+    watching = asyncio.create_task(registry.watch(0, 0, 0))
+    await hold.reached.wait()
+    wall.wrong_by = 60.0  # as if so much time had gone by, here
+    hold.released.set()
+    await watching
+    assert registry._ahead == 0.0
+
+
+def test_a_submit_is_given_up_only_after_the_call_for_it_could_end() -> None:
+    """Otherwise a job could be taken of which the client hears 503."""
+    longest = Settings(submit_timeout_s=14).submit_timeout_s
+    assert longest + GRACE_S <= WRITE_TIMEOUT_S
+    with pytest.raises(ValidationError, match="submit_timeout_s"):
+        Settings(submit_timeout_s=14.1)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from serve_app.errors import Gone, InvalidParameter, NotFound
 from serve_app.messages import JobFilter
-from tests.api.harness import LocalTransport, ordered, service_of
+from tests.api.harness import LocalTransport, limit, ordered, service_of
 from tests.factories import JOB_ID, labels, params
 from tests.jobs.harness import World
 
@@ -107,3 +107,22 @@ async def test_a_retry_of_another_model_is_refused(
     assert (raised.value.field, raised.value.allowed) == ("model", ["tiny"])
     page = await world.registry.page("ann", JobFilter(), 10, None, None)
     assert len(page["jobs"]) == 1
+
+
+async def test_a_stream_that_is_taken_up_again_asks_for_its_owners_changes_only(
+    world: World, transport: LocalTransport, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much has changed of others' jobs, and in as many pages as it takes."""
+    monkeypatch.setattr("serve_app.jobs.cache.CHANGES_PER_REPLY", 2)
+    limit(world, max_in_flight=0)
+    since = (world.registry.epoch, (await world.look(await world.submit()))["rev"])
+    seq = int(since[1].partition(".")[2])
+    own = [await world.submit() for _ in range(5)]
+    for _ in range(20):
+        await world.submit(owner="bob")
+    found = await service_of(app)._changed("ann", (since[0], seq + 1))
+    assert [job["job_id"] for job in found] == own
+    assert (transport.calls["changes"], transport.calls["watch"]) == (3, 0)
+    assert await service_of(app)._changed("cid", (since[0], seq)) == []
+    resync = await service_of(app)._changed("bob", (since[0] - 1, 1))
+    assert len(resync) == 20

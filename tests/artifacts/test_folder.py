@@ -170,6 +170,19 @@ def test_the_names_of_a_job_are_known_without_looking(tmp_path: Path) -> None:
     assert len(files_of(output, JOB)) == 2
 
 
+def test_a_job_of_very_many_attempts_costs_one_look(tmp_path: Path) -> None:
+    """A night without a renderer makes thousands of attempts, and hardly a file."""
+    output, params = OutputDir(tmp_path), PARAMS.model_copy(update={"n": 16})
+    for fence in (1, 6000, 6001):
+        output.write(rendered(index=15), params, JOB, fence)
+    unfinished = ArtifactName(params.style_id, params.seed, JOB, 0, 4000)
+    (tmp_path / DAY / f".{unfinished}.tmp").write_bytes(b"\x89PNG")
+    names = output.names_for(JOB, summary_of(params), 6000)
+    later = {path for path in files_of(output, JOB) if path.endswith("_6001.png")}
+    assert set(names) == set(files_of(output, JOB)) - later
+    assert len(names) == 3
+
+
 def test_remove_is_idempotent(mixed: OutputDir) -> None:
     """A file that does not exist any more counts as removed."""
     paths = files_of(mixed, JOB)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serve_app.artifacts.names import (
     ArtifactName,
     day_of,
+    fence_of,
     is_ours,
     owner_of,
     parse_name,
@@ -55,6 +56,7 @@ def test_the_job_of_a_file_is_read_from_its_name(name: ArtifactName) -> None:
     """Of a finished and of an unfinished one, under the day of that job."""
     for file_name in (str(name), temporary_name(name)):
         assert owner_of(file_name) == name.job_id
+        assert fence_of(f"{day_of(name.job_id)}/{file_name}") == name.fence
         assert is_ours(f"{day_of(name.job_id)}/{file_name}")
     assert is_ours(name.path)
 

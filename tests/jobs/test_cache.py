@@ -141,6 +141,51 @@ def test_who_watches_knows_as_much_as_the_cache_or_is_told_to_start_over(
         assert sizes["changes"] <= 64 + 2 * (sizes["cached"] + len(cache.running)) + 1
 
 
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.sampled_from(["run", "rest", "delete"])),
+        max_size=60,
+    ),
+    st.integers(1, 4),
+    st.integers(0, 60),
+)
+def test_of_one_owner_the_same_is_told_as_of_all(
+    happenings: list[tuple[str, str]], cached: int, seq: int
+) -> None:
+    """And nothing is kept of an owner without jobs."""
+    cache = JobCache(cached)
+    for name, what in happenings:
+        if what == "delete":
+            cache.forget(name)
+        else:
+            cache.hold(job(name, owner="xyz"[ord(name) % 3]), running=what == "run")
+    jobs, _ = cache.after(seq)
+    for owner in "xyz":
+        assert cache.after(seq, owner) == ([one for one in jobs if one.owner == owner], cache.seq)
+    assert cache.sizes()["owners"] == len({one.owner for one in cache.after(0)[0]})
+
+
+def test_for_one_owner_no_job_of_another_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page by page, the oldest change first."""
+    monkeypatch.setattr(cache_module, "CHANGES_PER_REPLY", 2)
+    cache = JobCache(1000)
+    for number in range(500):
+        cache.hold(job(f"other {number}", owner="bob"), running=False)
+        if number % 100 == 0:
+            cache.hold(job(f"{number}"), running=False)
+    looked: list[str] = []
+    get = cache.get
+    monkeypatch.setattr(cache, "get", lambda name: looked.append(name) or get(name))
+    told, cursor = list[str](), 0
+    while cursor < cache.seq:
+        jobs, cursor = cache.after(cursor, "ann")
+        assert len(jobs) <= 2
+        told += names(jobs)
+    assert told == looked == ["0", "100", "200", "300", "400"]
+    assert cache.after(0, "cid") == ([], cache.seq)
+
+
 # ---- waiting ----
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve_app.jobs import cleaning
+from serve_app.messages import Summary
 
-from .harness import World
+from .harness import Folder, World
 
 # ---- files ----
 
@@ -37,7 +39,7 @@ async def test_files_of_a_job_whose_delete_was_cut_short_are_swept(tmp_path: Pat
         await world.draw(kept)
         job = await world.registry._store.get(job_id)
         assert job is not None
-        await world.registry._store.bury([job], "deleted")  # and no further
+        await world.registry._store.bury([job], "deleted", 1.0)  # and no further
         assert len(world.files.names()) == 2
         await world.die_and_rise()
         await world.until(lambda: world.files.names() == [f"{kept}_1.png"])
@@ -72,7 +74,48 @@ async def test_a_sweep_that_was_cut_short_is_done_at_the_next_start(
                 pass  # what was swept is not looked at again
 
 
+async def test_files_are_looked_for_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was launched six thousand times in a night without a renderer blocks nobody at its end."""
+    asked_by: list[threading.Thread] = []
+    names_for = Folder.names_for
+
+    def noted(folder: Folder, job_id: str, summary: Summary, fence: int) -> list[str]:
+        asked_by.append(threading.current_thread())
+        return names_for(folder, job_id, summary, fence)
+
+    monkeypatch.setattr(Folder, "names_for", noted)
+    async with World(tmp_path) as world:
+        job_id = await world.submit()
+        await world.started(job_id)
+        await world.registry.cancel(job_id, "ann")
+    assert asked_by
+    assert threading.current_thread() not in asked_by
+
+
 # ---- retention ----
+
+
+async def test_what_is_gone_for_long_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "RETIRE_EVERY_S", 0.01)
+    async with World(tmp_path) as world:
+        job_id = await world.submit()
+        await world.draw(job_id)
+        await world.registry.delete(job_id, "ann")
+        monkeypatch.setattr(cleaning, "GONE_KEPT_S", 0.0)
+        await world.die_and_rise()
+        async with asyncio.timeout(10):
+            while await world.registry.get(job_id) is not None:
+                await world.see_ingress()
+        monkeypatch.setattr(cleaning, "GONE_KEPT_S", 60.0)
+        kept = await world.submit()
+        await world.draw(kept)
+        await world.registry.delete(kept, "ann")
+        await world.die_and_rise()
+        assert await world.status(kept) == "deleted"
 
 
 async def test_finished_jobs_expire_and_no_others(

@@ -56,7 +56,7 @@ class Device:
             number=self.submitted,
         )
         self.estimates.promise(new)
-        self.line.add(Entry(new.place, new.job_id, new.client, new.work))
+        self.line.add(Entry(new.place, new.job_id, new.owner, new.client, new.work))
         return self.cache.hold(new, running=False)
 
     def fill(self) -> None:

@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.factories import params, submission
+import pytest
 
-from .harness import World, disk_held, turns
+from serve_app.jobs.job import Job
+from serve_app.jobs.store.sqlite import Inserted
+from tests.factories import labels, params, submission
+
+from .harness import World, disk_held, nothing_lives, turns
 
 
 async def test_accepted_is_on_disk_before_the_answer(tmp_path: Path) -> None:
@@ -86,6 +90,91 @@ async def test_a_late_submit_leaves_no_ghost(tmp_path: Path) -> None:
         reply = await world.registry.submit(order)
         assert reply.get("error", {}).get("code") == "too_late"
         assert await world.registry.get(order["job_id"]) is None
+
+
+async def test_a_submit_that_waited_too_long_for_the_disk_leaves_no_ghost(tmp_path: Path) -> None:
+    """It came in time, and its turn to be written came after its deadline."""
+    async with World(tmp_path) as world:
+        order = submission()
+        async with disk_held(world):
+            submitting = asyncio.create_task(world.registry.submit(order))
+            await turns()
+            order["deadline"] = time.time() - 1  # as if the disk had stood still until now
+        assert (await submitting).get("error", {}).get("code") == "too_late"
+        assert await world.registry.get(order["job_id"]) is None
+        assert nothing_lives(world)
+
+
+class Wall:
+    """`time` whose wall clock a test has put somewhere."""
+
+    def __init__(self) -> None:
+        self._now = time.time()
+
+    def put(self, now: float) -> None:
+        self._now = now
+
+    def time(self) -> float:
+        return self._now
+
+
+async def test_a_commit_that_took_too_long_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write was begun in time, and ended when its client had been told that it failed. Under a key it
+    stays, since the client may come again for it."""
+    async with World(tmp_path, {"max_in_flight": 0}) as world:
+        monkeypatch.setattr("serve_app.jobs.intake.time", wall := Wall())
+        order = submission()
+        kept = submission(idempotency_key="k", body_hash="h", deadline=order["deadline"] + 60)
+        deadlines = {one["job_id"]: one["deadline"] for one in (order, kept)}
+        store, insert = world.registry._store, world.registry._store.insert
+
+        async def slow(job: Job, **how: Any) -> Inserted | str:
+            inserted = await insert(job, **how)
+            wall.put(deadlines[job.job_id] + 10)
+            return inserted
+
+        store.insert = slow
+        refused, taken = [await world.registry.submit(one) for one in (order, kept)]
+        assert refused.get("error", {}).get("code") == "too_late"
+        assert "job" in taken
+        assert await world.status(order["job_id"]) == "deleted"
+        assert world.registry.stats()["live"] == 1
+
+
+async def test_a_repeated_submit_finds_its_row_however_late_it_is(tmp_path: Path) -> None:
+    """The registry died between the commit and the answer, and the transport asks the next one."""
+    async with World(tmp_path, {"max_in_flight": 0, "cached_jobs": 1}) as world:
+        order = submission()
+        await world.registry.submit(order)
+        await world.die_and_rise()
+        order["deadline"] = time.time() - 1
+        reply = await world.registry.submit(order)
+        assert "job" in reply
+        assert reply["job"]["job_id"] == order["job_id"]
+
+
+async def test_an_owner_has_a_share_of_the_line_that_nobody_can_take(tmp_path: Path) -> None:
+    """However many jobs of however many clients another one orders."""
+    async with World(tmp_path, {"max_in_flight": 0, "max_pending": 6}) as world:
+
+        async def accepted(owner: str, orders: int) -> int:
+            replies = await asyncio.gather(
+                *(
+                    world.registry.submit(submission(None, labels(client=f"c{i}"), owner=owner))
+                    for i in range(orders)
+                )
+            )
+            return sum("job" in reply for reply in replies)
+
+        assert await accepted("ann", 20) == 6, "alone, one may use the whole line"
+        assert await accepted("bob", 20) == 3
+        assert await accepted("cid", 20) == 2
+        assert await accepted("ann", 20) == 0
+        await world.die_and_rise()
+        assert await accepted("bob", 20) == 0, "the next life counts them, too"
+        assert await accepted("dot", 20) == 2
 
 
 async def test_an_idempotency_key_replays_for_its_owner_only(tmp_path: Path) -> None:

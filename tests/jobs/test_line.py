@@ -16,15 +16,17 @@ from tests import factories
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
 
-def entry(name: str, client: str = "ann", place: float = 0.0, work: float = 1.0) -> Entry:
-    return Entry(place, name, client, work)
+def entry(
+    name: str, client: str = "ann", place: float = 0.0, work: float = 1.0, owner: str = "studio"
+) -> Entry:
+    return Entry(place, name, owner, client, work)
 
 
 def ordered(name: str, priority: str, seconds: float, client: str = "ann") -> Entry:
     """As the registry makes one of a job."""
     labels = factories.labels(client=client, priority=priority)
     one = factories.job(labelled=labels, job_id=name, number=int(seconds * 1e6))
-    return Entry(one.place, one.job_id, one.client, 1.0)
+    return Entry(one.place, one.job_id, one.owner, one.client, 1.0)
 
 
 def pop_all(line: Line) -> list[Entry]:
@@ -206,7 +208,7 @@ def test_what_was_removed_never_comes_and_nobody_pays_for_it(data: st.DataObject
             st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.integers(1, 4)), max_size=25
         )
     )
-    jobs = [Entry(key, f"{i}", client, work) for i, (client, key, work) in enumerate(drawn)]
+    jobs = [entry(f"{i}", client, key, work) for i, (client, key, work) in enumerate(drawn)]
     gone = {job.job_id for job in jobs if data.draw(st.booleans())}
     line, without = Line(), Line()
     for job in jobs:
@@ -247,7 +249,7 @@ def test_what_is_ahead_of_equal_jobs_is_exact(
     """Without new arrivals as many jobs enter before it as was said, and as much work."""
     line = Line(weights)
     for i, (client, key) in enumerate(jobs):
-        line.add(Entry(key, f"{i:03}", client, 4.0))
+        line.add(entry(f"{i:03}", client, key, 4.0))
     for _ in range(popped):
         line.pop()
     said = {job_id: line.ahead_of(job_id) for job_id in list(line._entries)}
@@ -264,11 +266,11 @@ def test_what_is_ahead_of_a_new_job_is_what_it_gets(
 ) -> None:
     line = Line(weights)
     for i, (other, key) in enumerate(jobs):
-        line.add(Entry(key, f"{i:03}", other, 4.0))
+        line.add(entry(f"{i:03}", other, key, 4.0))
     for _ in range(popped):
         line.pop()
     said = line.ahead_of_new(client)
-    line.add(Entry(99, "new", client, 4.0))
+    line.add(entry("new", client, 99, 4.0))
     assert line.ahead_of("new") == said
     assert names(line).index("new") == said.jobs
 
@@ -288,7 +290,7 @@ def test_what_is_ahead_of_unequal_jobs_keeps_what_can_be_kept(
     estimate is below zero or above what waits."""
     line = Line()
     for i, (client, work) in enumerate(jobs):
-        line.add(Entry(i, f"{i:03}", client, work))
+        line.add(entry(f"{i:03}", client, i, work))
     total = sum(work for _, work in jobs)
     rank: Counter[str] = Counter()
     for i, (client, _) in enumerate(jobs):
@@ -308,7 +310,7 @@ def test_what_is_ahead_of_unequal_jobs_is_estimated_to_a_tenth_of_the_line() -> 
     for seed in range(20):
         drawn, line = random.Random(seed), Line()
         for i in range(200):
-            line.add(Entry(i, f"{i:03}", drawn.choice("abcd"), drawn.uniform(1, 16)))
+            line.add(entry(f"{i:03}", drawn.choice("abcd"), i, drawn.uniform(1, 16)))
         total = sum(one.work for one in line._entries.values())
         said = {job_id: line.ahead_of(job_id) for job_id in list(line._entries)}
         before = 0.0
@@ -329,9 +331,9 @@ def test_rounding_errors_put_nothing_negative_ahead(works: list[float], popped: 
     """Sums of floats do not come back to zero, and jobs that paid for their turn weigh nothing."""
     line = Line()
     for i, work in enumerate(works):
-        line.add(Entry(i, f"a{i}", "ann", work))
-    line.add(Entry(99, "free", "ann", 0.0))
-    line.add(Entry(99, "b", "bob", 1.0))
+        line.add(entry(f"a{i}", "ann", i, work))
+    line.add(entry("free", "ann", 99, 0.0))
+    line.add(entry("b", "bob", 99, 1.0))
     for _ in range(min(popped, len(works))):
         line.pop()
     for job_id in list(line._entries):
@@ -399,3 +401,32 @@ def test_a_hundred_thousand_jobs_of_few_clients_are_no_burden() -> None:
         assert line.remove(f"{i}")
     assert len(pop_all(line)) == 50_000
     assert time.process_time() - begun < 30
+
+
+# ---- whose jobs wait ----
+
+
+@unhurried
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "back", "pop", "remove"]), st.integers(0, 9)), max_size=40
+    )
+)
+def test_the_jobs_of_an_owner_are_counted(moves: list[tuple[str, int]]) -> None:
+    """Under whatever names of clients, and wherever in the line they are; no owner is kept for nothing."""
+    line, waiting = Line(), dict[str, str]()
+    for move, number in moves:
+        one = entry(f"{number}", client="abcd"[number % 4], owner="xyz"[number % 3])
+        if move == "add":
+            line.add(one)
+        elif move == "back":
+            line.put_back(one)
+        elif move == "remove":
+            line.remove(one.job_id)
+        elif (popped := line.pop()) is not None:
+            del waiting[popped.job_id]
+        if move in ("add", "back"):
+            waiting[one.job_id] = one.owner
+        elif move == "remove":
+            waiting.pop(one.job_id, None)
+        assert line.owners == Counter(waiting.values())

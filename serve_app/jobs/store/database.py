@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 from serve_app.errors import StoreHeld
 from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
@@ -30,9 +30,14 @@ log = logging.getLogger("assets.registry")
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
+FILES = ("registry.lock", "jobs.db", "jobs.db-wal", "jobs.db-shm")
+"""All that lies in the directory. SQLite gives the last two the permissions of the second."""
 READERS = 2
 GROUP = 256
 """Most writes in one transaction."""
+FOLD_AFTER_S = 1.0
+"""When nothing was written for so long, the WAL is folded into the database: whoever then stops the service,
+in whatever way, and copies `jobs.db` alone, has everything."""
 CHECKPOINT_EVERY = 100
 """Writes between two checkpoints. Such a checkpoint copies some hundred pages and takes milliseconds."""
 WAL_PAGES = 16_384
@@ -45,7 +50,9 @@ class Database:
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
         """Raises StoreHeld, naming the holder, if another process has the directory."""
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in FILES:
+            _keep_to_oneself(directory / name)
         self._lock = _lock(directory / "registry.lock", lock_timeout_s)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -63,6 +70,7 @@ class Database:
             raise
 
     async def close(self) -> None:
+        """Afterwards `jobs.db` alone holds everything."""
         if self._thread.is_alive():
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
@@ -70,6 +78,7 @@ class Database:
         await asyncio.to_thread(self._readers.shutdown)
         for db in self._reading:
             db.close()
+        await asyncio.to_thread(_checkpoint, self._path, "TRUNCATE")
         self._lock.close()
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -106,7 +115,7 @@ class Database:
         self._ready.set_result(epoch)
         since, running = 0, None  # writes since the last checkpoint; the one that runs
         with contextlib.closing(db):
-            while (first := self._queue.get()) is not None:
+            while (first := self._next()) is not None:
                 group = [first]
                 stop = False
                 with contextlib.suppress(queue.Empty):
@@ -119,9 +128,20 @@ class Database:
                 _commit(db, group)
                 since += len(group)
                 if since >= CHECKPOINT_EVERY and (running is None or running.done()):
-                    since, running = 0, self._checkpointer.submit(_checkpoint, self._path)
+                    since, running = (
+                        0,
+                        self._checkpointer.submit(_checkpoint, self._path, "PASSIVE"),
+                    )
                 if stop:
                     return
+
+    def _next(self) -> tuple[Operation, Future[Any]] | None:
+        """What comes next in the queue. While nothing comes, the WAL is folded, once."""
+        try:
+            return self._queue.get(timeout=FOLD_AFTER_S)
+        except queue.Empty:
+            _checkpoint(self._path, "TRUNCATE")
+            return self._queue.get()
 
 
 def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) -> None:
@@ -150,13 +170,14 @@ def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) 
             future.set_exception(error)
 
 
-def _checkpoint(path: Path) -> None:
+def _checkpoint(path: Path, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
     """Copy committed pages from the WAL into the database, while others write and read. In the writer's
-    thread this would delay the next writes by some 15 ms."""
+    thread this would delay the next writes by some 15 ms. TRUNCATE leaves the WAL empty, unless somebody
+    still reads what it holds; it does not wait for them."""
     try:
         uri = f"{path.absolute().as_uri()}?mode=rw"  # if the file is away, do not make a new one
-        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0)) as db:
+            db.execute(f"PRAGMA wal_checkpoint({mode})")
     except sqlite3.Error as error:
         log.warning("the WAL of the job store was not checkpointed, it grows: %s", error)
 
@@ -188,6 +209,15 @@ def _prepare(db: sqlite3.Connection) -> int:
         "INSERT INTO meta VALUES ('epoch', 1)"
         " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
     ).fetchone()[0]
+
+
+def _keep_to_oneself(path: Path) -> None:
+    """The rows hold prompts, so no other user may read them. The directory's own permissions are changed by
+    nobody here: it may be an operator's."""
+    if path.suffix in (".lock", ".db"):
+        path.touch(mode=0o600)
+    with contextlib.suppress(FileNotFoundError):
+        path.chmod(0o600)
 
 
 def _lock(path: Path, timeout_s: float) -> IO[str]:

@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS tags (
     owner TEXT NOT NULL, tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (owner, tag, number)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gone (
-    job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, why TEXT NOT NULL, epoch INTEGER NOT NULL
+    job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, why TEXT NOT NULL, epoch INTEGER NOT NULL,
+    at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS idempotency (
     owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
@@ -49,6 +50,7 @@ CREATE INDEX IF NOT EXISTS jobs_status ON jobs (owner, status);
 CREATE INDEX IF NOT EXISTS jobs_style ON jobs (owner, style_id);
 CREATE INDEX IF NOT EXISTS jobs_status_style ON jobs (owner, status, style_id);
 CREATE INDEX IF NOT EXISTS gone_epoch ON gone (epoch);
+CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 CREATE INDEX IF NOT EXISTS idempotency_age ON idempotency (created_at);
 CREATE INDEX IF NOT EXISTS idempotency_job ON idempotency (job_id);
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,7 @@ class LiveJob:
     """As much of a live job as the line needs. A million of these fit into memory."""
 
     job_id: str
+    owner: str
     client: str
     priority: str
     number: int
@@ -81,13 +82,14 @@ class SqliteStore:
         key: str | None,
         body_hash: str,
         key_expires_before: float,
-        only_replay: bool = False,
-    ) -> Inserted | None:
+        refused: Callable[[], str | None] = lambda: None,
+    ) -> Inserted | str:
         """Store a new job, unless its owner used this idempotency `key` before, or its id is known: then the
-        older job stands. With `only_replay` nothing new is stored, and None is returned instead. Keys older
-        than `key_expires_before` (unix seconds) are forgotten."""
+        older job stands. A new one is stored only if `refused()` is None at the moment of the write, however
+        long that had to wait; else what it says is returned. Keys older than `key_expires_before` (unix
+        seconds) are forgotten."""
 
-        def operation(db: sqlite3.Connection) -> Inserted | None:
+        def operation(db: sqlite3.Connection) -> Inserted | str:
             if key is not None:
                 db.execute("DELETE FROM idempotency WHERE created_at < ?", (key_expires_before,))
                 row = db.execute(
@@ -102,8 +104,8 @@ class SqliteStore:
                 return Inserted(job.job_id, existed=True, same_body=True)
             if db.execute("SELECT 1 FROM gone WHERE job_id = ?", (job.job_id,)).fetchone():
                 return Inserted(job.job_id, existed=True, same_body=True)
-            if only_replay:
-                return None
+            if (why := refused()) is not None:
+                return why
             db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", to_row(job))
             db.executemany(
                 "INSERT INTO tags VALUES (?, ?, ?)",
@@ -138,8 +140,11 @@ class SqliteStore:
 
         return await self._write(operation)
 
-    async def bury(self, jobs: Sequence[Job], why: Literal["deleted", "expired"]) -> None:
-        """Replace the rows of finished jobs by tombstones, so that their ids stay known."""
+    async def bury(
+        self, jobs: Sequence[Job], why: Literal["deleted", "expired"], at: float
+    ) -> None:
+        """Replace the rows of finished jobs by tombstones of this moment (unix seconds), so that their ids
+        stay known."""
 
         def operation(db: sqlite3.Connection) -> None:
             for job in jobs:
@@ -150,11 +155,25 @@ class SqliteStore:
                 )
                 db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
                 db.execute(
-                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?)",
-                    (job.job_id, job.owner, why, self.epoch),
+                    "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?, ?)",
+                    (job.job_id, job.owner, why, self.epoch, at),
                 )
 
         await self._write(operation)
+
+    async def forget_gone(self, before: float, limit: int) -> int:
+        """Remove tombstones from before this moment (unix seconds), but none whose files the next sweep must
+        still look for. Returns how many."""
+
+        def operation(db: sqlite3.Connection) -> int:
+            swept = "COALESCE((SELECT value FROM meta WHERE key = 'swept'), 0)"
+            return db.execute(
+                "DELETE FROM gone WHERE job_id IN"
+                f" (SELECT job_id FROM gone WHERE at < ? AND epoch <= {swept} LIMIT ?)",
+                (before, limit),
+            ).rowcount
+
+        return await self._write(operation)
 
     async def swept(self) -> None:
         """Note that every file left over from before this start is removed."""
@@ -173,7 +192,7 @@ class SqliteStore:
                 f" (SELECT number FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
             )
             rows = db.execute(
-                f"SELECT job_id, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
+                f"SELECT job_id, owner, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
             )
             return [LiveJob(*row) for row in rows]
 

@@ -36,6 +36,8 @@ DROP INDEX jobs_live; DROP INDEX jobs_finished; DROP INDEX jobs_littering; DROP 
 DROP INDEX jobs_status; DROP INDEX jobs_style; DROP INDEX jobs_status_style;
 ALTER TABLE jobs RENAME TO jobs_2;
 ALTER TABLE tags RENAME COLUMN line TO number;
+ALTER TABLE gone RENAME TO gone_2;
+DROP INDEX gone_epoch;
 {TABLES}
 INSERT INTO jobs ({NAMED}) SELECT
     line, job_id, owner, status, created_at, started_at, completed_at, deadline, fence, attempts, alone,
@@ -45,6 +47,8 @@ INSERT INTO jobs ({NAMED}) SELECT
     client, priority, labels_of(client, priority, tags, metadata, retry_of), params, images, error
 FROM jobs_2 ORDER BY line;
 DROP TABLE jobs_2;
+INSERT INTO gone SELECT job_id, owner, why, epoch, CAST(strftime('%s', 'now') AS REAL) FROM gone_2;
+DROP TABLE gone_2;
 """
 
 UPGRADES = {1: _FROM_1, 2: _FROM_2}

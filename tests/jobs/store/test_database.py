@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serve_app.errors import StoreHeld
-from serve_app.jobs.store.database import CHECKPOINT_EVERY, WAL_PAGES, Database
+from serve_app.jobs.store import database as database_module
+from serve_app.jobs.store.database import CHECKPOINT_EVERY, FILES, WAL_PAGES, Database
 from serve_app.jobs.store.schema import SCHEMA_VERSION
 from tests.jobs.harness import writer_held
 
@@ -72,6 +77,20 @@ async def test_a_database_of_newer_code_is_left_alone(tmp_path: Path) -> None:
         Database(tmp_path, lock_timeout_s=0)
     with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
         assert db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone() == (1,)
+
+
+async def test_no_other_user_may_read_it(tmp_path: Path) -> None:
+    """The rows hold prompts. That holds for files of older versions, too."""
+    made = tmp_path / "state"
+    await Database(made).close()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    for path in made.iterdir():
+        path.chmod(0o644)
+    database = Database(made)
+    await database.write(put("a"))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made.iterdir()}
+    assert modes == dict.fromkeys(FILES, 0o600)
+    await database.close()
 
 
 # ---- writes ----
@@ -182,3 +201,44 @@ async def test_the_wal_is_copied_beside_the_writer(tmp_path: Path) -> None:
         assert write >= CHECKPOINT_EVERY - 1
     finally:
         await database.close()
+
+
+def copied(directory: Path) -> list[str]:
+    """What whoever copies `jobs.db` alone has."""
+    shutil.copy(directory / "jobs.db", directory / "copy.db")
+    with contextlib.closing(sqlite3.connect(directory / "copy.db")) as db:
+        db.row_factory = sqlite3.Row
+        return keys(db)
+
+
+async def test_after_a_clean_end_the_database_file_has_everything(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    await database.read(keys)
+    await database.write(put("a"))
+    await database.close()
+    assert copied(tmp_path) == ["a", "epoch"]
+    assert not (tmp_path / "jobs.db-wal").exists()
+
+
+async def test_soon_after_the_last_write_the_database_file_has_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the service is stopped then."""
+    folded, checkpoint = threading.Event(), database_module._checkpoint
+
+    def noted(path: Path, mode: Any) -> None:
+        checkpoint(path, mode)
+        folded.set()
+
+    monkeypatch.setattr(database_module, "FOLD_AFTER_S", 0.05)
+    monkeypatch.setattr(database_module, "_checkpoint", noted)
+    database = Database(tmp_path)
+    await database.read(keys)  # somebody who has read does not keep it from that
+    for key in ("a", "b"):
+        folded.clear()
+        await database.write(put(key))
+        assert await asyncio.to_thread(folded.wait, 10)
+    assert copied(tmp_path) == ["a", "b", "epoch"]
+    assert (tmp_path / "jobs.db-wal").stat().st_size == 0
+    assert await database.write(keys) == ["a", "b", "epoch"]
+    await database.close()

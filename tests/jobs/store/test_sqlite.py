@@ -42,7 +42,7 @@ async def put(store: SqliteStore, number: int, status: Status, *, fence: int = 1
 async def test_an_order_is_stored_once(store: SqliteStore) -> None:
     """Whether its id or its key comes again; another body under the key is found out."""
 
-    async def again(new: Job, key: str | None, body: str, **how: Any) -> Inserted | None:
+    async def again(new: Job, key: str | None, body: str, **how: Any) -> Inserted | str:
         return await store.insert(new, key=key, body_hash=body, key_expires_before=0.0, **how)
 
     first, second = numbered(1), numbered(2)
@@ -51,17 +51,17 @@ async def test_an_order_is_stored_once(store: SqliteStore) -> None:
     assert await again(second, "k", "h") == Inserted("j1", existed=True, same_body=True)
     assert await again(second, "k", "x") == Inserted("j1", existed=True, same_body=False)
     assert await again(second.evolve(owner="bob"), "k", "h") == Inserted("j2", False, True)
-    await store.bury([first.evolve(status=Status.REVOKED)], "deleted")
+    await store.bury([first.evolve(status=Status.REVOKED)], "deleted", 1.0)
     assert await again(first, None, "") == Inserted("j1", existed=True, same_body=True)
     assert await store.get("j1") is None
 
 
-async def test_only_replay_stores_nothing(store: SqliteStore) -> None:
+async def test_what_is_refused_is_not_stored_unless_it_is_known(store: SqliteStore) -> None:
     kwargs: dict[str, Any] = {"key": "k", "body_hash": "h", "key_expires_before": 0.0}
-    assert await store.insert(numbered(1), only_replay=True, **kwargs) is None
+    assert await store.insert(numbered(1), refused=lambda: "full", **kwargs) == "full"
     assert await store.get("j1") is None
     await store.insert(numbered(1), **kwargs)
-    replay = await store.insert(numbered(2), only_replay=True, **kwargs)
+    replay = await store.insert(numbered(2), refused=lambda: "full", **kwargs)
     assert replay == Inserted("j1", existed=True, same_body=True)
 
 
@@ -145,13 +145,29 @@ async def test_jobs_that_ended_are_found_by_their_time(store: SqliteStore) -> No
 async def test_a_deleted_job_leaves_its_name(store: SqliteStore, tmp_path: Path) -> None:
     new = numbered(1, labelled=labels(tags=["a"]))
     await store.insert(new, key="k", body_hash="h", key_expires_before=0.0)
-    await store.bury([new.evolve(status=Status.REVOKED)], "expired")
+    await store.bury([new.evolve(status=Status.REVOKED)], "expired", 1.0)
     assert await store.get("j1") is None
     assert await store.tombstone("j1") == {"job_id": "j1", "owner": "ann", "gone": "expired"}
     assert await store.tombstone("j2") is None
     with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
         for table in ("jobs", "tags", "idempotency"):
             assert db.execute(f"SELECT * FROM {table}").fetchall() == []
+
+
+async def test_a_tombstone_is_forgotten_when_it_is_old_and_its_files_are_swept(
+    tmp_path: Path,
+) -> None:
+    store = SqliteStore(tmp_path)
+    for number in (1, 2, 3):
+        await store.bury([await put(store, number, Status.REVOKED)], "deleted", float(number))
+    assert await store.forget_gone(9.0, 10) == 0, "the next life looks for their files"
+    await store.close()
+    store = SqliteStore(tmp_path)
+    await store.swept()
+    assert await store.forget_gone(2.5, 1) == 1
+    assert await store.forget_gone(2.5, 10) == 1
+    assert [await store.tombstone(f"j{number}") is None for number in (1, 2, 3)] == [1, 1, 0]
+    await store.close()
 
 
 async def test_what_may_have_left_files_is_known_until_it_is_swept(tmp_path: Path) -> None:
@@ -165,7 +181,7 @@ async def test_what_may_have_left_files_is_known_until_it_is_swept(tmp_path: Pat
     twice = twice.evolve(status=Status.SUCCESS, fence=2, completed_at=3.0, images=images)
     await store.update(twice, expected_fence=0)
     await put(store, 4, Status.FAILURE)
-    await store.bury([await put(store, 5, Status.REVOKED)], "deleted")
+    await store.bury([await put(store, 5, Status.REVOKED)], "deleted", 1.0)
     expected = {"j3": {"3.png"}, "j4": set[str](), "j5": set[str]()}
     assert await store.littering() == expected
     await store.swept()

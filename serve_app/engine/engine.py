@@ -135,8 +135,10 @@ class Engine:
             return self._drawings.send_previews(job_id)
 
     def give_up(self) -> None:
-        """The engine is not healthy: end every stream and refuse new ones, so that nobody waits for it. A call
-        that hangs is left alone."""
+        """The engine is not healthy: end every stream and refuse new ones, so that nobody waits for it.
+
+        A call that hangs is left alone.
+        """
         with self._changed:
             sick = self._too_little_memory >= SICK_AFTER
             why = Stopped("The device ran out of memory time after time." if sick else HANGS)

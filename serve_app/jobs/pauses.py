@@ -60,7 +60,6 @@ class Pauses:
         self._timer = asyncio.get_running_loop().call_later(delay, self.resume)
 
     async def _look(self, mended: Callable[[], Awaitable[bool]]) -> None:
-        self._looks = True
         try:
             over = await mended()
         except Exception:  # it cannot be told, and a pause must not last for ever
@@ -78,6 +77,7 @@ class Pauses:
         if self._mended is None:
             self._end()
         elif not self._looks:
+            self._looks = True
             self._background.spawn(self._look(self._mended))
 
     def _end(self) -> None:

@@ -151,6 +151,6 @@ class Settings(BaseSettings):
 
     @property
     def max_in_flight(self) -> int:
-        """Job tasks at once. A constant on purpose: a bound on *free* slots is 0 at zero replicas,
+        """Attempts at once. A constant on purpose: a bound on *free* slots is 0 at zero replicas,
         so nothing would ever start, and it would hide the queue from the autoscaler."""
         return (self.max_replicas + 1) * self.slots

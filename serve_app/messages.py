@@ -83,7 +83,7 @@ class Report(TypedDict):
     previews: list[tuple[str, int, int, bytes]]  # and the index of the image, and a small JPEG
 
 
-# ---- job task -> registry ----
+# ---- job task -> launcher ----
 
 
 class ImageFile(TypedDict):

@@ -64,7 +64,7 @@ class OutputDir:
             self._store(name, data)
         except OSError as error:
             # A name that is taken stays taken. All else can be mended while the job waits.
-            passes = not (self._root / name.path).exists()
+            passes = not os.path.exists(self._root / name.path)  # noqa: PTH110 - Path.exists raises EACCES
             raise StorageFailed(_reason(error), passes=passes) from error
         return ImageFile(
             path=name.path,
@@ -162,7 +162,11 @@ class OutputDir:
             final.hardlink_to(temporary)  # a rename would replace an existing file
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_directory(final.parent)
+        try:
+            _sync_directory(final.parent)
+        except OSError:
+            final.unlink(missing_ok=True)
+            raise
 
 
 def _reason(error: OSError) -> str:

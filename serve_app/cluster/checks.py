@@ -1,4 +1,4 @@
-"""Checks of the cluster before anything is served: has it GPUs, and whom does it let in?
+"""Checks of the cluster: has it GPUs, and whom does it let in?
 
 Knows Ray's and Serve's own settings; changes nothing.
 """
@@ -17,13 +17,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def lacking_gpus(gpus: float) -> str | None:
-    """What a renderer needs and no node offers, as a sentence; None: it could be placed somewhere."""
+    """What a renderer needs and no node has, as a sentence; None: one has it, free or not. A call to Ray's
+    control store."""
     if gpus <= 0:
         return None
     most = max(
         (node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0
     )
-    if most >= min(gpus, 1):
+    if most >= gpus:
         return None
     return f"no node offers {gpus:g} GPU"
 

@@ -46,7 +46,7 @@ def serve_session() -> str:
 
 
 def renderer_handle(app_name: str) -> Any:
-    """Raises ValueError without Serve, RayServeException without the application.
+    """Raises ValueError or RayServeException without Serve, KeyError without the application.
 
     Serve keeps one client per process for ever. In a worker that outlived `serve shutdown` it asks a dead
     controller and waits without end, so it is thrown away here.

@@ -13,11 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError, TaskCancelledError
+from ray.exceptions import (
+    ActorDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+)
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
 from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.handles import renderer_handle, worker_env
+from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome, Ticket
 
@@ -60,7 +67,8 @@ class RayLauncher:
         except RayError as error:
             raise TaskLost(_short(error)) from error
         finally:
-            del self._running[job_id]
+            if self._running.get(job_id) is run:  # else another attempt at the job has begun
+                del self._running[job_id]
 
     async def _run(self, run: RunningAttempt, ticket: Ticket) -> Outcome:
         try:
@@ -73,14 +81,16 @@ class RayLauncher:
         except Exception as error:
             # Without an application or a replica; Serve's router may raise anything when they go away.
             return Outcome(kind="released", reason=_short(error))
+        if run.killed:  # just when a renderer had accepted it
+            raise TaskLost("it was stopped as a renderer had it")
         task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
         run.task = task.remote(ticket, rendered, self._output_dir)
         try:
             return await run.task
         except RayError as error:
-            if (gone := _renderer_error(error)) is None:
-                raise  # the task's own process is gone
-            return _of_dead_renderer(gone)
+            if (outcome := _outcome_of(error)) is None:
+                raise  # the task's own process is gone, or what it was to write
+            return outcome
 
     def kill(self, job_id: str) -> None:
         if (run := self._running.get(job_id)) is None:
@@ -121,25 +131,35 @@ class RayLauncher:
         await self._broadcast("send_previews", job_id)
 
     async def _broadcast(self, method: str, *args: Any) -> None:
-        with contextlib.suppress(RayServeException, RayError, TimeoutError, ValueError):
+        with contextlib.suppress(
+            RayServeException, RayError, TimeoutError, LookupError, ValueError
+        ):
             answers = self._renderer().broadcast(method, *args)
             async with asyncio.timeout(BROADCAST_TIMEOUT_S):
                 await answers.results_async()
 
     def _renderer(self) -> Any:
-        """Raises ValueError without Serve, RayServeException without the application."""
+        """Raises ValueError or RayServeException without Serve, KeyError without the application."""
         now = time.monotonic()
         if self._handle is None or now - self._checked_at > HANDLE_CHECKED_EVERY_S:
             self._handle, self._checked_at = renderer_handle(self._app_name), now
         return self._handle
 
 
-def _renderer_error(error: RayError) -> RayActorError | None:
-    """The renderer's death, which reaches the task as the error of its argument."""
-    for found in (error, getattr(error, "cause", None), error.__cause__):
-        if isinstance(found, RayActorError):
-            return found
-    return None
+def _outcome_of(error: RayError) -> Outcome | None:
+    """What a task's error says of its attempt; None: the attempt is lost, and nobody knows why.
+
+    A renderer's death reaches the task as the error of its argument, and so does what a renderer raised.
+    """
+    root: BaseException = error
+    while isinstance(root, RayTaskError) and isinstance(root.cause, BaseException):
+        root = root.cause
+    if isinstance(root, RayActorError):
+        return _of_dead_renderer(root)
+    if isinstance(root, RayError | asyncio.CancelledError):
+        return None
+    # A bug, of this renderer's code or of the task's. Another node may have newer code.
+    return Outcome(kind="refused", reason=_short(root), error=internal_error(root))
 
 
 def _of_dead_renderer(error: RayActorError) -> Outcome:

@@ -42,9 +42,9 @@ class RendererReplica:
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
         self._tell("loading")
-        spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
         loop = asyncio.get_running_loop()
         try:
+            spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
             self._engine = await asyncio.to_thread(
                 build.build,
                 spec,
@@ -57,11 +57,15 @@ class RendererReplica:
             log.error("the model cannot be loaded: %s", error.detail)
             self._tell("load_failed", error.detail)
             raise
+        except Exception as error:
+            log.exception("the model cannot be loaded")
+            self._tell("load_failed", f"{type(error).__name__}; see the log of the renderer")
+            raise
         self._model = spec.name, self._engine.runner.made_by["weights"]
         self._engine.start()
         self._metrics = RayRenderMetrics()
         self._engine.drop(*await self._dead_fences())
-        self._tell("ready", *self._model)
+        self._told = self._tell("ready", *self._model)
         self._reporter = Reporter(self._app_name, lambda fences: self._engine.drop(0, fences))
         self._looking = asyncio.create_task(self._look())
 
@@ -108,7 +112,9 @@ class RendererReplica:
         stats = self._engine.stats()
         self._metrics.live(self._model[0], stats["live"])
         if not stats["healthy"]:
-            raise RuntimeError(f"no step for {stats['last_progress']:.0f} s with work at hand")
+            raise RuntimeError(
+                f"the engine has failed; its last step was {stats['last_progress']:.0f} s ago"
+            )
 
     # ---- its end ----
 
@@ -121,9 +127,13 @@ class RendererReplica:
                 self._engine.give_up()
                 self._exit_soon()
                 return
+            if not self._told:  # there was no registry yet
+                self._told = self._tell("ready", *self._model)
             if held := self._engine.holders():
-                with contextlib.suppress(ValueError, RayError, TimeoutError):
+                try:
                     self._engine.drop(*await self._ask("disowned", held))
+                except Exception as error:  # nothing may end this loop: a hung engine would stay
+                    log.warning("the registry does not say what has ended: %s", error)
 
     def _exit_soon(self) -> None:
         """Serve starts another replica. To wait until Serve finds out by itself would cost minutes, and it
@@ -132,9 +142,12 @@ class RendererReplica:
 
     # ---- calls to the registry ----
 
-    def _tell(self, method: str, *args: Any) -> None:
+    def _tell(self, method: str, *args: Any) -> bool:
+        """Nobody waits for the answer. False: there is no registry."""
         with contextlib.suppress(ValueError, RayError):
             call_registry(self._app_name, method, *args)
+            return True
+        return False
 
     async def _dead_fences(self) -> tuple[int, dict[str, int]]:
         """What to refuse: older epochs than this one, and attempts up to these fences. (0, {}) without a

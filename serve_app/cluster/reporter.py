@@ -7,14 +7,14 @@ with the next one, and of progress and previews only the newest.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayError
-
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.messages import Preview, Progress, Report
+
+log = logging.getLogger("assets.renderer")
 
 PACE_S = 0.1
 """The shortest time between two calls, but for the first after a silence."""
@@ -25,6 +25,7 @@ class Reporter:
 
     def __init__(self, app_name: str, drop: Callable[[dict[str, int]], object]) -> None:
         self._app_name, self._drop = app_name, drop
+        self._here: set[tuple[str, int]] = set()  # admitted, and not ended yet
         self._admitted: dict[tuple[str, int], float | None] = {}
         self._progress: dict[tuple[str, int], dict[str, Any]] = {}
         self._previews: dict[tuple[str, int], tuple[int, bytes]] = {}
@@ -32,6 +33,7 @@ class Reporter:
         self._sending = asyncio.create_task(self._send())
 
     def admitted(self, job_id: str, fence: int, solo_seconds: float | None) -> None:
+        self._here.add((job_id, fence))
         self._admitted[job_id, fence] = solo_seconds
         self._something.set()
 
@@ -47,6 +49,7 @@ class Reporter:
 
     def forget(self, job_id: str, fence: int) -> None:
         """The attempt has ended: its result tells the rest."""
+        self._here.discard((job_id, fence))
         self._admitted.pop((job_id, fence), None)
         self._progress.pop((job_id, fence), None)
         self._previews.pop((job_id, fence), None)
@@ -56,14 +59,26 @@ class Reporter:
             await self._something.wait()
             self._something.clear()
             if report := self._take():
-                with contextlib.suppress(ValueError, RayError, TimeoutError):
+                try:
                     async with asyncio.timeout(CALL_TIMEOUT_S):
                         given_up: dict[str, int] = await call_registry(
                             self._app_name, "report", report
                         )
                     if given_up:
                         self._drop(given_up)
+                except (
+                    Exception
+                ) as error:  # nothing may end this loop: jobs would seem to wait for ever
+                    log.warning("the registry did not take a report: %s", error)
+                    self._again(report)
                 await asyncio.sleep(PACE_S)
+
+    def _again(self, report: Report) -> None:
+        """Say once more who is admitted, with the next call. Progress comes anew by itself."""
+        for job_id, fence, solo_seconds in report["admitted"]:
+            if (job_id, fence) in self._here:
+                self._admitted.setdefault((job_id, fence), solo_seconds)
+                self._something.set()
 
     def _take(self) -> Report | None:
         admitted, self._admitted = self._admitted, {}

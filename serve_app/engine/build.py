@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from serve_app.engine.model.model_runner import ModelRunner
 
 REPORT_EVERY_S = 0.3
-"""Seconds between two progress events of a drawing. Each one costs the job task and the registry time, and
-clients poll every half second at most."""
+"""Seconds between two progress events of a drawing. Each one costs the renderer's event loop and the registry
+time, and clients poll every half second at most."""
 
 
 def build(

@@ -183,7 +183,7 @@ class Drawings:
     def _report(self, drawings: Iterable[Drawing]) -> None:
         """Send progress to those drawings whose last report is `report_every` seconds old.
 
-        Each event also costs a job task and the registry time, far more than it costs here.
+        Each event also costs the event loop and the registry time, far more than it costs here.
         """
         now = time.monotonic()
         due = [drawing for drawing in drawings if now - drawing.reported_at >= self.report_every]

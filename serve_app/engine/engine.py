@@ -34,6 +34,7 @@ PREVIEWS_PER_IMAGE = 8
 SICK_AFTER = 5
 """So many images in a row out of memory, each alone in its call, and the device is taken for sick. A renderer
 that fails is soon free again, so it would attract the jobs of all others."""
+HANGS = "The device did not answer any more."
 OCCUPANCY_RATE = 0.05  # weight of the newest call in the moving average
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
 
@@ -66,7 +67,6 @@ class Engine:
         self._closing = False
         self._fault: BaseException | None = None
         self._too_little_memory = 0  # images in a row that ran out of memory in a call of their own
-        self._out_of_memory = 0  # images in a row that found too little memory, alone in their call
         self._last_progress = time.monotonic()
         self._occupancy = 0.0
         self._rows = 0  # of the last UNet call
@@ -135,11 +135,16 @@ class Engine:
             return self._drawings.send_previews(job_id)
 
     def give_up(self) -> None:
-        """The model hangs in a call that never comes back: end every stream, so that nobody waits for it."""
+        """The engine is not healthy: end every stream and refuse new ones, so that nobody waits for it.
+
+        A call that hangs is left alone.
+        """
         with self._changed:
-            self._fault = self._fault or Stopped("The device did not answer any more.")
+            sick = self._too_little_memory >= SICK_AFTER
+            why = Stopped("The device ran out of memory time after time." if sick else HANGS)
+            self._fault = self._fault or why
             for drawing in self._drawings:
-                self._drawings.fail(drawing, Stopped("The device did not answer any more."))
+                self._drawings.fail(drawing, why)
 
     def stats(self) -> dict[str, Any]:
         """Plain numbers, for health checks and people."""
@@ -176,8 +181,8 @@ class Engine:
         self._drawings.drop(listener.epoch, {})
         if self._drawings.is_dropped(listener) or self._closing:
             return Dropped()
-        if self._fault is not None:
-            return Stopped()
+        if self._fault is not None:  # not Stopped: this attempt had no part in it
+            return Dropped("the renderer has stopped")
         return None if self.runner.fits(params) else TooLarge()
 
     def _acknowledged(self) -> None:

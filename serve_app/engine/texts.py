@@ -19,7 +19,7 @@ from serve_app.engine.scheduler import Scheduler, by_deadline
 log = logging.getLogger("assets.engine")
 
 ADMISSION_SECONDS = 0.1
-"""The longest wait for readers to pass on that their drawing was admitted."""
+"""The longest wait for readers to note that their drawing was admitted."""
 
 
 class TextThread:
@@ -66,9 +66,10 @@ class TextThread:
             self._changed.notify_all()
 
     def _admit(self, request: Request) -> None:
-        """Tell the readers of a new drawing that it is admitted, and give them a moment to tell the registry.
+        """Tell the readers of a new drawing that it is admitted, and give them a moment to note it.
 
-        If the process dies from here on, the registry must know which jobs may be the cause.
+        The registry hears of it with the next report. A job whose report is lost with the process counts as
+        innocent, and runs alone next.
         """
         with self._changed:
             drawing = self._drawings.of(request)

@@ -54,7 +54,7 @@ def store_images(ticket: Ticket, rendered: Rendered, output: ImageWriter) -> Out
     except Exception as bug:
         log.exception("attempt failed", extra={"job_id": ticket["job_id"]})
         output.remove([image["path"] for image in stored])
-        return Outcome(kind="failed", reason=type(bug).__name__, error=_internal(bug))
+        return Outcome(kind="failed", reason=type(bug).__name__, error=internal_error(bug))
     run_s = max(image["render_seconds"] for image in rendered["images"])
     return Outcome(kind="drawn", reason="", images=stored, run_s=run_s)
 
@@ -82,7 +82,8 @@ def _told(error: ServiceError) -> JobError:
     )
 
 
-def _internal(bug: Exception) -> JobError:
+def internal_error(bug: BaseException) -> JobError:
+    """What a client is told of an error that is ours. Its message stays in the log: it may name paths."""
     return JobError(
         code="internal",
         title="Internal error",

@@ -96,7 +96,9 @@ class Job:
     progress: dict[str, Any] | None = None
     reported_at: float = 0.0  # when `progress` came, in monotonic seconds
     preview: PreviewImage | None = None
-    troubles: Mapping[str, int] = field(default_factory=dict[str, int])  # attempts lost, by outcome
+    troubles: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # number of ends, by outcome
     seq: int = 0  # number of its last change, within the epoch
 
     @property

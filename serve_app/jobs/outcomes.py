@@ -23,10 +23,12 @@ REFUSALS = 3
 """A job fails when so many renderers could not draw it for a reason that may be their own."""
 OUTDATED = 6
 """A job of weights that are not served any more fails when it met so many renderers without them."""
-STOPS_ALONE = 3
-STOPS = 8
-"""A job whose renderers are told to stop, time after time, runs alone from the third on; from the eighth on
-each counts like a death: what looks like bad luck may be the job."""
+UNLUCKY = ("stopped", "lost")
+"""Its renderer was told to stop, or the process that wrote its files went away: no fault of the job. But"""
+UNLUCKY_ALONE = 3
+UNLUCKY_COUNTS = 8
+"""a job that this happens to time after time runs alone from the third on, and from the eighth on each counts
+like a death: what looks like bad luck may be the job."""
 
 
 class Outcomes:
@@ -91,7 +93,9 @@ class Outcomes:
             preview=None,
             waiting_for="model" if kind == "outdated" else None,
             attempts=attempts,
-            alone=job.alone or kind in ("died", "refused") or self._stopped_often(kind, times),
+            alone=job.alone
+            or kind in ("died", "refused")
+            or (kind in UNLUCKY and times >= UNLUCKY_ALONE),
             troubles={**job.troubles, kind: times},
         )
         return await self._jobs.save(again, job.fence)
@@ -101,7 +105,7 @@ class Outcomes:
         long as it had company: the report of its admission may have been lost, so it runs alone next."""
         if kind == "died":
             return job.status is Status.STARTED or job.alone
-        return kind == "stopped" and times >= STOPS
+        return kind in UNLUCKY and times >= UNLUCKY_COUNTS
 
     def _final(self, job: Job, outcome: Outcome, times: int, attempts: int) -> JobError | None:
         """Why the job is given up; None: it is tried again."""
@@ -113,14 +117,13 @@ class Outcomes:
             case "outdated" if times >= OUTDATED and not self._is_served(job):
                 return MODEL_CHANGED
             case _:
-                return _renderer_died(attempts) if attempts >= self.max_attempts else None
+                if attempts < self.max_attempts or attempts == job.attempts:
+                    return None  # or somebody has lowered the limit: that alone ends no job
+                return _given_up(outcome["kind"], times, attempts)
 
     def _is_served(self, job: Job) -> bool:
         """A rollout is under way, and a renderer with these weights will come."""
         return self._renderers.served == (job.summary["model"], job.summary["model_revision"])
-
-    def _stopped_often(self, kind: str, times: int) -> bool:
-        return kind == "stopped" and times >= STOPS_ALONE
 
 
 MODEL_CHANGED = JobError(
@@ -131,10 +134,14 @@ MODEL_CHANGED = JobError(
 )
 
 
-def _renderer_died(times: int) -> JobError:
+def _given_up(kind: str, times: int, deaths: int) -> JobError:
+    if kind in UNLUCKY:
+        detail = f"The process that worked on it was stopped {times} times."
+    else:
+        detail = f"This happened {deaths} times."
     return JobError(
         code="renderer_died",
         title="The renderer died while it drew this",
-        detail=f"It died {times} times, the last time with nothing else to draw.",
+        detail=detail,
         retryable=True,
     )

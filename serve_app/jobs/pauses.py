@@ -6,10 +6,13 @@ Knows reasons and times; nothing of jobs, attempts or the line.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from serve_app.jobs.background import Background
+
+log = logging.getLogger("assets.registry")
 
 ABSENT_AFTER_S = 5.0
 """When no ingress has asked for changes for this long, there is no application to launch jobs for."""
@@ -23,6 +26,8 @@ class Pauses:
         self._changed, self._background = changed, background
         self._reason: str | None = None
         self._mended: Callable[[], Awaitable[bool]] | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of this pause
+        self._looks = False
         self._in_a_row = 0  # pauses since a job last ran to its end
         self._watched_at = float("-inf")  # monotonic seconds
         self._draining = False
@@ -41,32 +46,44 @@ class Pauses:
 
     def pause(self, reason: str, mended: Callable[[], Awaitable[bool]] | None = None) -> None:
         """Launch nothing for a while. Each pause in a row is twice as long as the one before it. With
-        `mended`, the pause goes on until it returns True."""
-        if self._reason is not None:
+        `mended`, the pause goes on until it returns True; such a pause takes the place of one without."""
+        if self._reason is not None and (self._mended is not None or mended is None):
             return
         self._reason, self._mended = reason, mended
         self._wait()
 
     def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         delay = backoff(0.25, self._in_a_row)
         self._in_a_row += 1
-        asyncio.get_running_loop().call_later(delay, self._over)
-
-    def _over(self) -> None:
-        if self._mended is None:
-            self.resume()
-        else:
-            self._background.spawn(self._look(self._mended))
+        self._timer = asyncio.get_running_loop().call_later(delay, self.resume)
 
     async def _look(self, mended: Callable[[], Awaitable[bool]]) -> None:
-        if await mended():
-            self.resume()
-        elif self._mended is mended:  # else somebody resumed meanwhile
+        try:
+            over = await mended()
+        except Exception:  # it cannot be told, and a pause must not last for ever
+            log.exception("whether launching may go on")
+            over = False
+        finally:
+            self._looks = False
+        if over:
+            self._end()
+        else:
             self._wait()
 
     def resume(self) -> None:
-        """The pause is over, or its cause is gone."""
-        self._reason = self._mended = None
+        """The pause is over, or its cause may be gone. One that was begun with `mended` asks that first."""
+        if self._mended is None:
+            self._end()
+        elif not self._looks:
+            self._looks = True
+            self._background.spawn(self._look(self._mended))
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reason = self._mended = self._timer = None
         self._changed()
 
     def reset_backoff(self) -> None:

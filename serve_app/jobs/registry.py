@@ -6,7 +6,9 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
     repository   rows, and the memory of them (`cache`), in step
     line         which waiting job is next
     dispatcher   launches attempts and drives each to its end; `pauses` says when nothing is launched
-    endings      what the end of an attempt means, and how a job ends
+    outcomes     what the end of an attempt means for its job
+    endings      how a job ends
+    renderers    what renderers have said of themselves
     estimates    position, time until done, and why a job waits
     cleaning     removes files that no job publishes
     deadlines    a timer for each job that has one
@@ -15,7 +17,7 @@ The life of a job:
 1. submit: it is committed to disk, and then answered; it joins the line.
 2. Its turn comes: an attempt is committed under a new fence, and launched.
 3. admitted: a renderer works on it. progress and preview follow.
-4. finish or fail: the fence is checked and the end is committed in one transaction.
+4. The attempt ends with files or without: the fence is checked and the end is committed in one transaction.
 5. Watchers are told of every change, also of this one.
 If an attempt is lost, the job goes back to 2. If it is revoked, that is committed first, and then its work is
 stopped.
@@ -23,6 +25,7 @@ stopped.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -333,10 +336,10 @@ class JobRegistry:
         self._dispatcher.renderers_changed()
 
     async def report(self, report: Report) -> dict[str, int]:
-        """What happens in one renderer. Returns those of its attempts, by job id and fence, that are
-        superseded and must stop. Raises sqlite3.Error."""
-        for job_id, fence, solo_seconds in report["admitted"]:
-            await self.admitted(job_id, fence, solo_seconds)
+        """What happens in one renderer. Returns those of its attempts, by job id and fence, that are over or
+        superseded: if they still run, they must stop. Raises sqlite3.Error."""
+        # Together, so that they share one commit.
+        await asyncio.gather(*(self.admitted(*entry) for entry in report["admitted"]))
         for job_id, fence, progress in report["progress"]:
             self._progress(job_id, fence, progress)
         for job_id, fence, index, data in report["previews"]:
@@ -349,7 +352,7 @@ class JobRegistry:
         job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
-        self._renderers.draws()
+        self._renderers.draws(job.summary["model"], job.summary["model_revision"])
         self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
             self._estimates.admitted(job, solo_seconds)

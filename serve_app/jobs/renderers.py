@@ -12,12 +12,14 @@ class Renderers:
         self.proven = False  # a renderer has loaded these weights
         self.load_error: str | None = None  # why the last one could not
         self._loading = False
+        self._loaded: tuple[str, str] | None = None  # by the last one that was ready, or drew
 
     def deployed(self, model: str, revision: str) -> None:
         """The newest deployment serves these weights."""
         if self.served != (model, revision):
             self.served = (model, revision)
-            self.proven, self.load_error = False, None
+            # Its first renderer may have been faster than its first ingress.
+            self.proven, self.load_error = self._loaded == self.served, None
 
     def starts_loading(self) -> None:
         """One has a process and a device, and loads its model."""
@@ -28,13 +30,14 @@ class Renderers:
 
     def is_ready(self, model: str, revision: str) -> None:
         """One has loaded these weights."""
-        self._loading = False
-        if (model, revision) == self.served:
+        self._loading, self._loaded = False, (model, revision)
+        if self._loaded == self.served:
             self.proven, self.load_error = True, None
 
-    def draws(self) -> None:
-        """One has admitted an attempt."""
-        self._loading, self.load_error = False, None
+    def draws(self, model: str, revision: str) -> None:
+        """One has admitted an attempt at a job of these weights, so it has loaded them. A registry that was
+        started again learns by this that there are renderers."""
+        self.is_ready(model, revision)
 
     @property
     def waits_for(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.artifacts import folder
 from serve_app.artifacts.folder import OutputDir, _reason
 from serve_app.artifacts.names import ArtifactName
 from serve_app.errors import StorageFailed
@@ -208,3 +209,75 @@ def test_a_file_that_cannot_be_removed_is_no_error(mixed: OutputDir, tmp_path: P
     (tmp_path / stuck).mkdir()
     assert mixed.remove([stuck, *files_of(mixed, OTHER)]) == 1
     assert files_of(mixed, OTHER) == []
+
+
+# ---- whether a job may wait for it ----
+
+
+def test_what_can_be_mended_passes_and_a_taken_name_stays(tmp_path: Path) -> None:
+    output = OutputDir(tmp_path / "output")
+    (tmp_path / "output").write_text("in the place of the folder")
+    with pytest.raises(StorageFailed) as caught:
+        output.write(rendered(), PARAMS, JOB, 1)
+    assert caught.value.passes
+    (tmp_path / "output").unlink()
+    with files_at_most(100), pytest.raises(StorageFailed) as caught:
+        output.write(rendered(), PARAMS, JOB, 1)
+    assert caught.value.passes
+    output.write(rendered(), PARAMS, JOB, 1)
+    with pytest.raises(StorageFailed) as caught:
+        output.write(rendered(), PARAMS, JOB, 1)
+    assert not caught.value.passes
+
+
+def test_a_directory_that_cannot_be_synced_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name might be gone after a power cut; so the job waits, and its name stays free."""
+    output = OutputDir(tmp_path)
+    output.write(rendered(), PARAMS, OTHER, 1)  # the day's directory is there
+    before = everything_in(tmp_path)
+
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_sync_directory", broken)
+        with pytest.raises(StorageFailed) as caught:
+            output.write(rendered(), PARAMS, JOB, 1)
+    assert caught.value.passes
+    assert everything_in(tmp_path) == before
+    output.write(rendered(), PARAMS, JOB, 1)
+
+
+def test_a_probe_writes_and_leaves_nothing(tmp_path: Path) -> None:
+    output = OutputDir(tmp_path / "output")
+    output.probe()
+    output.probe()
+    assert everything_in(tmp_path) == []
+    assert (tmp_path / "output").is_dir()
+
+
+def test_a_probe_needs_room_for_a_picture(tmp_path: Path) -> None:
+    """A disk with some bytes left takes a small file, and then not the next picture."""
+    with files_at_most(folder.PROBE_BYTES - 1), pytest.raises(OSError, match="too large"):
+        OutputDir(tmp_path).probe()
+    assert everything_in(tmp_path) == []
+
+
+def test_a_probe_needs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("")
+    with pytest.raises(OSError, match="exists"):
+        OutputDir(tmp_path / "output").probe()
+
+
+def test_a_probe_needs_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them no picture can be published."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    with pytest.raises(OSError, match="not permitted"):
+        OutputDir(tmp_path).probe()
+    assert everything_in(tmp_path) == []

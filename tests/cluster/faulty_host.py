@@ -1,10 +1,12 @@
-"""The service as `host` runs it, with an engine that has a bug: a prompt that says POISON stops its loop.
+"""The service as `host` runs it, with an engine that has bugs: a prompt that says POISON stops its loop, and
+a model call with one that says HANG never comes back.
 
 The renderer runs in a process of Ray's, which no test can reach into: so this replaces `tests.cluster.host`.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from ray import serve
@@ -14,11 +16,12 @@ from serve_app.cluster.handles import RENDERER
 from tests.cluster import host
 
 POISON = "poison"  # in a prompt of `test_faults`
+HANG = "hang"  # in a prompt of `test_launching`
 
 
 @serve.deployment(name=RENDERER)
 class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
-    """Fails in the scheduler, between two steps, where no request can be blamed."""
+    """Fails in the scheduler, between two steps, where no request can be blamed; hangs in the model."""
 
     async def __init__(self, settings: dict[str, Any]) -> None:
         await super().__init__(settings)
@@ -33,6 +36,15 @@ class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
             update(batch)
 
         scheduler.update = faulty
+        runner = self._engine.runner
+        denoise = runner.denoise
+
+        def hanging(requests: Any) -> Any:
+            if any(HANG in request.params.prompt and request.step > 5 for request in requests):
+                threading.Event().wait()
+            return denoise(requests)
+
+        runner.denoise = hanging
 
 
 if __name__ == "__main__":

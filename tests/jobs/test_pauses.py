@@ -147,3 +147,94 @@ async def test_a_waiting_job_says_what_it_waits_for(tmp_path: Path) -> None:
         assert await said() == [(None, None), ("renderer", 1), ("renderer", 2)]
         world.lose_ingress()
         assert await said() == [(None, None), ("application", 1), ("application", 2)]
+
+
+class Disk:
+    """Is mended when a test says so, and tells how often it was looked at."""
+
+    def __init__(self) -> None:
+        self.whole, self.broken_probe = False, False
+        self.looks = 0
+
+    async def mended(self) -> bool:
+        self.looks += 1
+        if self.broken_probe:
+            raise RuntimeError("the probe itself")
+        return self.whole
+
+
+@pytest.fixture(name="quick")
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses_module, "LONGEST_BACKOFF_S", 0.001)
+
+
+async def until_over(pauses: Pauses) -> None:
+    async with asyncio.timeout(5):
+        while pauses.why() is not None:
+            await turns(1)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_pause_with_a_probe_goes_on_until_it_is_mended() -> None:
+    pauses, disk = Pauses(lambda: None, Background()), Disk()
+    pauses.watched()
+    pauses.pause("storage", disk.mended)
+    async with asyncio.timeout(5):
+        while disk.looks < 3:
+            await turns(1)
+    assert pauses.why() == "storage"
+    disk.broken_probe = True
+    looks = disk.looks
+    async with asyncio.timeout(5):
+        while disk.looks < looks + 2:  # a probe that fails is tried again
+            await turns(1)
+    assert pauses.why() == "storage"
+    disk.whole, disk.broken_probe = True, False
+    await until_over(pauses)
+    looks = disk.looks
+    await turns()
+    assert disk.looks == looks
+
+
+async def test_whoever_resumes_asks_the_probe_first(hall: Hall) -> None:
+    """An ingress comes up while the disk is full: nothing is launched for that. With room, it is at once."""
+    disk = Disk()
+    hall.pauses.watched()
+    hall.pauses.pause("storage", disk.mended)
+    before = hall.changes
+    hall.pauses.resume()
+    hall.pauses.cancel_drain()
+    hall.pauses.resume()
+    await turns()
+    assert (disk.looks, hall.pauses.why(), hall.changes) == (1, "storage", before)
+    disk.whole = True
+    hall.pauses.resume()
+    await turns()
+    assert (disk.looks, hall.pauses.why(), hall.changes) == (2, None, before + 1)
+
+
+async def test_a_pause_with_a_probe_takes_the_place_of_one_without(hall: Hall) -> None:
+    disk = Disk()
+    hall.pauses.watched()
+    hall.pauses.pause("renderer")
+    hall.pauses.pause("storage", disk.mended)
+    assert hall.pauses.why() == "storage"
+    hall.pauses.pause("renderer")
+    hall.pauses.pause("storage", disk.mended)
+    assert hall.pauses.why() == "storage"
+    assert hall.delays == [0.25, 0.5]
+
+
+async def test_the_end_of_one_pause_does_not_shorten_the_next() -> None:
+    """Its timer is cancelled with it."""
+    pauses = Pauses(lambda: None, Background())
+    pauses.watched()
+    pauses.pause("renderer")
+    first = pauses._timer
+    assert first is not None
+    pauses.resume()
+    assert first.cancelled()
+    pauses.pause("renderer")
+    assert pauses._timer is not None
+    assert not pauses._timer.cancelled()
+    pauses.resume()

@@ -207,8 +207,11 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_sends_a_preview(self, job: str, fence: int) -> None:
-        sent = self.wait(self.world.preview(job, fence, 0, b"jpeg"))
-        assert sent or not self.runs(job, fence)
+        self.wait(self.world.preview(job, fence, 0, b"jpeg"))
+        if self.runs(job, fence):
+            preview = self.wait(self.world.look(job))["preview"]
+            assert preview
+            assert preview["data"] == b"jpeg"
 
     @rule(limit=st.integers(1, 4))
     def a_client_walks_the_list(self, limit: int) -> None:

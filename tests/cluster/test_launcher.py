@@ -1,0 +1,267 @@
+"""Which outcome each of Ray's errors becomes, and attempts that are stopped at each of their steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, RequestCancelledError
+
+from serve_app.cluster import launcher as launcher_module
+from serve_app.cluster.launcher import RayLauncher, _outcome_of
+from serve_app.jobs.dispatcher import TaskLost
+from serve_app.messages import Outcome
+from tests.factories import JOB_ID, ticket
+
+ACTOR = "ab" * 16
+
+
+def died(text: str, *, preempted: bool = False) -> ActorDiedError:
+    """As Ray builds it from what its control store says of an actor."""
+    error = ActorDiedError()
+    error.error_msg, error._preempted = text, preempted
+    return error
+
+
+def in_task(cause: Exception, *, deep: bool = False) -> RayError:
+    """As `await` raises what a task raised; `deep`: its argument was the error of another task."""
+    error = RayTaskError("run_job_task", "a traceback", cause)
+    if deep:
+        error = RayTaskError("run_job_task", "a traceback", error.as_instanceof_cause())
+    return error.as_instanceof_cause()
+
+
+SIGKILLED = died(
+    "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+)
+TOLD = died("The actor is dead because it was killed by `ray.kill`.")
+NODE = died("The actor died because its node has died. Node Id: ab")
+PREEMPTED = died("the actor's node was preempted: spot", preempted=True)
+UNREACHABLE = ActorUnavailableError("connection reset", bytes.fromhex(ACTOR))
+
+
+@pytest.mark.parametrize("wrap", [lambda e: e, in_task, lambda e: in_task(e, deep=True)])  # pyright: ignore
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SIGKILLED, "died"),
+        (UNREACHABLE, "died"),
+        (TOLD, "stopped"),
+        (NODE, "stopped"),
+        (PREEMPTED, "stopped"),
+    ],
+)
+def test_the_death_of_a_renderer(
+    error: RayError, kind: str, wrap: Callable[[RayError], RayError]
+) -> None:
+    """Told to stop, or gone with its machine: no fault of what it drew."""
+    outcome = _outcome_of(wrap(error))
+    assert outcome is not None
+    assert outcome["kind"] == kind
+    assert "Error" in outcome["reason"]
+    assert len(outcome["reason"]) <= 300
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerCrashedError(),
+        OutOfMemoryError("the node is low on memory"),
+        TaskCancelledError(),
+        NodeDiedError("its node died"),
+        ObjectLostError("ab" * 28, None, "f"),
+        in_task(ObjectLostError("ab" * 28, None, "f")),
+        in_task(RequestCancelledError()),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_attempt_of_which_nobody_knows(error: RayError) -> None:
+    assert _outcome_of(error) is None
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_bug_in_a_renderer_or_a_task_is_a_refusal(deep: bool) -> None:
+    """It is tried elsewhere, some times; and the client is not told what the bug said."""
+    outcome = _outcome_of(in_task(KeyError("/secret/path"), deep=deep))
+    assert outcome is not None
+    assert outcome["kind"] == "refused"
+    error = outcome.get("error")
+    assert error is not None
+    assert (error["code"], error["retryable"]) == ("internal", True)
+    assert "KeyError" in error["detail"]
+    assert "secret" not in error["detail"]
+
+
+# ---- attempts that are stopped: only what Ray would do is played ----
+
+
+class Response:
+    """Of a call to a renderer: accepted when a test says so."""
+
+    def __init__(self) -> None:
+        self.accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.asked = asyncio.Event()
+        self.cancelled = 0
+
+    async def _to_object_ref(self) -> str:
+        self.asked.set()
+        return await asyncio.shield(self.accepted)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        if not self.accepted.done():
+            self.accepted.set_exception(RequestCancelledError())
+
+
+class Renderer:
+    """A handle, with one response for each call; and the remote function of the task."""
+
+    def __init__(self) -> None:
+        self.responses: list[Response] = []
+        self.tasks: list[asyncio.Future[Outcome]] = []
+        self.names: list[str] = []
+        self.refusal: Exception | None = None
+        self.render = self
+        self.name = ""
+
+    def remote(self, *args: Any) -> Any:
+        if len(args) > 1:
+            self.tasks.append(asyncio.get_running_loop().create_future())
+            return self.tasks[-1]
+        if self.refusal is not None:
+            raise self.refusal
+        self.responses.append(Response())
+        return self.responses[-1]
+
+    def options(self, **options: Any) -> Renderer:
+        if "name" in options:
+            self.names.append(options["name"])
+        return self
+
+
+@pytest.fixture(name="renderer")
+async def _renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
+    renderer = Renderer()
+
+    def cancel(task: asyncio.Future[Outcome], *, force: bool) -> None:
+        assert force
+        task.set_exception(TaskCancelledError())
+
+    monkeypatch.setattr(launcher_module, "renderer_handle", lambda app_name: renderer)  # pyright: ignore
+    monkeypatch.setattr(launcher_module.ray, "cancel", cancel)
+    return renderer
+
+
+def launch(renderer: Renderer) -> tuple[RayLauncher, asyncio.Task[Outcome]]:
+    launcher = RayLauncher("assets", renderer, "output")
+    return launcher, asyncio.create_task(launcher.run(ticket()))
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_an_attempt_that_is_drawn(renderer: Renderer) -> None:
+    launcher, attempt = launch(renderer)
+    await turn()
+    assert not renderer.tasks, "no process waits while it is drawn"
+    renderer.responses[0].accepted.set_result("ref")
+    await turn()
+    assert renderer.names == [f"job:{JOB_ID}"]
+    drawn = Outcome(kind="drawn", reason="", images=[])
+    renderer.tasks[0].set_result(drawn)
+    assert await attempt == drawn
+    assert not launcher._running
+
+
+@pytest.mark.parametrize("error", [BackPressureError(1, 1), KeyError("no such application")])
+async def test_without_a_renderer_the_attempt_is_released(
+    renderer: Renderer, error: Exception
+) -> None:
+    renderer.refusal = error
+    launcher, attempt = launch(renderer)
+    assert (await attempt)["kind"] == "released"
+    assert not launcher._running
+
+
+async def test_an_attempt_that_is_stopped_while_it_waits_for_a_renderer(
+    renderer: Renderer,
+) -> None:
+    launcher, attempt = launch(renderer)
+    await turn()
+    launcher.kill(JOB_ID)
+    with pytest.raises(TaskLost):
+        await attempt
+    assert not renderer.tasks
+    assert not launcher._running
+    launcher.kill(JOB_ID)  # again, and of what does not run: nothing happens
+    assert renderer.responses[0].cancelled == 1
+
+
+async def test_an_attempt_that_is_stopped_just_when_a_renderer_has_it(renderer: Renderer) -> None:
+    """Nobody would stop the task that started then."""
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[0].accepted.set_result("ref")
+    launcher.kill(JOB_ID)
+    with pytest.raises(TaskLost):
+        await attempt
+    assert not renderer.tasks
+
+
+async def test_an_attempt_that_is_stopped_while_it_is_drawn(renderer: Renderer) -> None:
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[0].accepted.set_result("ref")
+    await turn()
+    launcher.kill(JOB_ID)
+    with pytest.raises(TaskLost):
+        await attempt
+    assert renderer.responses[0].cancelled == 1
+
+
+async def test_another_serve_ends_all_attempts_of_the_one_before(renderer: Renderer) -> None:
+    """They would wait for ever for what was shut down."""
+    launcher, attempt = launch(renderer)
+    await turn()
+    launcher.serve_is("one")
+    launcher.serve_is("one")
+    assert renderer.responses[0].cancelled == 0
+    launcher.serve_is("two")
+    with pytest.raises(TaskLost):
+        await attempt
+
+
+async def test_a_broadcast_without_an_application_is_no_error(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(app_name: str) -> Any:
+        raise KeyError(app_name)
+
+    monkeypatch.setattr(launcher_module, "renderer_handle", gone)
+    launcher = RayLauncher("assets", renderer, "output")
+    await launcher.drop(1, {JOB_ID: 1})
+    await launcher.send_previews(JOB_ID)
+
+
+async def test_a_registry_that_closes_is_no_loss(renderer: Renderer) -> None:
+    """The cancelled attempt says nothing of its job."""
+    _, attempt = launch(renderer)
+    await turn()
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt

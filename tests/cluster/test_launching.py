@@ -1,0 +1,143 @@
+"""Launching on a real cluster: in order on a cold start, and what is said while it does not go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import write_files
+from .service import Service, wait_until
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
+
+RENDERER = "ray::ServeReplica:assets:Renderer"
+
+
+def not_ready(service: Service) -> str | None:
+    """Why, if it is not."""
+    reply = service.http.get("/readyz")
+    return None if reply.status_code == 200 else reply.json()["detail"]
+
+
+def test_jobs_ordered_before_a_renderer_is_up_are_started_in_their_order(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """Within what one renderer takes at once; and until it has loaded, nobody is told that it is ready."""
+    service = Service(tmp_path / "s", {**tiny_settings, "min_replicas": 0, "max_replicas": 1})
+    try:
+        service.start()
+        jobs = [service.submit(steps=40, seed=i) for i in range(50)]
+        assert not [job for job in jobs if service.job(job)["started_at"]], "none is up yet"
+        reason = wait_until(lambda: not_ready(service), 60, "it says that it is not ready")
+        assert "first renderer" in reason
+        wait_until(lambda: service.job(jobs[0])["waiting_for"] == "model", 60, "it loads")
+        ended = [service.result(job, timeout_s=120) for job in jobs]
+        assert {job["status"] for job in ended} == {"SUCCESS"}
+        assert not_ready(service) is None
+        started = sorted(range(50), key=lambda i: ended[i]["started_at"])
+        at_once = service.settings["slots"] + 2
+        off = [abs(place - number) for place, number in enumerate(started)]
+        assert max(off) < at_once, started
+    finally:
+        service.stop()
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_told_to_everyone(tmp_path: Path) -> None:
+    settings = write_files(tmp_path / "files")
+    weights = next((tmp_path / "files/model/unet").glob("*.safetensors"))
+    weights.write_bytes(b"\xff" * 64)
+    service = Service(tmp_path / "s", {**settings, "min_replicas": 0, "max_replicas": 1})
+    try:
+        service.start()
+        job = service.submit()
+
+        def told() -> str | None:
+            reason = not_ready(service) or ""
+            return reason if "cannot be loaded" in reason else None
+
+        reason = wait_until(told, 90, "why it is not ready")
+        assert str(tmp_path) not in reason
+        why = reason.partition("cannot be loaded: ")[2].rstrip(".")
+        waiting = wait_until(
+            lambda: "model:" in (service.job(job)["waiting_for"] or "") and service.job(job),
+            60,
+            "what the job waits for",
+        )
+        assert why
+        assert why in waiting["waiting_for"]
+        assert (waiting["status"], waiting["attempts"]) == ("PENDING", 0)
+    finally:
+        service.stop()
+
+
+def test_an_engine_that_hangs_ends_its_renderer_and_counts(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """It is not waited for, and what hung alone fails in the end; other jobs are drawn afterwards."""
+    service = Service(
+        tmp_path / "s",
+        {**tiny_settings, "stall_timeout_s": 3, "max_attempts": 2},
+        host="tests.cluster.faulty_host",
+    )
+    try:
+        service.start()
+        renderer = service.one(RENDERER)
+        job = service.submit(prompt="a hanging sword", steps=40)
+        wait_until(lambda: service.job(job)["status"] == "STARTED", 30, "it is drawn")
+        wait_until(lambda: not renderer.is_running(), 30, "the renderer ends itself")
+        other = service.submit(seed=3)
+        ended = service.result(job, timeout_s=120)
+        assert (ended["status"], ended["attempts"]) == ("FAILURE", 2)
+        assert ended["error"]["code"] == "renderer_died"
+        assert service.result(other, timeout_s=120)["status"] == "SUCCESS"
+    finally:
+        service.stop()
+
+
+def test_while_pictures_cannot_be_stored_nothing_is_drawn_and_no_job_fails(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """A file is in the place of the output folder, for a while."""
+    service = Service(tmp_path / "s", {**tiny_settings, "max_replicas": 1})
+    try:
+        service.start()
+        assert service.result(service.submit())["status"] == "SUCCESS"
+        away = service.output.with_name("away")
+        service.output.rename(away)
+        service.output.write_text("")
+        jobs = [service.submit(seed=i) for i in range(10)]
+        wait_until(lambda: not_ready(service) == "nothing is launched: storage.", 30, "it pauses")
+        wait_until(
+            lambda: service.registry("stats")["in_flight"] == 0, 30, "all has come to its end"
+        )
+        drawn = images_drawn(service)
+        assert drawn <= 1 + 4, "no more than was in flight"
+        tries = probes(service)
+        wait_until(lambda: probes(service) > tries + 1, 30, "it has looked again")
+        assert images_drawn(service) == drawn
+        assert {service.job(job)["waiting_for"] for job in jobs} == {"storage"}
+        service.output.unlink()
+        away.rename(service.output)
+        ended = [service.result(job, timeout_s=120) for job in jobs]
+        assert {(job["status"], job["attempts"]) for job in ended} == {("SUCCESS", 0)}
+        assert images_drawn(service) == drawn + len(jobs)
+        assert not_ready(service) is None
+        published = {url.removeprefix("/output/") for job in ended for url in job["result_urls"]}
+        assert published < set(service.files())
+        assert len(service.files()) == 11
+    finally:
+        service.stop()
+
+
+def images_drawn(service: Service) -> int:
+    (stats,) = service.renderers("stats")
+    return stats["images"]
+
+
+def probes(service: Service) -> int:
+    """How often the registry has found that the folder cannot be written."""
+    logs = Path(service.ray_directory) / "session_latest" / "logs"
+    said = "the output folder cannot be written yet"
+    return sum(path.read_text(errors="replace").count(said) for path in logs.glob("worker-*.err"))

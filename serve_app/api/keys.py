@@ -19,6 +19,7 @@ from serve_app.errors import ConfigError
 log = logging.getLogger("assets.api")
 
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+OWNER_IN_WORDS = "1 to 64 of A-Z a-z 0-9 _ . - that start with a letter or a digit"
 _LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
 
 
@@ -115,9 +116,7 @@ def add_key(path: Path, owner: str) -> str:
     """Make a key for `owner`, append its hash to the file, and return the key, which is stored nowhere.
     Raises ConfigError if `owner` does not fit into a line."""
     if not OWNER.fullmatch(owner):
-        raise ConfigError(
-            "an owner is 1 to 64 of A-Z a-z 0-9 _ . - and starts with one of the first"
-        )
+        raise ConfigError(f"an owner is {OWNER_IN_WORDS}")
     key = secrets.token_urlsafe(32)
     line = f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}\n"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def test_an_estimate_is_possible_unless_there_is_a_reason(
     seconds: float | None, reason: str | None
 ) -> None:
     order: GenerationParams = params()
-    estimate = EstimateReply.of(order.model_dump(), seconds, reason)
+    estimate = EstimateReply.of(order, seconds, reason)
     assert estimate.estimated_seconds == (None if seconds is None else 2.35)
     assert (estimate.possible, estimate.reason) == (reason is None, reason)
     assert estimate.resolved.model_revision == order.model_revision

@@ -27,6 +27,7 @@ from serve_app.errors import ConfigError
 KINDS = "a CSV with the columns `name` and `prompt`, or a JSON list of objects with these keys"
 PROMPTS = ("prompt", "positive_prompt", "text")  # the last one in CSVs of before negative prompts
 NEGATIVE = "negative_prompt"
+READ = frozenset({"name", "description", NEGATIVE, *PROMPTS})
 LONGEST_ID = 36  # of the 40 that an id may have: `_2` and so on need some
 NAMED = 5  # styles that one remark lists
 
@@ -139,11 +140,13 @@ def _add(found: Imported, row: Row) -> None:
     if wrong := template_problem(template) or words_problem(negative) or words_problem(name):
         found.remarks.append(f"{row.where}: {name!r} is left out, its text {wrong}")
         return
-    found.styles[_new_id(name, found.styles)] = {
+    style = {
         "title": name,
+        "description": texts.get("description", ""),
         "template": template,
-        "negative_prompt": negative,
+        NEGATIVE: negative,
     }
+    found.styles[_new_id(name, found.styles)] = {key: text for key, text in style.items() if text}
 
 
 def _texts(found: Imported, row: Row) -> dict[str, str]:
@@ -154,7 +157,7 @@ def _texts(found: Imported, row: Row) -> dict[str, str]:
         values |= preset
     texts: dict[str, str] = {}
     for key, value in values.items():
-        if key in ("name", NEGATIVE, *PROMPTS) and isinstance(value, str | None):
+        if key in READ and isinstance(value, str | None):
             texts[key] = _one_line(value or "")
         else:
             found.unread["what has no column" if key is None else str(key)] += 1

@@ -120,6 +120,12 @@ def test_a_bad_file_is_a_clear_error(tmp_path: Path, content: Any, says: str) ->
     assert caught.value.detail.startswith(f"{tmp_path}/theirs{says}")
 
 
+def test_a_description_is_kept(tmp_path: Path) -> None:
+    """Some programs have a column for it."""
+    found = imported(tmp_path, "name,prompt,description\nOil,in oil,As of old.\n")
+    assert as_ours(found, tmp_path)["oil"].description == "As of old."
+
+
 def test_a_file_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         import_styles(tmp_path / "no.csv")

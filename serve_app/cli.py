@@ -173,8 +173,8 @@ def bar(job: Job) -> Generator[Callable[[Job], None]]:
     """A progress bar; yields the function that moves it to a newer state of the job."""
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(told(job), total=1.0)
-        yield lambda j: progress.update(task, completed=j.progress, description=told(j))
+        task = progress.add_task(progress_line(job), total=1.0)
+        yield lambda j: progress.update(task, completed=j.progress, description=progress_line(j))
 
 
 @contextmanager
@@ -220,7 +220,7 @@ def show_notes(notes: Sequence[str]) -> None:
         err.print(f"  {note}", markup=False, soft_wrap=True)
 
 
-def told(job: Job) -> str:
+def progress_line(job: Job) -> str:
     """Where a job stands, in one line."""
     if job.queue_position is None:
         return (job.raw["progress"] or {}).get("stage") or job.status.lower()
@@ -238,7 +238,7 @@ def status(
     """Say how a job is."""
     with Client(server, api_key=api_key) as client:
         job = client.job(job_id)
-        out.print(f"{job.status}  {job.error or told(job)}  {job.progress:.0%}")
+        out.print(f"{job.status}  {job.error or progress_line(job)}  {job.progress:.0%}")
         show_images(client, job, None)
 
 

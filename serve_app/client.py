@@ -381,9 +381,8 @@ class Client:
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise Damaged(f"{image.url} is not what the server said it was")
         path = directory / PurePosixPath(unquote(image.url)).name
-        part = path.with_name(
-            f".{path.name}.part"
-        )  # an interrupted download must not look finished
+        # An interrupted download must not look like a finished file.
+        part = path.with_name(f".{path.name}.part")
         part.write_bytes(data)
         return part.replace(path)
 

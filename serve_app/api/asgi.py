@@ -47,9 +47,8 @@ def create_app(
     if settings.api_keys_file is not None:
         keys = KeyFile(settings.path(settings.api_keys_file))
     view = LocalView(settings.cached_jobs)
-    revision_of = cache(
-        revision_of
-    )  # each order needs it, and weights do not change while they serve
+    # Each order needs it, hashing takes seconds, and weights do not change while they serve.
+    revision_of = cache(revision_of)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

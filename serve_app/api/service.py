@@ -158,9 +158,8 @@ class JobService:
         connected to another ingress."""
         upto = self.view.cursor
         (epoch, seq), found = since, list[JobView]()
-        seq = max(
-            0, seq - 1
-        )  # one revision may make several events, and the reader may lack the last
+        # One revision may make several events, and the reader may lack the last of them.
+        seq = max(0, seq - 1)
         while True:
             reply = await self.registry.watch(epoch, seq, 0)
             if reply["resync"]:  # the registry does not remember so far back: send the newest jobs

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from serve_app.catalog.models import PROMPT, template_problem, words_problem
+from serve_app.catalog.models import PROMPT, prompt_problem, template_problem
 from serve_app.catalog.styles import NONE
 from serve_app.catalog.syntax import syntax_in
 from serve_app.errors import ConfigError
@@ -137,7 +137,7 @@ def _add(found: Imported, row: Row) -> None:
         )
         negative = _one_line(negative.replace(PROMPT, "")).strip(", ")
     template = _template(prompt)
-    if wrong := template_problem(template) or words_problem(negative) or words_problem(name):
+    if wrong := template_problem(template) or prompt_problem(negative) or prompt_problem(name):
         found.remarks.append(f"{row.where}: {name!r} is left out, its text {wrong}")
         return
     style = {

@@ -1,4 +1,5 @@
-"""run_job: the story of one attempt. Ask the renderer, store each image, let the registry publish.
+"""run_job: one attempt at a job, from start to end. It asks a renderer for the images, stores each of them,
+and lets the registry publish them.
 
 Knows nothing of Ray, torch or the engine; it reads no configuration, only the ticket it was given.
 """
@@ -17,11 +18,12 @@ from serve_app.params import GenerationParams
 log = logging.getLogger("assets.job")
 
 MODEL_ATTEMPTS = 6
-"""So many attempts are made, over some twenty seconds, until a renderer has the model of the order."""
+"""After this many attempts, which take some twenty seconds, a job fails if no renderer has its model. During
+a redeploy there may be renderers with the old model."""
 
 
 class RendererGone(Exception):
-    """The stream of events broke. absent: there is no renderer. stopped: it was told to stop.
+    """The stream of events broke. absent: there is no renderer. stopped: the renderer was told to stop.
     crashed: its process died."""
 
     def __init__(self, how: Literal["absent", "stopped", "crashed"], reason: str) -> None:
@@ -30,7 +32,8 @@ class RendererGone(Exception):
 
 
 class RegistryGone(Exception):
-    """A call to the registry got no answer, or its disk refused: nobody can say what became of it."""
+    """A call to the registry got no answer, or its disk failed. It is unknown whether the call took
+    effect."""
 
 
 class RenderStream(Protocol):
@@ -82,7 +85,7 @@ class Attempt:
         self.images: list[ImageFile] = []
 
     def take(self, event: RenderEvent) -> None:
-        """React to one event. Raises Superseded, StorageFailed or RenderedBadly."""
+        """Handle one event. Raises Superseded, StorageFailed, RenderedBadly or RegistryGone."""
         match event["kind"]:
             case "admitted":
                 self.admitted = True
@@ -101,7 +104,7 @@ class Attempt:
                 self._registry.preview(self._job_id, self._fence, event["index"], event["data"])
 
     def publish(self) -> None:
-        """Raises Superseded."""
+        """Raises Superseded or RegistryGone."""
         images = sorted(self.images, key=lambda image: image["index"])
         if len(images) != self._params.n:
             raise RuntimeError(f"{len(images)} of {self._params.n} images came")
@@ -120,7 +123,7 @@ class Attempt:
 
 
 class RenderedBadly(Exception):
-    """The engine says that this request cannot be drawn."""
+    """The engine ended the request without its images."""
 
     def __init__(self, event: Any) -> None:
         super().__init__(event["detail"])
@@ -135,9 +138,10 @@ class RenderedBadly(Exception):
 def run_job(
     ticket: Ticket, renderer: RenderStream, registry: AttemptRegistry, output: ImageWriter
 ) -> Outcome:
-    """One attempt, to its end. Whatever happens, either the registry has the result, or the outcome
-    says that it has not, and no file of a loser stays. A registry that does not answer may have published
-    these files: then they stay, and the next attempt or the next start removes them if it has not."""
+    """Make one attempt. Either the registry has its result, or the outcome says why not. Files that are not
+    published are removed, with one exception: a registry that does not answer may have published them. Then
+    they stay, and if they are not published, the end of the job or the next start of the registry removes
+    them."""
     try:
         return _run(ticket, renderer, registry, output)
     except RegistryGone as gone:
@@ -149,7 +153,7 @@ def _run(
 ) -> Outcome:
     try:
         attempt = Attempt(ticket, registry, output)
-    except ValueError as error:  # written by newer code, and then that was taken back
+    except ValueError as error:  # the job was submitted to newer code, which was then taken back
         log.error("the order is not understood: %s", error, extra={"job_id": ticket["job_id"]})
         registry.fail(ticket["job_id"], ticket["fence"], _internal(error))
         return Outcome(kind="settled", reason="")
@@ -164,13 +168,13 @@ def _run(
         attempt.discard()
         return _outcome(gone, attempt.admitted)
     except RenderedBadly as bad:
-        if bad.error["code"] == "dropped":  # by a registry that has another attempt in mind
+        if bad.error["code"] == "dropped":  # the registry revoked the job or starts another attempt
             attempt.discard()
             return Outcome(kind="stopped", reason="dropped by the engine")
         if bad.error["code"] == "model_changed" and ticket["fence"] < MODEL_ATTEMPTS:
-            # A redeploy goes on, and this renderer is one of before: the next one may be of now.
+            # A redeploy goes on and this renderer is from before it. The next attempt may meet a new one.
             return Outcome(kind="lost", reason="the renderer has another model")
-        if bad.error["code"] == "engine_stopped":  # its device or its thread: no fault of the job
+        if bad.error["code"] == "engine_stopped":  # its device or thread is at fault, not the job
             attempt.discard()
             return _outcome(RendererGone("crashed", bad.error["detail"]), attempt.admitted)
         attempt.fail(bad.error)

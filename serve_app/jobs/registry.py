@@ -1,16 +1,28 @@
-"""JobRegistry: the only writer of job state. It takes orders, publishes ends, and tells who watches.
+"""JobRegistry: the only writer of job state. Clients, watchers, renderers and attempts all call it.
 
-Knows nothing of Ray, HTTP or torch. `repository` keeps rows and memory in step, `line` says who is next,
-`dispatcher` drives attempts, `endings` ends jobs, `estimates` says how long they take, `cleaning` removes
-files. Life of a job: submit (committed, then answered) -> its turn comes -> dispatched under a fence ->
-admitted -> finish or fail, both checked against the fence -> watchers hear of it. A revoked job is committed
-as such first, and then its work is stopped.
+Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own:
+
+    intake       an order becomes a job, or is refused
+    repository   rows, and the memory of them (`cache`), in step
+    line         which waiting job is next
+    dispatcher   launches attempts and drives each to its end; `pauses` says when nothing is launched
+    endings      what the end of an attempt means, and how a job ends
+    estimates    position, time until done, and why a job waits
+    cleaning     removes files that no job publishes
+    deadlines    a timer for each job that has one
+
+The life of a job:
+1. submit: it is committed to disk, and then answered; it joins the line.
+2. Its turn comes: an attempt is committed under a new fence, and launched.
+3. admitted: a renderer works on it. progress and preview follow.
+4. finish or fail: the fence is checked and the end is committed in one transaction.
+5. Watchers are told of every change, also of this one.
+If an attempt is lost, the job goes back to 2. If it is revoked, that is committed first, and then its work is
+stopped.
 """
 
 from __future__ import annotations
 
-import logging
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +36,9 @@ from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
 from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
-from serve_app.jobs.job import Job, Status
-from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.intake import Intake
+from serve_app.jobs.job import Status
+from serve_app.jobs.line import Line
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
@@ -42,25 +55,23 @@ from serve_app.messages import (
 )
 from serve_app.metrics import JobMetrics
 
-log = logging.getLogger("assets.registry")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryLimits:
-    """What a deployment may set anew while jobs live."""
+    """What a deployment may change while jobs live."""
 
     max_in_flight: int
     max_pending: int
     max_attempts: int
     cached_jobs: int
     idempotency_s: float
-    retention_s: float | None = None  # None: finished jobs stay until somebody deletes them
+    retention_s: float | None = None  # None: finished jobs stay until a client deletes them
     client_weights: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class JobRegistry:
-    """Call `start` first. Every method may be called again with the same arguments: the transport
-    repeats calls whose answer was lost."""
+    """Call `start` first. Every call may be repeated with the same arguments, since the transport repeats a
+    call whose answer was lost. `epoch`: how often a registry was started on this store."""
 
     def __init__(
         self,
@@ -94,6 +105,9 @@ class JobRegistry:
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
+        self._intake = Intake(
+            self._jobs, self._dispatcher, self._estimates, self._deadlines, metrics, self._clock
+        )
         self._endings = Endings(
             self._jobs,
             self._dispatcher,
@@ -104,13 +118,13 @@ class JobRegistry:
             self._clock,
             self._background,
         )
-        self.configure(limits)
-        self._arriving = 0  # submits on their way to the disk
         self._deployments = 0
+        self.configure(limits)
 
     def configure(self, limits: RegistryLimits) -> None:
-        """New limits, from the newest deployed settings."""
-        self._limits = limits
+        """Apply new limits, from the newest deployed settings."""
+        self._intake.max_pending = limits.max_pending
+        self._intake.idempotency_s = limits.idempotency_s
         self._dispatcher.max_in_flight = limits.max_in_flight
         self._endings.max_attempts = limits.max_attempts
         self._cache.cached_jobs = limits.cached_jobs
@@ -118,26 +132,24 @@ class JobRegistry:
         self._estimates.retention_s = self._endings.retention_s = limits.retention_s
 
     def deployed(self) -> None:
-        """An ingress came up: launch again at once, and tell the older ones that it did."""
+        """An ingress came up: end every pause and drain, and tell the older ingresses of it."""
         self._deployments += 1
         self._pauses.cancel_drain()
 
     def resume(self) -> None:
-        """Something changed for the better: launch again at once."""
+        """The cause of a pause may be gone: launch again at once."""
         self._pauses.resume()
 
     # ---- life ----
 
     async def start(self) -> None:
-        """Take up what an earlier life left: its jobs wait again, at no attempt."""
+        """Take up the jobs in the store. Those that live join the line again, without an attempt."""
         self._clock.after(await self._store.last_number())
         for job in await self._store.recent(self._cache.cached_jobs):
             self._cache.hold(job, running=False)
         for job in await self._store.take_over():
-            self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
-            if job.deadline is not None:
-                self._deadlines.set(job.job_id, job.deadline - self._clock.now())
-        # Nobody owns what older epochs started.
+            self._intake.join(job)
+        # Renderers may still work for attempts of older epochs.
         self._background.spawn(self._launcher.drop(self.epoch, {}))
         self._background.spawn(self._dispatcher.run())
         self._background.spawn(self._cleaning.sweep())
@@ -146,7 +158,7 @@ class JobRegistry:
         )
 
     async def drain(self, timeout_s: float) -> bool:
-        """Launch nothing more and wait for what runs. True if nothing runs any more."""
+        """Launch nothing more, and wait for the attempts in flight. True: none is left."""
         return await self._dispatcher.drain(timeout_s)
 
     async def close(self) -> None:
@@ -154,82 +166,42 @@ class JobRegistry:
         await self._background.close()
         await self._store.close()
 
-    # ---- for the ingress: orders ----
+    # ---- called by the ingress: orders ----
 
     async def submit(self, order: Submission) -> SubmitReply:
-        """Committed before it is answered. Refused: too late, or the line is full."""
-        return await self._background.complete(self._take(order))
-
-    async def _take(self, order: Submission) -> SubmitReply:
-        known = self._cache.get(order["job_id"])
-        if known is not None:
-            return SubmitReply(job=self._estimates.view(known), replayed=False)
-        if time.time() > order["deadline"]:
-            return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
-        job = self._new_job(order)
-        full = self._dispatcher.waiting() + self._arriving >= self._limits.max_pending
-        self._arriving += 1
-        try:
-            inserted = await self._store.insert(
-                job,
-                key=order.get("idempotency_key"),
-                body_hash=order.get("body_hash", ""),
-                key_expires_before=job.created_at - self._limits.idempotency_s,
-                only_replay=full,
-            )
-        except sqlite3.Error as error:
-            log.error("submit not stored: %s", error)
-            return _refused("storage_failed", "The job could not be stored.", retry_after=5)
-        finally:
-            self._arriving -= 1
-        if inserted is None:
-            return self._full()
-        if not inserted.same_body:
-            return _refused("idempotency_key_reuse", "This key came with another body before.")
-        if inserted.existed:
-            stands = await self._jobs.find(inserted.job_id)
-            if stands is None:
-                return _refused("deleted", "This order was taken, and the job was deleted since.")
-            return SubmitReply(
-                job=self._estimates.view(stands), replayed=inserted.job_id != order["job_id"]
-            )
-        self._estimates.promise(job)
-        job = self._jobs.remember(job)
-        self._dispatcher.enqueue(Entry(job.place, job.job_id, job.client, job.work))
-        if job.deadline is not None:
-            self._deadlines.set(job.job_id, job.deadline - job.created_at)
-        self._metrics.submitted()
-        self._dispatcher.observe_depth()
-        return SubmitReply(job=self._estimates.view(job), replayed=False)
+        """The job, which is on disk now, or the error for which the order is refused."""
+        return await self._background.complete(self._intake.submit(order))
 
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
-        """The job as it is then; a finished one as it ended. The work stops within a step."""
+        """The job, revoked now or ended before. Its work stops within a step of the engine. None: this owner
+        has no such job."""
         job = await self._background.complete(self._endings.revoke(job_id, owner, CANCELLED))
         return self._estimates.view(job) if job else await self._tombstone(job_id, owner)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
-        """Its record and its files are gone; a live job is cancelled first."""
+        """Remove a job and its files; a live job is cancelled first. None: this owner had no such job."""
         await self._background.complete(self._endings.delete(job_id, owner))
         return await self._tombstone(job_id, owner)
 
     def estimate(self, work: float, client: str) -> float | None:
-        """Seconds until a job of `work` megapixel steps would be done that came now; None: nothing has run
-        yet."""
+        """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown."""
         return self._estimates.of_new(work, client)
 
-    # ---- for the ingress: looks ----
+    # ---- called by the ingress: views ----
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
+        """The job, whoever owns it; if it is deleted or has expired, its tombstone."""
         job = await self._jobs.find(job_id)
         return await self._store.tombstone(job_id) if job is None else self._estimates.view(job)
 
     async def page(
         self, owner: str, wanted: JobFilter, limit: int, before: int | None, after: int | None
     ) -> JobPage:
-        """Newest first: those numbered below `before`, or above `after`, or the newest ones."""
+        """Jobs of this owner, newest first: nearest below the number `before`, or nearest above `after`, or
+        the newest ones."""
         rows = await self._store.page(owner, wanted, limit=limit, before=before, after=after)
         jobs = [self._estimates.view(self._cache.newest(job)) for job in rows.jobs]
-        # A page may be empty although the list goes on: then the way back starts where it began.
+        # A page may be empty although the list goes on. Then the way back starts at this page's own start.
         if after is None:
             newest = rows.jobs[0].number if rows.jobs else before and before - 1
             return JobPage(jobs=jobs, older=rows.more, newer=newest if before else None)
@@ -237,8 +209,8 @@ class JobRegistry:
         return JobPage(jobs=jobs, older=oldest, newer=rows.more)
 
     async def watch(self, epoch: int, seq: int, timeout_s: float) -> WatchReply:
-        """What changed after (epoch, seq); waits up to `timeout_s` for something to change. That
-        somebody watches is also how the registry knows that there is an application."""
+        """What changed after (epoch, seq). Waits up to `timeout_s` for a change. These calls also tell the
+        registry that there is an application."""
         self._pauses.watched()
         resync = epoch != self.epoch or self._cache.lost_track(seq)
         if seq >= self._cache.seq and not resync:
@@ -259,11 +231,11 @@ class JobRegistry:
         )
 
     async def send_previews(self, job_id: str) -> None:
-        """Somebody watches how it is drawn: previews from here on, until it ends."""
+        """Somebody watches how the job is drawn: send previews from now on, until it ends."""
         await self._dispatcher.send_previews(job_id)
 
     def stats(self) -> dict[str, Any]:
-        """Sizes of everything held; the maps are empty when nothing lives."""
+        """Sizes of everything that is held. Those of live jobs are 0 when no job lives."""
         return {
             "epoch": self.epoch,
             "live": self._dispatcher.waiting() + len(self._jobs.in_flight),
@@ -275,11 +247,11 @@ class JobRegistry:
             **self._estimates.stats(),
         }
 
-    # ---- for the renderers ----
+    # ---- called by renderers ----
 
     def dropped(self) -> tuple[int, dict[str, int]]:
-        """What a new renderer must not work on, whoever asks: older epochs than this one, and job id ->
-        highest dead fence."""
+        """This epoch, and job id -> highest fence that is over. A renderer that has just started must not
+        work for older epochs, nor for such a fence, even if a task asks it to."""
         running = {job_id: fence - 1 for job_id, fence in self._jobs.in_flight.items() if fence > 1}
         ended = {
             job.job_id: job.fence
@@ -289,8 +261,8 @@ class JobRegistry:
         return self.epoch, running | ended
 
     def disowned(self, holders: dict[str, int]) -> tuple[int, dict[str, int]]:
-        """This epoch, and those of a renderer's jobs, by id and fence, that nobody waits for any more: it
-        may not have heard of their end."""
+        """This epoch, and those of `holders` (job id -> fence) that have ended. A renderer asks so about all
+        its jobs, since it may have missed that they were dropped."""
         in_flight = self._jobs.in_flight
         dead = {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
         return self.epoch, dead
@@ -299,10 +271,11 @@ class JobRegistry:
         """A renderer has started and loads its model."""
         self._dispatcher.loading()
 
-    # ---- for the attempt ----
+    # ---- called by an attempt ----
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
-        """A renderer starts to work on the attempt. False: it is superseded and must stop."""
+        """A renderer works on the attempt now. `solo_seconds`: what its engine predicts for it alone on a
+        device. False: the attempt is superseded and must stop."""
         job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
@@ -316,14 +289,15 @@ class JobRegistry:
         return self._jobs.held_by(job_id, fence) is not None
 
     async def progress(self, job_id: str, fence: int, progress: dict[str, Any]) -> bool:
-        """Never stored. False: the attempt is superseded and must stop."""
+        """Held in memory only. False: the attempt is superseded and must stop."""
         job = self._jobs.held_by(job_id, fence)
         if job is not None:
             self._jobs.remember(job.evolve(progress=progress, reported_at=time.monotonic()))
         return job is not None
 
     async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
-        """Never stored. False: the attempt is superseded and must stop."""
+        """A small JPEG of image `index`, held in memory only. False: the attempt is superseded and must
+        stop."""
         job = self._jobs.held_by(job_id, fence)
         if job is not None:
             number = job.preview["number"] + 1 if job.preview else 1
@@ -353,34 +327,6 @@ class JobRegistry:
         return stone if stone is not None and stone["owner"] == owner else None
 
     async def _has_ended(self, job_id: str, fence: int, status: Status) -> bool:
-        """The call is a repeat of the one that ended the job."""
+        """This call repeats the one that ended the job."""
         job = await self._jobs.find(job_id)
         return job is not None and (job.fence, job.status) == (fence, status)
-
-    def _new_job(self, order: Submission) -> Job:
-        number = self._clock.number()
-        created_at = number / 1e6
-        cancel_after = order.get("cancel_after_s")
-        return Job(
-            order["job_id"],
-            order["owner"],
-            order["params"],
-            order["summary"],
-            order["labels"],
-            created_at,
-            number,
-            deadline=None if cancel_after is None else created_at + cancel_after,
-        )
-
-    def _full(self) -> SubmitReply:
-        wait = self._estimates.seconds_per_place() * 10
-        detail = f"{self._limits.max_pending} jobs wait already."
-        return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
-
-
-def _refused(code: str, detail: str, *, retry_after: float | None = None) -> SubmitReply:
-    error = JobError(code=code, title=detail, detail=detail, retryable=retry_after is not None)
-    reply = SubmitReply(error=error)
-    if retry_after is not None:
-        reply["retry_after"] = retry_after
-    return reply

@@ -66,14 +66,16 @@ def start() -> int:
 
 
 def draw(console: Console, port: int, prompt: str, style: str, seed: int) -> None:
-    from serve_app.cli import watch
+    from serve_app.cli import bar, succeeded
     from serve_app.client import Client
     from serve_app.config import Settings
 
     settings = Settings()
     with Client(f"http://127.0.0.1:{port}") as client:
         console.print(f'Ordering "{prompt}" in style {style}, seed {seed}.')
-        job = watch(client, client.generate(prompt, style_id=style, seed=seed))
+        job = client.generate(prompt, style_id=style, seed=seed)
+        with bar(job) as show:
+            job = succeeded(client.wait(job.job_id, on_progress=show))
         for image in job.images:
             path = settings.path(settings.output_dir) / image.url.removeprefix("/output/")
             console.print(f"Picture: {path}", soft_wrap=True)

@@ -56,6 +56,14 @@ PORTRAIT = Style(id="portrait", template="{prompt}, portrait", only=["other"])
 STYLES = Styles({style.id: style for style in (ICON, PORTRAIT)})
 
 ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
+JOB_ROUTES = [
+    ("POST", "/cancel"),
+    ("POST", "/retry"),
+    ("DELETE", ""),
+    ("GET", ""),
+    ("GET", "/events"),
+]
+"""Method and rest of the path below /v1/jobs/{job_id}."""
 STEP = {"value": 0.5, "step": 3, "steps": 6, "image": 0, "images": 1, "stage": "denoising"}
 T = TypeVar("T")
 
@@ -179,6 +187,12 @@ async def ordered(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
     """The job object of a new order."""
     response = await client.post("/v1/generate", json=ORDER | body)
     assert response.status_code == 202, response.text
+    return response.json()
+
+
+async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    response = await client.get(path)
+    assert response.status_code == 200, response.text
     return response.json()
 
 

@@ -16,6 +16,7 @@ from tests.api.harness import (
     ORDER,
     LocalTransport,
     assert_problem,
+    get,
     keys_of,
     limit,
     make_app,
@@ -38,12 +39,6 @@ async def orders(client: httpx.AsyncClient, count: int, **body: Any) -> list[dic
 
 def ids(jobs: list[dict[str, Any]]) -> list[str]:
     return [job["job_id"] for job in jobs]
-
-
-async def get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
-    response = await client.get(path)
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 async def walk(client: httpx.AsyncClient, path: str, way: str = "next") -> list[dict[str, Any]]:

@@ -26,8 +26,9 @@ from serve_app.artifacts.names import ArtifactName
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.store.rows import to_row
 from serve_app.jobs.store.schema import NAMED, VALUES
-from serve_app.jobs.store.sqlite import SqliteStore, _to_row
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobError, Labels
 from serve_app.params import GenerationParams, summary_of
 
@@ -210,7 +211,7 @@ def fill(directory: Path, *, finished: int, queued: int, owners: int = 20, seed:
         db.execute("BEGIN")
         for i, job in batch:
             life = 1 + i * LIVES // (finished + queued)
-            row = _to_row(job) | {"ended": life if job.status.terminal else None}
+            row = to_row(job) | {"ended": life if job.status.terminal else None}
             db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", row)
             tags = [(job.owner, tag, job.number) for tag in job.labels["tags"]]
             db.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)

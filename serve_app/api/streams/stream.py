@@ -22,7 +22,7 @@ from serve_app.messages import TERMINAL, JobView
 
 
 class Stream:
-    """`hear` takes changes in, `changes` makes events of them. Of a job that changes several times before
+    """`take` takes changes in, `changes` makes events of them. Of a job that changes several times before
     the reader takes its event, only the newest state is kept: memory is bounded by the number of jobs.
 
     `wants`: whether a job belongs to this stream. `preview`: the reader asked for previews, and
@@ -43,7 +43,7 @@ class Stream:
         self._new: dict[str, JobView] = {}  # newest states that the reader does not have yet
         self._woken = asyncio.Event()
         self.ended = False  # the last event was the end of a job
-        self.unsure = False  # changes may have been missed
+        self.may_lack_changes = False
 
     @property
     def live(self) -> set[str]:
@@ -55,10 +55,10 @@ class Stream:
         self._sent.pop(job_id, None)
         self._previewed.discard(job_id)
 
-    def hear(self, job: JobView | None) -> None:
+    def take(self, job: JobView | None) -> None:
         """Take in a job's state. None: changes may have been missed."""
         if job is None:
-            self.unsure = True
+            self.may_lack_changes = True
             self._woken.set()
         elif self._wants(job):
             newer = self._new.get(job["job_id"])
@@ -66,7 +66,7 @@ class Stream:
                 self._new[job["job_id"]] = job
                 self._woken.set()
 
-    async def heard(self, timeout_s: float) -> bool:
+    async def changed(self, timeout_s: float) -> bool:
         """Wait for a change, at most `timeout_s`. True: there is one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

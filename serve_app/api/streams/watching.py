@@ -42,13 +42,13 @@ class Watching:
             return job, job["status"] in TERMINAL
         job_id = job["job_id"]
         changed = asyncio.Event()
-        changed.set()  # the job may have ended before the subscription: look once at the start
+        changed.set()  # the job may have ended before the subscription: check once at the start
 
-        def hear(heard: JobView | None) -> None:
-            if heard is None or (heard["job_id"] == job_id and heard["status"] in TERMINAL):
+        def notice(latest: JobView | None) -> None:
+            if latest is None or (latest["job_id"] == job_id and latest["status"] in TERMINAL):
                 changed.set()
 
-        stop = self._view.subscribe(hear)
+        stop = self._view.subscribe(notice)
         try:
             with self._seats.taking(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -74,10 +74,10 @@ class Watching:
 
         async def refresh() -> bool:
             """The place of a waiting job changes without a change of the job."""
-            stream.unsure = False
+            stream.may_lack_changes = False
             if (latest := await self._latest(job["job_id"])) is None:
                 return False
-            stream.hear(latest)
+            stream.take(latest)
             return True
 
         stream = Stream(self._view, wants, preview, self._registry.send_previews)
@@ -106,8 +106,8 @@ class Watching:
         async def refresh() -> bool:
             """If changes may have been missed: take in the live jobs, and ask for each job that was live
             and is not among them."""
-            if stream.unsure:
-                stream.unsure = False
+            if stream.may_lack_changes:
+                stream.may_lack_changes = False
                 found = await live()
                 left = list(stream.live.difference(job["job_id"] for job in found))
                 for start in range(0, len(left), ASKED_AT_ONCE):
@@ -120,11 +120,11 @@ class Watching:
                         else:
                             found.append(job)
                 for job in found:
-                    stream.hear(job)
+                    stream.take(job)
             return True
 
         stream = Stream(self._view, wants, preview, self._registry.send_previews)
-        seen = self._view.cursor  # `first` adds what the view hears while the registry is asked
+        seen = self._view.cursor  # `first` adds what the view learns while the registry is asked
         known = [*await live(), *await missed()]
         return self._respond(stream, first, refresh, lambda: False)
 
@@ -148,10 +148,10 @@ class Watching:
         it returns False, the job was deleted and the stream ends."""
         ends = time.monotonic() + LONGEST_S
         successors, sent = self._view.successors, 0
-        stop = self._view.subscribe(stream.hear)
+        stop = self._view.subscribe(stream.take)
         try:
             for job in first():
-                stream.hear(job)
+                stream.take(job)
             while True:
                 async for event in stream.changes():
                     sent += len(event.data or "")
@@ -162,13 +162,13 @@ class Watching:
                     return  # the reader connects again, to a newer replica if there is one
                 if sent > MOST_BYTES:
                     return  # the reader connects again
-                heard = await stream.heard(max(REFRESH_S, self._seats.taken / 50))
-                if stream.unsure or not heard:
+                changed = await stream.changed(max(REFRESH_S, self._seats.taken / 50))
+                if stream.may_lack_changes or not changed:
                     try:
                         if not await refresh():
                             return
                     except Unavailable:
-                        stream.unsure = True
+                        stream.may_lack_changes = True
                 await asyncio.sleep(PACE_S)
         finally:
             stop()

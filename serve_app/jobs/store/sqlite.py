@@ -11,15 +11,14 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic_core import from_json
-
-from serve_app.jobs.job import Job, Status, place_in_line
+from serve_app.jobs.job import Job, place_in_line
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.queries import listing, matches
+from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
-from serve_app.messages import JobFilter, Summary, Tombstone
+from serve_app.messages import JobFilter, Tombstone
 
 SCANNED = 500
 """Most rows that are read for one page of a list. A rare combination of filters makes pages short, not
@@ -105,7 +104,7 @@ class SqliteStore:
                 return Inserted(job.job_id, existed=True, same_body=True)
             if only_replay:
                 return None
-            db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", _to_row(job))
+            db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", to_row(job))
             db.executemany(
                 "INSERT INTO tags VALUES (?, ?, ?)",
                 [(job.owner, tag, job.number) for tag in job.labels["tags"]],
@@ -201,7 +200,7 @@ class SqliteStore:
                 " ORDER BY completed_at DESC LIMIT ?",
                 (limit,),
             ).fetchall()
-            return [_from_row(row) for row in reversed(rows)]
+            return [from_row(row) for row in reversed(rows)]
 
         return await self._read(operation)
 
@@ -212,7 +211,7 @@ class SqliteStore:
             rows = db.execute(
                 f"SELECT {NAMED} FROM jobs WHERE completed_at < ? LIMIT ?", (moment, limit)
             )
-            return [_from_row(row) for row in rows]
+            return [from_row(row) for row in rows]
 
         return await self._read(operation)
 
@@ -248,7 +247,7 @@ class SqliteStore:
             cursor = db.execute(sql, values)
             for scanned, row in enumerate(cursor, 1):
                 if matches(row, wanted):
-                    jobs.append(_from_row(row))
+                    jobs.append(from_row(row))
                 last = row["number"]
                 if len(jobs) == limit or scanned == SCANNED:
                     break
@@ -264,62 +263,6 @@ class SqliteStore:
         )
 
 
-def _to_row(job: Job) -> dict[str, Any]:
-    """The values of `COLUMNS` for a new job. It is live, so `ended` is null."""
-    return {
-        **job.summary,
-        "number": job.number,
-        "job_id": job.job_id,
-        "owner": job.owner,
-        "status": job.status.value,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "completed_at": job.completed_at,
-        "deadline": job.deadline,
-        "fence": job.fence,
-        "attempts": job.attempts,
-        "alone": job.alone,
-        "ended": None,
-        "client": job.client,
-        "priority": job.priority,
-        "labels": json.dumps(job.labels),
-        "params": json.dumps(job.params),
-        "images": json.dumps(job.images),
-        "error": json.dumps(job.error),
-    }
-
-
-def _from_row(row: sqlite3.Row) -> Job:
-    # hot: a page is up to 500 rows. `from_json` is faster than `json.loads`, but stricter: it may refuse what
-    # a client put into its metadata, so labels and errors are read by the module that wrote them.
-    return Job(
-        job_id=row["job_id"],
-        owner=row["owner"],
-        params=from_json(row["params"]),
-        summary=Summary(
-            kind=row["kind"],
-            pool=row["pool"],
-            model=row["model"],
-            style_id=row["style_id"],
-            seed=row["seed"],
-            n=row["n"],
-            work=row["work"],
-        ),
-        labels=json.loads(row["labels"]),
-        created_at=row["created_at"],
-        number=row["number"],
-        deadline=row["deadline"],
-        status=Status(row["status"]),
-        fence=row["fence"],
-        attempts=row["attempts"],
-        alone=bool(row["alone"]),
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        images=tuple(from_json(row["images"])),
-        error=json.loads(row["error"]),
-    )
-
-
 def _one(db: sqlite3.Connection, job_id: str) -> Job | None:
     row = db.execute(f"SELECT {NAMED} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-    return None if row is None else _from_row(row)
+    return None if row is None else from_row(row)

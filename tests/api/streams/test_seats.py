@@ -145,7 +145,7 @@ def deaf(client: httpx.AsyncClient, path: str) -> Generator[None]:
 
 def unsent(view: LocalView) -> int:
     """Jobs that streams have taken in and not made events of."""
-    streams = [hear.__self__ for hear in view._subscribers]  # type: ignore[attr-defined]
+    streams = [take.__self__ for take in view._subscribers]  # type: ignore[attr-defined]
     return sum(len(stream._new) for stream in streams)
 
 

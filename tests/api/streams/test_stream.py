@@ -32,7 +32,7 @@ class Reader:
     async def reads(self, *jobs: JobView) -> list[tuple[str | None, str | None, dict[str, Any]]]:
         """Kind, id and data of the events that these changes make."""
         for job in jobs:
-            self.stream.hear(job)
+            self.stream.take(job)
         return [
             (event.event, event.id, json.loads(str(event.data)))
             async for event in self.stream.changes()
@@ -141,8 +141,8 @@ async def test_previews_that_cannot_be_asked_for_end_no_stream() -> None:
 
 async def test_a_change_that_was_missed_wakes_the_stream_but_is_no_event() -> None:
     reader = Reader()
-    reader.stream.hear(None)
-    assert not await reader.stream.heard(1)
-    assert reader.stream.unsure
-    reader.stream.hear(job_view())
-    assert await reader.stream.heard(1)
+    reader.stream.take(None)
+    assert not await reader.stream.changed(1)
+    assert reader.stream.may_lack_changes
+    reader.stream.take(job_view())
+    assert await reader.stream.changed(1)

@@ -13,7 +13,7 @@ import pytest
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.store.sqlite import Inserted, SqliteStore
 from tests.factories import image_file, job, labels, summary
-from tests.jobs.harness import ERROR, insert
+from tests.jobs.harness import insert
 
 
 @pytest.fixture(name="store")
@@ -34,64 +34,6 @@ async def put(store: SqliteStore, number: int, status: Status, *, fence: int = 1
     ended = new.evolve(status=status, fence=fence, completed_at=float(number))
     assert await store.update(ended, expected_fence=0)
     return ended
-
-
-FULL = job(
-    labelled=labels(
-        client="build",
-        priority="high",
-        tags=["b", "a"],
-        metadata={"odd": "\ud800\0", "huge": 10**400},
-        retry_of="other",
-    ),
-    job_id="full",
-    owner="bob",
-    params={"prompt": "ключ", "nested": [1, {"a": None}]},
-    summary=summary(pool="big", model="m", style_id="icon", seed=2**32 - 1, n=3, work=1.25),
-    created_at=1.5,
-    number=1_500_000,
-    deadline=9.5,
-)
-
-
-async def test_a_job_comes_back_as_it_was_stored(store: SqliteStore) -> None:
-    """Every field that is stored, when it is new and when it has ended."""
-    await insert(store, FULL)
-    assert await store.get("full") == FULL
-    ended = FULL.evolve(
-        status=Status.SUCCESS,
-        fence=3,
-        attempts=2,
-        alone=True,
-        started_at=2.5,
-        completed_at=3.5,
-        images=(image_file(path="a.png"), image_file(path="b.png", index=1, notes=["x"])),
-        error=ERROR,
-    )
-    assert await store.update(ended, expected_fence=0)
-    assert await store.get("full") == ended
-    assert await store.get("unknown") is None
-
-
-async def test_what_is_not_stored_is_not_there_after_a_restart(store: SqliteStore) -> None:
-    seen = FULL.evolve(
-        waiting_for="replica",
-        progress={"step": 1},
-        reported_at=1.0,
-        preview={"index": 0, "number": 1, "data": b""},
-        seq=7,
-    )
-    await insert(store, seen)
-    assert await store.get("full") == FULL
-
-
-async def test_the_columns_of_the_line_say_what_the_labels_say(
-    store: SqliteStore, tmp_path: Path
-) -> None:
-    await insert(store, FULL)
-    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
-        query = "SELECT client, priority, labels ->> 'client', labels ->> 'priority' FROM jobs"
-        assert db.execute(query).fetchall() == [("build", "high", "build", "high")]
 
 
 # ---- insert ----
@@ -169,14 +111,16 @@ async def test_a_new_life_takes_over_all_that_lives(tmp_path: Path) -> None:
         await store.update(new.evolve(status=status, started_at=started_at), expected_fence=0)
     for number, status in enumerate((Status.SUCCESS, Status.FAILURE, Status.REVOKED), 4):
         await put(store, number, status)
-    await insert(store, FULL)
+    said = labels(client="build", priority="high")
+    full = numbered(1_500_000, labelled=said, summary=summary(work=1.25), deadline=9.5)
+    await insert(store, full)
     await store.close()
     store = SqliteStore(tmp_path)
     found = {live.job_id: live for live in await store.take_over()}
-    assert found.keys() == {"j1", "j2", "j3", "full"}
-    full = found["full"]
-    assert (full.client, full.priority, full.number) == ("build", "high", 1_500_000)
-    assert (full.deadline, full.work, full.place) == (9.5, 1.25, FULL.place)
+    assert found.keys() == {"j1", "j2", "j3", "j1500000"}
+    live = found["j1500000"]
+    assert (live.client, live.priority, live.number) == ("build", "high", 1_500_000)
+    assert (live.deadline, live.work, live.place) == (9.5, 1.25, full.place)
     assert found["j2"].deadline == 2.0
     jobs = [await store.get(f"j{number}") for number in (1, 2, 3)]
     assert [(job.status.value, job.started_at) for job in jobs if job] == [

@@ -6,31 +6,20 @@ Knows no file of this project: `styles.py`, `models.py` and `tools/lint.py` say 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from serve_app.config import PROJECT_ROOT
+from serve_app.catalog.yamltree import At, YamlTree, loader_of, shown
 from serve_app.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
-
-At = tuple[str | int, ...]
-"""Where in the file: keys and list positions from the top."""
-
-
-MERGE = "tag:yaml.org,2002:merge"
-MAX_VALUES = 100_000
-MAX_DEPTH = 50
-TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class Mistake(NamedTuple):
@@ -64,13 +53,16 @@ class YamlFile:
 
     def parse(self, model: type[M]) -> M:
         """The file as a `model`, or ConfigError. Strict: `steps: "20"` and `steps: yes` are not numbers."""
-        self.refuse(unknown_keys(model, self.data))
+        unknown = {mistake.at: mistake for mistake in unknown_keys(model, self.data)}
         try:
             # Through JSON: pydantic's strict mode then takes a list for a tuple, but no text for a number.
-            return model.model_validate_json(json.dumps(self.data, default=str), strict=True)
+            parsed = model.model_validate_json(json.dumps(self.data, default=str), strict=True)
         except ValidationError as error:
-            self.refuse(mistakes_of(error))
+            others = [mistake for mistake in mistakes_of(error) if mistake.at not in unknown]
+            self.refuse([*unknown.values(), *others])
             raise
+        self.refuse(unknown.values())
+        return parsed
 
     @staticmethod
     def _sentence(problem: Mistake) -> str:
@@ -90,128 +82,8 @@ def read_yaml(path: Path) -> YamlFile:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{shown(path)}:{line}: not UTF-8: {error.reason}") from error
-    tree = _Tree(path, _loader(path, text))
+    tree = YamlTree(path, loader_of(path, text))
     return YamlFile(path, tree.data, tree.lines)
-
-
-def _loader(path: Path, text: str) -> yaml.SafeLoader:
-    try:
-        return yaml.SafeLoader(text)
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        character = f"U+{ord(text[error.position]):04X}"
-        raise ConfigError(f"{shown(path)}:{line}: not YAML: holds {character}") from error
-
-
-def shown(path: Path) -> str:
-    """The path relative to the project root if it is below that, else as it is."""
-    absolute = path.absolute()
-    return str(
-        absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else path
-    )
-
-
-_Pairs = dict[str, tuple[int, yaml.Node]]
-
-
-class _Tree:
-    """The data of a file, and the line of each key and item. A key that a merge brings has the line where it
-    is written."""
-
-    def __init__(self, path: Path, loader: yaml.SafeLoader) -> None:
-        self._path, self._loader = path, loader
-        self._open: list[yaml.Node] = []  # the nodes above, from the top
-        self._values = 0
-        self.lines: dict[At, int] = {}
-        root = self._root()
-        self.data = self._plain(root, ()) if root else None
-
-    def _root(self) -> yaml.Node | None:
-        try:
-            return self._loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            self._refuse(error.problem_mark, f"not YAML: {error.problem}")
-        except RecursionError:
-            self._refuse(self._loader.get_mark(), TOO_DEEP)
-        except (ValueError, OverflowError) as error:  # of an escape such as "\\UFFFFFFFF"
-            self._refuse(self._loader.get_mark(), f"not YAML: {error}")
-
-    def _plain(self, node: yaml.Node, at: At) -> Any:
-        self.lines.setdefault(at, node.start_mark.line + 1)
-        with self._within(node):
-            if isinstance(node, yaml.MappingNode):
-                pairs = self._pairs(node)
-                self.lines.update({(*at, key): line for key, (line, _) in pairs.items()})
-                return {key: self._plain(value, (*at, key)) for key, (_, value) in pairs.items()}
-            if isinstance(node, yaml.SequenceNode):
-                self._check_tag(node, "seq")
-                return [self._plain(v, (*at, i)) for i, v in enumerate(node.value)]
-            return self._value(node)
-
-    @contextmanager
-    def _within(self, node: yaml.Node) -> Generator[None]:
-        self._values += 1
-        if self._values > MAX_VALUES:  # aliases of aliases grow without bound
-            self._refuse(node.start_mark, f"more than {MAX_VALUES} values, its aliases written out")
-        if any(node is above for above in self._open):
-            self._refuse(node.start_mark, "holds itself, by an alias")
-        if len(self._open) > MAX_DEPTH:
-            self._refuse(node.start_mark, TOO_DEEP)
-        self._open.append(node)
-        yield
-        self._open.pop()
-
-    def _pairs(self, node: yaml.MappingNode) -> _Pairs:
-        """What a mapping holds, and the line of each key: its own, and those that a merge brings."""
-        self._check_tag(node, "map")
-        own, merged = _Pairs(), list[yaml.Node]()
-        for key_node, value in node.value:
-            if key_node.tag == MERGE:
-                merged.append(value)
-                if len(merged) > 1:
-                    self._refuse(key_node.start_mark, "'<<' is here twice: merge a list, [*a, *b]")
-                continue
-            key = self._key(key_node)
-            if key in own:
-                text = f"{key!r} is here twice; the first is in line {own[key][0]}"
-                self._refuse(key_node.start_mark, text)
-            own[key] = (key_node.start_mark.line + 1, value)
-        return (self._merged(merged[0]) if merged else {}) | own
-
-    def _merged(self, node: yaml.Node) -> _Pairs:
-        """Of several mappings the first wins."""
-        found = _Pairs()
-        for base in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
-            if not isinstance(base, yaml.MappingNode):
-                self._refuse(base.start_mark, "'<<' merges mappings only: <<: *name, or a list")
-            with self._within(base):
-                found |= self._pairs(base)
-        return found
-
-    def _key(self, node: yaml.Node) -> str:
-        key: object = self._value(node)
-        if not isinstance(key, str):
-            self._refuse(node.start_mark, f"the key {key!r} is not text: put it in quotes")
-        return key
-
-    def _value(self, node: yaml.Node) -> Any:
-        try:
-            value: object = self._loader.construct_object(node, deep=True)
-            str(value).encode()  # not of half a surrogate pair, nor of a number with 5,000 digits
-        except yaml.MarkedYAMLError as error:
-            self._refuse(node.start_mark, f"not a value: {error.problem}")
-        except Exception as error:  # whatever PyYAML makes of a wrong tag: KeyError, IndexError
-            self._refuse(node.start_mark, f"not a value: {error}")
-        if isinstance(value, bytes):
-            self._refuse(node.start_mark, "not a value: binary data")
-        return value
-
-    def _check_tag(self, node: yaml.Node, kind: str) -> None:
-        if node.tag != f"tag:yaml.org,2002:{kind}":
-            self._refuse(node.start_mark, f"not a value: the tag {node.tag} is not known here")
-
-    def _refuse(self, mark: yaml.Mark | None, text: str) -> NoReturn:
-        raise ConfigError(f"{shown(self._path)}:{mark.line + 1 if mark else 1}: {text}") from None
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

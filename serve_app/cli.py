@@ -1,6 +1,6 @@
 """assets: the command line of the service, on top of `client.py`.
 
-Knows nothing of the server but its address. Only `keys` writes a file of the server.
+Knows nothing of the server but its address. Only `keys` reads and writes a file of the server.
 """
 
 from __future__ import annotations
@@ -12,29 +12,48 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from serve_app import __version__
-from serve_app.api.keys import add_key
-from serve_app.client import SERVER, AssetsError, Client, Job, Rejected
-from serve_app.config import Settings
-from serve_app.errors import ServiceError
+from serve_app.api.keys import add_key, list_keys, revoke_keys
+from serve_app.catalog.style_import import import_styles
+from serve_app.client import SERVER, AssetsError, Client, Job, Rejected, ServerAway
+from serve_app.config import Settings, user_path
+from serve_app.errors import ConfigError, ServiceError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 keys = typer.Typer(help="API keys of this server.", no_args_is_help=True)
+styles = typer.Typer(help="List the styles, or import those of other programs.")
 app.add_typer(keys, name="keys")
+app.add_typer(styles, name="styles", invoke_without_command=True)
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True)
 PROMPT_CHARS = 40  # of a job in a list
+NEXT_STEP = (
+    "`serve run serve_config.yaml` starts one on this machine; "
+    "--server or ASSETS_SERVER names another"
+)
+
+
+def home_path(text: str) -> Path:
+    """Also where a shell leaves `~` alone, as in `--out=~/pictures`."""
+    try:
+        return user_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
 
 Server = Annotated[str, typer.Option(envvar="ASSETS_SERVER", help="Where the service is.")]
 ApiKey = Annotated[
     str | None, typer.Option(envvar="ASSETS_API_KEY", help="If the server asks for one.")
 ]
-To = Annotated[Path | None, typer.Option("--out", help="Also save the files here.")]
+To = Annotated[
+    Path | None, typer.Option("--out", parser=home_path, help="Also save the files here.")
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="From `assets jobs`, or the API.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB", help="From `assets jobs`.")]
 
@@ -58,7 +77,9 @@ def assets(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    style: Annotated[str, typer.Option(help="See `assets styles`.")] = "none",
+    style: Annotated[
+        str | None, typer.Option(help="See `assets styles`; default: the server's.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What to keep out.")] = "",
     seed: Annotated[int, typer.Option(help="-1: drawn at random.")] = -1,
     n: Annotated[int, typer.Option("-n", "--n", help="Images.")] = 1,
@@ -182,6 +203,7 @@ def show_estimate(estimate: Mapping[str, Any]) -> None:
         raise AssetsError(f"not possible: {estimate['reason']}")
     seconds = estimate["estimated_seconds"]
     out.print("possible, time unknown" if seconds is None else f"possible, about {seconds:.1f} s")
+    show_notes(estimate.get("notes", []))
 
 
 def show_images(client: Client, job: Job, directory: Path | None) -> None:
@@ -190,8 +212,12 @@ def show_images(client: Client, job: Job, directory: Path | None) -> None:
         if path is not None:
             out.print(str(path.resolve()))
         out.print(f"{client.url(image)}  (seed {image.seed})")
-        for note in image.notes:
-            err.print(f"  {note}", markup=False)
+        show_notes(image.notes)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        err.print(f"  {note}", markup=False, soft_wrap=True)
 
 
 def progress_line(job: Job) -> str:
@@ -227,7 +253,7 @@ def jobs(
 ) -> None:
     """List my jobs, newest first."""
     # Ids are there to be copied, so in a narrow terminal only style and prompt are cut.
-    widths = {"job": 36, "status": 7, "place": 9, "created": 11, "style": 8, "prompt": 12}
+    widths = {"job": 36, "status": 7, "place": 15, "created": 11, "style": 8, "prompt": 12}
     columns = [Column(name, min_width=width, no_wrap=True) for name, width in widths.items()]
     table = Table(*columns, box=None)
     wanted = [name.upper() for name in status or ()]
@@ -279,10 +305,11 @@ def for_each(job_ids: Sequence[str], act: Callable[[str], str]) -> None:
 
 
 def place(job: Job) -> str:
-    """Place in line, and seconds left."""
+    """Place in line, or that it runs; and seconds left."""
     eta = None if job.eta_seconds is None else f"{job.eta_seconds:.0f} s"
     line = None if job.queue_position is None else str(job.queue_position)
-    return ", ".join(filter(None, (line, eta)))
+    running = "running" if job.status == "STARTED" else None
+    return ", ".join(filter(None, (line or running, eta)))
 
 
 def one_line(prompt: str) -> str:
@@ -290,15 +317,53 @@ def one_line(prompt: str) -> str:
     return text if len(text) <= PROMPT_CHARS else text[: PROMPT_CHARS - 1] + "…"
 
 
-@app.command()
-def styles(server: Server = SERVER, api_key: ApiKey = None) -> None:
-    """List the styles."""
+@styles.callback()
+def list_styles(context: typer.Context, server: Server = SERVER, api_key: ApiKey = None) -> None:
+    """List the styles, or import those of other programs."""
+    if context.invoked_subcommand is not None:
+        return
     table = Table("style", "title", "drawn here", "for")
     with Client(server, api_key=api_key) as client:
         for style in client.styles():
             here = "yes" if style["drawable"] else "no"
-            table.add_row(style["style_id"], style["title"], here, style["description"])
+            title = f"{style['title']} (default)" if style.get("default") else style["title"]
+            table.add_row(style["style_id"], title, here, style["description"])
     out.print(table)
+
+
+@styles.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            parser=home_path,
+            metavar="FILE",
+            help="A styles.csv of AUTOMATIC1111, a JSON list of Fooocus or SDXL, presets of InvokeAI.",
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", parser=home_path, help="Default: FILE's name with .yaml, here."),
+    ] = None,
+) -> None:
+    """Write the styles of another program as a styles file of this service, and say what was left out."""
+    found = import_styles(file)
+    to = to or Path(file.with_suffix(".yaml").name)
+    try:
+        with to.open("x", encoding="utf-8") as written:
+            written.write(found.yaml(file.name))
+    except FileExistsError as error:
+        raise ConfigError(f"{to} exists already: name another file with --to") from error
+    except OSError as error:
+        raise ConfigError(f"{to} cannot be written: {error.strerror}") from error
+    out.print(f"{len(found.styles)} styles are in {to}: {', '.join(found.styles)}")
+    show_notes(found.remarks)
+    err.print(
+        "Copy those you want below `styles:` of configs/styles.yaml, or set `styles_file` to this file. "
+        "Then restart or deploy the service.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -314,30 +379,76 @@ def models(server: Server = SERVER, api_key: ApiKey = None) -> None:
     out.print(table)
 
 
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        parser=home_path,
+        help="The service's api_keys_file. Default: ASSETS_API_KEYS_FILE, else api_keys in "
+        "ASSETS_STATE_DIR.",
+    ),
+]
+
+
+def keys_path(file: Path | None) -> Path:
+    settings = Settings()
+    return file or settings.path(settings.api_keys_file or settings.state_dir / "api_keys")
+
+
 @keys.command()
 def add(
-    owner: Annotated[str, typer.Argument(help="Whose jobs they will be.")],
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Default: the service's api_keys_file, else api_keys in its state_dir."),
-    ] = None,
+    owner: Annotated[str, typer.Argument(help="Whose jobs they will be.")], file: KeysFile = None
 ) -> None:
     """Make a key, store its hash, and show it: once."""
-    settings = Settings()
-    path = file or settings.path(settings.api_keys_file or settings.state_dir / "api_keys")
+    path = keys_path(file)
     out.print(add_key(path, owner))
     err.print(
-        f"Its hash is in {path}; the key itself is kept nowhere. The service reads the file "
-        "named by `api_keys_file` when it starts.",
+        f"Its hash is in {path}; the key itself is kept nowhere. A service whose `api_keys_file` is this "
+        "file takes the key from the next request on. One that runs without keys needs the setting, and a "
+        "restart.",
         markup=False,
+        soft_wrap=True,
     )
+
+
+@keys.command("list")
+def list_(file: KeysFile = None) -> None:
+    """Show whose keys there are, and how each key's hash begins."""
+    table = Table("owner", "key")
+    for owner, fingerprint in list_keys(keys_path(file)):
+        table.add_row(owner, fingerprint)
+    out.print(table)
+
+
+@keys.command()
+def revoke(
+    owner: Annotated[str, typer.Argument(help="Whose keys.")],
+    key: Annotated[str, typer.Option(help="Only the one that `assets keys list` shows so.")] = "",
+    file: KeysFile = None,
+) -> None:
+    """Take keys out of the file. Jobs stay their owner's."""
+    path = keys_path(file)
+    number = revoke_keys(path, owner, key)
+    out.print(
+        f"{number} key(s) of {owner} are out of {path}, and refused from the next request on."
+    )
+    if not list_keys(path):
+        err.print(
+            "No key is left: a service that runs refuses every request, and none starts with this file.",
+            soft_wrap=True,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> None:
     try:
         app(args, prog_name="assets")
+    except ServerAway as error:
+        sys.exit(f"assets: {error}; {NEXT_STEP}")
     except (AssetsError, ServiceError) as error:
         sys.exit(f"assets: {error}")
+    except ValidationError as error:  # of Settings, from the environment
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        sys.exit(f"assets: a setting in the environment is wrong: {wrong}")
 
 
 if __name__ == "__main__":

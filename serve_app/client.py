@@ -218,13 +218,14 @@ class Client:
         self,
         prompt: str,
         *,
-        style_id: str,
+        style_id: str | None = None,
         wait_s: float | None = None,
         cancel_after_s: float | None = None,
         idempotency_key: str | None = None,
         **order: Any,
     ) -> Job:
-        """Order images. `order` holds any other field of POST /v1/generate; what is None is left out.
+        """Order images. `order` holds any other field of POST /v1/generate; what is None is left out. Without
+        `style_id` the server chooses its default.
 
         Returns at once or, with `wait_s` (60 at most), when the job is final or that time is over. A job
         that is not final after `cancel_after_s` is revoked. Two calls with the same `idempotency_key` make
@@ -239,9 +240,11 @@ class Client:
         response = self._send("POST", "/v1/generate", json=body, headers=headers, timeout=timeout_s)
         return Job.of(response.json())
 
-    def estimate(self, prompt: str, *, style_id: str, **order: Any) -> Mapping[str, Any]:
+    def estimate(
+        self, prompt: str, *, style_id: str | None = None, **order: Any
+    ) -> Mapping[str, Any]:
         """What an order would be resolved to and how long it would take; nothing is ordered. Keys: `request`,
-        `resolved`, `estimated_seconds` (None: unknown), `possible`, and `reason` if it is not."""
+        `resolved`, `notes`, `estimated_seconds` (None: unknown), `possible`, and `reason` if it is not."""
         body = _order(prompt, style_id, order) | {"dry_run": True}
         return self._send("POST", "/v1/generate", json=body).json()
 
@@ -346,6 +349,7 @@ class Client:
 
     def download(self, job: Job, directory: Path) -> list[Path]:
         """Download the images of a finished job and check their hashes. Returns their paths, by index."""
+        directory = directory.expanduser()
         directory.mkdir(parents=True, exist_ok=True)
         return [self._download(image, directory) for image in job.images]
 
@@ -416,10 +420,10 @@ def _path(job_id: str, more: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}{more}"
 
 
-def _order(prompt: str, style_id: str, order: Mapping[str, Any]) -> dict[str, Any]:
+def _order(prompt: str, style_id: str | None, order: Mapping[str, Any]) -> dict[str, Any]:
     """The body of POST /v1/generate."""
-    body = {name: value for name, value in order.items() if value is not None}
-    return body | {"prompt": prompt, "style_id": style_id}
+    body = {"prompt": prompt, "style_id": style_id, **order}
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +17,18 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 INGRESS_REQUESTS = 1000
 """Requests one ingress replica works on at a time."""
+
+
+def user_path(path: str | Path) -> Path:
+    """With `~` and `~name` as the home they mean, which a shell expands and nothing else does. Raises
+    ValueError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: no home directory is known for `~`") from error
+
+
+UserPath = Annotated[Path, AfterValidator(user_path)]
 
 
 class Settings(BaseSettings):
@@ -30,12 +42,14 @@ class Settings(BaseSettings):
     app_name: str = Field(
         default="assets", description="Serve application; also names the registry."
     )
-    output_dir: Path = Field(
+    output_dir: UserPath = Field(
         default=Path("output"), description="Finished files; served at /output."
     )
-    state_dir: Path = Field(default=Path(".state"), description="SQLite; never below output_dir.")
-    styles_file: Path = Path("configs/styles.yaml")
-    models_file: Path = Path("configs/models.yaml")
+    state_dir: UserPath = Field(
+        default=Path(".state"), description="SQLite; never below output_dir."
+    )
+    styles_file: UserPath = Path("configs/styles.yaml")
+    models_file: UserPath = Path("configs/models.yaml")
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("redis_url", "REDIS_URL"),
@@ -109,7 +123,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * 1024, ge=1024)
 
     # ---- who may come in ----
-    api_keys_file: Path | None = Field(
+    api_keys_file: UserPath | None = Field(
         default=None,
         description="`owner:sha256-of-key` lines. None: everyone on this host is `local`.",
     )

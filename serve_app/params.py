@@ -53,6 +53,12 @@ class GenerationParams(BaseModel):
         return self.seed + index
 
     @property
+    def through_subject(self) -> str:
+        """The prompt without the words that a style or a model puts after the client's own."""
+        before, own, _ = self.prompt.rpartition(self.subject or self.prompt)
+        return before + own or self.prompt
+
+    @property
     def work(self) -> float:
         """What the order asks of a device, in megapixel steps; guidance counts twice."""
         rows = 2 if self.guidance_scale > 1 else 1

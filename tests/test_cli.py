@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -12,9 +13,12 @@ import httpx
 import pytest
 
 from serve_app import __version__
-from serve_app.api.keys import ApiKeys
+from serve_app.api.keys import ApiKeys, KeyFile
+from serve_app.catalog.models import load_models
+from serve_app.catalog.styles import load_styles
 from serve_app.cli import main
 from serve_app.client import Client
+from serve_app.config import PROJECT_ROOT
 from tests.api.harness import Site, site
 from tests.factories import JOB_ID
 from tests.jobs.harness import ERROR, World
@@ -115,7 +119,61 @@ def test_a_wrong_order_ends_with_one_line(service: Site) -> None:
 
 def test_no_server_is_one_clear_line() -> None:
     message = run("styles", "--server", "http://127.0.0.1:9")
-    assert message == "assets: no server answers at http://127.0.0.1:9"
+    assert message == (
+        "assets: no server answers at http://127.0.0.1:9; `serve run serve_config.yaml` starts one on this "
+        "machine; --server or ASSETS_SERVER names another"
+    )
+
+
+def test_a_size_of_another_form_is_told_in_words(service: Site) -> None:
+    """And no regular expression."""
+    message = run("generate", "a red potion", "--size", "256")
+    assert message == (
+        "assets: size: Should be WIDTHxHEIGHT in pixels, as in 128x128 (allowed: WIDTHxHEIGHT in pixels, "
+        "as in 128x128, null)"
+    )
+
+
+def test_a_style_of_another_model_comes_with_the_next_step(service: Site) -> None:
+    """What can be ordered here, and how the other model is served."""
+    message = str(run("generate", "a red potion", "--style", "portrait"))
+    assert (
+        "models that can: other. To serve other, whoever runs the server sets `model: other`"
+        in message
+    )
+    assert message.endswith("(allowed: none, icon)")
+
+
+def test_an_order_without_a_style_leaves_it_to_the_server(talk: Talk) -> None:
+    server = talk(reply(finished(), 202), reply(finished()))
+    assert run("generate", "a red potion") == 0
+    assert b"style_id" not in server.requests[0].content
+
+
+def test_a_tilde_is_the_home(
+    service: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where the shell left it as it is: `--out=~/pictures`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("generate", "a red potion", "--out=~/pictures") == 0
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert run("keys", "add", "studio", "--file=~/keys") == 0
+    assert (tmp_path / "keys").is_file()
+    assert run("keys", "add", "studio", "--file=~nobody_of_this_name/keys") == 2
+    assert "no home directory" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_in_the_environment_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ASSETS_SLOTS", "many")
+    message = str(run("keys", "list"))
+    assert message.startswith(
+        "assets: a setting in the environment is wrong: slots: Input should be"
+    )
 
 
 def test_a_job_is_listed_and_its_status_told(
@@ -144,6 +202,96 @@ def test_a_new_key_is_shown_once_and_works(
     key = capsys.readouterr().out.strip()
     assert key not in path.read_text()
     assert ApiKeys.load(path).owner_of(key) == "studio"
+
+
+def test_a_key_that_is_added_is_said_to_count_from_the_next_request_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it does: `KeyFile` reads an edited file again."""
+    path = tmp_path / "keys"
+    run("keys", "add", "studio", "--file", str(path))
+    keys = KeyFile(path)
+    capsys.readouterr()
+    run("keys", "add", "anna", "--file", str(path))
+    key, said = capsys.readouterr()
+    assert "takes the key from the next request on" in said
+    assert keys.owner_of(key.strip()) == "anna"
+
+
+def test_keys_are_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of an owner, or one; a service forgets them at the next request. Other lines stay."""
+    path = tmp_path / "keys"
+    made: list[str] = []
+    for owner in ("anna", "anna", "ben"):
+        run("keys", "add", owner, "--file", str(path))
+        made.append(capsys.readouterr().out.strip())
+    path.write_text(f"# ours\n{path.read_text()}")
+    keys, first = KeyFile(path), hashlib.sha256(made[0].encode()).hexdigest()[:8]
+    assert run("keys", "list", "--file", str(path)) == 0
+    listed = capsys.readouterr().out
+    assert (listed.count("anna"), listed.count("ben"), first in listed) == (2, 1, True)
+    assert run("keys", "revoke", "anna", "--key", first, "--file", str(path)) == 0
+    assert [keys.owner_of(key) for key in made] == [None, "anna", "ben"]
+    assert run("keys", "revoke", "anna", "--file", str(path)) == 0
+    assert [keys.owner_of(key) for key in made] == [None, None, "ben"]
+    assert "No key is left" not in capsys.readouterr().err
+    assert run("keys", "revoke", "ben", "--file", str(path)) == 0
+    assert "No key is left" in capsys.readouterr().err
+    assert path.read_text() == "# ours\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("which", [["ben"], ["anna", "--key", "00zz"]])
+def test_a_key_that_is_not_there_cannot_be_revoked(tmp_path: Path, which: list[str]) -> None:
+    path = tmp_path / "keys"
+    run("keys", "add", "anna", "--file", str(path))
+    before = path.read_text()
+    message = str(run("keys", "revoke", *which, "--file", str(path)))
+    assert f"{which[0]!r} has no key" in message
+    assert path.read_text() == before
+
+
+def test_keys_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for command in (["list"], ["revoke", "anna"]):
+        message = str(run("keys", *command, "--file", str(tmp_path / "no")))
+        assert message == f"assets: {tmp_path}/no: the API keys cannot be read"
+
+
+def test_styles_of_another_program_become_a_styles_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was left out and the next step are said; a file that is there is left alone."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text("name,prompt\nOil,oil of {prompt}\n---,\n")
+    assert run("styles", "import", "mine.csv") == 0
+    printed = capsys.readouterr()
+    assert printed.out == "1 styles are in mine.yaml: oil\n"
+    assert "line 3: '---' is left out" in printed.err
+    assert "`styles:` of configs/styles.yaml" in printed.err
+    models = load_models(PROJECT_ROOT / "configs/models.yaml")
+    assert load_styles(Path("mine.yaml"), models)["oil"].template == "oil of {prompt}"
+    assert (
+        run("styles", "import", "mine.csv")
+        == "assets: mine.yaml exists already: name another file with --to"
+    )
+    assert run("styles", "import", "mine.csv", "--to", "new.yaml") == 0
+    assert run("styles", "import", "mine.csv", "--to", "no/new.yaml") == (
+        "assets: no/new.yaml cannot be written: No such file or directory"
+    )
+    assert str(run("styles", "import", "mine.yaml")).startswith(
+        "assets: mine.yaml:1: should be a CSV"
+    )
+
+
+def test_the_default_style_is_marked(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
+    style = {"style_id": "icon", "title": "Icon", "drawable": True, "description": "One."}
+    talk(
+        httpx.Response(
+            200, json={"results": [{**style, "default": True}, {**style, "default": False}]}
+        )
+    )
+    assert run("styles") == 0
+    assert capsys.readouterr().out.count("Icon (default)") == 1
 
 
 def test_a_wrong_owner_is_one_clear_line(tmp_path: Path) -> None:
@@ -200,9 +348,9 @@ def test_a_dry_run_prints_the_estimate(
     talk: Talk, capsys: pytest.CaptureFixture[str], seconds: float | None, words: str
 ) -> None:
     said = {"request": {}, "resolved": {}, "estimated_seconds": seconds, "possible": True}
-    server = talk(httpx.Response(200, json={**said, "reason": None}))
+    server = talk(httpx.Response(200, json={**said, "reason": None, "notes": ["a [note]"]}))
     assert run("generate", "a red potion", "--dry-run") == 0
-    assert capsys.readouterr().out == words
+    assert capsys.readouterr() == (words, "  a [note]\n")
     assert b'"dry_run":true' in server.requests[0].content
 
 
@@ -301,6 +449,17 @@ def test_a_place_in_line_has_its_seconds(talk: Talk, capsys: pytest.CaptureFixtu
     talk(page(job_object(queue_position=3)))
     run("jobs")
     assert "3, 12 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("eta", "place"), [(10.2, "running, 10 s"), (None, "running"), (130.0, "running, 130 s")]
+)
+def test_a_running_job_is_said_to_run(
+    talk: Talk, capsys: pytest.CaptureFixture[str], eta: float | None, place: str
+) -> None:
+    talk(page(job_object("STARTED", queue_position=None, eta_seconds=eta)))
+    run("jobs")
+    assert f"STARTED  {place}  " in capsys.readouterr().out
 
 
 def test_jobs_are_filtered_and_limited(talk: Talk) -> None:

@@ -27,6 +27,27 @@ def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
     assert Settings(min_replicas=0, max_replicas=3, slots=4).max_in_flight == 16
 
 
+PATHS = ["output_dir", "state_dir", "styles_file", "models_file", "api_keys_file"]
+
+
+def test_every_path_is_in_the_list_above() -> None:
+    fields = Settings.model_fields.items()
+    assert [name for name, field in fields if "Path" in str(field.annotation)] == PATHS
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_tilde_is_the_home_of_whoever_starts_the_service(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In arguments and in the environment, where no shell expands it. Other processes get the whole path:
+    their home may be another."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.setenv(f"ASSETS_{name.upper()}", "~/renders")
+    for settings in (Settings(), Settings.model_validate({name: "~/renders"})):
+        assert settings.path(getattr(settings, name)) == Path("/home/anna/renders")
+        assert settings.model_dump(mode="json")[name] == "/home/anna/renders"
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -36,6 +57,7 @@ def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
         ({"output_dir": "out", "state_dir": "out/state"}, "below output_dir"),
         ({"allowed_hosts": ["*"]}, "needs api_keys_file"),
         ({"num_gpus": "some"}, "num_gpus"),
+        ({"output_dir": "~nobody_of_this_name/x"}, "no home directory is known"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -> None:

@@ -390,7 +390,8 @@ def command_tree(command: Any = None, name: str = "assets") -> dict[str, Any]:
         for part, child in getattr(command, "commands", {}).items()
         for full, found in command_tree(child, f"{name} {part}").items()
     }
-    return inner or {name: command}
+    alone = not inner or command.invoke_without_command
+    return inner | ({name: command} if alone and name != "assets" else {})
 
 
 def given_commands() -> list[str]:

@@ -33,6 +33,7 @@ class StyleInfo(BaseModel):
         description="Changes exactly when a picture could.", examples=["4be1c9d20f11"]
     )
     models: list[str] = Field(description="Models that can draw it.", examples=[["starter"]])
+    default: bool = Field(description="Orders that name no style get it.", examples=[False])
     drawable: bool = Field(description="The active model is one of them.", examples=[True])
     template: str = Field(
         description="What becomes of the prompt, for the active model.",
@@ -46,13 +47,14 @@ class StyleInfo(BaseModel):
     )
 
     @classmethod
-    def of(cls, style: Style, models: Models, active: str) -> Self:
+    def of(cls, style: Style, models: Models, active: str, *, default: bool = False) -> Self:
         return cls(
             style_id=style.id,
             title=style.title or style.id,
             description=style.description,
             revision=style.revision,
             models=[name for name in models if style.draws(name)],
+            default=default,
             drawable=style.draws(active),
             template=style.template_for(active),
             negative_prompt=style.negative_for(active),
@@ -164,7 +166,12 @@ class Catalog:
         active: str,
         revision_of: Callable[[str], str],
     ) -> None:
-        self.styles = StyleList(results=[StyleInfo.of(s, models, active) for s in styles.values()])
+        self.styles = StyleList(
+            results=[
+                StyleInfo.of(style, models, active, default=style.id == styles.default)
+                for style in styles.values()
+            ]
+        )
         self.models = ModelList(
             results=[
                 ModelInfo.of(spec, active, revision_of(name) if name == active else None)

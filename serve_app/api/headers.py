@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from serve_app.api.keys import OWNER
+from serve_app.api.keys import OWNER, OWNER_IN_WORDS
 from serve_app.errors import InvalidParameter
 
 LONGEST_WAIT_S = 60
@@ -55,7 +55,7 @@ def client_name(given: str | None, owner: str, *, keys: bool) -> str:
     if keys or given is None:
         return owner
     if not OWNER.fullmatch(given):
-        raise InvalidParameter("X-Client-Id", "no such name", [OWNER.pattern])
+        raise InvalidParameter("X-Client-Id", "no such name", [OWNER_IN_WORDS])
     return given
 
 

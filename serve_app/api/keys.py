@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from serve_app.errors import ConfigError
 log = logging.getLogger("assets.api")
 
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+OWNER_IN_WORDS = "1 to 64 of A-Z a-z 0-9 _ . - that start with a letter or a digit"
+FINGERPRINT = 8  # hex digits of a key's hash: enough to tell an owner's keys apart
 _LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
 
 
@@ -111,13 +114,41 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def list_keys(path: Path) -> list[tuple[str, str]]:
+    """Owner and fingerprint of each key, in the order of the file. Raises ConfigError."""
+    entries, wrong = _read(path)
+    if wrong:
+        raise ConfigError(f"{path}:{wrong[0]}: expected owner:sha256, 64 hex digits")
+    return [(owner, digest[:FINGERPRINT]) for owner, digest in entries]
+
+
+def revoke_keys(path: Path, owner: str, fingerprint: str = "") -> int:
+    """Take the keys of `owner` out of the file: all, or those whose fingerprint begins so. Returns how many.
+    All other lines stay as they are. Raises ConfigError if there is no such key."""
+    _read(path)
+    kept: list[str] = []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    for line in lines:
+        match = _LINE.fullmatch(line.partition("#")[0].strip())
+        if match is None or match[1] != owner or not match[2].startswith(fingerprint):
+            kept.append(line)
+    if len(kept) == len(lines):
+        which = f" that begins with {fingerprint}" if fingerprint else ""
+        raise ConfigError(f"{path}: {owner!r} has no key{which}; `assets keys list` shows them")
+    target = path.resolve()  # a link stays a link
+    new = target.with_name(f".{target.name}.new")  # a service must not read half a file
+    new.touch(mode=0o600)
+    new.write_text("".join(kept), "utf-8")
+    shutil.copymode(target, new)
+    new.replace(target)
+    return len(lines) - len(kept)
+
+
 def add_key(path: Path, owner: str) -> str:
     """Make a key for `owner`, append its hash to the file, and return the key, which is stored nowhere.
     Raises ConfigError if `owner` does not fit into a line."""
     if not OWNER.fullmatch(owner):
-        raise ConfigError(
-            "an owner is 1 to 64 of A-Z a-z 0-9 _ . - and starts with one of the first"
-        )
+        raise ConfigError(f"an owner is {OWNER_IN_WORDS}")
     key = secrets.token_urlsafe(32)
     line = f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}\n"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.api.replies import JOB_ID, JobStatusResponse, Status
-from serve_app.api.schemas import TAG
+from serve_app.api.schemas import Tag
 from serve_app.errors import InvalidParameter
 from serve_app.messages import JobFilter
 
@@ -34,9 +34,7 @@ class JobQuery(BaseModel):
     style_id: str | None = Field(
         default=None, max_length=100, description="Of this style.", examples=["icon"]
     )
-    tag: str | None = Field(
-        default=None, pattern=f"^{TAG}$", description="With this tag.", examples=["level-3"]
-    )
+    tag: Tag | None = Field(default=None, description="With this tag.", examples=["level-3"])
     created_after: datetime | None = Field(
         default=None,
         description="Ordered at this moment or later, RFC 3339.",

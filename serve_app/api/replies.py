@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.catalog.syntax import syntax_notes
 from serve_app.messages import ImageFile, JobView
+from serve_app.params import GenerationParams
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 IMAGE_URL = f"/output/2026-11-22/icon_7_{JOB_ID}_0_1.png"
@@ -103,6 +105,10 @@ class EstimateReply(BaseModel):
 
     request: AsOrdered = Field(description="The order, every choice made.")
     resolved: ResolvedReply = Field(description="What the style and the model would make of it.")
+    notes: list[str] = Field(
+        description="What the buyer should know before it is drawn, as in `images[].notes`.",
+        examples=[[]],
+    )
     estimated_seconds: float | None = Field(
         description="Until it would be done, ordered now; null: nothing has run yet to judge by.",
         examples=[3.2],
@@ -111,10 +117,12 @@ class EstimateReply(BaseModel):
     reason: str | None = Field(description="Why it would not.", examples=[None])
 
     @classmethod
-    def of(cls, params: dict[str, Any], seconds: float | None, reason: str | None) -> Self:
+    def of(cls, params: GenerationParams, seconds: float | None, reason: str | None) -> Self:
+        dumped = params.model_dump()
         return cls(
-            request=AsOrdered.model_validate(_as_ordered(params)),
-            resolved=ResolvedReply.model_validate(params),
+            request=AsOrdered.model_validate(_as_ordered(dumped)),
+            resolved=ResolvedReply.model_validate(dumped),
+            notes=syntax_notes(params),
             estimated_seconds=None if seconds is None else round(seconds, 2),
             possible=reason is None,
             reason=reason,

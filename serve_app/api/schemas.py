@@ -10,7 +10,15 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from serve_app.catalog.resolve import Order
@@ -21,12 +29,36 @@ from serve_app.params import MAX_SEED
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
+TAG = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
+IN_WORDS = {
+    SIZE.pattern: "WIDTHxHEIGHT in pixels, as in 128x128",
+    TAG.pattern: "1 to 64 letters, digits and `_ . : / -`",
+    PRINTABLE.pattern: "1 to 255 characters of printable ASCII",
+}
+"""What people are told of a pattern. Programs read the pattern itself in the JSON Schema."""
+
+
+def shaped(pattern: re.Pattern[str]) -> tuple[AfterValidator, WithJsonSchema]:
+    """Validator and schema of a text that must match the whole pattern."""
+    shape = IN_WORDS[pattern.pattern]
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise PydanticCustomError("shape", "Should be {shape}", {"shape": shape})
+        return text
+
+    schema = {"type": "string", "pattern": f"^{pattern.pattern}$"}
+    return AfterValidator(check), WithJsonSchema(schema)
+
+
+Size = Annotated[str, *shaped(SIZE)]
+Tag = Annotated[str, *shaped(TAG)]
 
 ABSURD = 1_000_000
 """Above any limit of a model or a setting: it only keeps numbers small enough to compute with. `resolve`
 checks the real limits."""
 
-TAG = r"[A-Za-z0-9_.:/-]{1,64}"
 MAX_TAGS = 16
 MAX_METADATA = 4096
 MAX_DEPTH = 8
@@ -62,8 +94,11 @@ class GenerateRequest(BaseModel):
         description="What to keep out, added to the style's own. As long as `prompt` at most.",
         examples=["text, watermark"],
     )
-    style_id: str = Field(
-        max_length=100, description="A style of GET /v1/styles.", examples=["icon"]
+    style_id: str | None = Field(
+        default=None,
+        max_length=100,
+        description="A style of GET /v1/styles. Left out or null: the default of the server's styles.",
+        examples=["icon"],
     )
     seed: int | None = Field(
         default=-1,
@@ -75,9 +110,8 @@ class GenerateRequest(BaseModel):
     n: int = Field(default=1, ge=1, le=ABSURD, description="Images.", examples=[1])
     width: int | None = Field(default=None, ge=1, le=ABSURD, description="Pixels.", examples=[128])
     height: int | None = Field(default=None, ge=1, le=ABSURD, description="Pixels.", examples=[128])
-    size: str | None = Field(
+    size: Size | None = Field(
         default=None,
-        pattern=f"^{SIZE.pattern}$",
         description="`WIDTHxHEIGHT` in pixels, instead of `width` and `height`.",
         examples=["128x128"],
     )
@@ -114,7 +148,7 @@ class GenerateRequest(BaseModel):
         "minutes later. It takes nothing from anybody else's share.",
         examples=["normal"],
     )
-    tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] = Field(
+    tags: list[Tag] = Field(
         default=[],
         max_length=MAX_TAGS,
         description=f"At most {MAX_TAGS}, to find jobs by: letters, digits and `_ . : / -`.",
@@ -224,12 +258,14 @@ def _spelled(branch: dict[str, Any]) -> list[object]:
         return [branch["const"]]
     if "enum" in branch:
         return list(branch["enum"])
+    if "items" in branch:
+        return [f"a list of {text}" for text in _spelled(branch["items"])]
+    if "pattern" in branch:
+        return [IN_WORDS[branch["pattern"][1:-1]]]
     text: str = branch.get("type", "")
     low, high = branch.get("minimum"), branch.get("maximum")
     if low is not None:
         text += f" of at least {low}" if high is None else f" from {low} to {high}"
-    if "pattern" in branch:
-        text += f" like {branch['pattern']}"
     return [text] if text else []
 
 

@@ -26,7 +26,7 @@ from serve_app.api.schemas import GenerateRequest
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.view import LocalView
-from serve_app.catalog.resolve import Order
+from serve_app.catalog.resolve import Order, how_to_serve
 from serve_app.config import Settings
 from serve_app.errors import Gone, InvalidParameter, NotFinal, NotFound
 from serve_app.messages import TERMINAL, JobFilter, JobView, Labels, Submission, Summary, Tombstone
@@ -68,7 +68,7 @@ class JobService:
         params = self.resolve(body.order())
         reason = await self.registry.readiness()
         seconds = None if reason else await self.registry.estimate(params.work, client)
-        return EstimateReply.of(params.model_dump(), seconds, reason)
+        return EstimateReply.of(params, seconds, reason)
 
     async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
         """A new job with the order of this one, which must have ended; drawn with the current weights."""
@@ -79,7 +79,8 @@ class JobService:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
         active = self.catalog.capabilities.model
         if job["params"]["model"] != active:
-            raise InvalidParameter("model", "this job's model is not being served", [active])
+            why = f"this job's model is not being served. {how_to_serve(job['params']['model'])}"
+            raise InvalidParameter("model", why, [active])
         params = job["params"] | {"model_revision": self.revision_of(active)}
         # Not validated: newer code may have accepted this order, and it goes back as it came.
         summary = summary_of(GenerationParams.model_construct(None, **params))

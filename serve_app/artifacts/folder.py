@@ -9,8 +9,8 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from serve_app.artifacts.names import (
     temporary_name,
 )
 from serve_app.artifacts.png import with_metadata
+from serve_app.catalog.syntax import syntax_notes
 from serve_app.errors import StorageFailed
 from serve_app.messages import ImageFile, RenderedImage, Summary
 from serve_app.params import GenerationParams
@@ -35,6 +36,8 @@ _REASONS = {  # in a client's words
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "the service may not write there",
     errno.EEXIST: "this image is stored already",
+    errno.ELOOP: "a folder on the way is a link, and nothing is served through a link",
+    errno.ENOTDIR: "a file is where its folder should be",
 }
 
 
@@ -45,7 +48,11 @@ PROBE_BYTES = 4 * 2**20
 
 
 class OutputDir:
-    """Files under `root`. All paths, given or returned, are relative to it, with forward slashes."""
+    """Files under `root`. All paths, given or returned, are relative to it, with forward slashes.
+
+    `root` may be a link. Nothing below it may be: `api/output.py` serves nothing through a link, so nothing
+    is written, found or removed through one.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -57,12 +64,14 @@ class OutputDir:
 
         Raises StorageFailed, and then leaves no part of a file.
         """
+        image = {**image, "notes": [*image["notes"], *syntax_notes(params)]}
         index = image["index"]
         name = ArtifactName(params.style_id, params.seed_of(index), job_id, index, fence)
         data = with_metadata(image, params, job_id, fence)
         try:
             self._store(name, data)
         except OSError as error:
+            log.error("could not write %s below %s: %s", name.path, self._root, error.strerror)
             # A name that is taken stays taken. All else can be mended while the job waits.
             passes = not os.path.exists(self._root / name.path)  # noqa: PTH110 - Path.exists raises EACCES
             raise StorageFailed(_reason(error), passes=passes) from error
@@ -76,25 +85,16 @@ class OutputDir:
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             has_alpha=image["has_alpha"],
-            notes=list(image["notes"]),
+            notes=image["notes"],
         )
 
     def probe(self) -> None:
         """Try what `write` needs: a new file in the folder of today, under a second name. Raises OSError."""
-        today = self._root / datetime.now(UTC).strftime("%Y-%m-%d")
-        today.mkdir(parents=True, exist_ok=True)
-        first = today / f".probe-{os.getpid()}"
-        second = first.with_suffix(".link")
-        try:
-            with first.open("wb") as file:
-                file.write(b"\0" * PROBE_BYTES)
-                file.flush()
-                os.fsync(file.fileno())
-            second.unlink(missing_ok=True)
-            second.hardlink_to(first)
-        finally:
-            second.unlink(missing_ok=True)
-            first.unlink(missing_ok=True)
+        name = f".probe-{os.getpid()}"
+        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        self._put(today, f"{name}.link", f"{name}.tmp", b"\0" * PROBE_BYTES)
+        with self._folder(today) as folder:
+            os.unlink(f"{name}.link", dir_fd=folder)
 
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         """Job id -> every file that an attempt at it wrote, unfinished ones too.
@@ -103,10 +103,16 @@ class OutputDir:
         """
         found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
         for day in {day_of(job_id) for job_id in found}:
-            with suppress(FileNotFoundError):
+            try:
                 for path, owner in self._files(day):
                     if owner in found:
                         found[owner].append(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                log.warning("%s in the output folder is passed over: %s", day, error.strerror)
         return found
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
@@ -135,38 +141,66 @@ class OutputDir:
         for path in paths:
             if not is_ours(path):
                 raise ValueError(f"not a path of ours: {path!r}")
+            day, _, name = path.partition("/")
             try:
-                (self._root / path).unlink(missing_ok=True)
+                with suppress(FileNotFoundError), self._folder(day) as folder:
+                    os.unlink(name, dir_fd=folder)
                 gone += 1
             except OSError as error:
                 log.warning("could not remove %s: %s", path, error.strerror)
         return gone
 
     def _files(self, day: str) -> Iterator[tuple[str, str]]:
-        for entry in os.scandir(self._root / day):
-            job_id = owner_of(entry.name)
-            if job_id is not None:
-                yield f"{day}/{entry.name}", job_id
+        with self._folder(day) as folder, os.scandir(folder) as entries:
+            for entry in entries:
+                job_id = owner_of(entry.name)
+                if job_id is not None:
+                    yield f"{day}/{entry.name}", job_id
 
     def _store(self, name: ArtifactName, data: bytes) -> None:
-        final = self._root / name.path
-        temporary = final.with_name(temporary_name(name))
-        if not final.parent.is_dir():
-            final.parent.mkdir(parents=True, exist_ok=True)
+        self._put(day_of(name.job_id), str(name), temporary_name(name), data)
+
+    def _put(self, day: str, final: str, temporary: str, data: bytes) -> None:
+        """A new file in the folder of a day, on disk when it returns. Raises OSError, and leaves nothing."""
+        if not os.path.lexists(self._root / day):
+            (self._root / day).mkdir(parents=True, exist_ok=True)
             _sync_directory(self._root)
+        with self._folder(day) as folder:
+            try:
+                with open(temporary, "xb", opener=_within(folder)) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # A rename would replace an existing file.
+                os.link(temporary, final, src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)
+            try:
+                os.fsync(folder)  # a new file name is on disk only after its directory was synced
+            except OSError:
+                os.unlink(final, dir_fd=folder)
+                raise
+
+    @contextmanager
+    def _folder(self, day: str) -> Generator[int]:
+        """A descriptor of the folder of a day: who works through it follows no link, even one that is made
+        meanwhile. Raises OSError: ELOOP if the folder is a link, ENOTDIR if it is a file."""
+        path = self._root / day
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            final.hardlink_to(temporary)  # a rename would replace an existing file
-        finally:
-            temporary.unlink(missing_ok=True)
-        try:
-            _sync_directory(final.parent)
-        except OSError:
-            final.unlink(missing_ok=True)
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except NotADirectoryError as error:  # so says Linux of a link, too
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, "it is a link") from error
             raise
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def _within(folder: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags, 0o666, dir_fd=folder)
 
 
 def _reason(error: OSError) -> str:
@@ -176,7 +210,7 @@ def _reason(error: OSError) -> str:
 
 
 def _sync_directory(path: Path) -> None:
-    """A new file name is on disk only after its directory was synced."""
+    """As for a new file, so for a new folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -14,6 +14,7 @@ from typing import Any
 from serve_app import __version__
 from serve_app.catalog.resolve import order_again
 from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.syntax import as_words
 from serve_app.messages import RenderedImage
 from serve_app.params import GenerationParams
 
@@ -43,7 +44,11 @@ def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, f
 
 
 def infotext(params: GenerationParams, index: int) -> str:
-    """The `parameters` text of AUTOMATIC1111's web UI, which most viewers of generated images read."""
+    """The `parameters` text of AUTOMATIC1111's web UI, which most viewers of generated images read.
+
+    Its prompts are written so that it reads no weights and no LoRA in what was drawn as words. The record has
+    them as they are.
+    """
     scheduler = SCHEDULERS[params.scheduler]
     # In that format 1 means no guidance, and 0 would mean: only the negative prompt.
     guidance = max(1.0, params.guidance_scale)
@@ -59,9 +64,11 @@ def infotext(params: GenerationParams, index: int) -> str:
         "RNG": "CPU",
         "Version": SOFTWARE,
     }
-    negative = f"\nNegative prompt: {params.negative_prompt}" if params.negative_prompt else ""
+    negative = as_words(params.negative_prompt)
+    if negative:
+        negative = f"\nNegative prompt: {negative}"
     values = ", ".join(f"{key}: {_quoted(str(v))}" for key, v in pairs.items() if v is not None)
-    return f"{params.prompt}{negative}\n{values}".strip()
+    return f"{as_words(params.prompt)}{negative}\n{values}".strip()
 
 
 def record(

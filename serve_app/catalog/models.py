@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
+from serve_app.config import user_path
 from serve_app.errors import ModelError
 
 MAX_GUIDANCE = 30.0
@@ -22,6 +23,9 @@ EVENT_BYTES = 4 * 1024 * 1024
 """The renderer sends an image as one event of at most this size."""
 MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
 """At 3 bytes a pixel. 5 % are for what a PNG adds: a byte per row of 8 or more pixels, headers, fields."""
+
+
+UserFolder = Annotated[str, AfterValidator(lambda path: str(user_path(path)))]
 
 
 class SideLimits(BaseModel):
@@ -50,11 +54,15 @@ class ModelSpec(BaseModel):
     name: str = ""
     title: str = ""
     family: Literal["sd", "sdxl"]  # StableDiffusionPipeline or StableDiffusionXLPipeline parts
-    path: str | None = Field(default=None, description="Directory, relative to the project root.")
+    path: UserFolder | None = Field(
+        default=None, description="Directory, relative to the project root; `~` is your home."
+    )
     hub: str | None = Field(default=None, description="Hub repository id; needs `revision`.")
     revision: str | None = Field(default=None, description="A full commit id; never a branch.")
     variant: str | None = None
-    tiny_decoder: str | None = Field(default=None, description="Directory of an AutoencoderTiny.")
+    tiny_decoder: UserFolder | None = Field(
+        default=None, description="Directory of an AutoencoderTiny."
+    )
     native_size: tuple[int, int]
     sizes: list[tuple[int, int]] | None = Field(default=None, description="The only sizes allowed.")
     side: SideLimits | None = Field(default=None, description="Or: any size within, by `multiple`.")

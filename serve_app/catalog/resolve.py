@@ -26,7 +26,7 @@ class Order:
 
     prompt: str
     negative_prompt: str = ""
-    style_id: str = NONE.id
+    style_id: str | None = None
     seed: int | None = None
     n: int = 1
     width: int | None = None
@@ -69,14 +69,14 @@ def resolve(
     style = _style(order.style_id, styles)
     spec = _spec(order.model, models, active)
     if not style.draws(spec.name):
-        able = [name for name in models if style.draws(name)]
-        who = ", ".join(able)
         raise InvalidField(
-            "style_id", f"{spec.name} cannot draw {style.id!r}; models that can: {who}", able
+            "style_id",
+            _undrawable(style, spec, models),
+            [name for name, other in styles.items() if other.draws(spec.name)],
         )
     defaults = style.defaults_for(spec.name)
     prompt, negative = _prompts(order, style, spec)
-    _check_prompts(order, prompt, negative, limits.max_prompt_chars)
+    _check_prompts(style, order, prompt, negative, limits.max_prompt_chars)
     _within("n", order.n, 1, limits.max_images)
     width = _first(order.width, defaults.width, spec.native_size[0])
     height = _first(order.height, defaults.height, spec.native_size[1])
@@ -136,17 +136,36 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
     }
 
 
-def _style(style_id: str, styles: Styles) -> Style:
+def _style(style_id: str | None, styles: Styles) -> Style:
+    if style_id is None:
+        return styles[styles.default]
     if style_id not in styles:
         raise InvalidField("style_id", "no such style", sorted(styles))
     return styles[style_id]
 
 
+def _undrawable(style: Style, spec: ModelSpec, models: Models) -> str:
+    able = [name for name in models if style.draws(name)]
+    return (
+        f"{spec.name}, which this server runs, cannot draw {style.id!r}; models that can: "
+        f"{', '.join(able)}. {how_to_serve(able[0])}"
+    )
+
+
 def _spec(name: str | None, models: Models, active: str) -> ModelSpec:
     if name is None or name == active:
         return models[active]
-    why = "is not being served" if name in models else "no such model"
-    raise InvalidField("model", why, [active])
+    if name in models:
+        raise InvalidField("model", f"is not being served. {how_to_serve(name)}", [active])
+    raise InvalidField("model", "no such model", [active])
+
+
+def how_to_serve(model: str) -> str:
+    """The next step of whoever wants a model that is not the active one."""
+    return (
+        f"To serve {model}, whoever runs the server sets `model: {model}` under `args:` of its Serve config "
+        "and deploys it."
+    )
 
 
 def _prompts(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
@@ -160,13 +179,13 @@ def _prompts(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
     return spec.prompt_template.replace(PROMPT, styled), ", ".join(unique)
 
 
-def _check_prompts(order: Order, prompt: str, negative: str, most: int) -> None:
+def _check_prompts(style: Style, order: Order, prompt: str, negative: str, most: int) -> None:
     """The final prompts must not be too long, because `order_again` sends them as a client's."""
     if not order.prompt.strip():
         raise InvalidField("prompt", "must not be empty")
     for field, text in ("prompt", prompt), ("negative_prompt", negative):
         if len(text) > most:
-            whose = "" if order.style_id == NONE.id else " with the style's words"
+            whose = "" if style.id == NONE.id else " with the style's words"
             long = f"{len(text)} characters{whose}, at most {most} are allowed"
             raise InvalidField(field, long)
 

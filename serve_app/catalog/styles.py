@@ -24,7 +24,7 @@ from serve_app.catalog.models import (
     template_problem,
 )
 from serve_app.catalog.schedulers import SCHEDULERS
-from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
+from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 
 
 class StyleDefaults(BaseModel):
@@ -62,7 +62,8 @@ class Style(BaseModel):
     title: str = ""
     description: str = ""
     template: str = Field(
-        description="Starts with {prompt}, so that a long prompt loses the style."
+        description="Holds {prompt} once. A model that cuts a long prompt cuts its end, so words before "
+        "{prompt} take room from it; the image's notes say so."
     )
     negative_prompt: str = ""
     defaults: StyleDefaults = StyleDefaults()
@@ -105,13 +106,28 @@ NONE = Style(
     template=PROMPT,
 )
 
-Styles = Mapping[str, Style]
-"""By id; always holds `none`."""
+
+class Styles(Mapping[str, Style]):
+    """Styles by id, and always `none`. `default` is the one of an order that names none."""
+
+    def __init__(self, styles: Mapping[str, Style], default: str = NONE.id) -> None:
+        self._styles = {NONE.id: NONE, **styles}
+        self.default = default
+
+    def __getitem__(self, style_id: str) -> Style:
+        return self._styles[style_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._styles)
+
+    def __len__(self) -> int:
+        return len(self._styles)
 
 
-class _StylesFile(BaseModel):
+class StylesFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    default: str = NONE.id
     styles: dict[str, Style]
 
 
@@ -121,11 +137,29 @@ def load_styles(path: Path, models: Models) -> Styles:
     A style's defaults must fit every model that draws it, or an order would fail on a value that its client
     never gave.
     """
+    source, file = read_styles(path)
+    problems = [p for name, style in file.styles.items() for p in _problems(name, style, models)]
+    styles = Styles(
+        {name: s.model_copy(update={"id": name}) for name, s in file.styles.items()}, file.default
+    )
+    source.refuse([*problems, *_default_problems(styles, models)])
+    return styles
+
+
+def read_styles(path: Path) -> tuple[YamlFile, StylesFile]:
+    """The file, not yet held against any model. Raises ConfigError."""
     source = read_yaml(path)
-    file = source.parse(_StylesFile)
-    source.refuse(p for name, style in file.styles.items() for p in _problems(name, style, models))
-    named = {name: s.model_copy(update={"id": name}) for name, s in file.styles.items()}
-    return {NONE.id: NONE, **named}
+    return source, source.parse(StylesFile)
+
+
+def _default_problems(styles: Styles, models: Models) -> Iterator[Mistake]:
+    if styles.default not in styles:
+        unknown = f"unknown style {styles.default!r}{did_you_mean(styles.default, styles)}"
+        yield Mistake(("default",), unknown)
+        return
+    if unable := [name for name in models if not styles[styles.default].draws(name)]:
+        text = f"{', '.join(unable)} cannot draw {styles.default!r}, and an order need not name a style"
+        yield Mistake(("default",), text)
 
 
 def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
@@ -141,7 +175,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
         yield Mistake(at(), "is built in: it means no style at all")
     if style.id:
         yield Mistake(at("id"), f"the id is the key already: {name!r}")
-    if wrong := _template_problem(style.template):
+    if wrong := template_problem(style.template):
         yield Mistake(at("template"), wrong)
     if wrong := prompt_problem(style.negative_prompt):
         yield Mistake(at("negative_prompt"), wrong)
@@ -154,7 +188,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
             yield Mistake(at("models", model), unknown)
         elif not style.draws(model):
             yield Mistake(at("models", model), f"{model!r} is not in `only`: this is never used")
-        if override.template is not None and (wrong := _template_problem(override.template)):
+        if override.template is not None and (wrong := template_problem(override.template)):
             yield Mistake(at("models", model, "template"), wrong)
         if wrong := prompt_problem(override.negative_prompt or ""):
             yield Mistake(at("models", model, "negative_prompt"), wrong)
@@ -167,12 +201,6 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
                 own = getattr(style._for(model).defaults, key) is not None
                 where = ("models", model, "defaults", key) if own else ("defaults", key)
                 yield Mistake(at(*where), f"{text} (give {model} its own under `models`)")
-
-
-def _template_problem(template: str) -> str | None:
-    if not template.startswith(PROMPT):
-        return f"must start with {PROMPT}: a model that cuts a long prompt cuts its end"
-    return template_problem(template)
 
 
 def _unknown_schedulers(defaults: StyleDefaults, at: At) -> Iterator[Mistake]:

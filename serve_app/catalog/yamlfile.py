@@ -6,24 +6,20 @@ Knows no file of this project: `styles.py`, `models.py` and `tools/lint.py` say 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from serve_app.config import PROJECT_ROOT
+from serve_app.catalog.yamltree import At, YamlTree, loader_of, shown
 from serve_app.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
-
-At = tuple[str | int, ...]
-"""Where in the file: keys and list positions from the top."""
 
 
 class Mistake(NamedTuple):
@@ -57,13 +53,16 @@ class YamlFile:
 
     def parse(self, model: type[M]) -> M:
         """The file as a `model`, or ConfigError. Strict: `steps: "20"` and `steps: yes` are not numbers."""
-        self.refuse(unknown_keys(model, self.data))
+        unknown = {mistake.at: mistake for mistake in unknown_keys(model, self.data)}
         try:
             # Through JSON: pydantic's strict mode then takes a list for a tuple, but no text for a number.
-            return model.model_validate_json(json.dumps(self.data, default=str), strict=True)
+            parsed = model.model_validate_json(json.dumps(self.data, default=str), strict=True)
         except ValidationError as error:
-            self.refuse(mistakes_of(error))
+            others = [mistake for mistake in mistakes_of(error) if mistake.at not in unknown]
+            self.refuse([*unknown.values(), *others])
             raise
+        self.refuse(unknown.values())
+        return parsed
 
     @staticmethod
     def _sentence(problem: Mistake) -> str:
@@ -72,57 +71,19 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Raises ConfigError if it cannot be read, is not YAML, or has a key twice (YAML would keep the last)."""
+    """Raises ConfigError, with the line where there is one, if the file cannot be read, is not YAML, holds
+    what no setting can be, or has a key twice (YAML would keep the last). Merge keys (`<<: *base`) work."""
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        root = loader.get_single_node()
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{shown(path)}: not UTF-8: {error.reason}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{shown(path)}:{line}: not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{shown(path)}: not YAML: {error}") from error
-    lines: dict[At, int] = {}
-    return YamlFile(path, _plain(path, loader, root, (), lines) if root else None, lines)
-
-
-def shown(path: Path) -> str:
-    """The path relative to the project root if it is below that, else as it is."""
-    absolute = path.absolute()
-    return str(
-        absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else path
-    )
-
-
-def _plain(
-    path: Path, loader: yaml.SafeLoader, node: yaml.Node, at: At, lines: dict[At, int]
-) -> Any:
-    lines.setdefault(at, node.start_mark.line + 1)
-
-    def refuse(mark: yaml.Mark | None, text: str) -> NoReturn:
-        raise ConfigError(f"{shown(path)}:{mark.line + 1 if mark else 1}: {text}")
-
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(path, loader, v, (*at, i), lines) for i, v in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key: Hashable = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                refuse(key_node.start_mark, f"the key {key!r} is not text: put it in quotes")
-            if key in mapping:
-                first = lines[(*at, key)]
-                refuse(key_node.start_mark, f"{key!r} is here twice; the first is in line {first}")
-            lines[(*at, key)] = key_node.start_mark.line + 1
-            mapping[key] = _plain(path, loader, value_node, (*at, key), lines)
-        return mapping
     try:
-        return loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:
-        refuse(node.start_mark, f"not a value: {error}")
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{shown(path)}:{line}: not UTF-8: {error.reason}") from error
+    tree = YamlTree(path, loader_of(path, text))
+    return YamlFile(path, tree.data, tree.lines)
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

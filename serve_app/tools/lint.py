@@ -2,7 +2,8 @@
 
     python -m serve_app.tools.lint FILE...
 
-Starts no Ray and imports no application.
+FILE is a Serve config, whose models and styles are read too, or a models or styles file. Starts no Ray and
+imports no application.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from serve_app.catalog.check import check_files
+from serve_app.catalog.models import load_models
+from serve_app.catalog.styles import load_styles
 from serve_app.catalog.yamlfile import (
     At,
     Mistake,
@@ -22,6 +26,7 @@ from serve_app.catalog.yamlfile import (
     read_yaml,
     unknown_keys,
 )
+from serve_app.config import Settings, user_path
 from serve_app.errors import ConfigError
 
 
@@ -78,16 +83,31 @@ def _walk(data: Any, at: At) -> Iterator[tuple[At, str, Any]]:
             yield from _walk(item, (*at, i))
 
 
-def main(files: list[str]) -> int:
-    from serve_app.config import Settings
+def lint(path: Path) -> None:
+    """Raises ConfigError that lists every mistake: of a Serve config and of the models and styles that its
+    `args` name, or of a models or styles file."""
+    data = read_yaml(path).data
+    if isinstance(data, dict) and "models" in data:
+        load_models(path)
+    elif isinstance(data, dict) and "styles" in data:
+        settings = Settings()
+        load_styles(path, load_models(settings.path(settings.models_file)))
+    else:
+        lint_serve_config(path, Settings)
+        for application in data["applications"]:
+            check_files(Settings.model_validate(application.get("args") or {}))
 
-    wrong = 0
+
+def main(files: list[str]) -> int:
+    wrong: dict[str, None] = {}  # in order, each once: two configs may name the same styles
     for file in files:
         try:
-            lint_serve_config(Path(file), Settings)
-        except ConfigError as error:
-            wrong += 1
-            print(error.detail, file=sys.stderr)
+            lint(user_path(file))
+        except (ConfigError, ValueError) as error:
+            detail = error.detail if isinstance(error, ConfigError) else str(error)
+            wrong |= dict.fromkeys(detail.splitlines())
+    for line in wrong:
+        print(line, file=sys.stderr)
     return 1 if wrong else 0
 
 

@@ -25,7 +25,7 @@ from serve_app.api.keys import add_key
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.service import JobService
 from serve_app.catalog.models import Models, ModelSpec
-from serve_app.catalog.styles import NONE, Style, StyleDefaults
+from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
 from tests.jobs.harness import World
@@ -53,7 +53,7 @@ ICON = Style(
     defaults=StyleDefaults(steps=6),
 )
 PORTRAIT = Style(id="portrait", template="{prompt}, portrait", only=["other"])
-STYLES = {style.id: style for style in (NONE, ICON, PORTRAIT)}
+STYLES = Styles({style.id: style for style in (ICON, PORTRAIT)})
 
 ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
 JOB_ROUTES = [
@@ -151,13 +151,13 @@ class LocalTransport:
         return self.world.registry
 
 
-def make_app(transport: LocalTransport, **settings: Any) -> FastAPI:
+def make_app(transport: LocalTransport, *, styles: Styles = STYLES, **settings: Any) -> FastAPI:
     world = transport.world
     given = {"output_dir": world.files.root, "state_dir": world.directory / "state"} | settings
     return create_app(
         Settings.model_validate(given),
         RegistryClient(transport),
-        styles=STYLES,
+        styles=styles,
         models=MODELS,
         active="tiny",
         revision_of=lambda name: f"{name}-weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from serve_app.api.catalog import Catalog, ModelInfo, StyleInfo
 from serve_app.catalog.models import ModelSpec, SideLimits
+from serve_app.catalog.styles import Styles
 from serve_app.config import Settings
 from tests.api.harness import ICON, MODEL, MODELS, PORTRAIT, STYLES
 
@@ -16,6 +17,12 @@ def test_a_style_without_a_title_has_its_id() -> None:
 def test_a_style_is_drawable_if_the_active_model_draws_it() -> None:
     assert not StyleInfo.of(PORTRAIT, MODELS, "tiny").drawable
     assert StyleInfo.of(PORTRAIT, MODELS, "other").drawable
+
+
+def test_one_style_is_the_default() -> None:
+    """The one of an order that names none."""
+    catalog = Catalog(Settings(), Styles(STYLES, default="icon"), MODELS, "tiny", str)
+    assert [s.style_id for s in catalog.styles.results if s.default] == ["icon"]
 
 
 def test_a_model_with_a_range_of_sides_says_it() -> None:

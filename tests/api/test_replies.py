@@ -60,10 +60,16 @@ def test_an_estimate_is_possible_unless_there_is_a_reason(
     seconds: float | None, reason: str | None
 ) -> None:
     order: GenerationParams = params()
-    estimate = EstimateReply.of(order.model_dump(), seconds, reason)
+    estimate = EstimateReply.of(order, seconds, reason)
     assert estimate.estimated_seconds == (None if seconds is None else 2.35)
     assert (estimate.possible, estimate.reason) == (reason is None, reason)
     assert estimate.resolved.model_revision == order.model_revision
+
+
+def test_an_estimate_has_the_notes_that_the_images_will_have() -> None:
+    estimate = EstimateReply.of(params(prompt="a fox BREAK a hen"), 1.0, None)
+    assert [note.partition(":")[0] for note in estimate.notes] == ["prompt_syntax"]
+    assert EstimateReply.of(params(), 1.0, None).notes == []
 
 
 def test_the_documented_statuses_are_those_of_a_job() -> None:

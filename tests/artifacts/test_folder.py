@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import os
 import resource
-from collections.abc import Generator
+import stat
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from serve_app.api.output import OutputFiles
 from serve_app.artifacts import folder
 from serve_app.artifacts.folder import OutputDir, _reason
 from serve_app.artifacts.names import ArtifactName
@@ -36,6 +40,16 @@ def test_the_answer_describes_the_file(tmp_path: Path) -> None:
     assert (file["index"], file["seed"], file["width"], file["height"]) == (1, 8, 24, 16)
     assert (file["content_type"], file["has_alpha"]) == ("image/png", False)
     assert file["notes"] == ["prompt_truncated: 31 of 45 tokens used"]
+
+
+def test_the_notes_name_syntax_that_was_drawn_as_words(tmp_path: Path) -> None:
+    """After the renderer's, in the answer and in the file."""
+    weighted = PARAMS.model_copy(update={"prompt": "(a potion:1.3)"})
+    file = OutputDir(tmp_path).write(rendered(1), weighted, JOB, 1)
+    cut, syntax = file["notes"]
+    assert cut == rendered(1)["notes"][0]
+    assert syntax.startswith("prompt_syntax: (a potion:1.3): ")
+    assert json.dumps(syntax).encode() in (tmp_path / file["path"]).read_bytes()
 
 
 # ---- failures ----
@@ -115,6 +129,71 @@ def test_what_is_not_a_png_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a PNG"):
         OutputDir(tmp_path).write(image, PARAMS, JOB, 1)  # pyright: ignore[reportArgumentType]
     assert everything_in(tmp_path) == []
+
+
+# ---- links ----
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> tuple[OutputDir, Path]:
+    """A day's folder with a picture was moved away, and is linked back. And where it is now."""
+    output = OutputDir(tmp_path / "output")
+    output.write(rendered(), PARAMS, JOB, 1)
+    archive = tmp_path / "archive"
+    (tmp_path / "output" / DAY).rename(archive)
+    (tmp_path / "output" / DAY).symlink_to(archive)
+    return output, archive
+
+
+def test_nothing_is_written_through_a_link(linked: tuple[OutputDir, Path]) -> None:
+    """Nor in the place it leads to: what would be written there could not be served."""
+    output, archive = linked
+    before = everything_in(archive)
+    with pytest.raises(StorageFailed, match="a folder on the way is a link"):
+        output.write(rendered(), PARAMS, OTHER, 1)
+    assert everything_in(archive) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda day: day.symlink_to("nowhere"), "is a link"),
+        (lambda day: day.symlink_to("elsewhere"), "is a link"),
+        (lambda day: day.write_text(""), "a file is where its folder should be"),
+    ],
+)
+def test_what_is_in_the_place_of_a_days_folder_is_named(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
+    """A link to nowhere, a link inside the output folder, a file: it is no image that is stored already."""
+    (tmp_path / "elsewhere").mkdir()
+    make(tmp_path / DAY)
+    with pytest.raises(StorageFailed, match=words):
+        OutputDir(tmp_path).write(rendered(), PARAMS, JOB, 1)
+    assert everything_in(tmp_path / "elsewhere") == []
+
+
+def test_nothing_is_found_or_removed_through_a_link(linked: tuple[OutputDir, Path]) -> None:
+    """What was moved away belongs to whoever moved it. Other days are looked at as before."""
+    output, archive = linked
+    another = "019b0000-0000-7abc-8def-0123456789ab"
+    path = output.write(rendered(), PARAMS, another, 1)["path"]
+    assert output.files_of([JOB, another]) == {JOB: [], another: [path]}
+    assert output.remove([ArtifactName("game_icon", 7, JOB, 0, 1).path, path]) == 1
+    assert len(everything_in(archive)) == 1
+    assert files_of(output, another) == []
+
+
+async def test_the_output_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    """To another disk, as a whole: what is written there is served."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "output").symlink_to("disk")
+    output = OutputDir(tmp_path / "output")
+    path = output.write(rendered(), PARAMS, JOB, 1)["path"]
+    assert everything_in(tmp_path / "disk") == files_of(output, JOB) == [path]
+    asked = {"type": "http", "method": "GET", "headers": []}
+    response = await OutputFiles(tmp_path / "output").get_response(path, asked)
+    assert response.status_code == 200
 
 
 # ---- finding and removing ----
@@ -238,11 +317,15 @@ def test_a_directory_that_cannot_be_synced_leaves_no_file(
     output.write(rendered(), PARAMS, OTHER, 1)  # the day's directory is there
     before = everything_in(tmp_path)
 
-    def broken(path: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+    sync = os.fsync
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_sync_directory", broken)
+        patch.setattr(os, "fsync", broken)
         with pytest.raises(StorageFailed) as caught:
             output.write(rendered(), PARAMS, JOB, 1)
     assert caught.value.passes
@@ -267,17 +350,17 @@ def test_a_probe_needs_room_for_a_picture(tmp_path: Path) -> None:
 
 def test_a_probe_needs_a_folder(tmp_path: Path) -> None:
     (tmp_path / "output").write_text("")
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(OSError, match="Not a directory"):
         OutputDir(tmp_path / "output").probe()
 
 
 def test_a_probe_needs_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them no picture can be published."""
 
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(os, "link", refused)
     with pytest.raises(OSError, match="not permitted"):
         OutputDir(tmp_path).probe()
     assert everything_in(tmp_path) == []

@@ -16,7 +16,8 @@ from PIL import Image
 from serve_app.artifacts.png import infotext, with_metadata
 from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import Order, resolve
-from serve_app.catalog.styles import NONE
+from serve_app.catalog.styles import Styles
+from serve_app.catalog.syntax import as_words
 from serve_app.params import GenerationParams
 from tests.artifacts.pictures import JOB, PARAMS, rendered
 
@@ -72,7 +73,7 @@ def test_an_image_can_be_ordered_again_from_its_file_alone() -> None:
     )
     again = resolve(
         Order(**order),
-        styles={"none": NONE},
+        styles=Styles({}),
         models=Models({"starter": spec}, "starter"),
         active="starter",
         revision_of=lambda _: PARAMS.model_revision,
@@ -111,6 +112,15 @@ def read_infotext(text: str) -> tuple[str, str, dict[str, str]]:
     start = next((i for i, t in enumerate(lines) if t.startswith("Negative prompt:")), len(lines))
     negative = "\n".join(lines[start:]).removeprefix("Negative prompt:").strip()
     return "\n".join(lines[:start]).strip(), negative, values
+
+
+def words_of(text: str) -> str:
+    """Reads a prompt as AUTOMATIC1111's web UI does, and fails where it would not take it for words."""
+    assert not re.search(r"<\w+:[^>]+>", text), "a LoRA or another network"
+    assert not re.search(r"\b(BREAK|AND)\b", text), "the end of a part of the prompt"
+    tokens = re.findall(r"\\.|.", text, re.DOTALL)
+    assert not {"(", ")", "[", "]", "\\"} & set(tokens), "a weight"
+    return "".join(token[-1] for token in tokens)
 
 
 def test_the_parameters_text_is_as_other_programs_write_it() -> None:
@@ -161,7 +171,7 @@ def test_any_prompt_can_be_read_from_the_file(prompt: str) -> None:
     params = PARAMS.model_copy(update={"prompt": prompt, "negative_prompt": f"no {prompt}"})
     chunks = chunks_in_file(params=params)
     read, negative, values = read_infotext(chunks["parameters"])
-    assert (read, negative) == (prompt, f"no {prompt}")
+    assert (words_of(read), words_of(negative)) == (prompt, f"no {prompt}")
     assert (values["Seed"], values["Size"]) == ("7", "24x16")
     assert json.loads(chunks["job"])["params"]["prompt"] == prompt
 
@@ -175,7 +185,29 @@ def test_any_words_survive_the_parameters_text(prompt: str, negative: str) -> No
     if prompt.startswith("Negative prompt:"):
         return
     params = PARAMS.model_copy(update={"prompt": prompt, "negative_prompt": negative})
-    assert read_infotext(infotext(params, 0))[:2] == (prompt, negative)
+    read = read_infotext(infotext(params, 0))[:2]
+    assert tuple(map(words_of, read)) == (prompt, negative)
+
+
+def test_the_parameters_text_claims_no_weights_and_no_lora() -> None:
+    """They were drawn as words, so a program that reads the text must draw the same words. The record, and
+    the order in it, have the prompt as it is."""
+    prompt = "(masterpiece:1.2), ((best)) [ugly] <lora:x:0.8> BREAK [a|b] AND c\\d"
+    params = PARAMS.model_copy(update={"prompt": prompt, "negative_prompt": "(worst:1.4)"})
+    chunks = chunks_in_file(params=params)
+    read, negative, _ = read_infotext(chunks["parameters"])
+    drawn = "(masterpiece:1.2), ((best)) [ugly] < lora:x:0.8> break [a|b] and c\\d"
+    assert (words_of(read), words_of(negative)) == (drawn, "(worst:1.4)")
+    assert json.loads(chunks["job"])["order"]["prompt"] == prompt
+
+
+def test_the_words_that_are_read_are_the_tokens_that_were_drawn() -> None:
+    """The space in a network's mark and the small letters of BREAK change nothing for CLIP."""
+    words = re.compile(
+        r"[a-z]+|[0-9]|[^\sa-z0-9]+"
+    )  # how CLIP splits a text that it has made small
+    prompt = "a <lora:x:0.8> BREAK fox AND <hypernet:y:1> BREAKER sAND"
+    assert words.findall(as_words(prompt).lower()) == words.findall(prompt.lower())
 
 
 @pytest.mark.parametrize(

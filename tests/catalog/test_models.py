@@ -55,6 +55,16 @@ def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
     assert models["big"].guidance_scale == 6.5
 
 
+def test_a_tilde_in_a_path_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the model's directory and of its tiny decoder's."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    path = tmp_path / "models.yaml"
+    tilde = "path: ~/models/tiny\n    tiny_decoder: ~/taesd"
+    path.write_text(GOOD.replace("path: models/tiny", tilde))
+    spec = load_models(path)["tiny"]
+    assert (spec.path, spec.tiny_decoder) == ("/home/anna/models/tiny", "/home/anna/taesd")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
@@ -75,6 +85,7 @@ def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
         ("[ddim, euler]", "[ddim, ddim]", 11, "is here twice"),
         ("[ddim, euler]", "[]", 11, "at least 1 item"),
         ("path: models/tiny", "path: models/tiny\n    hub: a/b", 3, "exactly one of `path`"),
+        ("path: models/tiny", "path: ~nobody_of_this_name/x", 5, "no home directory is known"),
         ("    path: models/tiny\n", "", 3, "exactly one of `path` and `hub`"),
         ("path: models/tiny", "path: models/tiny\n    revision: main", 6, "only a `hub` model"),
         ("hub: someone/big", "hub: https://example.org/big", 14, "owner/name"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serve_app.api.schemas import GenerateRequest
 from serve_app.catalog.models import Draft, Models, ModelSpec, SideLimits
 from serve_app.catalog.resolve import Order, order_again, resolve
-from serve_app.catalog.styles import NONE, Style, StyleDefaults, StyleForModel
+from serve_app.catalog.styles import Style, StyleDefaults, StyleForModel, Styles
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_SEED, GenerationParams
 
@@ -58,27 +58,28 @@ MODELS = Models(
     "tiny",
 )
 
-STYLES = {
-    "none": NONE,
-    "icon": Style(
-        id="icon",
-        template="{prompt}, icon",
-        negative_prompt="text",
-        defaults=StyleDefaults(steps=25, guidance_scale=5.0),
-        models={
-            "tiny": StyleForModel(
-                template="{prompt}, small", negative_prompt="", defaults=StyleDefaults(steps=10)
-            )
-        },
-    ),
-    "scene": Style(
-        id="scene",
-        template="{prompt}, scene",
-        negative_prompt="lowres",
-        defaults=StyleDefaults(width=1152, height=768, scheduler="ddim"),
-        only=["big"],
-    ),
-}
+STYLES = Styles(
+    {
+        "icon": Style(
+            id="icon",
+            template="{prompt}, icon",
+            negative_prompt="text",
+            defaults=StyleDefaults(steps=25, guidance_scale=5.0),
+            models={
+                "tiny": StyleForModel(
+                    template="{prompt}, small", negative_prompt="", defaults=StyleDefaults(steps=10)
+                )
+            },
+        ),
+        "scene": Style(
+            id="scene",
+            template="{prompt}, scene",
+            negative_prompt="lowres",
+            defaults=StyleDefaults(width=1152, height=768, scheduler="ddim"),
+            only=["big"],
+        ),
+    }
+)
 
 
 def resolved(active: str = "tiny", *, prompt: str = "a fox", **order: Any) -> GenerationParams:
@@ -226,7 +227,7 @@ def test_a_seed_that_is_given_is_kept() -> None:
     ("order", "field", "allowed"),
     [
         ({"style_id": "icno"}, "style_id", ["icon", "none", "scene"]),
-        ({"style_id": "scene"}, "style_id", ["big"]),
+        ({"style_id": "scene"}, "style_id", ["none", "icon"]),
         ({"model": "huge"}, "model", ["tiny"]),
         ({"model": "big"}, "model", ["tiny"]),
         ({"prompt": ""}, "prompt", None),
@@ -296,6 +297,30 @@ def test_a_style_that_this_model_cannot_draw_names_those_that_can() -> None:
     assert "models that can: big" in refused(style_id="scene").detail
 
 
+@pytest.mark.parametrize("order", [{"style_id": "scene"}, {"model": "big"}])
+def test_a_model_that_is_not_served_is_told_how_to_get_it(order: dict[str, Any]) -> None:
+    """The next step, by the setting's name."""
+    assert "sets `model: big` under `args:`" in refused(**order).detail
+
+
+def test_an_order_that_names_no_style_gets_the_default_of_the_file() -> None:
+    """And is resolved as if it had named it."""
+    styles = Styles(STYLES, default="icon")
+    both = [
+        resolve(
+            Order(prompt="a fox", seed=1, style_id=style_id),
+            styles=styles,
+            models=MODELS,
+            active="tiny",
+            revision_of=str,
+            limits=Bounds(),
+        )
+        for style_id in (None, "icon")
+    ]
+    assert both[0] == both[1]
+    assert both[0].style_id == "icon"
+
+
 # ---- ordering an image again ----
 
 words = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -317,7 +342,7 @@ orders = st.builds(
 def again(params: GenerationParams, index: int, order: Order) -> GenerationParams:
     return resolve(
         order,
-        styles={"none": NONE},  # the style file may have changed since
+        styles=Styles({}),  # the style file may have changed since
         models=MODELS,
         active=params.model,
         revision_of=lambda name: f"hash of {name}",

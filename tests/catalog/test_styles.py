@@ -77,6 +77,28 @@ def test_a_style_can_differ_by_model(tmp_path: Path) -> None:
     assert icon.defaults_for("big") == StyleDefaults(steps=30)
 
 
+@pytest.mark.parametrize(("line", "default"), [("", "none"), ("default: icon\n", "icon")])
+def test_the_file_says_which_style_an_order_gets_that_names_none(
+    tmp_path: Path, line: str, default: str
+) -> None:
+    assert load_styles(write(tmp_path, line + GOOD), MODELS).default == default
+
+
+def test_words_may_stand_before_the_prompt(tmp_path: Path) -> None:
+    """As in nearly every public style file."""
+    path = write(tmp_path, GOOD.replace('"{prompt}, icon"', '"an icon of {prompt}, flat"'))
+    assert load_styles(path, MODELS)["icon"].template == "an icon of {prompt}, flat"
+
+
+def test_styles_share_what_they_merge(tmp_path: Path) -> None:
+    text = GOOD.replace("  icon:", "  icon: &base").replace(
+        "  hero:\n", "  badge:\n    <<: *base\n    negative_prompt: hands\n  hero:\n"
+    )
+    styles = load_styles(write(tmp_path, text), MODELS)
+    assert styles["badge"].template == styles["icon"].template
+    assert (styles["badge"].negative_prompt, styles["icon"].negative_prompt) == ("hands", "text")
+
+
 def test_only_names_the_models_that_can_draw_it(tmp_path: Path) -> None:
     """Without `only`, every model can."""
     styles = load_styles(write(tmp_path, GOOD), MODELS)
@@ -129,11 +151,10 @@ def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
         ("{steps: 30}", "{scheduler: euler}", 6, "tiny does not list 'euler'. Allowed: ddim"),
         ("{steps: 30}", "{scheduler: eulr}", 6, "did you mean 'euler'?"),
         ("scheduler: euler", "scheduler: eulr", 16, "did you mean 'euler'?"),
-        ('"{prompt}, icon"', '"icon of {prompt}"', 4, "must start with {prompt}"),
-        ('"{prompt}, icon"', '"icon"', 4, "must start with {prompt}"),
+        ('"{prompt}, icon"', '"icon"', 4, "must hold {prompt} exactly once"),
         ('"{prompt}, icon"', '"{prompt}, {prompt}"', 4, "exactly once"),
         ('"{prompt}, icon"', '"{prompt}, {color}"', 4, "only placeholder"),
-        ('"{prompt}, small"', '"small"', 9, "must start with {prompt}"),
+        ('"{prompt}, small"', '"small"', 9, "must hold {prompt} exactly once"),
         ('    template: "{prompt}, icon"\n', "", 2, "styles.icon.template: is missing"),
         ("  hero:", "  icon:", 12, "'icon' is here twice; the first is in line 2"),
         ("  hero:", "  none:", 12, "is built in"),
@@ -147,6 +168,9 @@ def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
         ("only: [big]", "only: []", 14, "at least 1 item"),
         ("only: [big]", "only: big", 14, "valid array"),
         ("only: [big]", "only: [tiny]", 16, "'big' is not in `only`: this is never used"),
+        ("styles:\n", "default: icno\nstyles:\n", 1, "unknown style 'icno'; did you mean 'icon'?"),
+        ("styles:\n", "default: hero\nstyles:\n", 1, "tiny cannot draw 'hero'"),
+        ("styles:\n", "default: [icon]\nstyles:\n", 1, "valid string"),
         ("      tiny:\n", "      tyni:\n", 8, "unknown model 'tyni'; did you mean 'tiny'?"),
     ],
 )

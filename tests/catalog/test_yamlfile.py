@@ -86,6 +86,15 @@ def test_all_mistakes_are_in_one_error_sorted_by_line(file: YamlFile) -> None:
     file.refuse([])
 
 
+def test_unknown_keys_do_not_hide_other_mistakes(tmp_path: Path) -> None:
+    """Who corrects one finds no new one behind it."""
+    assert [line[:20] for line in refusal(tmp_path, "nmae: a\ncorner: [1, x]\n").splitlines()] == [
+        "shop.yaml:1: name: i",
+        "shop.yaml:1: nmae: u",
+        "shop.yaml:2: corner.",
+    ]
+
+
 def test_a_good_file_becomes_a_model(tmp_path: Path) -> None:
     """A list fills a tuple."""
     shop = read(tmp_path, f"{TEXT}corner: [3, 4]\n").parse(Shop)
@@ -143,11 +152,11 @@ def test_a_path_is_shown_as_the_repository_names_it(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
     """No traceback: missing, a directory, not UTF-8."""
-    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
+    (tmp_path / "latin.yaml").write_bytes(b"name: a\nby: \xe9")
     for path, says in (
         (tmp_path / "no.yaml", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
-        (tmp_path / "latin.yaml", "not UTF-8"),
+        (tmp_path / "latin.yaml", r"latin\.yaml:2: not UTF-8"),
     ):
         with pytest.raises(ConfigError, match=says):
             read_yaml(path)

@@ -115,6 +115,68 @@ def test_the_command_fails_with_what_is_wrong(
     assert f"{bad}:24: " in capsys.readouterr().err
 
 
+def with_files(tmp_path: Path, models: str, styles: str) -> Path:
+    """A Serve config that names these files."""
+    for name, text in (("models", models), ("styles", styles)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    args = "".join(f"      {name}_file: {tmp_path}/{name}.yaml\n" for name in ("models", "styles"))
+    return write(tmp_path, GOOD.replace("    args:\n", f"    args:\n{args}"))
+
+
+MODELS = """\
+default: tiny
+models:
+  tiny: {family: sd, path: serve_app/starter/weights, native_size: [128, 128], steps: 9,
+    guidance_scale: 4, schedulers: [ddim]}
+"""
+STYLES = 'styles: {icon: {template: "{prompt}"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("models", "styles", "said"),
+    [
+        (MODELS, STYLES, []),
+        (MODELS.replace("ddim", "ddmi"), STYLES, ["models.yaml:4: "]),
+        (MODELS, STYLES.replace("{prompt}", "x"), ["styles.yaml:1: "]),
+        (MODELS.replace("ddim", "ddmi"), "- a\n", ["models.yaml:4: ", "styles.yaml:1: "]),
+        (MODELS, "styles: {a: *b}\n", ["styles.yaml:1: not YAML: "]),
+        (MODELS, "<<: 1\nstyles: {}\n", ["styles.yaml:1: '<<' merges "]),
+        (MODELS.replace("starter/", "starter/no"), STYLES, ["model 'tiny': "]),
+    ],
+)
+def test_the_files_that_a_config_names_are_read_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], models: str, styles: str, said: list[str]
+) -> None:
+    """All that is wrong with them, each with its line, and once if two configs name them."""
+    config = with_files(tmp_path, models, styles)
+    assert main([str(config), str(config)]) == (1 if said else 0)
+    lines = capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True)), lines
+
+
+def test_a_models_and_a_styles_file_can_be_checked_by_themselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main([str(PROJECT_ROOT / "configs" / f"{name}.yaml") for name in ("models", "styles")]) == 0
+    )
+    with_files(tmp_path, MODELS.replace("family", "famly"), STYLES.replace("template", "tmplate"))
+    assert main([str(tmp_path / f"{name}.yaml") for name in ("models", "styles")]) == 1
+    assert "'family'" in (said := capsys.readouterr().err)
+    assert "'template'" in said
+
+
+def test_a_tilde_names_a_file_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, GOOD)
+    assert main(["~/serve.yaml"]) == 0
+    assert main(["~nobody_of_this_name/serve.yaml"]) == 1
+    assert "no home directory is known" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["serve_config.yaml", "configs/serve.gpu.yaml"])
 def test_the_shipped_configs_are_good(name: str) -> None:
     """Every key exists, in Ray's schema or in Settings."""

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from serve_app.api.headers import LONGEST_WAIT_S
 from serve_app.api.replies import JOB_ID
+from serve_app.api.schemas import PRINTABLE, shaped
 from serve_app.api.service import JobService
 
 
@@ -28,11 +29,8 @@ Owner = Annotated[str, Depends(owner_of)]
 
 
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, *shaped(PRINTABLE)] | None,
     Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
         description="Printable ASCII, yours to choose. The same key and body again answers with "
         "the same job as it is by then; another body is 422.",
         examples=["6f1c1a52-level3-potion"],

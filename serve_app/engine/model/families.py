@@ -7,7 +7,7 @@ Knows the parts of one loaded pipeline; nothing of requests or batches. Text goe
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -26,10 +26,15 @@ class Text:
     pooled: Tensor | None = None  # (1, width), SDXL
     used: int = 0  # tokens that the encoder reads
     tokens: int = 0  # tokens of the whole prompt
+    subject: int = 0  # of a truncated prompt: tokens up to the end of the client's own words
 
     @property
     def truncated(self) -> bool:
         return self.tokens > self.used
+
+    @property
+    def cuts_subject(self) -> bool:
+        return self.subject > self.used
 
 
 class Family(Protocol):
@@ -86,7 +91,10 @@ class StableDiffusion:
         self.cache = cache
 
     def positive(self, params: GenerationParams) -> Text:
-        return self._encode(params.prompt)
+        text = self._encode(params.prompt)
+        if not text.truncated:
+            return text
+        return replace(text, subject=count_tokens(self.pipe.tokenizer, params.through_subject)[1])
 
     def negative(self, params: GenerationParams) -> Text:
         return self._encode(params.negative_prompt)

@@ -97,6 +97,8 @@ class ModelRunner:
         for name, text in (("prompt", state.positive), ("negative_prompt", state.negative)):
             if text is not None and text.truncated:
                 notes.append(f"{name}_truncated: {text.used} of {text.tokens} tokens used")
+        if state.positive.cuts_subject:
+            notes.append("subject_truncated: the model read your own words only in part")
         if request.guided and params.guidance_stop < 1:
             guided = request.guided_evaluations
             notes.append(f"guidance_stop: guided for {guided} of {request.evaluations} evaluations")

@@ -37,9 +37,30 @@ def test_quality_tiers_are_named(runner: ModelRunner) -> None:
 
 def test_a_long_prompt_is_noted(runner: ModelRunner) -> None:
     """Fourteen tokens fit between the begin and end marks; the note counts used ones and all."""
-    (request,) = requests_of(runner, params(prompt="a red sword " * 6), 0)
+    assert notes_of(runner, prompt="a red sword " * 6) == [
+        "prompt_truncated: 14 of 18 tokens used",
+        "subject_truncated: the model read your own words only in part",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words_before", "words_after", "cut"),
+    [(0, 14, False), (11, 6, False), (12, 6, True), (14, 0, True), (0, 6, None), (11, 0, None)],
+)
+def test_a_style_that_takes_the_subjects_room_is_noted(
+    runner: ModelRunner, words_before: int, words_after: int, cut: bool | None
+) -> None:
+    """Fourteen tokens fit, three are the subject's. A style that is cut by itself is another note. None:
+    nothing is cut."""
+    prompt = "icon " * words_before + "a red sword" + " flat" * words_after
+    codes = [note.split(":")[0] for note in notes_of(runner, prompt=prompt, subject="a red sword")]
+    assert codes == ([] if cut is None else ["prompt_truncated", "subject_truncated"][: 1 + cut])
+
+
+def notes_of(runner: ModelRunner, **order: str) -> list[str]:
+    (request,) = requests_of(runner, params(**order), 0)
     runner.start(request)
-    assert runner.notes(request) == ["prompt_truncated: 14 of 18 tokens used"]
+    return runner.notes(request)
 
 
 def test_images_of_two_requests_are_decoded_in_one_call(runner: ModelRunner) -> None:

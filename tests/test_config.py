@@ -36,6 +36,10 @@ def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
         ({"output_dir": "out", "state_dir": "out/state"}, "below output_dir"),
         ({"allowed_hosts": ["*"]}, "needs api_keys_file"),
         ({"num_gpus": "some"}, "num_gpus"),
+        ({"cors_origins": ["*"]}, "needs api_keys_file"),
+        ({"cors_origins": ["editor.example"]}, "is no origin"),
+        ({"cors_origins": ["https://editor.example/"]}, "is no origin"),
+        ({"trusted_proxies": ["proxy.example"]}, "trusted_proxies"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,6 +21,7 @@ from serve_app.params import MAX_SEED
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty Braille cell
 SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 
 ABSURD = 1_000_000
@@ -133,6 +135,12 @@ class GenerateRequest(BaseModel):
         examples=[False],
     )
 
+    @field_validator("seed", "n", "width", "height", "steps", mode="before")
+    @classmethod
+    def _integral(cls, value: Any) -> Any:
+        """JSON has one kind of number: some writers turn 7 into 7.0."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
     @field_validator("tags")
     @classmethod
     def _each_once(cls, tags: list[str]) -> list[str]:
@@ -163,7 +171,7 @@ class GenerateRequest(BaseModel):
     @field_validator("prompt")
     @classmethod
     def _not_blank(cls, text: str) -> str:
-        if not text:
+        if not any(map(_visible, text)):
             raise PydanticCustomError("blank_prompt", "Needs at least one visible character")
         return text
 
@@ -201,6 +209,11 @@ class GenerateRequest(BaseModel):
             self.model_dump(exclude_defaults=True, exclude={"dry_run"}), sort_keys=True
         )
         return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _visible(char: str) -> bool:
+    """Neither space, control, format character nor lone accent, nor a letter that is drawn as nothing."""
+    return unicodedata.category(char)[0] in "LNPS" and char not in _BLANK_LETTERS
 
 
 def _depth_of(value: Any) -> int:

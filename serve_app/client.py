@@ -24,6 +24,7 @@ from httpx_sse import EventSource, SSEError
 
 SERVER = "http://127.0.0.1:8000"
 BUSY = frozenset({429, 503})
+PROBLEM = "application/problem+json"
 TIMEOUT_S = 30.0  # of silence; an event stream pings every 15 s
 RECONNECT_S = 1.0
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -35,7 +36,7 @@ class AssetsError(Exception):
 
 
 class ServerAway(AssetsError):
-    """Nothing answers at that address."""
+    """Nothing answers at that address, or something that is not the service."""
 
 
 class Rejected(AssetsError):
@@ -238,7 +239,7 @@ class Client:
         body = _order(prompt, style_id, order)
         timeout_s = TIMEOUT_S + (wait_s or 0)
         response = self._send("POST", "/v1/generate", json=body, headers=headers, timeout=timeout_s)
-        return Job.of(response.json())
+        return Job.of(self._json(response))
 
     def estimate(
         self, prompt: str, *, style_id: str | None = None, **order: Any
@@ -246,10 +247,10 @@ class Client:
         """What an order would be resolved to and how long it would take; nothing is ordered. Keys: `request`,
         `resolved`, `notes`, `estimated_seconds` (None: unknown), `possible`, and `reason` if it is not."""
         body = _order(prompt, style_id, order) | {"dry_run": True}
-        return self._send("POST", "/v1/generate", json=body).json()
+        return self._json(self._send("POST", "/v1/generate", json=body))
 
     def job(self, job_id: str) -> Job:
-        return Job.of(self._send("GET", _path(job_id)).json())
+        return Job.of(self._json(self._send("GET", _path(job_id))))
 
     def jobs(
         self,
@@ -275,12 +276,13 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Returns the job; one that is final stays as it is."""
-        return Job.of(self._send("POST", _path(job_id, "/cancel")).json())
+        return Job.of(self._json(self._send("POST", _path(job_id, "/cancel"))))
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
         """Order a final job once more. Returns the new job; while the old one lives, Rejected."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return Job.of(self._send("POST", _path(job_id, "/retry"), headers=headers).json())
+        response = self._send("POST", _path(job_id, "/retry"), headers=headers)
+        return Job.of(self._json(response))
 
     def delete(self, job_id: str) -> None:
         """Remove the job and its files for good. A live job is cancelled first."""
@@ -337,7 +339,7 @@ class Client:
             headers = {"If-None-Match": etag} if job and job.queue_position is None else {}
             response = self._send("GET", _path(job_id), headers=headers, restarts=True)
             if response.status_code != 304:
-                job, etag = Job.of(response.json()), response.headers["ETag"]
+                job, etag = Job.of(self._json(response)), response.headers.get("ETag", "")
                 if on_progress is not None:
                     on_progress(job)
                 if job.done:
@@ -355,13 +357,13 @@ class Client:
 
     def url(self, image: Image) -> str:
         """The full address of the image."""
-        return str(self._http.base_url.join(image.url))
+        return str(self._http.base_url).rstrip("/") + self._below(image.url)
 
     def styles(self) -> list[dict[str, Any]]:
-        return self._send("GET", "/v1/styles").json()["results"]
+        return self._json(self._send("GET", "/v1/styles"))["results"]
 
     def models(self) -> list[dict[str, Any]]:
-        return self._send("GET", "/v1/models").json()["results"]
+        return self._json(self._send("GET", "/v1/models"))["results"]
 
     def ready(self) -> bool:
         """A job would be served."""
@@ -372,12 +374,13 @@ class Client:
 
     def _pages(self, url: str | None, query: dict[str, Any] | None) -> Iterator[Job]:
         while url is not None:
-            page = self._send("GET", url, params=query, restarts=True).json()
+            response = self._send("GET", self._below(url), params=query, restarts=True)
+            page = self._json(response)
             yield from map(Job.of, page["results"])
             url, query = page["next"], None  # `next` has its query; {} would erase it
 
     def _download(self, image: Image, directory: Path) -> Path:
-        data = self._send("GET", image.url, restarts=True).content
+        data = self._send("GET", self._below(image.url), restarts=True).content
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise Damaged(f"{image.url} is not what the server said it was")
         path = directory / PurePosixPath(unquote(image.url)).name
@@ -386,12 +389,34 @@ class Client:
         part.write_bytes(data)
         return part.replace(path)
 
+    def _below(self, link: str) -> str:
+        """A link of the server, below the path of our address. The server leaves that path out where a proxy
+        takes it off in silence."""
+        base = self._http.base_url.path.rstrip("/")
+        return link.removeprefix(base) if link.startswith(base + "/") else link
+
+    def _json(self, response: httpx.Response) -> Any:
+        """Raises ServerAway if the answer is not JSON: the service's always is."""
+        try:
+            return response.json()
+        except ValueError as error:
+            raise self._stranger(response) from error
+
+    def _stranger(self, response: httpx.Response) -> ServerAway:
+        said = f"HTTP {response.status_code} {response.reason_phrase}"
+        return ServerAway(f"what answers at {self._address} is not the service: {said}")
+
+    @property
+    def _address(self) -> str:
+        return str(self._http.base_url).rstrip("/")
+
     def _send(
         self, method: str, url: str, *, restarts: bool = False, stream: bool = False, **request: Any
     ) -> httpx.Response:
-        """Send a request, again while the server is busy; with `restarts`, also while nothing listens. Every
-        request of this client can be repeated safely: POSTs that make a job carry an Idempotency-Key. With
-        `stream` the caller reads and closes the response."""
+        """Send a request, again while the server is busy; with `restarts`, also while it starts: nothing
+        listens, or Ray answers in the service's name, in plain text. Every request of this client can be
+        repeated safely: POSTs that make a job carry an Idempotency-Key. With `stream` the caller reads and
+        closes the response."""
         give_up = time.monotonic() + self._patience_s
         while True:
             response = None
@@ -402,15 +427,16 @@ class Client:
                     response.read()
             except httpx.TransportError as error:
                 if isinstance(error, _hopeless(restarts)) or time.monotonic() > give_up:
-                    server = str(self._http.base_url).rstrip("/")
-                    raise ServerAway(f"no server answers at {server}") from error
+                    raise ServerAway(f"no server answers at {self._address}") from error
                 response = None
-            if response is not None and response.status_code not in BUSY:
+            if response is not None and not _may_pass(response, restarts):
                 break
             pause_s = 1.0 if response is None else _retry_after(response)
             if response is not None and time.monotonic() + pause_s > give_up:
                 break
             self._pause(pause_s)
+        if _is_foreign(response):
+            raise self._stranger(response)
         if response.is_error:
             raise _rejected(response)
         return response
@@ -447,6 +473,20 @@ def _hopeless(restarts: bool) -> tuple[type[httpx.TransportError], ...]:
     return always if restarts else (*always, httpx.ConnectError)
 
 
+def _may_pass(response: httpx.Response, restarts: bool) -> bool:
+    """Another try may be answered otherwise."""
+    if response.status_code in BUSY:
+        return True
+    return _is_foreign(response) and (
+        response.is_server_error or (restarts and response.status_code == 404)
+    )
+
+
+def _is_foreign(response: httpx.Response) -> bool:
+    """An error in other words than the service's: of Ray's proxy, or of another one in between."""
+    return response.is_error and not response.headers.get("content-type", "").startswith(PROBLEM)
+
+
 def _retry_after(response: httpx.Response) -> float:
     """Seconds to wait. 1 if the header is missing, or is a date as some proxies send."""
     with contextlib.suppress(ValueError):
@@ -456,7 +496,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 def _rejected(response: httpx.Response) -> Rejected:
     problem: Any = None
-    with contextlib.suppress(ValueError):  # a proxy in between may answer in HTML
+    with contextlib.suppress(ValueError):
         problem = response.json()
     if not isinstance(problem, dict):
         problem = {"detail": f"HTTP {response.status_code} {response.reason_phrase}"}

@@ -6,6 +6,8 @@ taken from the environment (`ASSETS_<FIELD>`, and `REDIS_URL` as in the app this
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +16,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
 
 INGRESS_REQUESTS = 1000
 """Requests one ingress replica works on at a time."""
@@ -122,6 +126,10 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(default=2000, ge=1)
     max_body_bytes: int = Field(default=64 * 1024, ge=1024)
 
+    body_timeout_s: float = Field(
+        default=20, gt=0, description="A body that is not whole by then is answered with 408."
+    )
+
     # ---- who may come in ----
     api_keys_file: UserPath | None = Field(
         default=None,
@@ -132,10 +140,34 @@ class Settings(BaseSettings):
         description="Host header; `*` allows any (only with API keys).",
     )
 
-    @field_validator("allowed_hosts", mode="before")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Web pages of these origins may use the API; `*`: of any (only with API keys).",
+    )
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Addresses or networks whose X-Forwarded-Prefix, -Proto and -Host are believed.",
+    )
+
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _split_hosts(cls, value: Any) -> Any:
+    def _split_list(cls, value: Any) -> Any:
         return [h.strip() for h in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write it like https://editor.example")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ip_network(network)
+        return networks
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -152,6 +184,8 @@ class Settings(BaseSettings):
             raise ValueError("client_weights must be above 0")
         if "*" in self.allowed_hosts and self.api_keys_file is None:
             raise ValueError("allowed_hosts '*' needs api_keys_file")
+        if "*" in self.cors_origins and self.api_keys_file is None:
+            raise ValueError("cors_origins '*' needs api_keys_file: any web page could order here")
         return self
 
     def path(self, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -62,6 +63,73 @@ def test_patience_ends() -> None:
         talk.client.generate("a sword", style_id="icon")
     assert (raised.value.status, raised.value.code) == (429, "queue_full")
     assert talk.pauses == []
+
+
+RAYS = [
+    httpx.Response(404, text="Path '/v1/jobs' not found."),
+    httpx.Response(500, text="Internal Server Error"),
+    httpx.Response(502, html="<h1>Bad Gateway</h1>"),
+    httpx.ReadTimeout("silent"),
+]
+"""What Ray's proxy, or one in front of it, answers in our name while the service starts."""
+
+
+@pytest.mark.parametrize("strange", RAYS, ids=["404", "500", "502", "hang"])
+def test_an_answer_that_is_not_the_services_is_no_word_of_a_job(
+    strange: httpx.Response | BaseException,
+) -> None:
+    """Waiting, watching, listing and fetching ask on."""
+    data = b"pixels"
+    image = {"url": "/output/x.png", "index": 0, "seed": 1, "width": 1, "height": 1, "notes": []}
+    done = job_object("SUCCESS", images=[image | {"sha256": hashlib.sha256(data).hexdigest()}])
+    talk = Talk(
+        *(strange, reply(job_object("STARTED")), strange, reply(done)),
+        *(strange, stream(sse("status", done))),
+        *(strange, page(done)),
+        *(strange, httpx.Response(200, content=data)),
+    )
+    job = talk.client.wait(JOB_ID)
+    assert job.status == "SUCCESS"
+    assert [event.data["status"] for event in talk.client.events(JOB_ID)] == ["SUCCESS"]
+    assert [found.job_id for found in talk.client.jobs()] == [JOB_ID]
+    assert talk.client._send("GET", job.images[0].url, restarts=True).content == data
+    assert talk.server.answers == []
+
+
+def test_the_services_own_404_ends_a_wait() -> None:
+    with pytest.raises(Rejected) as raised:
+        Talk(problem(404, "not_found")).client.wait(JOB_ID)
+    assert raised.value.code == "not_found"
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        httpx.Response(404, text="Not Found"),
+        httpx.Response(403, html="<h1>Forbidden</h1>"),
+        httpx.Response(200, html="<p>welcome</p>"),
+        httpx.Response(404, json={"detail": "Not Found"}),
+    ],
+)
+def test_what_is_not_the_service_is_said_at_once(strange: httpx.Response) -> None:
+    """To an order: a wrong address must not cost a minute."""
+    talk = Talk(strange)
+    with pytest.raises(ServerAway, match="is not the service: HTTP"):
+        talk.client.generate("a sword", style_id="icon")
+    assert talk.pauses == []
+
+
+def test_what_stays_strange_is_said_in_the_end() -> None:
+    talk = Talk(httpx.Response(404, text="Not Found"), patience_s=0)
+    with pytest.raises(ServerAway, match="HTTP 404 Not Found"):
+        talk.client.wait(JOB_ID)
+
+
+def test_another_proxys_429_is_waited_for() -> None:
+    slow_down = httpx.Response(429, html="<h1>Slow down</h1>", headers={"Retry-After": "3"})
+    talk = Talk(slow_down, reply(job_object(), 202))
+    assert talk.client.generate("a sword", style_id="icon").status == "PENDING"
+    assert talk.pauses == [3.0]
 
 
 def test_an_order_may_wait_and_have_an_end() -> None:

@@ -58,6 +58,10 @@ def test_a_tilde_is_the_home_of_whoever_starts_the_service(
         ({"allowed_hosts": ["*"]}, "needs api_keys_file"),
         ({"num_gpus": "some"}, "num_gpus"),
         ({"output_dir": "~nobody_of_this_name/x"}, "no home directory is known"),
+        ({"cors_origins": ["*"]}, "needs api_keys_file"),
+        ({"cors_origins": ["editor.example"]}, "is no origin"),
+        ({"cors_origins": ["https://editor.example/"]}, "is no origin"),
+        ({"trusted_proxies": ["proxy.example"]}, "trusted_proxies"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -> None:

@@ -16,7 +16,10 @@ from fastapi_offline import FastAPIOffline
 from serve_app import __version__
 from serve_app.api import problems, security
 from serve_app.api.catalog import Catalog
+from serve_app.api.cors import Cors
+from serve_app.api.forwarded import Forwarded
 from serve_app.api.keys import KeyFile
+from serve_app.api.methods import RouteGuard, heads
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
@@ -82,13 +85,25 @@ def create_app(
             limits=settings,
         ),
     )
-    for routes in (jobs, events, files, catalog, health):
-        app.include_router(routes.router)
+    routes = list(app.routes)  # of /docs
+    own = [part.router for part in (jobs, events, files, catalog, health)]
+    for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
+        app.include_router(router)
+        routes += router.routes
     app.openapi = cache(partial(describe, app, keys=keys is not None))
     problems.install(app)
     # The last one added is the outermost.
-    app.add_middleware(security.BodyGuard, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        security.BodyGuard,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.body_timeout_s,
+    )
+    app.add_middleware(RouteGuard, routes=routes)
     app.add_middleware(security.KeyGuard, keys=keys)
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
+    app.add_middleware(security.Answers)
+    if settings.cors_origins:  # outside of `Answers`: a page may read why it was refused
+        app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(security.Doorstep)
+    app.add_middleware(Forwarded, trusted=settings.trusted_proxies)
     return app

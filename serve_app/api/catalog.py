@@ -6,7 +6,7 @@ Built once when the app starts; asks nobody afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -151,8 +151,19 @@ class StyleList(BaseModel):
     results: list[StyleInfo] = Field(description="In the order of the file.")
 
 
+class OpenAIModel(BaseModel):
+    """A model as OpenAI's clients read it."""
+
+    id: str = Field(description="Its `name`.", examples=["starter"])
+    object: Literal["model"] = Field(default="model", description="What this is.")
+    created: int = Field(default=0, description="Not known here: 0.", examples=[0])
+    owned_by: str = Field(default="local", description="Whoever runs this.", examples=["local"])
+
+
 class ModelList(BaseModel):
     results: list[ModelInfo] = Field(description="In the order of the file.")
+    object: Literal["list"] = Field(default="list", description="For OpenAI's clients.")
+    data: list[OpenAIModel] = Field(description="The same, for OpenAI's clients.")
 
 
 class Catalog:
@@ -176,7 +187,8 @@ class Catalog:
             results=[
                 ModelInfo.of(spec, active, revision_of(name) if name == active else None)
                 for name, spec in models.items()
-            ]
+            ],
+            data=[OpenAIModel(id=name) for name in models],
         )
         self.capabilities = Capabilities(
             version=__version__,

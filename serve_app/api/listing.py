@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from serve_app.api.replies import JOB_ID, JobStatusResponse, Status
 from serve_app.api.schemas import Tag
@@ -21,6 +22,19 @@ from serve_app.messages import JobFilter
 
 MAX_PAGE = 100
 """Jobs. A page of this size takes at most 50 ms from a store of a million jobs with a cold cache."""
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
+
+
+def _dated(value: Any) -> Any:
+    """Pydantic takes a bare number for seconds since 1970."""
+    if isinstance(value, str) and not _DATE.fullmatch(value):
+        raise ValueError("Write it like 2026-11-22T16:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_dated)]
 
 
 class JobQuery(BaseModel):
@@ -35,12 +49,12 @@ class JobQuery(BaseModel):
         default=None, max_length=100, description="Of this style.", examples=["icon"]
     )
     tag: Tag | None = Field(default=None, description="With this tag.", examples=["level-3"])
-    created_after: datetime | None = Field(
+    created_after: Moment | None = Field(
         default=None,
         description="Ordered at this moment or later, RFC 3339.",
         examples=["2026-11-22T16:00:00Z"],
     )
-    created_before: datetime | None = Field(
+    created_before: Moment | None = Field(
         default=None, description="Ordered before, RFC 3339.", examples=["2026-11-23T00:00:00Z"]
     )
     limit: int = Field(
@@ -49,8 +63,7 @@ class JobQuery(BaseModel):
     cursor: str | None = Field(
         default=None,
         max_length=200,
-        description="From `next` or `previous` of another page.",
-        examples=["YgAGQx1u"],
+        description="From `next` or `previous` of another page; it goes with the same filters.",
     )
 
     def filter(self) -> JobFilter:
@@ -86,14 +99,17 @@ class JobQuery(BaseModel):
         place = int.from_bytes(number, "big", signed=True)
         return (place, None) if way == b"b" else (None, place)
 
-    def path(self, owner: str, way: Literal["before", "after"], number: int | None) -> str | None:
-        """Path of the page `before` or `after` the job of this number; None without a number."""
+    def path(
+        self, owner: str, way: Literal["before", "after"], number: int | None, root: str = ""
+    ) -> str | None:
+        """Path of the page `before` or `after` the job of this number; None without a number. `root`: its
+        prefix."""
         if number is None:
             return None
         start = way[:1].encode() + number.to_bytes(8, "big", signed=True)
         cursor = base64.urlsafe_b64encode(start + self._mark(owner, start)).rstrip(b"=").decode()
         query = self.model_dump(mode="json", exclude={"cursor"}, exclude_defaults=True)
-        return "/v1/jobs?" + urlencode(query | {"cursor": cursor}, doseq=True)
+        return f"{root}/v1/jobs?" + urlencode(query | {"cursor": cursor}, doseq=True)
 
     def _mark(self, owner: str, start: bytes) -> bytes:
         """Checksum that ties a cursor to owner and filters. It needs no secret: a forged cursor shows

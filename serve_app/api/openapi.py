@@ -9,10 +9,17 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from serve_app import __version__
 from serve_app.api.problems import MEDIA_TYPE
-from serve_app.api.replies import EstimateReply
+from serve_app.api.replies import (
+    EstimateReply,
+    JobStatusResponse,
+    OutputEvent,
+    PreviewEvent,
+    ProgressEvent,
+)
 from serve_app.api.schemas import Problem
 
 DESCRIPTION = """Orders images for games and serves the finished files.
@@ -22,6 +29,7 @@ final, and fetch its `result_urls`. Every error is `application/problem+json` wi
 and 503 always carry `Retry-After`. Send an `Idempotency-Key` and any POST may be repeated safely."""
 
 Responses = dict[int | str, dict[str, Any]]
+_REF = "#/components/schemas/"
 
 
 def _header(description: str, example: str) -> dict[str, Any]:
@@ -43,14 +51,41 @@ SUBMIT_HEADERS: Responses = {
         }
     }
 }
+_EVENTS = {
+    "status": JobStatusResponse,
+    "progress": ProgressEvent,
+    "output": OutputEvent,
+    "preview": PreviewEvent,
+}
+
+
+def _event(kind: str, body: type[BaseModel]) -> dict[str, Any]:
+    """One event of a stream, as OpenAPI 3.2 and FastAPI write it."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": _REF + body.__name__},
+    }
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": {"const": kind}, "data": data, "id": {"type": "string"}},
+    }
+
+
 EVENTS: Responses = {
     200: {
         "description": "A stream of `status`, `progress`, `output` and `preview` events. `id` is the "
         "job's revision, `data` is JSON and whole each time.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
+                "itemSchema": {"oneOf": [_event(kind, body) for kind, body in _EVENTS.items()]},
+            }
+        },
     }
 }
-_REF = "#/components/schemas/"
+TOLD: Responses = {204: {"description": "It has ended, and `Last-Event-ID` is its end."}}
 FINAL_OR_ESTIMATE: Responses = {
     200: {
         "description": "Nothing was ordered (`dry_run`); or `Prefer: wait` was long enough, and this "
@@ -68,7 +103,16 @@ FINAL_OR_ESTIMATE: Responses = {
     }
 }
 _FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-FILES: Responses = {200: {"content": {"image/png": _FILE, "application/json": {"schema": {}}}}}
+FILES: Responses = {
+    200: {
+        "content": {"image/png": _FILE, "image/jpeg": _FILE, "image/webp": _FILE},
+    },
+    206: {
+        "description": "The bytes that `Range` asked for.",
+        "headers": {"Content-Range": _header("Which they are.", "bytes 0-99/31234")},
+        "content": {"image/png": _FILE},
+    },
+}
 
 _EXAMPLES: dict[int, tuple[str, str, str, str]] = {
     400: ("host_not_allowed", "Bad request", "This Host is not served here.", "Not understood."),
@@ -94,6 +138,13 @@ _EXAMPLES: dict[int, tuple[str, str, str, str]] = {
         "Not JSON.",
     ),
     422: ("invalid_field", "Invalid field", "Wrong: seed.", "A field or header is wrong."),
+    408: ("request_timeout", "Request Timeout", "The body did not come.", "Sent too slowly."),
+    416: (
+        "range_not_satisfiable",
+        "Range Not Satisfiable",
+        "Range Not Satisfiable",
+        "It has no such bytes.",
+    ),
     429: ("queue_full", "The queue is full", "10000 jobs wait already.", "Come back later."),
     500: (
         "internal",
@@ -159,8 +210,9 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     components = document.setdefault("components", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-    estimate = EstimateReply.model_json_schema(ref_template="#/components/schemas/{model}")
-    components["schemas"] |= estimate.pop("$defs") | {"EstimateReply": estimate}
+    for kind in (EstimateReply, *_EVENTS.values()):  # no route returns them as its model
+        schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"] |= schema.pop("$defs", {}) | {kind.__name__: schema}
     if keys:
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -28,8 +28,10 @@ CODES = {  # codes of errors that Starlette raises by itself
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
+    416: "range_not_satisfiable",
 }
 
 REFUSALS = {
@@ -97,9 +99,22 @@ def _of_service(exc: ServiceError) -> Problem:
 
 
 def _of_status(exc: HTTPException) -> Problem:
+    if exc.status_code == 400 and isinstance(exc.__cause__, ValueError | RecursionError):
+        return _problem(400, "invalid_json", "Bad request", _why_no_json(exc.__cause__))
     phrase = HTTPStatus(exc.status_code).phrase
     code = CODES.get(exc.status_code, phrase.lower().replace(" ", "_"))
     return _problem(exc.status_code, code, phrase, exc.detail)
+
+
+def _why_no_json(cause: BaseException) -> str:
+    """What Python's JSON reader stumbled over, apart from the grammar."""
+    match cause:
+        case UnicodeDecodeError():
+            return f"The body is not UTF-8 (at byte {cause.start})."
+        case RecursionError():
+            return "The body is nested too deep."
+        case _:
+            return "A number in the body has too many digits."
 
 
 def _of_validation(exc: RequestValidationError) -> Problem:

@@ -39,9 +39,10 @@ class ImageReply(BaseModel):
     )
 
     @classmethod
-    def of(cls, file: ImageFile) -> Self:
+    def of(cls, file: ImageFile, root: str = "") -> Self:
+        """`root`: prefix of every link, as `forwarded.root_of` finds it."""
         rest = {key: value for key, value in file.items() if key != "path"}
-        return cls.model_validate({"url": "/output/" + quote(file["path"]), **rest})
+        return cls.model_validate({"url": f"{root}/output/{quote(file['path'])}", **rest})
 
 
 class ProgressReply(BaseModel):
@@ -201,9 +202,11 @@ class JobStatusResponse(BaseModel):
     urls: UrlsReply = Field(description="Where to go on.")
 
     @classmethod
-    def of(cls, job: JobView, age_s: float = 0.0) -> Self:
-        """`age_s`: seconds since the registry sent `job`; they are taken off its ETA."""
-        images = [ImageReply.of(file) for file in sorted(job["images"], key=_index)]
+    def of(cls, job: JobView, age_s: float = 0.0, root: str = "") -> Self:
+        """`age_s`: seconds since the registry sent `job`; they are taken off its ETA. `root`: prefix of
+        every link, as `forwarded.root_of` finds it."""
+        images = [ImageReply.of(file, root) for file in sorted(job["images"], key=_index)]
+        own = f"{root}/v1/jobs/{job['job_id']}"
         progress, error, labels = job["progress"], job["error"], job["labels"]
         return cls(
             job_id=job["job_id"],
@@ -229,10 +232,7 @@ class JobStatusResponse(BaseModel):
             attempts=job["attempts"],
             metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
             urls=UrlsReply(
-                self=f"/v1/jobs/{job['job_id']}",
-                events=f"/v1/jobs/{job['job_id']}/events",
-                cancel=f"/v1/jobs/{job['job_id']}/cancel",
-                retry=f"/v1/jobs/{job['job_id']}/retry",
+                self=own, events=f"{own}/events", cancel=f"{own}/cancel", retry=f"{own}/retry"
             ),
         )
 
@@ -240,12 +240,12 @@ class JobStatusResponse(BaseModel):
 class ProgressEvent(BaseModel):
     """`data` of a `progress` event: how far a job is, whole each time."""
 
-    job_id: str
-    status: Status
-    progress: ProgressReply | None
-    queue_position: int | None
-    eta_seconds: float | None
-    waiting_for: str | None
+    job_id: str = Field(description="Of which job.", examples=[JOB_ID])
+    status: Status = Field(description="As in the job.", examples=["STARTED"])
+    progress: ProgressReply | None = Field(description="As in the job.")
+    queue_position: int | None = Field(description="As in the job.", examples=[None])
+    eta_seconds: float | None = Field(description="As in the job.", examples=[1.4])
+    waiting_for: str | None = Field(description="As in the job.", examples=[None])
 
     @classmethod
     def of(cls, job: JobView, age_s: float) -> Self:
@@ -258,6 +258,21 @@ class ProgressEvent(BaseModel):
             eta_seconds=_shrunk(job["eta_seconds"], age_s),
             waiting_for=job["waiting_for"],
         )
+
+
+class OutputEvent(ImageReply):
+    """`data` of an `output` event: a finished image of a job that succeeded."""
+
+    job_id: str = Field(description="Of which job.", examples=[JOB_ID])
+
+
+class PreviewEvent(BaseModel):
+    """`data` of a `preview` event: a small look at an image that is being drawn."""
+
+    job_id: str = Field(description="Of which job.", examples=[JOB_ID])
+    index: int = Field(description="Of which image, from 0.", examples=[0])
+    content_type: Literal["image/jpeg"] = Field(description="Media type.")
+    data: str = Field(description="The picture, base64.", examples=["/9j/4AAQSkZJRg=="])
 
 
 class Health(BaseModel):

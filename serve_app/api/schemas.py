@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,6 +29,7 @@ from serve_app.params import MAX_SEED
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty Braille cell
 SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 TAG = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
@@ -167,6 +169,12 @@ class GenerateRequest(BaseModel):
         examples=[False],
     )
 
+    @field_validator("seed", "n", "width", "height", "steps", mode="before")
+    @classmethod
+    def _integral(cls, value: Any) -> Any:
+        """JSON has one kind of number: some writers turn 7 into 7.0."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
     @field_validator("tags")
     @classmethod
     def _each_once(cls, tags: list[str]) -> list[str]:
@@ -197,7 +205,7 @@ class GenerateRequest(BaseModel):
     @field_validator("prompt")
     @classmethod
     def _not_blank(cls, text: str) -> str:
-        if not text:
+        if not any(map(_visible, text)):
             raise PydanticCustomError("blank_prompt", "Needs at least one visible character")
         return text
 
@@ -235,6 +243,11 @@ class GenerateRequest(BaseModel):
             self.model_dump(exclude_defaults=True, exclude={"dry_run"}), sort_keys=True
         )
         return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _visible(char: str) -> bool:
+    """Neither space, control, format character nor lone accent, nor a letter that is drawn as nothing."""
+    return unicodedata.category(char)[0] in "LNPS" and char not in _BLANK_LETTERS
 
 
 def _depth_of(value: Any) -> int:

@@ -1,11 +1,12 @@
 """ASGI middlewares that every request passes: request id and reply headers, host, API key, body.
 
-They know nothing of routes, except which paths need no key. A guard refuses by raising; `Doorstep`, the
-outermost, turns exceptions into replies.
+They know nothing of routes, except which paths need no key. A guard refuses by raising; `Answers` turns
+exceptions into replies.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.api.forwarded import path_of
 from serve_app.api.keys import KeyFile
 from serve_app.api.problems import answer
 from serve_app.errors import BadRequest, Unauthorized
@@ -30,11 +32,13 @@ DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from
 )
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BYTE_RANGE = re.compile(r"bytes\s*=[\s,0-9-]{1,2000}", re.IGNORECASE)
+_KEPT = ("Allow", "Content-Range")  # of an answer that becomes a problem
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
 
 
 class Doorstep:
-    """Gives the request an id, adds security headers to the reply, and answers for exceptions."""
+    """Gives the request an id, and adds security headers to the reply."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -46,28 +50,61 @@ class Doorstep:
         given = Headers(scope=scope).get("x-request-id")
         request_id = given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
 
         async def send_hardened(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 headers = MutableHeaders(scope=message)
                 # Ray's proxy gives an id to a request that has none, and adds the header by itself.
                 if given is None:
                     headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"  # /output URLs are secrets
-                policy = DOCS_POLICY if scope["path"] == "/docs" else POLICY
+                policy = DOCS_POLICY if path_of(scope) == "/docs" else POLICY
                 headers["Content-Security-Policy"] = policy
             await send(message)
 
+        await self._app(scope, receive, send_hardened)
+
+
+class Answers:
+    """Answers for every exception, and for what Starlette refuses by itself in plain text: with a problem
+    document. Takes out a Range that is not understood, as RFC 9110 wants."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        wanted = Headers(scope=scope).get("range")
+        if wanted is not None and not _BYTE_RANGE.fullmatch(wanted):
+            others = [(name, value) for name, value in scope["headers"] if name != b"range"]
+            scope = {**scope, "headers": others}
+        started, refused = False, None
+
+        async def send_judged(message: Message) -> None:
+            nonlocal started, refused
+            if not started and message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                plain = headers.get("content-type", "").startswith("text/plain")
+                if message["status"] >= 400 and plain:
+                    kept = {name: headers[name] for name in _KEPT if name in headers}
+                    refused = HTTPException(message["status"], headers=kept)
+                else:
+                    started = True
+            if refused is None:
+                await send(message)
+
         try:
-            await self._app(scope, receive, send_hardened)
+            await self._app(scope, receive, send_judged)
         except Exception as error:
             if started:
                 raise
-            await answer(error, scope["path"], request_id)(scope, receive, send_hardened)
+            refused = error
+        if refused is not None:
+            reply = answer(refused, scope["path"], scope["state"]["request_id"])
+            await reply(scope, receive, send)
 
 
 class HostGuard:
@@ -93,7 +130,7 @@ class KeyGuard:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_open(scope["path"]):
+        if scope["type"] == "http" and not _is_open(path_of(scope)):
             scope.setdefault("state", {})["owner"] = self._owner(Headers(scope=scope))
         await self._app(scope, receive, send)
 
@@ -113,11 +150,13 @@ def _is_open(path: str) -> bool:
 
 
 class BodyGuard:
-    """Reads the whole body of a POST before the app runs, at most `max_bytes`, and checks its media type."""
+    """Reads the whole body of a POST before the app runs, at most `max_bytes` in `timeout_s`, and checks its
+    media type."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -128,10 +167,17 @@ class BodyGuard:
         bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if media_type != "application/json" and not (bodiless and not media_type):
             raise HTTPException(415, "Send the body as application/json.")
+        if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise HTTPException(415, "Send the body as it is, without Content-Encoding.")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
-        body = await self._read(receive)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await self._read(receive)
+        except TimeoutError:
+            detail = f"The body did not come within {self._timeout_s:g} s."
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
         pending = [body]
 
         async def replay() -> Message:

@@ -125,17 +125,18 @@ class JobService:
             job = asked if asked is None or "gone" in asked else self.view.remember(asked)
         return _owned(job, owner)
 
-    async def page(self, query: JobQuery, owner: str) -> JobList:
+    async def page(self, query: JobQuery, owner: str, root: str) -> JobList:
+        """`root`: prefix of every link."""
         before, after = query.bounds(owner)
         page = await self.registry.page(owner, query.filter(), query.limit, before, after)
         return JobList(
-            next=query.path(owner, "before", page["older"]),
-            previous=query.path(owner, "after", page["newer"]),
-            results=[JobStatusResponse.of(job) for job in page["jobs"]],
+            next=query.path(owner, "before", page["older"], root),
+            previous=query.path(owner, "after", page["newer"], root),
+            results=[JobStatusResponse.of(job, root=root) for job in page["jobs"]],
         )
 
-    async def events(
-        self, owner: str, since: tuple[int, int] | None, *, preview: bool
+    def events(
+        self, owner: str, since: tuple[int, int] | None, root: str, *, preview: bool
     ) -> EventSourceResponse:
         """A stream of all jobs of an owner. It begins with those that run, the newest of those that wait, and
         those that changed after `since`, the last revision that the reader saw."""
@@ -151,7 +152,7 @@ class JobService:
         async def missed() -> list[JobView]:
             return [] if since is None else await self._changed(owner, since)
 
-        return await self.watching.of_owner(owner, live, missed, preview=preview)
+        return self.watching.of_owner(owner, live, missed, root, preview=preview)
 
     async def _changed(self, owner: str, since: tuple[int, int]) -> list[JobView]:
         """Jobs that changed at `since` or later. The registry is asked, because the reader may have been

@@ -52,6 +52,14 @@ async def walk(client: httpx.AsyncClient, path: str, way: str = "next") -> list[
     return found
 
 
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+@pytest.mark.parametrize("sent", ["0.0", "0", "-1", "1764000000", "1e3", "now", ""])
+async def test_a_number_is_no_date(client: httpx.AsyncClient, name: str, sent: str) -> None:
+    response = await client.get("/v1/jobs", params={name: sent})
+    (error,) = assert_problem(response, 422, "invalid_field")["errors"]
+    assert error["field"] == name
+
+
 # ---- pages ----
 
 

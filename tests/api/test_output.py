@@ -79,6 +79,53 @@ async def test_only_finished_images_are_served(
     assert_problem(await client.get(f"/output/{name}"), 404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/output/a.png", "/docs/static/swagger-ui.css"])
+@pytest.mark.parametrize("wanted", ["items=0-5", "bytes", "bytes=x-5", "bytes=", "=", "none", ""])
+async def test_a_range_that_is_not_understood_is_ignored(
+    client: httpx.AsyncClient, world: World, path: str, wanted: str
+) -> None:
+    (world.files.root / "a.png").write_bytes(b"pixels")
+    whole = await client.get(path)
+    response = await client.get(path, headers={"Range": wanted})
+    assert (response.status_code, response.content) == (200, whole.content)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content"),
+    [("bytes=0-1", b"pi"), ("bytes=-2", b"ls"), ("BYTES=2-", b"xels"), ("bytes=0-9999", b"pixels")],
+)
+async def test_bytes_of_a_file(
+    client: httpx.AsyncClient, world: World, wanted: str, content: bytes
+) -> None:
+    (world.files.root / "a.png").write_bytes(b"pixels")
+    response = await client.get("/output/a.png", headers={"Range": wanted})
+    assert (response.status_code, response.content) == (206, content)
+    assert response.headers["content-range"].endswith("/6")
+
+
+@pytest.mark.parametrize("path", ["/output/a.png", "/docs/static/swagger-ui.css"])
+async def test_bytes_that_are_not_there_are_a_problem(
+    client: httpx.AsyncClient, world: World, path: str
+) -> None:
+    (world.files.root / "a.png").write_bytes(b"pixels")
+    response = await client.get(path, headers={"Range": "bytes=99999999-"})
+    assert_problem(response, 416, "range_not_satisfiable")
+    size = len((await client.get(path)).content)
+    assert response.headers["content-range"] == f"bytes */{size}"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=-", "bytes=,", "bytes=" + "9" * 1500 + "-"])
+async def test_whatever_range_is_sent_no_answer_is_plain_text(
+    client: httpx.AsyncClient, world: World, wanted: str
+) -> None:
+    """Starlette refuses some by itself."""
+    (world.files.root / "a.png").write_bytes(b"pixels")
+    response = await client.get("/output/a.png", headers={"Range": wanted})
+    assert response.status_code in (200, 206, 400, 416)
+    if response.status_code >= 400:
+        assert response.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize("target", ["../secret.png", "real.png"])
 async def test_no_link_is_followed(client: httpx.AsyncClient, world: World, target: str) -> None:
     output = world.files.root

@@ -26,6 +26,7 @@ from tests.api.harness import (
     serving,
     site,
 )
+from tests.jobs.harness import World
 
 JSON_BODY = {"content-type": "application/json"}
 
@@ -49,9 +50,31 @@ async def test_control_characters_are_removed(client: httpx.AsyncClient) -> None
     assert job["request"]["prompt"] == "a red potion"
 
 
+@pytest.mark.parametrize("prompt", ["é", "e\u0301", "剣", "👩\u200d🚀", "→", "7"])
+async def test_any_sign_that_shows_is_a_prompt(client: httpx.AsyncClient, prompt: str) -> None:
+    assert (await ordered(client, prompt=prompt))["request"]["prompt"] == prompt
+
+
+async def test_a_whole_number_may_have_a_point(client: httpx.AsyncClient, world: World) -> None:
+    """JSON has one kind of number, and Godot writes 7.0. It is the same order: its key says so."""
+    numbers = {"seed": 7, "n": 2, "width": 64, "height": 64, "steps": 5, "guidance_scale": 3}
+    key = {"Idempotency-Key": "a"}
+    whole = await client.post("/v1/generate", json=ORDER | numbers, headers=key)
+    pointed = {name: float(number) for name, number in numbers.items()}
+    again = await client.post("/v1/generate", json=ORDER | pointed, headers=key)
+    assert again.status_code == 202, again.text
+    assert again.json()["job_id"] == whole.json()["job_id"]
+    params = (await world.look(whole.json()["job_id"]))["params"]
+    assert {type(params[name]) for name in ("seed", "n", "width", "height", "steps")} == {int}
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("empty prompt", {"prompt": ""}, "prompt"),
     ("blank prompt", {"prompt": " \x00\n"}, "prompt"),
+    ("zero-width space", {"prompt": "\u200b"}, "prompt"),
+    ("joiners and marks", {"prompt": "\u200d\ufe0f\u0301 \u00ad\ufeff"}, "prompt"),
+    ("letters drawn as nothing", {"prompt": "\u3164\u115f\u2800"}, "prompt"),
+    ("nothing assigned", {"prompt": "\ue000\U000e0001"}, "prompt"),
     ("10 kB prompt", {"prompt": "x" * 10_000}, "prompt"),
     ("prompt of another type", {"prompt": ["a"]}, "prompt"),
     ("half a surrogate pair", {"prompt": "\ud800"}, "prompt"),
@@ -67,6 +90,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("n 10 000", {"n": 10_000}, "n"),
     ("n beyond any float", {"n": 10**400}, "n"),
     ("n true", {"n": True}, "n"),
+    ("n 2.5", {"n": 2.5}, "n"),
+    ("seed 1e300", {"seed": 1e300}, "seed"),
+    ("steps 1e400", {"steps": float("inf")}, "steps"),
     ("width 7", {"width": 7}, "width"),
     ("width 100 000", {"width": 100_000}, "width"),
     ("width beyond any float", {"width": 10**400}, "width"),

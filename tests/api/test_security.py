@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from serve_app.api.keys import add_key
 from tests.api.harness import (
@@ -21,6 +26,7 @@ from tests.api.harness import (
 )
 from tests.factories import JOB_ID
 from tests.jobs.harness import World
+from tests.serving import WAIT_S
 
 # ---- hosts ----
 
@@ -145,6 +151,85 @@ async def test_a_streamed_body_is_counted(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/generate", content=chunks(), headers=headers)
     assert_problem(response, 413, "body_too_large")
     assert sent <= 10
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"prompt": "caf\xe9"}', "not UTF-8 (at byte 15)"),
+        (b'{"prompt": "\xc0\xae"}', "not UTF-8"),
+        (b"[" * 60_000, "nested too deep"),
+        (b'{"seed": ' + b"1" * 5000 + b"}", "too many digits"),
+        (b'{"prompt": ', "not JSON"),
+        (b"\x00", "not JSON"),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_said(
+    client: httpx.AsyncClient, body: bytes, why: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    response = await client.post("/v1/generate", content=body, headers=headers)
+    assert why in assert_problem(response, 400, "invalid_json")["detail"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "GZIP"])
+async def test_a_compressed_body_is_415(client: httpx.AsyncClient, coding: str) -> None:
+    body = gzip.compress(json.dumps(ORDER).encode())
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    response = await client.post("/v1/generate", content=body, headers=headers)
+    problem = assert_problem(response, 415, "unsupported_media_type")
+    assert "Content-Encoding" in problem["detail"]
+
+
+async def silence(
+    app: FastAPI, method: str, path: str, sent: bytes = b""
+) -> tuple[int, dict[str, str]]:
+    """Status and headers of the answer to a body of which no more than `sent` comes."""
+    answer: list[dict[str, Any]] = []
+    pieces = [{"type": "http.request", "body": sent, "more_body": True}] if sent else []
+
+    async def receive() -> dict[str, Any]:
+        return pieces.pop() if pieces else await asyncio.Future[dict[str, Any]]()
+
+    async def send(message: Any) -> None:
+        answer.append(message)
+
+    headers = [
+        (b"host", b"localhost"),
+        (b"content-type", b"application/json"),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    async with asyncio.timeout(WAIT_S):
+        await app({**scope, "query_string": b"", "root_path": ""}, receive, send)
+    named = {name.decode(): value.decode() for name, value in answer[0]["headers"]}
+    return answer[0]["status"], named
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/healthz", 405),
+        ("POST", "/output/x.png", 405),
+        ("POST", "/docs", 405),
+        ("POST", "/docs/static/swagger-ui.css", 405),
+        ("POST", f"/v1/jobs/{JOB_ID}", 405),
+        ("PUT", "/v1/generate", 405),
+        ("POST", "/nowhere", 404),
+    ],
+)
+async def test_no_body_is_waited_for_where_none_belongs(
+    app: FastAPI, method: str, path: str, status: int
+) -> None:
+    assert (await silence(app, method, path))[0] == status
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"prompt": '])
+async def test_a_body_that_comes_too_slowly_is_408(transport: LocalTransport, sent: bytes) -> None:
+    app = make_app(transport, body_timeout_s=0.01)
+    status, headers = await silence(app, "POST", "/v1/generate", sent)
+    assert (status, headers["content-type"]) == (408, "application/problem+json")
+    assert headers["connection"] == "close"
 
 
 # ---- replies ----

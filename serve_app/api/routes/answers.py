@@ -16,29 +16,39 @@ POLL_S = (1, 15)  # shortest and longest Retry-After of a job that is not final
 
 
 def accepted(
-    view: LocalView, job: JobView, *, replayed: bool = False, waited: int | None = None
+    view: LocalView,
+    job: JobView,
+    root: str,
+    *,
+    replayed: bool = False,
+    waited: int | None = None,
 ) -> Response:
     """202 with `Location`; 200 if the client waited and the job is final. `waited`: seconds that were granted
-    to `Prefer: wait`. `replayed`: an earlier request with the same Idempotency-Key made the job."""
+    to `Prefer: wait`. `root`: prefix of every link. `replayed`: an earlier request with the same
+    Idempotency-Key made the job."""
     done = waited is not None and job["status"] in TERMINAL
-    response = _whole(view, job, 200 if done else 202)
-    response.headers["Location"] = f"/v1/jobs/{job['job_id']}"
+    response = _whole(view, job, root, 200 if done else 202)
+    response.headers["Location"] = f"{root}/v1/jobs/{job['job_id']}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return _with_wait(response, waited)
 
 
 def current(
-    view: LocalView, job: JobView, if_none_match: str | None = None, waited: int | None = None
+    view: LocalView,
+    job: JobView,
+    root: str,
+    if_none_match: str | None = None,
+    waited: int | None = None,
 ) -> Response:
     """200 with the job as it is; 304 if the client has this revision already."""
     if if_none_match and names_revision(if_none_match, job["rev"]):
         return _with_wait(Response(status_code=304, headers=_headers(job)), waited)
-    return _with_wait(_whole(view, job, 200), waited)
+    return _with_wait(_whole(view, job, root, 200), waited)
 
 
-def _whole(view: LocalView, job: JobView, status: int) -> Response:
-    body = JobStatusResponse.of(job, view.age_of(job)).model_dump_json()
+def _whole(view: LocalView, job: JobView, root: str, status: int) -> Response:
+    body = JobStatusResponse.of(job, view.age_of(job), root).model_dump_json()
     return Response(body, status, _headers(job), "application/json")
 
 

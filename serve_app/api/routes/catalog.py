@@ -16,6 +16,7 @@ router = APIRouter(tags=["catalog"])
 
 @router.get(
     "/v1/styles",
+    operation_id="list_styles",
     summary="List the styles",
     response_description="Every style of this server.",
     responses=problems(400, 401),
@@ -27,6 +28,7 @@ async def styles(service: Service) -> StyleList:
 
 @router.get(
     "/v1/models",
+    operation_id="list_models",
     summary="List the models",
     response_description="Every model this server knows.",
     responses=problems(400, 401),
@@ -38,6 +40,7 @@ async def models(service: Service) -> ModelList:
 
 @router.get(
     "/v1/capabilities",
+    operation_id="get_capabilities",
     summary="See limits and features",
     response_description="What this server can do.",
     responses=problems(400, 401),

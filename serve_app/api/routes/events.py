@@ -10,14 +10,20 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from serve_app.api.headers import last_revision
-from serve_app.api.openapi import EVENTS, problems
-from serve_app.api.routes.inputs import JobId, Owner, Preview, Service
+from serve_app.api.openapi import EVENTS, TOLD, problems
+from serve_app.api.routes.inputs import JobId, Owner, Preview, Root, Service
+from serve_app.api.view import rev_of
+from serve_app.messages import TERMINAL
 
 router = APIRouter(tags=["jobs"])
+LastEventId = Annotated[
+    str | None, Header(description="The last `id` that was read.", examples=["3.117"])
+]
 
 
 @router.get(
     "/v1/events",
+    operation_id="watch_jobs",
     summary="Watch all your jobs",
     response_class=Response,
     responses=EVENTS | problems(400, 401, 422, 503),
@@ -25,23 +31,32 @@ router = APIRouter(tags=["jobs"])
 async def all_events(
     service: Service,
     owner: Owner,
+    root: Root,
     preview: Preview = False,
-    last_event_id: Annotated[
-        str | None, Header(description="The last `id` that was read.", examples=["3.117"])
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Begins with the jobs that live. When it ends, connect again."""
-    return await service.events(owner, last_revision(last_event_id), preview=preview)
+    return service.events(owner, last_revision(last_event_id), root, preview=preview)
 
 
 @router.get(
     "/v1/jobs/{job_id}/events",
+    operation_id="watch_job",
     summary="Watch a job",
     response_class=Response,
-    responses=EVENTS | problems(400, 401, 404, 410, 422, 503),
+    responses=EVENTS | TOLD | problems(400, 401, 404, 410, 422, 503),
 )
 async def events(
-    job_id: JobId, service: Service, owner: Owner, preview: Preview = False
+    job_id: JobId,
+    service: Service,
+    owner: Owner,
+    root: Root,
+    preview: Preview = False,
+    last_event_id: LastEventId = None,
 ) -> Response:
-    """Begins with the job as it is and ends when it has ended. Cut off: connect again, nothing is lost."""
-    return service.watching.of_job(await service.job(job_id, owner), preview=preview)
+    """Begins with the job as it is and ends when it has ended. Cut off: connect again, nothing is lost. Who
+    has read the end and asks again gets 204, which tells an `EventSource` to stop."""
+    job = await service.job(job_id, owner)
+    if job["status"] in TERMINAL and last_revision(last_event_id) == rev_of(job):
+        return Response(status_code=204)
+    return service.watching.of_job(job, root, preview=preview)

@@ -18,10 +18,11 @@ router = APIRouter(tags=["files"])
 
 @router.get(
     "/output/{path:path}",
+    operation_id="fetch_file",
     summary="Fetch a finished file",
     response_class=Response,
     response_description="The file. It never changes.",
-    responses=FILES | NOT_MODIFIED | problems(400, 404),
+    responses=FILES | NOT_MODIFIED | problems(400, 404, 416),
 )
 async def output(
     path: Annotated[
@@ -33,6 +34,3 @@ async def output(
 ) -> Response:
     """Needs no key: the URL holds a job id that cannot be guessed, so whoever has it may fetch it."""
     return await service.files.get_response(path, request.scope)
-
-
-router.add_api_route("/output/{path:path}", output, methods=["HEAD"], include_in_schema=False)

@@ -17,6 +17,7 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/healthz",
+    operation_id="check_health",
     summary="Is the process alive",
     response_description="It answers.",
     responses=problems(400),
@@ -28,6 +29,7 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
+    operation_id="check_readiness",
     summary="Would a job be served",
     response_description="It would.",
     responses=problems(400, 503),

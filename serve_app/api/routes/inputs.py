@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
+from serve_app.api.forwarded import root_of
 from serve_app.api.headers import LONGEST_WAIT_S
 from serve_app.api.replies import JOB_ID
 from serve_app.api.schemas import PRINTABLE, shaped
@@ -24,8 +25,14 @@ async def owner_of(request: Request) -> str:
     return request.state.owner
 
 
+async def links_of(request: Request) -> str:
+    return root_of(request.scope)
+
+
 Service = Annotated[JobService, Depends(service_of)]
 Owner = Annotated[str, Depends(owner_of)]
+Root = Annotated[str, Depends(links_of)]
+"""Prefix of every link in the answer."""
 
 
 IdempotencyKey = Annotated[

@@ -21,7 +21,7 @@ from serve_app.api.openapi import (
 )
 from serve_app.api.replies import JobStatusResponse
 from serve_app.api.routes.answers import accepted, current
-from serve_app.api.routes.inputs import IdempotencyKey, JobId, Owner, Prefer, Service
+from serve_app.api.routes.inputs import IdempotencyKey, JobId, Owner, Prefer, Root, Service
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
 from serve_app.messages import JobView
@@ -32,16 +32,20 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/v1/generate",
+    operation_id="order_images",
     summary="Order images",
     status_code=202,
     response_model=JobStatusResponse,
     response_description="Accepted: the job is on disk and will not be lost.",
-    responses=SUBMIT_HEADERS | FINAL_OR_ESTIMATE | problems(400, 401, 410, 413, 415, 422, 429, 503),
+    responses=SUBMIT_HEADERS
+    | FINAL_OR_ESTIMATE
+    | problems(400, 401, 408, 410, 413, 415, 422, 429, 503),
 )
 async def generate(
     body: GenerateRequest,
     service: Service,
     owner: Owner,
+    root: Root,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
     cancel_after: Annotated[
@@ -72,22 +76,26 @@ async def generate(
     )
     log.info("job accepted", extra={"job_id": job["job_id"]})
     job, waited = await held(service, job, wait)
-    return accepted(service.view, job, replayed=replayed, waited=waited)
+    return accepted(service.view, job, root, replayed=replayed, waited=waited)
 
 
 @router.get(
     "/v1/jobs",
+    operation_id="list_jobs",
     summary="List your jobs",
     response_description="A page, newest first.",
     responses=problems(400, 401, 422, 503),
 )
-async def jobs(query: Annotated[JobQuery, Query()], service: Service, owner: Owner) -> JobList:
+async def jobs(
+    query: Annotated[JobQuery, Query()], service: Service, owner: Owner, root: Root
+) -> JobList:
     """A cursor stays right while jobs arrive: follow `next` and each job comes once."""
-    return await service.page(query, owner)
+    return await service.page(query, owner, root)
 
 
 @router.get(
     "/v1/jobs/{job_id}",
+    operation_id="get_job",
     summary="See how a job is",
     response_model=JobStatusResponse,
     response_description="The job, at most a second old.",
@@ -97,6 +105,7 @@ async def job(
     job_id: JobId,
     service: Service,
     owner: Owner,
+    root: Root,
     if_none_match: Annotated[
         str | None, Header(description="The last `ETag`.", examples=['W/"3.117"'])
     ] = None,
@@ -105,23 +114,25 @@ async def job(
     """Poll no sooner than `Retry-After` says, with `If-None-Match`: what did not change is a 304."""
     wait = wait_seconds(prefer)
     found, waited = await held(service, await service.job(job_id, owner), wait)
-    return current(service.view, found, if_none_match, waited)
+    return current(service.view, found, root, if_none_match, waited)
 
 
 @router.post(
     "/v1/jobs/{job_id}/cancel",
+    operation_id="cancel_job",
     summary="Cancel a job",
     response_model=JobStatusResponse,
     response_description="The job, which has ended now, if it had not before.",
     responses=JOB_HEADERS | problems(400, 401, 404, 410, 503),
 )
-async def cancel(job_id: JobId, service: Service, owner: Owner) -> Response:
+async def cancel(job_id: JobId, service: Service, owner: Owner, root: Root) -> Response:
     """Frees the device within one step. A job that has ended stays as it is."""
-    return current(service.view, await service.cancel(job_id, owner))
+    return current(service.view, await service.cancel(job_id, owner), root)
 
 
 @router.post(
     "/v1/jobs/{job_id}/retry",
+    operation_id="retry_job",
     summary="Order a job again",
     status_code=202,
     response_model=JobStatusResponse,
@@ -129,15 +140,20 @@ async def cancel(job_id: JobId, service: Service, owner: Owner) -> Response:
     responses=SUBMIT_HEADERS | problems(400, 401, 404, 409, 410, 422, 429, 503),
 )
 async def retry(
-    job_id: JobId, service: Service, owner: Owner, idempotency_key: IdempotencyKey = None
+    job_id: JobId,
+    service: Service,
+    owner: Owner,
+    root: Root,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """The old job stays as it is; the new one names it in `retry_of`."""
     found, replayed = await service.again(job_id, owner, idempotency_key)
-    return accepted(service.view, found, replayed=replayed)
+    return accepted(service.view, found, root, replayed=replayed)
 
 
 @router.delete(
     "/v1/jobs/{job_id}",
+    operation_id="delete_job",
     summary="Delete a job and its files",
     status_code=204,
     response_class=Response,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
@@ -49,15 +49,23 @@ class Seats:
 
 
 class SeatedResponse(EventSourceResponse):
-    """An event stream that occupies a seat while it is sent. The seat is taken when sending starts: between
-    that and the return of the route, other requests could take the last one."""
+    """An event stream that occupies a seat while it is sent. The seat is taken when sending starts, and
+    `prepare` is called only then: who gets no seat costs nothing, and a seat that is taken is left."""
 
-    def __init__(self, events: AsyncGenerator[ServerSentEvent], seats: Seats) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[ServerSentEvent],
+        seats: Seats,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(events, ping=PING_S, send_timeout=SEND_TIMEOUT_S)
         self._seats = seats
+        self._prepare = prepare
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._seats.taking():
+            if self._prepare is not None:
+                await self._prepare()
             try:
                 await super().__call__(scope, receive, send)
             except SendTimeoutError:

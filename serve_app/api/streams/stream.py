@@ -26,7 +26,7 @@ class Stream:
     the reader takes its event, only the newest state is kept: memory is bounded by the number of jobs.
 
     `wants`: whether a job belongs to this stream. `preview`: the reader asked for previews, and
-    `send_previews` makes a job's renderer produce them.
+    `send_previews` makes a job's renderer produce them. `root`: prefix of every link.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class Stream:
         wants: Callable[[JobView], bool],
         preview: bool,
         send_previews: Callable[[str], Awaitable[None]],
+        root: str = "",
     ) -> None:
-        self._view, self._wants = view, wants
+        self._view, self._wants, self._root = view, wants, root
         self._preview, self._send_previews = preview, send_previews
         self._sent: dict[str, JobView] = {}  # live jobs, in the state that the reader has
         self._previewed: set[str] = set()
@@ -97,9 +98,11 @@ class Stream:
         if before is None or before["status"] != job["status"]:
             if before is not None and job["status"] == "SUCCESS":
                 for file in job["images"]:
-                    image = ImageReply.of(file).model_dump(mode="json")
-                    events.append(_event("output", job, {"job_id": job["job_id"], **image}))
-            whole = JobStatusResponse.of(job, self._view.age_of(job))
+                    image = ImageReply.of(file, self._root).model_dump(mode="json")
+                    output = _event("output", job, {"job_id": job["job_id"], **image})
+                    output.id = None  # a reader that says this revision has read the status as well
+                    events.append(output)
+            whole = JobStatusResponse.of(job, self._view.age_of(job), self._root)
             events.append(_event("status", job, whole.model_dump_json()))
         elif _standing(job) != _standing(before):
             progress = ProgressEvent.of(job, self._view.age_of(job))

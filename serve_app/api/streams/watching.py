@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
@@ -22,8 +23,11 @@ from serve_app.messages import TERMINAL, JobView
 PACE_S = 0.25  # least time between two batches of events of one stream
 REFRESH_S = 1.0  # between two questions for a waiting job's place; longer when many streams ask
 LONGEST_S = 600.0  # life of a stream; a reader that is still there connects again
+SHORTEST_LIFE = 0.8  # of LONGEST_S, so that streams that began together do not end together
+SPREAD_S = 2.0  # in which all streams end when a newer ingress comes up: each reader connects again
 MOST_BYTES = 4 * 2**20
-"""A stream also ends after so many bytes. Serve's proxy buffers everything for its reader, so a reader that
+"""A stream also ends after so many bytes, its first events not counted: however much they are, the reader
+must come past them. Serve's proxy buffers everything for its reader, so a reader that
 never reads would not be noticed here, and its buffer would grow without end."""
 ASKED_AT_ONCE = 32  # jobs in one burst of questions to the registry
 
@@ -63,8 +67,8 @@ class Watching:
             stop()
         return self._view.get(job_id) or job, True
 
-    def of_job(self, job: JobView, *, preview: bool) -> EventSourceResponse:
-        """The stream of one job. It ends with the job."""
+    def of_job(self, job: JobView, root: str, *, preview: bool) -> EventSourceResponse:
+        """The stream of one job. It ends with the job. `root`: prefix of every link."""
 
         def wants(changed: JobView) -> bool:
             return changed["job_id"] == job["job_id"]
@@ -80,20 +84,29 @@ class Watching:
             stream.take(latest)
             return True
 
-        stream = Stream(self._view, wants, preview, self._registry.send_previews)
-        return self._respond(stream, first, refresh, lambda: stream.ended)
+        stream = Stream(self._view, wants, preview, self._registry.send_previews, root)
+        events = self._events(stream, first, refresh, lambda: stream.ended)
+        return SeatedResponse(events, self._seats)
 
-    async def of_owner(
+    def of_owner(
         self,
         owner: str,
         live: Callable[[], Awaitable[list[JobView]]],
         missed: Callable[[], Awaitable[list[JobView]]],
+        root: str,
         *,
         preview: bool,
     ) -> EventSourceResponse:
         """The stream of all jobs of an owner. `live` finds the jobs that it begins with, `missed` those that
-        changed since the reader left. Raises TooManyStreams, before either is called."""
-        self._seats.must_be_free()
+        changed since the reader left; neither is called before the stream has its seat."""
+        seen, known = (0, 0), list[JobView]()
+
+        async def ask() -> None:
+            nonlocal seen
+            seen = (
+                self._view.cursor
+            )  # `first` adds what the view learns while the registry is asked
+            known.extend([*await live(), *await missed()])
 
         def wants(changed: JobView) -> bool:
             return changed["owner"] == owner
@@ -123,19 +136,9 @@ class Watching:
                     stream.take(job)
             return True
 
-        stream = Stream(self._view, wants, preview, self._registry.send_previews)
-        seen = self._view.cursor  # `first` adds what the view learns while the registry is asked
-        known = [*await live(), *await missed()]
-        return self._respond(stream, first, refresh, lambda: False)
-
-    def _respond(
-        self,
-        stream: Stream,
-        first: Callable[[], Iterable[JobView]],
-        refresh: Callable[[], Awaitable[bool]],
-        ended: Callable[[], bool],
-    ) -> EventSourceResponse:
-        return SeatedResponse(self._events(stream, first, refresh, ended), self._seats)
+        stream = Stream(self._view, wants, preview, self._registry.send_previews, root)
+        events = self._events(stream, first, refresh, lambda: False)
+        return SeatedResponse(events, self._seats, ask)
 
     async def _events(
         self,
@@ -146,19 +149,19 @@ class Watching:
     ) -> AsyncGenerator[ServerSentEvent]:
         """`first` gives the jobs to begin with. `refresh` asks the registry for what no change reports; if
         it returns False, the job was deleted and the stream ends."""
-        ends = time.monotonic() + LONGEST_S
+        ends = time.monotonic() + LONGEST_S * random.uniform(SHORTEST_LIFE, 1)
         successors, sent = self._view.successors, 0
         stop = self._view.subscribe(stream.take)
         try:
             for job in first():
                 stream.take(job)
-            while True:
-                async for event in stream.changes():
-                    sent += len(event.data or "")
-                    yield event
-                if ended():
-                    return
-                if time.monotonic() > ends or self._view.successors != successors:
+            async for event in stream.changes():
+                yield event
+            while not ended():
+                if self._view.successors != successors:
+                    successors = self._view.successors
+                    ends = min(ends, time.monotonic() + random.uniform(0, SPREAD_S))
+                if time.monotonic() > ends:
                     return  # the reader connects again, to a newer replica if there is one
                 if sent > MOST_BYTES:
                     return  # the reader connects again
@@ -170,6 +173,9 @@ class Watching:
                     except Unavailable:
                         stream.may_lack_changes = True
                 await asyncio.sleep(PACE_S)
+                async for event in stream.changes():
+                    sent += len(event.data or "")
+                    yield event
         finally:
             stop()
 

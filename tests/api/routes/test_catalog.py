@@ -18,6 +18,14 @@ async def test_styles_say_who_draws_them(client: httpx.AsyncClient) -> None:
     assert styles["portrait"]["models"] == ["other"]
 
 
+async def test_models_are_listed_as_openais_clients_read_them(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/v1/models")).json()
+    assert body["object"] == "list"
+    assert [model["id"] for model in body["data"]] == [m["name"] for m in body["results"]]
+    for model in body["data"]:
+        assert (model["object"], model["created"], model["owned_by"]) == ("model", 0, "local")
+
+
 async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
     tiny, other = (await client.get("/v1/models")).json()["results"]
     assert (tiny["name"], tiny["active"], tiny["revision"]) == ("tiny", True, "tiny-weights")

@@ -62,7 +62,7 @@ async def test_a_job_is_told_from_its_snapshot_to_its_end(
     found = (await client.get(job["urls"]["self"])).json()
     assert status.data == found
     assert output.data == {"job_id": job["job_id"], **found["images"][0]}
-    assert output.rev == status.rev == rev
+    assert (output.rev, status.rev) == (progress.rev, rev)
     assert (await client.get(output.data["url"])).status_code == 200
 
 
@@ -165,7 +165,7 @@ async def test_another_ingress_tells_what_ended_while_nobody_read(
 async def test_a_reader_cut_off_between_files_and_status_gets_the_status(
     client: httpx.AsyncClient, world: World
 ) -> None:
-    """Both have the same `id`."""
+    """Only the status has the `id` of the end."""
     job = await ordered(client)
     await world.started(job["job_id"])
     async with reading(client, "/v1/events") as reader:
@@ -175,6 +175,23 @@ async def test_a_reader_cut_off_between_files_and_status_gets_the_status(
     async with reading(client, "/v1/events", **{"Last-Event-ID": output.rev}) as reader:
         event = await reader.next()
     assert (event.kind, event.data["status"]) == ("status", "SUCCESS")
+
+
+async def test_who_has_read_the_end_is_told_to_stop(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    """204: after a 200 an EventSource would ask again for ever. An older `id` gets the end once more."""
+    job = await ordered(client)
+    async with reading(client, job["urls"]["events"]) as reader:
+        before = await reader.next()
+        await world.started(job["job_id"])
+        await finish(world, job["job_id"])
+        end = (await reader.rest())[-1]
+    again = await client.get(job["urls"]["events"], headers={"Last-Event-ID": end.rev})
+    assert (again.status_code, again.content) == (204, b"")
+    for sent in (before.rev, "", "x"):
+        async with reading(client, job["urls"]["events"], **{"Last-Event-ID": sent}) as reader:
+            assert [event.data["status"] for event in await reader.rest()] == ["SUCCESS"]
 
 
 @pytest.mark.parametrize("sent", ["", "x", "1", "1.x", "-1.5", "9.9", "0.0", "1.99999", "²." * 9])

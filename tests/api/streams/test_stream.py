@@ -66,7 +66,7 @@ async def test_a_success_tells_its_files_first() -> None:
     events = await reader.reads(done)
     assert kinds(events) == ["output", "output", "status"]
     assert [data["index"] for _, _, data in events[:2]] == [0, 1]
-    assert {rev for _, rev, _ in events} == {"1.2"}
+    assert [rev for _, rev, _ in events] == [None, None, "1.2"]
 
 
 async def test_a_success_that_is_the_first_event_is_its_status_only() -> None:

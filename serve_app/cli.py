@@ -21,10 +21,14 @@ from serve_app.api.keys import add_key
 from serve_app.client import SERVER, AssetsError, Client, Job, Rejected
 from serve_app.config import Settings
 from serve_app.errors import ServiceError
+from serve_app.tools import commands
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 keys = typer.Typer(help="API keys of this server.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.command()(commands.check)
+app.command()(commands.run)
+app.command()(commands.deploy)
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True)

@@ -6,6 +6,8 @@ Knows Ray; decides nothing about jobs.
 from __future__ import annotations
 
 import hashlib
+import shlex
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,4 +68,12 @@ def code_version() -> str:
 
 def worker_env(**variables: str) -> dict[str, Any]:
     """The runtime environment of processes that run this code."""
-    return {"env_vars": {"ASSETS_CODE": code_version(), **variables}}
+    return {"env_vars": {"ASSETS_CODE": code_version(), **variables}, **quoted_python()}
+
+
+def quoted_python(python: str = sys.executable) -> dict[str, str]:
+    """What a runtime environment needs where the project lies in a folder with a space, an umlaut or a
+    quote: Ray starts such workers by an unquoted `exec PYTHON` in a shell. Else nothing, so that each node
+    uses its own interpreter."""
+    quoted = shlex.quote(python)
+    return {} if quoted == python else {"py_executable": quoted}

@@ -17,6 +17,7 @@ from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.cluster.checks import refuse_open_bind
 from serve_app.cluster.registry_port import attach
+from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import PROJECT_ROOT, Settings
 
 
@@ -30,6 +31,7 @@ class IngressReplica:
         create_registry: Callable[[Settings], ActorHandle],
     ) -> None:
         logs.configure()
+        listen_on_node_address()
         self._settings = Settings.model_validate(settings)
         self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
         refuse_open_bind(self._settings)

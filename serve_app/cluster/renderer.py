@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
 from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
 from serve_app.engine.drawing import failed
@@ -34,6 +35,7 @@ ASK_EVERY_S = 2.0
 class RendererReplica:
     async def __init__(self, settings: dict[str, Any]) -> None:
         logs.configure()
+        listen_on_node_address()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
         self._tell_loading()

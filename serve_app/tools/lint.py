@@ -1,8 +1,9 @@
-"""lint: checks a Serve config by Ray's own schema, and refuses misspelled keys, which Ray ignores in silence.
+"""lint: checks what Serve configs say, and the styles and models files they name, by their types; refuses
+misspelled keys, which Ray ignores in silence.
 
     python -m serve_app.tools.lint FILE...
 
-Starts no Ray and imports no application.
+Starts no Ray, imports no application and looks at no weights; `check.py` also looks at this machine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from serve_app.catalog.yamlfile import (
     unknown_keys,
 )
 from serve_app.errors import ConfigError
+
+OUR_APP = "serve_app.app:build"
 
 
 def lint_serve_config(path: Path, args_model: type[BaseModel] | None = None) -> None:
@@ -78,13 +81,25 @@ def _walk(data: Any, at: At) -> Iterator[tuple[At, str, Any]]:
             yield from _walk(item, (*at, i))
 
 
-def main(files: list[str]) -> int:
+def lint_files(path: Path) -> None:
+    """`lint_serve_config`, and the models and styles of each application of ours. Raises ConfigError."""
+    from serve_app.catalog.models import load_models
+    from serve_app.catalog.styles import load_styles
     from serve_app.config import Settings
 
+    lint_serve_config(path, Settings)
+    for app in read_yaml(path).data["applications"]:
+        if app["import_path"] == OUR_APP:
+            settings = Settings.model_validate(app.get("args", {}))
+            models = load_models(settings.path(settings.models_file))
+            load_styles(settings.path(settings.styles_file), models)
+
+
+def main(files: list[str]) -> int:
     wrong = 0
     for file in files:
         try:
-            lint_serve_config(Path(file), Settings)
+            lint_files(Path(file))
         except ConfigError as error:
             wrong += 1
             print(error.detail, file=sys.stderr)

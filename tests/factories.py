@@ -15,6 +15,7 @@ from serve_app.messages import (
     ImageFile,
     JobView,
     Labels,
+    RenderedImage,
     Submission,
     Summary,
     Ticket,
@@ -155,3 +156,21 @@ def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
         **changes,
     }
     return WatchReply(**made)
+
+
+def rendered_image(**changes: Any) -> RenderedImage:
+    """Image 0 as a renderer sends it, without pixels."""
+    made: dict[str, Any] = {
+        "kind": "image",
+        "index": 0,
+        "seed": 1,
+        "width": 32,
+        "height": 32,
+        "has_alpha": False,
+        "data": b"",
+        "render_seconds": 0.0,
+        "made_by": {},
+        "notes": [],
+        **changes,
+    }
+    return RenderedImage(**made)

@@ -1,4 +1,4 @@
-"""Settings: what is refused, and where paths start."""
+"""Settings: what is refused, where paths start, and what wins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from serve_app.config import PROJECT_ROOT, Settings
 
 
-def test_point_8_paths_start_at_the_project_never_at_the_working_directory(
+def test_paths_start_at_the_project_never_at_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Ray worker's working directory is wherever Ray was started."""
@@ -22,8 +22,8 @@ def test_point_8_paths_start_at_the_project_never_at_the_working_directory(
     assert settings.path(tmp_path) == tmp_path
 
 
-def test_point_5_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
-    """Also with no replica there are some, or nothing would ever ask for one."""
+def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
+    """With no replica running, a task must still start: it is what makes the deployment scale up."""
     assert Settings(min_replicas=0, max_replicas=3, slots=4).max_in_flight == 16
 
 
@@ -43,7 +43,7 @@ def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -
         Settings.model_validate(args)
 
 
-def test_point_12_a_set_redis_url_is_refused_until_there_is_a_store(
+def test_a_set_redis_url_is_refused_until_there_is_a_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://localhost")

@@ -151,10 +151,10 @@ def template_problem(template: str) -> str | None:
         return f"must hold {PROMPT} exactly once"
     if re.search(r"[{}]", template.replace(PROMPT, "")):
         return f"{PROMPT} is the only placeholder"
-    return words_problem(template)
+    return prompt_problem(template)
 
 
-def words_problem(text: str) -> str | None:
+def prompt_problem(text: str) -> str | None:
     """Why this cannot be part of a prompt, or None.
 
     The API trims a prompt and allows one line, and the final prompt of an image must be one that the API
@@ -188,7 +188,7 @@ def _problems(name: str, spec: ModelSpec) -> Iterator[Mistake]:
             yield Mistake(at("schedulers", i), f"{scheduler!r} is here twice")
     if wrong := template_problem(spec.prompt_template):
         yield Mistake(at("prompt_template"), wrong)
-    if wrong := words_problem(spec.negative_prompt):
+    if wrong := prompt_problem(spec.negative_prompt):
         yield Mistake(at("negative_prompt"), wrong)
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
         yield Mistake(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")

@@ -75,8 +75,8 @@ def resolve(
             "style_id", f"{spec.name} cannot draw {style.id!r}; models that can: {who}", able
         )
     defaults = style.defaults_for(spec.name)
-    prompt, negative = _words(order, style, spec)
-    _check_words(order, prompt, negative, limits.max_prompt_chars)
+    prompt, negative = _prompts(order, style, spec)
+    _check_prompts(order, prompt, negative, limits.max_prompt_chars)
     _within("n", order.n, 1, limits.max_images)
     width = _first(order.width, defaults.width, spec.native_size[0])
     height = _first(order.height, defaults.height, spec.native_size[1])
@@ -149,7 +149,7 @@ def _spec(name: str | None, models: Models, active: str) -> ModelSpec:
     raise InvalidField("model", why, [active])
 
 
-def _words(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
+def _prompts(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
     """Final prompt and negative prompt. Style `none` adds nothing to those of the order, not even the model's
     template, so that `order_again` gives the same prompts."""
     if style.id == NONE.id:
@@ -160,7 +160,7 @@ def _words(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
     return spec.prompt_template.replace(PROMPT, styled), ", ".join(unique)
 
 
-def _check_words(order: Order, prompt: str, negative: str, most: int) -> None:
+def _check_prompts(order: Order, prompt: str, negative: str, most: int) -> None:
     """The final prompts must not be too long, because `order_again` sends them as a client's."""
     if not order.prompt.strip():
         raise InvalidField("prompt", "must not be empty")

@@ -19,16 +19,16 @@ from serve_app.catalog.models import (
     PROMPT,
     Models,
     ModelSpec,
+    prompt_problem,
     size_problem,
     template_problem,
-    words_problem,
 )
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
 
 
 class StyleDefaults(BaseModel):
-    """Values for what an order leaves out. None: the model's."""
+    """What an order gets when it does not say. None: the model decides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -143,7 +143,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
         yield Mistake(at("id"), f"the id is the key already: {name!r}")
     if wrong := _template_problem(style.template):
         yield Mistake(at("template"), wrong)
-    if wrong := words_problem(style.negative_prompt):
+    if wrong := prompt_problem(style.negative_prompt):
         yield Mistake(at("negative_prompt"), wrong)
     for i, model in enumerate(style.only or []):
         if model not in models:
@@ -156,7 +156,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
             yield Mistake(at("models", model), f"{model!r} is not in `only`: this is never used")
         if override.template is not None and (wrong := _template_problem(override.template)):
             yield Mistake(at("models", model, "template"), wrong)
-        if wrong := words_problem(override.negative_prompt or ""):
+        if wrong := prompt_problem(override.negative_prompt or ""):
             yield Mistake(at("models", model, "negative_prompt"), wrong)
     yield from _unknown_schedulers(style.defaults, at("defaults"))
     for model, override in style.models.items():

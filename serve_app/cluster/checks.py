@@ -26,7 +26,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 T = TypeVar("T")
 
 
-class Problem(NamedTuple):
+class Fault(NamedTuple):
     """What is wrong with what one setting names."""
 
     setting: str
@@ -40,16 +40,16 @@ def gpus_per_replica(settings: Settings) -> float:
     return settings.num_gpus
 
 
-def file_problems(settings: Settings) -> list[Problem]:
+def file_faults(settings: Settings) -> list[Fault]:
     """Everything that is wrong with the models, the styles, the weights and the keys, as this machine sees
     them."""
-    found: list[Problem] = []
+    found: list[Fault] = []
 
     def look(setting: str, check: Callable[[], T]) -> T | None:
         try:
             return check()
         except ServiceError as error:
-            found.append(Problem(setting, error))
+            found.append(Fault(setting, error))
             return None
 
     models = look("models_file", lambda: load_models(settings.path(settings.models_file)))
@@ -63,8 +63,8 @@ def file_problems(settings: Settings) -> list[Problem]:
 
 
 def refuse_bad_files(settings: Settings) -> None:
-    """Raises the first of `file_problems`."""
-    for problem in file_problems(settings):
+    """Raises the first of `file_faults`."""
+    for problem in file_faults(settings):
         raise problem.error
 
 

@@ -24,7 +24,7 @@ from serve_app.params import GenerationParams
 
 class Drawings:
     """`replica`: the name of this engine in "admitted" events. `report_every`: seconds between two progress
-    events of a drawing, but one always follows a finished image. `changed` is called after every change."""
+    events of a drawing, at least. `changed` is called after every change that may concern the loop."""
 
     def __init__(
         self, scheduler: Scheduler, replica: str, report_every: float, changed: Callable[[], None]
@@ -51,7 +51,7 @@ class Drawings:
         """None when the drawing has ended."""
         return self._by_id.get(request.drawing)
 
-    # ---- coming and going ----
+    # ---- joining and leaving ----
 
     def join(self, listener: Listener, params: GenerationParams, *, guided: bool) -> None:
         """Start a drawing for this listener, or let it share one with the same pixels.

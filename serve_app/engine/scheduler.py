@@ -75,11 +75,11 @@ class Scheduler:
         ready = [r for r in self.live if r.stage in (Stage.DENOISING, Stage.DECODING)]
         if not ready:
             return None
-        ready.sort(key=_by_deadline)
+        ready.sort(key=by_deadline)
         head = ready[0]
         if head.stage is Stage.DECODING:
-            return Batch(Stage.DECODING, self._decode_mates(head, ready))
-        return Batch(Stage.DENOISING, self._denoise_mates(head, ready))
+            return Batch(Stage.DECODING, self._decode_batch(head, ready))
+        return Batch(Stage.DENOISING, self._denoise_batch(head, ready))
 
     def alone_seconds(self, requests: Sequence[Request]) -> float:
         """Predicted seconds of these equal requests, sharing calls with each other, if nothing else runs."""
@@ -105,7 +105,7 @@ class Scheduler:
             self.decode_cap = min(2 * self.decode_cap, self.max_decodes)
 
     def cut(self, batch: Batch) -> None:
-        """The call ran out of memory: halve the cap, until RECOVERY_CALLS calls have succeeded."""
+        """The call ran out of memory: half its size is the cap, until RECOVERY_CALLS succeed."""
         self._calls_since_cut = 0
         if batch.stage is Stage.DECODING:
             self.decode_cap = max(1, len(batch.requests) // 2)
@@ -121,7 +121,7 @@ class Scheduler:
         under_way = {r.drawing for r in self.live}
         closed = any(r.alone for r in self.live)  # to drawings that are not under way
         startable: list[Request] = []
-        for request in sorted(self.waiting, key=_by_deadline):
+        for request in sorted(self.waiting, key=by_deadline):
             if request.drawing not in under_way:
                 if request.alone and under_way:
                     closed = True
@@ -142,14 +142,14 @@ class Scheduler:
                 chosen.append(request)
         return chosen
 
-    def _denoise_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
+    def _denoise_batch(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:
             return [head]
         key = head.key
-        mates = [
+        sharing = [
             r for r in ready if r.stage is not Stage.DECODING and not r.own_call and r.key == key
         ]
-        return mates[: self._width(mates)]
+        return sharing[: self._width(sharing)]
 
     def _width(self, line: Sequence[Request]) -> int:
         """How many of these requests, from the first on, should share the next UNet call; at least one."""
@@ -160,15 +160,16 @@ class Scheduler:
         rows, left = [r.rows for r in line], [r.evaluations - r.step for r in line]
         return self.costs.worth_sharing(head.size, rows, limit, left)
 
-    def _decode_mates(self, head: Request, ready: Iterable[Request]) -> list[Request]:
+    def _decode_batch(self, head: Request, ready: Iterable[Request]) -> list[Request]:
         if head.own_call:
             return [head]
         key = head.decode_key
-        mates = [
+        sharing = [
             r for r in ready if r.stage is Stage.DECODING and not r.own_call and r.decode_key == key
         ]
-        return mates[: self.decode_cap]
+        return sharing[: self.decode_cap]
 
 
-def _by_deadline(request: Request) -> tuple[float, int, int]:
+def by_deadline(request: Request) -> tuple[float, int, int]:
+    """A sort key: the earliest deadline first; equal ones by drawing and image."""
     return request.deadline, request.drawing, request.index

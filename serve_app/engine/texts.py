@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from serve_app.engine.drawings import Drawings
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import Runner
-from serve_app.engine.scheduler import Scheduler
+from serve_app.engine.scheduler import Scheduler, by_deadline
 
 log = logging.getLogger("assets.engine")
 
@@ -45,12 +45,12 @@ class TextThread:
             self._pool.submit(self._start_next)
 
     def close(self) -> None:
-        """Returns when all queued requests are done with."""
+        """Returns when every queued request has been started or has failed."""
         self._pool.shutdown()
 
     def _start_next(self) -> None:
         with self._changed:
-            request = min(self._waiting, key=lambda r: (r.deadline, r.drawing, r.index))
+            request = min(self._waiting, key=by_deadline)
             self._waiting.remove(request)
         self._admit(request)
         if request.stage is Stage.GONE:

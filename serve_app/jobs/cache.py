@@ -29,9 +29,8 @@ class JobCache:
         self.seq = 0  # newest revision
         self.forgotten_seq = 0  # newest revision that has left the cache
         self._gone: OrderedDict[str, int] = OrderedDict()  # id of a deleted job -> revision
-        self._changes: list[
-            tuple[int, str]
-        ] = []  # (revision, job id), also of jobs that changed again
+        # (revision, job id), oldest first; also of jobs that have changed again since
+        self._changes: list[tuple[int, str]] = []
         self._changed = asyncio.Event()
 
     def get(self, job_id: str) -> Job | None:
@@ -58,6 +57,7 @@ class JobCache:
         self.running.pop(job_id, None)
         self._others.pop(job_id, None)
         self.seq += 1
+        self._gone.pop(job_id, None)  # two clients may delete a job at once; keep `_gone` sorted
         self._gone[job_id] = self.seq
         while len(self._gone) > self.cached_jobs:
             _, seq = self._gone.popitem(last=False)

@@ -37,6 +37,8 @@ class JobFiles(Protocol):
 
 
 class Cleaning:
+    """Nothing here raises when a file or the disk fails: it is logged, and tried again later."""
+
     def __init__(self, store: SqliteStore, files: JobFiles) -> None:
         self._store, self._files = store, files
 

@@ -81,9 +81,7 @@ class Dispatcher:
         self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
         self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
         self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
-        self._loading_at: float | None = (
-            None  # monotonic seconds; a renderer loads its model since then
-        )
+        self._loading_at: float | None = None  # monotonic; since then a renderer loads its model
 
     # ---- which job is launched ----
 
@@ -188,9 +186,7 @@ class Dispatcher:
         job_id, over = entry.job_id, False
         try:
             job = await self._jobs.find(job_id)
-            if (
-                job is not None and not job.status.terminal
-            ):  # else it was revoked or deleted just now
+            if job is not None and not job.status.terminal:  # else revoked or deleted just now
                 await self._attempt(job)
                 job = await self._jobs.find(job_id)
             over = job is None or job.status.terminal

@@ -41,6 +41,8 @@ TOO_LATE = JobError(
 
 
 class Endings:
+    """Methods that change a job return once the change is on disk and in memory."""
+
     def __init__(
         self,
         jobs: JobRepository,

@@ -45,7 +45,7 @@ class _Client:
 
 
 class Line:
-    """`weights`: shares of the clients that do not have exactly one."""
+    """`weights`: client -> share; a client that is not in it has a share of 1."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.weights: Mapping[str, float] = weights or {}

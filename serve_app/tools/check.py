@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.catalog.yamlfile import At, YamlFile, read_yaml, shown
-from serve_app.cluster.checks import Problem, file_problems, open_bind_problem
+from serve_app.cluster.checks import Fault, file_faults, open_bind_problem
 from serve_app.config import Settings
 from serve_app.errors import ConfigError
 from serve_app.tools.lint import OUR_APP, lint_serve_config
@@ -60,12 +60,12 @@ def _wrong(source: YamlFile, at: At, app: dict[str, Any], settings: Settings) ->
     def line(text: str, *keys: str | int) -> str:
         return f"{shown(source.path)}:{source.line((*at, *keys))}: {text}"
 
-    def told(problem: Problem) -> str:
+    def told(problem: Fault) -> str:
         if problem.setting in OWN_FILES:
             return problem.error.detail
         return line(f"{problem.setting}: {problem.error.detail}", "args", problem.setting)
 
-    found = [told(problem) for problem in file_problems(settings)]
+    found = [told(problem) for problem in file_faults(settings)]
     name = app.get("name", "default")
     if name != settings.app_name:
         text = f"the application's name is {name}, so args need `app_name: {name}`"

@@ -9,6 +9,7 @@ import argparse
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -67,7 +68,9 @@ def config(port: int) -> dict[str, Any]:
     }
 
 
-def draw(console: Console, told: Any, port: int, prompt: str, style: str, seed: int) -> None:
+def draw(
+    console: Console, told: Callable[[str], None], port: int, prompt: str, style: str, seed: int
+) -> None:
     settings = Settings()
 
     def show(job: Job) -> None:

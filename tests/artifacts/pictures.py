@@ -7,7 +7,7 @@ import io
 from PIL import Image
 
 from serve_app.messages import RenderedImage
-from tests.factories import params
+from tests.factories import params, rendered_image
 
 JOB = "019aad21-8a00-7abc-8def-0123456789ab"  # ordered on DAY, as its first 48 bits say
 OTHER = "019aad21-8a00-7abc-8def-0123456789ac"  # ordered in the same millisecond
@@ -39,15 +39,13 @@ def rendered(
     picture.putpixel((3, 5), tuple(255 - c for c in color))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    return RenderedImage(
-        kind="image",
+    return rendered_image(
         index=index,
         seed=7 + index,
         width=24,
         height=16,
         has_alpha=mode == "RGBA",
         data=buffer.getvalue(),
-        render_seconds=1.5,
         made_by={"device": "cpu", "dtype": "float32", "threads": 2},
         notes=["prompt_truncated: 31 of 45 tokens used"],
     )

@@ -1,4 +1,4 @@
-"""models.yaml: what it may say, and that every mistake is shown with its line and what is allowed."""
+"""models.yaml: what it may contain; every mistake is reported with its line and what is allowed."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ def test_a_good_file_becomes_named_specs(tmp_path: Path) -> None:
 def test_a_mistake_is_refused_with_its_line(
     tmp_path: Path, old: str, new: str, line: int, says: str
 ) -> None:
-    """Every typo names file and line, and what would have been right."""
+    """The error names file and line, and what is allowed there."""
     assert old in GOOD
     first = refusal(tmp_path, GOOD.replace(old, new, 1)).splitlines()
     assert any(text.startswith(f"models.yaml:{line}: ") and says in text for text in first), first
 
 
 def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
-    """One start shows every typo, in the order of the file."""
+    """Sorted by line, so that one start is enough to correct them all."""
     text = GOOD.replace("ddim", "dim").replace("someone/big", "big")
     assert [line.split(":")[1] for line in refusal(tmp_path, text).splitlines()] == ["11", "14"]
 
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_sizes_and_side_only_the_native_size_is_drawn() -> None:
-    """The safe reading of a model of which nothing is said."""
+    """Any other size might be one that the model cannot draw."""
     spec = ModelSpec(
         name="m", family="sd", path="m", native_size=(512, 512), steps=1, guidance_scale=1,
         schedulers=["ddim"],

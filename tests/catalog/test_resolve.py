@@ -1,4 +1,4 @@
-"""resolve: which value wins, what is refused and with what advice, and that an image can be reordered."""
+"""resolve(): which value wins, what is refused and with what advice, and ordering an image again."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def refused(active: str = "tiny", **order: Any) -> InvalidField:
 # ---- which value wins ----
 
 
-def test_the_request_wins_over_the_style() -> None:
-    """Everything the client says is taken."""
+def test_the_order_wins_over_the_style() -> None:
+    """Every value that the client sends is used."""
     params = resolved(
         style_id="icon", steps=7, guidance_scale=2.5, scheduler="ddim", width=128, height=192
     )
@@ -112,19 +112,19 @@ def test_the_request_wins_over_the_style() -> None:
 
 
 def test_the_style_for_this_model_wins_over_the_style() -> None:
-    """Each field by itself: steps are the override's, guidance is still the style's."""
+    """Field by field: steps come from the override, guidance still from the style."""
     assert (resolved(style_id="icon").steps, resolved(style_id="icon").guidance_scale) == (10, 5.0)
     assert resolved("big", style_id="icon").steps == 25
 
 
 def test_the_style_wins_over_the_model() -> None:
-    """Size and scheduler of the style; steps, of which it says nothing, of the model."""
+    """Size and scheduler come from the style; steps, which it leaves out, from the model."""
     params = resolved("big", style_id="scene")
     assert (params.width, params.height, params.scheduler) == (1152, 768, "ddim")
     assert (params.steps, params.guidance_scale) == (30, 6.0)
 
 
-def test_the_model_decides_what_nobody_says() -> None:
+def test_the_model_decides_what_is_left_out() -> None:
     """Native size, default steps and guidance, the first of its schedulers."""
     params = resolved()
     assert (params.width, params.height, params.n) == (128, 128, 1)
@@ -132,8 +132,8 @@ def test_the_model_decides_what_nobody_says() -> None:
     assert (params.model, params.model_revision) == ("tiny", "hash of tiny")
 
 
-def test_a_zero_is_said_and_not_left_open() -> None:
-    """Guidance 0 is a choice."""
+def test_zero_is_a_value() -> None:
+    """Guidance 0 does not count as left out."""
     assert resolved(guidance_scale=0.0).guidance_scale == 0.0
 
 
@@ -141,28 +141,28 @@ def test_a_zero_is_said_and_not_left_open() -> None:
 
 
 def test_the_style_goes_around_the_prompt_and_the_model_around_both() -> None:
-    """Style template first, then the model's."""
+    """The style's template is applied first, then the model's."""
     assert resolved("big", style_id="icon").prompt == "score_9, a fox, icon"
     assert resolved(style_id="icon").prompt == "a fox, small"
 
 
-def test_braces_of_the_client_stay_words() -> None:
-    """A prompt that holds the placeholder is not expanded again."""
+def test_braces_in_a_prompt_are_kept() -> None:
+    """A prompt that contains the placeholder is not expanded again."""
     assert (
         resolved("big", style_id="icon", prompt="a {prompt}").prompt == "score_9, a {prompt}, icon"
     )
 
 
 def test_negative_prompts_are_joined_without_repeats() -> None:
-    """Client's, style's, model's; empty ones and exact repeats are left out."""
+    """Those of client, style and model; empty ones and exact repeats are left out."""
     both = resolved("big", style_id="icon", negative_prompt="dark")
     assert both.negative_prompt == "dark, text, lowres"
     assert resolved("big", style_id="scene").negative_prompt == "lowres"
     assert resolved(style_id="icon").negative_prompt == ""
 
 
-def test_style_none_means_exactly_the_words_of_the_order() -> None:
-    """Neither the style's nor the model's words are added."""
+def test_style_none_keeps_the_prompts_of_the_order() -> None:
+    """Nothing is added, not even the model's template."""
     params = resolved("big", negative_prompt="dark")
     assert (params.prompt, params.negative_prompt) == ("a fox", "dark")
 
@@ -175,15 +175,15 @@ def test_what_the_client_sent_is_kept() -> None:
 
 
 def test_a_prompt_beyond_the_token_limit_is_not_refused() -> None:
-    """The renderer cuts it and says so."""
+    """The renderer cuts it and notes that in the image."""
     assert resolved(prompt="fox " * 45).prompt == "fox " * 45
 
 
 # ---- quality ----
 
 
-def test_draft_is_what_the_model_says_it_is() -> None:
-    """And full quality is full, whatever the model's draft says."""
+def test_draft_quality_is_defined_by_the_model() -> None:
+    """Full quality is the same for all models."""
     draft, full = resolved(quality="draft"), resolved()
     assert (draft.quality, draft.guidance_stop, draft.decoder) == ("draft", 0.4, "tiny")
     assert (full.quality, full.guidance_stop, full.decoder) == ("full", 1.0, "full")
@@ -215,7 +215,7 @@ def test_a_seed_is_drawn_over_the_whole_range(seed: int | None) -> None:
 
 
 def test_a_seed_that_is_given_is_kept() -> None:
-    """0 is a seed, and so is the last one for a single image."""
+    """0 and the largest one too."""
     assert [resolved(seed=s).seed for s in (0, 7, MAX_SEED)] == [0, 7, MAX_SEED]
 
 
@@ -252,7 +252,7 @@ def test_a_seed_that_is_given_is_kept() -> None:
         ({"seed": MAX_SEED, "n": 2}, "seed", ["-1 to 4294967294"]),
     ],
 )
-def test_a_wrong_field_is_refused_with_what_would_be_right(
+def test_a_wrong_field_is_refused_with_what_is_allowed(
     order: dict[str, Any], field: str, allowed: list[str] | None
 ) -> None:
     """The field's name and the allowed values are in the error."""
@@ -277,8 +277,8 @@ def test_a_model_with_a_range_of_sizes(
     assert (error.field, error.allowed) == (field, allowed)
 
 
-def test_one_image_beyond_the_pixel_cap_is_a_matter_of_its_size() -> None:
-    """Fewer images would not help."""
+def test_the_error_for_one_image_beyond_the_pixel_cap_names_its_size() -> None:
+    """Not `n`: fewer images would not help."""
     with pytest.raises(InvalidField) as caught:
         resolve(
             Order(prompt="a fox", n=2),
@@ -292,7 +292,7 @@ def test_one_image_beyond_the_pixel_cap_is_a_matter_of_its_size() -> None:
 
 
 def test_a_style_that_this_model_cannot_draw_names_those_that_can() -> None:
-    """So that the client may ask for another model, or another style."""
+    """So the client can choose another model or another style."""
     assert "models that can: big" in refused(style_id="scene").detail
 
 
@@ -326,14 +326,14 @@ def again(params: GenerationParams, index: int, order: Order) -> GenerationParam
 
 
 def the_picture(params: GenerationParams) -> dict[str, Any]:
-    """All that an image depends on."""
+    """All params that pixels depend on, but for the seed."""
     origin = {"style_id", "style_revision", "subject", "subject_negative", "seed", "n"}
     return params.model_dump(exclude=origin)
 
 
 @given(orders, st.sampled_from(["tiny", "big"]), st.data())
 def test_every_image_can_be_ordered_again(order: Order, active: str, data: st.DataObject) -> None:
-    """The same picture alone, as often as one likes, without the style it came from."""
+    """Alone and without its style it is the same picture, and ordering that again changes nothing."""
     params = resolved(active, **{f: getattr(order, f) for f in order.__slots__})
     index = data.draw(st.integers(0, params.n - 1))
     body = order_again(params, index)
@@ -345,7 +345,7 @@ def test_every_image_can_be_ordered_again(order: Order, active: str, data: st.Da
 
 @given(orders, st.sampled_from(["tiny", "big"]))
 def test_every_image_can_be_ordered_again_over_http(order: Order, active: str) -> None:
-    """What a request does to its words does nothing to words that came from a request."""
+    """The API trims prompts; a final prompt stays as it is."""
     try:
         sent = GenerateRequest(
             prompt=order.prompt, negative_prompt=order.negative_prompt, style_id="none"

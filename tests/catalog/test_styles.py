@@ -1,4 +1,4 @@
-"""styles.yaml: what a style says to each model, and how mistakes in the file are shown."""
+"""styles.yaml: what a style gives each model, and how mistakes in the file are reported."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_style_speaks_to_each_model_in_its_words(tmp_path: Path) -> None:
-    """An override replaces what it says and leaves the rest; an empty negative prompt says something."""
+def test_a_style_can_differ_by_model(tmp_path: Path) -> None:
+    """An override replaces the values it has, an empty negative prompt too, and keeps the others."""
     icon = load_styles(write(tmp_path, GOOD), MODELS)["icon"]
     assert icon.id == "icon"
     assert (icon.template_for("tiny"), icon.template_for("big")) == (
@@ -85,7 +85,7 @@ def test_only_names_the_models_that_can_draw_it(tmp_path: Path) -> None:
 
 
 def test_none_is_always_there(tmp_path: Path) -> None:
-    """And says nothing."""
+    """It adds no words and no defaults."""
     styles = load_styles(write(tmp_path, "styles: {}\n"), MODELS)
     assert list(styles) == ["none"]
     assert (NONE.template, NONE.negative_prompt) == ("{prompt}", "")
@@ -93,7 +93,7 @@ def test_none_is_always_there(tmp_path: Path) -> None:
 
 
 def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
-    """Words, defaults, overrides and models count; titles, descriptions and the spelling do not."""
+    """Words, defaults, overrides and models count; title, description and YAML spelling do not."""
     style = Style(id="icon", template="{prompt}, icon")
     same = [
         Style(id="icon", template="{prompt}, icon", title="Icon", description="An icon."),
@@ -153,7 +153,7 @@ def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
 def test_a_mistake_is_refused_with_its_line(
     tmp_path: Path, old: str, new: str, line: int, says: str
 ) -> None:
-    """Every typo names file and line, and what would have been right."""
+    """The error names file and line, and what is allowed there."""
     assert old in GOOD
     path = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
@@ -163,7 +163,7 @@ def test_a_mistake_is_refused_with_its_line(
 
 
 def test_the_shipped_styles_are_good_and_cover_game_art() -> None:
-    """What a game needs most is there; the built-in model draws the single objects and none of the scenes."""
+    """There is a style for each common kind of asset. The starter draws single objects only, no scenes."""
     models = load_models(PROJECT_ROOT / "configs/models.yaml")
     styles = load_styles(PROJECT_ROOT / "configs/styles.yaml", models)
     wanted = {"icon", "item", "character", "creature", "environment", "tile", "ui", "pixel_art"}
@@ -173,8 +173,8 @@ def test_the_shipped_styles_are_good_and_cover_game_art() -> None:
     assert all(style.title and style.description for style in styles.values())
 
 
-def test_the_starter_is_given_short_words() -> None:
-    """It reads 24 tokens: a style may take a few of them, and no negative prompt."""
+def test_styles_add_few_words_for_the_starter() -> None:
+    """It reads 24 tokens, so a style may add four words, and no negative prompt."""
     models = load_models(PROJECT_ROOT / "configs/models.yaml")
     styles = load_styles(PROJECT_ROOT / "configs/styles.yaml", models)
     for style in styles.values():

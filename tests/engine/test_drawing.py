@@ -12,10 +12,10 @@ from serve_app.engine.drawing import Drawing, Listener, drawing_key, failed
 from serve_app.engine.request import RECORDED, Request, Stage
 from serve_app.engine.runner import Stopped
 from serve_app.errors import NonFinite
-from serve_app.messages import Admitted, Preview, Progress, RenderedImage
+from serve_app.messages import Admitted, Preview, Progress
 from serve_app.params import GenerationParams
 from serve_app.priorities import PATIENCE_OF
-from tests.factories import params, ticket
+from tests.factories import params, rendered_image, ticket
 
 ADMITTED = Admitted(kind="admitted", replica="r1")
 
@@ -26,21 +26,6 @@ def progress(step: int) -> Progress:
 
 def preview(index: int, data: bytes) -> Preview:
     return Preview(kind="preview", index=index, data=data)
-
-
-def image(index: int) -> RenderedImage:
-    return RenderedImage(
-        kind="image",
-        index=index,
-        seed=index,
-        width=8,
-        height=8,
-        has_alpha=False,
-        data=b"",
-        render_seconds=0.0,
-        made_by={},
-        notes=[],
-    )
 
 
 def drawing_of(n: int = 2, **changes: Any) -> Drawing:
@@ -72,7 +57,9 @@ async def test_unread_progress_and_previews_are_replaced_and_images_are_not() ->
     """Only by the next event of the same kind, and a preview only by one of the same image."""
     listener = Listener(ticket(), lambda: None)
     listener.post(ADMITTED, progress(1), progress(2), preview(0, b"old"), preview(0, b"new"))
-    listener.post(preview(1, b"other"), image(0), image(1), progress(9), None)
+    listener.post(
+        preview(1, b"other"), rendered_image(index=0), rendered_image(index=1), progress(9), None
+    )
     events = await read(listener)
     assert [event["kind"] for event in events] == [
         *("admitted", "progress", "preview", "preview", "image", "image", "progress")
@@ -85,7 +72,7 @@ async def test_events_come_from_any_thread_to_a_reader_that_waits() -> None:
     """The engine posts from its own threads."""
     listener = Listener(ticket(), lambda: None)
     reader = asyncio.create_task(read(listener))
-    thread = threading.Thread(target=listener.post, args=(ADMITTED, image(0), None))
+    thread = threading.Thread(target=listener.post, args=(ADMITTED, rendered_image(index=0), None))
     thread.start()
     events = await reader
     thread.join()
@@ -96,7 +83,7 @@ async def test_a_reader_acknowledges_by_asking_for_the_second_event() -> None:
     """Then it has handled the first one, which is "admitted". It is told once."""
     told: list[bool] = []
     listener = Listener(ticket(), lambda: told.append(True))
-    listener.post(ADMITTED, progress(1), image(0), None)
+    listener.post(ADMITTED, progress(1), rendered_image(index=0), None)
     events = listener.events()
     assert (await anext(events))["kind"] == "admitted"
     assert (listener.acknowledged, told) == (False, [])
@@ -112,7 +99,7 @@ def test_events_for_a_closed_event_loop_are_dropped() -> None:
     async def listen() -> Listener:
         return Listener(ticket(), lambda: None)
 
-    asyncio.run(listen()).post(image(0), None)
+    asyncio.run(listen()).post(rendered_image(index=0), None)
 
 
 # ---- drawings ----
@@ -134,7 +121,7 @@ def test_progress_counts_all_images_and_tells_the_stage_of_the_last_one() -> Non
     first.stage, first.step = Stage.DENOISING, 3
     assert stage() == "denoising"
     first.stage, second.stage = Stage.ENCODING, Stage.DENOISING
-    drawing.images[0] = image(0)
+    drawing.images[0] = rendered_image(index=0)
     assert stage() == "denoising"
     second.stage, second.step = Stage.DECODING, 4
     assert drawing.progress(1.234) == {
@@ -142,7 +129,7 @@ def test_progress_counts_all_images_and_tells_the_stage_of_the_last_one() -> Non
         **{"step": 7, "steps": 8, "image": 1, "images": 2},
     }
     assert not drawing.complete
-    drawing.images[1] = image(1)
+    drawing.images[1] = rendered_image(index=1)
     assert drawing.complete
 
 

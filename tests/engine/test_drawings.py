@@ -11,9 +11,8 @@ from serve_app.engine.drawings import Drawings
 from serve_app.engine.request import Stage
 from serve_app.engine.scheduler import Scheduler
 from serve_app.errors import NonFinite
-from serve_app.messages import RenderedImage
 from tests.engine import tiny
-from tests.factories import params, ticket
+from tests.factories import params, rendered_image, ticket
 
 
 class CountingDrawings(Drawings):
@@ -36,21 +35,6 @@ class CountingDrawings(Drawings):
 
     def heard_by(self, listener: Listener) -> Drawing:
         return next(drawing for drawing in self if listener in drawing.listeners)
-
-
-def image(index: int) -> RenderedImage:
-    return RenderedImage(
-        kind="image",
-        index=index,
-        seed=index,
-        width=8,
-        height=8,
-        has_alpha=False,
-        data=b"",
-        render_seconds=0.0,
-        made_by={},
-        notes=[],
-    )
 
 
 async def events_of(listener: Listener) -> list[Any]:
@@ -98,7 +82,7 @@ async def test_who_joins_late_is_sent_what_is_there_already() -> None:
     drawings.admit(drawing)
     for request in drawings.scheduler.start():
         drawings.scheduler.started(request)
-    drawings.deliver(drawing.requests[0], image(0))
+    drawings.deliver(drawing.requests[0], rendered_image(index=0))
     events = await events_of(drawings.ask("b", n=2))
     assert kinds(events) == ["admitted", "image", "progress"]
     assert (events[-1]["image"], events[-1]["images"]) == (1, 2)
@@ -155,7 +139,7 @@ async def test_the_last_image_ends_the_drawing() -> None:
     drawings.admit(drawing)
     for request in drawings.scheduler.start():
         drawings.scheduler.started(request)
-        drawings.deliver(request, image(request.index))
+        drawings.deliver(request, rendered_image(index=request.index))
     assert (len(drawings), drawings.counts["images"], drawings.scheduler.live) == (0, 2, [])
     events: list[Any] = [event async for event in listener.events()]
     assert [kind for kind in kinds(events) if kind != "progress"] == ["admitted", "image", "image"]
@@ -168,7 +152,7 @@ async def test_an_image_of_a_drawing_that_has_ended_is_ignored() -> None:
     listener = drawings.ask("a")
     (request,) = drawings.scheduler.waiting
     drawings.leave(listener)
-    drawings.deliver(request, image(0))
+    drawings.deliver(request, rendered_image(index=0))
     assert drawings.counts["images"] == 0
 
 

@@ -31,7 +31,7 @@ class Wall:
 def _wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wall]:
     wall = Wall()
     monkeypatch.setattr("serve_app.jobs.clock.time", wall)
-    monkeypatch.setattr("serve_app.jobs.registry.time", wall)
+    monkeypatch.setattr("serve_app.jobs.intake.time", wall)
     return wall  # type: ignore[return-value]
 
 

@@ -103,6 +103,29 @@ async def test_what_a_cancelled_attempt_writes_is_removed(
         assert len(world.files.names()) == 3
 
 
+async def test_a_slow_disk_keeps_no_place_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next job is launched while the files of a cancelled one are still being removed."""
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        job_id, other = await world.submit(), await world.submit()
+        await world.started(job_id)
+        gate, remove = threading.Event(), world.files.remove
+
+        def slow(paths: Iterable[str]) -> int:
+            gate.wait(10)
+            return remove(paths)
+
+        monkeypatch.setattr(world.files, "remove", slow)
+        cancelling = asyncio.create_task(world.registry.cancel(job_id, "ann"))
+        await world.launched(other)
+        assert not cancelling.done()
+        gate.set()
+        await cancelling
+        await world.draw(other)
+        await world.until(lambda: nothing_lives(world))
+
+
 # ---- cancel ----
 
 

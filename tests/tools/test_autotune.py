@@ -13,12 +13,12 @@ START = ColdStart(2.0, 1.0, 0.5)
 
 
 def test_all_cores_are_used_and_none_is_shared() -> None:
-    """Each split multiplies to the number of cores."""
+    """Replicas x threads is the number of cores."""
     assert splits(6) == [(1, 6), (2, 3), (3, 2), (6, 1)]
 
 
-def test_a_few_percent_do_not_buy_a_second_copy_of_the_weights() -> None:
-    """Two replicas must win by more than 5 %; a slow dtype loses by itself."""
+def test_two_replicas_are_recommended_only_if_they_are_clearly_faster() -> None:
+    """By more than 5 %, because each one holds a copy of the weights."""
     trials = [
         Trial("float32", 1, 2, 96.0, START),
         Trial("bfloat16", 1, 2, 60.0, START),
@@ -29,7 +29,7 @@ def test_a_few_percent_do_not_buy_a_second_copy_of_the_weights() -> None:
 
 
 def test_a_replica_that_fails_is_not_waited_for(tmp_path: Path) -> None:
-    """The other one waits for it to load, and would do so for ever."""
+    """Otherwise the other one would wait at the barrier for ever."""
     with pytest.raises(SystemExit, match="failed"):
         run(tiny.spec(), "float32", 2, 1, 0.05, tmp_path / "nothing here")
 

@@ -107,16 +107,20 @@ async def test_looking_at_an_old_job_is_no_event(
 async def test_an_end_between_the_snapshot_and_the_stream_is_told(
     client: httpx.AsyncClient, world: World, transport: LocalTransport
 ) -> None:
+    """A stream begins with two pages: the job ends when the first has shown it running."""
     job = await ordered(client)
     await world.started(job["job_id"])
     await transport.caught_up()
-    page = transport.answered["page"] = Hold()
+    first = transport.answered["page"] = Hold()
 
     async def meanwhile() -> None:
-        await page.reached.wait()
+        await first.reached.wait()
+        second = transport.answered["page"] = Hold()
+        first.released.set()
+        await second.reached.wait()
         await finish(world, job["job_id"])
         await transport.caught_up()
-        page.released.set()
+        second.released.set()
 
     moving_on = asyncio.create_task(meanwhile())
     async with reading(client, "/v1/events") as reader:
@@ -275,6 +279,19 @@ async def test_a_job_that_is_deleted_is_waited_for_no_longer(
     assert granted
     assert found["job_id"] == job["job_id"]
     assert not service.view._subscribers
+
+
+async def test_a_job_that_has_ended_already_is_not_waited_for(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport, app: FastAPI
+) -> None:
+    """It ended between the answer that the caller has and the wait."""
+    service = service_of(app)
+    job = await service.job((await ordered(client))["job_id"], "local")
+    await world.draw(job["job_id"])
+    await transport.caught_up()
+    waiting = service.watching.until_final(job, 60)
+    found, granted = await asyncio.wait_for(waiting, WAIT_S)
+    assert (found["status"], granted) == ("SUCCESS", True)
 
 
 async def test_steps_do_not_end_a_wait(

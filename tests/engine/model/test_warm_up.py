@@ -14,9 +14,9 @@ from serve_app.engine.request import Stage
 from tests.engine import tiny
 
 
-@pytest.fixture(autouse=True)
-def _in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measurements take turns for this long."""
+@pytest.fixture(name="quick")
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm-up that stops early, perhaps after one row count."""
     monkeypatch.setattr(module, "WARM_UP_SECONDS", 0.05)
 
 
@@ -30,10 +30,11 @@ def test_costs_are_measured_at_the_native_size() -> None:
     assert "preview_colours" in vars(runner)
 
 
+@pytest.mark.usefixtures("quick")
 def test_rows_beyond_the_limit_are_not_measured() -> None:
     """The limit is the spec's `max_rows`."""
     runner = ModelRunner(tiny.parts(tiny.pipeline(), max_rows=3))
-    assert max(warm_up(runner).as_dict()["32x32"]) == 2
+    assert set(warm_up(runner).as_dict()["32x32"]) <= {1, 2, 3}
 
 
 def test_a_probe_is_one_call_of_so_many_rows() -> None:
@@ -53,6 +54,7 @@ def test_the_first_call_is_not_counted() -> None:
     assert seconds >= 0
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("compiles", [True, "background"])
 def test_a_model_is_compiled_as_its_spec_says(
     compiles: bool | str, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
 from serve_app.api.keys import ApiKeys
 from serve_app.catalog.models import ModelSpec, active_model, load_models
@@ -95,7 +96,7 @@ def refuse_anothers_cluster(settings: Settings) -> None:
         return
     try:
         theirs = call_sync(registry_actor(settings.app_name).hello.remote())["state_dir"]
-    except (ValueError, ray.exceptions.RayError):
+    except (ValueError, RayError):
         return  # there is none, or it cannot say: then the ingress refuses, after this
     ours = str(settings.path(settings.state_dir))
     if theirs != ours:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray._common.network_utils import build_address
+from ray._common import network_utils
 from ray.serve._private import replica
 
 EVERY_INTERFACE = "[::]:0"
@@ -27,5 +27,5 @@ def listen_on_node_address() -> None:
 
 def _add_port_of_node(server: Any, address: str) -> int:
     if address == EVERY_INTERFACE:
-        address = build_address(ray.util.get_node_ip_address(), 0)
+        address = network_utils.build_address(ray.util.get_node_ip_address(), 0)
     return _add_port(server, address)

@@ -5,6 +5,7 @@ Knows addresses and answers of Ray 2.60; nothing of what is deployed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -97,9 +98,10 @@ def _token() -> dict[str, str]:
     from ray._private.authentication.http_token_authentication import (
         get_auth_headers_if_auth_enabled,
     )
-    from ray._raylet import AuthenticationTokenLoader, Config
 
-    Config.initialize("")  # Ray may have read its variables already
-    if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+    raylet: Any = importlib.import_module("ray._raylet")
+
+    raylet.Config.initialize("")  # Ray may have read its variables already
+    if not raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         return {}
     return get_auth_headers_if_auth_enabled({})

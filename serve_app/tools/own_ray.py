@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import socket
@@ -68,7 +69,7 @@ def serving(
                 namespace="serve",
                 include_dashboard=dashboard,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 runtime_env=quoted_python() or None,
             )
         signal.signal(signal.SIGTERM, _as_ctrl_c)

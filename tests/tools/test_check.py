@@ -73,7 +73,8 @@ def test_a_good_config_is_told_with_where_it_will_listen(tmp_path: Path) -> None
 def test_a_typo_in_a_file_of_the_config_has_the_line_of_that_file(
     tmp_path: Path, setting: str, file: str, old: str, new: str
 ) -> None:
-    path = write(tmp_path, **{setting: broken(tmp_path, file, old, new)})
+    args: dict[str, Any] = {setting: broken(tmp_path, file, old, new)}
+    path = write(tmp_path, **args)
     (line,) = said(path)
     assert line.startswith(f"{tmp_path / file}:")
     assert "did you mean" in line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_python_that_a_shell_would_not_find_is_quoted(folder: str) -> None:
 
 
 @contextmanager
-def answering(status: int, text: str = "") -> Iterator[str]:
+def answering(status: int, text: str = "") -> Generator[str]:
     """A server that gives every request the same answer."""
 
     class Handler(BaseHTTPRequestHandler):

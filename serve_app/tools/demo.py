@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--style", default="icon")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    console = Console()
+    console = Console(file=sys.stdout)  # this one, although Ray's words are sent elsewhere
     os.environ["RAY_AUTH_MODE"] = "disabled"  # it listens on loopback, and ends with this command
     own_ray.prepare()
     port = free_port()

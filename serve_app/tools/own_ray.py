@@ -6,7 +6,8 @@ Knows Ray and Serve; nothing of jobs. It never joins a cluster that is there, an
 from __future__ import annotations
 
 import contextlib
-import io
+import fcntl
+import importlib
 import logging
 import os
 import signal
@@ -14,9 +15,9 @@ import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from serve_app.errors import ConfigError, ServiceError
+from serve_app.errors import ConfigError, ServiceError, StoreHeld
 from serve_app.tools.reason import why_failed
 
 LOOK_EVERY_S = 0.5  # nothing tells when Serve's status changes
@@ -24,6 +25,13 @@ LOOK_EVERY_S = 0.5  # nothing tells when Serve's status changes
 
 class NotServing(ServiceError):
     """The service could not be started, and the message says why."""
+
+
+class Places(NamedTuple):
+    """Where a running Ray is looked at: the folder of its logs, and its dashboard's host and port, or ""."""
+
+    logs: Path
+    dashboard: str
 
 
 def refuse_taken_port(host: str, port: int) -> None:
@@ -39,6 +47,22 @@ def refuse_taken_port(host: str, port: int) -> None:
             ) from error
 
 
+def refuse_held_state(state_dir: Path) -> None:
+    """Raises StoreHeld if a registry has this state. It would be found out later, but after minutes: Ray
+    goes on asking a registry that cannot start."""
+    lock = state_dir / "registry.lock"
+    if lock.exists():
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = file.read().strip() or "another process"
+                raise StoreHeld(
+                    f"{state_dir} is in use by {holder}: the service runs already, or its `state_dir` is "
+                    "that of another one"
+                ) from None
+
+
 def prepare() -> None:
     """Variables that Ray reads when it is imported. Must be called before that."""
     # On one machine Ray takes the address of the network by default, and opens its ports there.
@@ -51,8 +75,8 @@ def prepare() -> None:
 @contextlib.contextmanager
 def serving(
     config: dict[str, Any], *, dashboard: bool, told: Callable[[str], None]
-) -> Generator[Path]:
-    """Serve `config` until the block ends; yields Ray's folder of logs. `told` hears what is being done.
+) -> Generator[Places]:
+    """Serve `config` until the block ends. `told` hears what is being done.
 
     Raises NotServing, with the first failing reason.
     """
@@ -62,22 +86,32 @@ def serving(
     from serve_app.cluster.handles import quoted_python
 
     told("starting Ray")
-    try:
-        with _token_place():
-            ray.init(
-                address="local",
-                namespace="serve",
-                include_dashboard=dashboard,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=quoted_python() or None,
-            )
-        signal.signal(signal.SIGTERM, _as_ctrl_c)
-        _deploy(ServeDeploySchema.model_validate(config), told)
-        yield Path(ray._private.worker._global_node.get_logs_dir_path())  # pyright: ignore
-    finally:
-        told("stopping")
-        _stop([app.get("name", "default") for app in config["applications"]])
+    with _quiet():
+        try:
+            with _token_place():
+                ray.init(
+                    address="local",
+                    namespace="serve",
+                    include_dashboard=dashboard,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=quoted_python() or None,
+                )
+            signal.signal(signal.SIGTERM, _as_ctrl_c)
+            _deploy(ServeDeploySchema.model_validate(config), told)
+            worker: Any = importlib.import_module("ray._private.worker")
+            node = worker._global_node
+            yield Places(Path(node.get_logs_dir_path()), node.webui_url or "")
+        finally:
+            told("stopping")
+            _stop([app.get("name", "default") for app in config["applications"]])
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Ray prints what its workers raise on standard output, also with log_to_driver=False."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def _deploy(config: Any, told: Callable[[str], None]) -> None:
@@ -122,13 +156,11 @@ def _stop(names: list[str]) -> None:
 
     if not ray.is_initialized():
         return
-    # Ray prints that calls to the actors being stopped have failed. That is expected.
-    with contextlib.redirect_stdout(io.StringIO()):
-        serve.shutdown()
-        for name in names:
-            with contextlib.suppress(ValueError):
-                ray.kill(registry_actor(name))
-        ray.shutdown()
+    serve.shutdown()
+    for name in names:
+        with contextlib.suppress(ValueError):
+            ray.kill(registry_actor(name))
+    ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -13,33 +13,32 @@ from rich.console import Console
 from serve_app.tools import own_ray
 from serve_app.tools.check import check
 
-DASHBOARD = "http://127.0.0.1:8265"
-
 
 def run(config: Path, console: Console) -> None:
     """Raises ConfigError if the config is wrong, and NotServing if the service does not come up."""
     checked = check(config)
     own_ray.refuse_taken_port(checked.host, checked.port)
-    own_ray.prepare()
+    for settings in checked.settings.values():
+        own_ray.refuse_held_state(settings.path(settings.state_dir))
     try:
         with console.status("Starting (10 to 60 s) ...") as status:
 
             def told(text: str) -> None:
                 status.update(f"{text} ...")
 
-            with own_ray.serving(checked.data, dashboard=True, told=told) as logs:
+            with own_ray.serving(checked.data, dashboard=True, told=told) as places:
                 status.stop()
-                say(console, checked.port, logs)
+                say(console, checked.port, places)
                 threading.Event().wait()
     except KeyboardInterrupt:
         console.print("Stopped. Jobs that had not ended go on at the next start.")
 
 
-def say(console: Console, port: int, logs: Path) -> None:
+def say(console: Console, port: int, places: own_ray.Places) -> None:
     lines = (
         f"Serving: http://127.0.0.1:{port}, described at http://127.0.0.1:{port}/docs",
-        f"Dashboard: {DASHBOARD}; it asks for what `.venv/bin/ray get-auth-token` prints",
-        f"Logs: {logs}",
+        f"Dashboard: http://{places.dashboard}; it asks for what `.venv/bin/ray get-auth-token` prints",
+        f"Logs: {places.logs}",
         "Ctrl-C stops all of it.",
     )
     for line in lines:

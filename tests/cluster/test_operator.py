@@ -119,7 +119,7 @@ class Cluster(NamedTuple):
 
     def styles(self) -> set[str]:
         reply = httpx.get(f"http://127.0.0.1:{self.port}/v1/styles", timeout=30).json()
-        return {style["style_id"] for style in reply["styles"]}
+        return {style["style_id"] for style in reply["results"]}
 
     def change(self, **args: Any) -> Path:
         """The config with other arguments, as another file."""

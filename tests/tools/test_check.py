@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -15,7 +17,9 @@ import yaml
 
 from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.tools.check import check, folder_problem
+from serve_app.tools.own_ray import refuse_held_state
 
 # Ray 2.60 declares its options in a way that pydantic 2 has a word on, once, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments:DeprecationWarning")
@@ -33,6 +37,11 @@ def write(
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def assets_run(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "serve_app", "run", str(path)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def said(path: Path) -> list[str]:
@@ -146,9 +155,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_command_that_cannot_start_says_one_paragraph(tmp_path: Path) -> None:
     """`assets run` ends with it, and with nothing else: no traceback, and no Ray was started."""
     path = write(tmp_path, model="sdx")
-    done = subprocess.run(
-        [sys.executable, "-m", "serve_app", "run", str(path)], capture_output=True, text=True
-    )
+    done = assets_run(path)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -163,8 +170,18 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         path = write(tmp_path, http={"port": port})
-        done = subprocess.run(
-            [sys.executable, "-m", "serve_app", "run", str(path)], capture_output=True, text=True
-        )
+        done = assets_run(path)
     assert done.returncode == 1
     assert f"port {port} of 127.0.0.1 cannot be used: Address already in use" in done.stderr
+
+
+async def test_a_state_in_use_is_named_with_who_has_it(tmp_path: Path) -> None:
+    """Also by a service of another checkout; nothing is started."""
+    store = SqliteStore(tmp_path / "state")
+    try:
+        done = await asyncio.to_thread(assets_run, write(tmp_path, http={"port": 0}))
+    finally:
+        await store.close()
+    assert done.returncode == 1
+    assert f"{tmp_path / 'state'} is in use by process {os.getpid()}" in done.stderr
+    refuse_held_state(tmp_path / "state")

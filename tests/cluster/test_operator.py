@@ -66,11 +66,13 @@ def listening(processes: list[psutil.Process]) -> dict[tuple[str, int], str]:
 def test_the_service_on_one_machine(
     odd_folder: Path, tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:
-    """From a folder with a space and an umlaut, with no home directory: it draws, listens on loopback and
-    nowhere else, asks for a token, says little, and ends at SIGTERM without leaving a process."""
+    """From a folder with a space and an umlaut, with no home directory, in a shell that names a cluster which is
+    gone: it draws, listens on loopback and nowhere else, asks for a token, says little, and ends at SIGTERM
+    without leaving a process."""
     port = free_port()
     config = config_file(tmp_path, port, tiny_settings)
     env = {**bare_environment(), "PYTHONPATH": str(odd_folder), "RAY_AUTH_TOKEN": "a" * 64}
+    env["RAY_ADDRESS"] = "127.0.0.1:1"  # of a cluster that is gone
     del env["HOME"]
     log = tmp_path / "log.txt"
     command = [str(odd_folder / ".venv/bin/python"), "-m", "serve_app", "run", str(config)]
@@ -103,6 +105,17 @@ def test_the_service_on_one_machine(
 def dashboard_of(ports: dict[tuple[str, int], str]) -> int:
     """The dashboard takes 8265, or the next free port."""
     return min(port for _, port in ports if 8265 <= port < 8300)
+
+
+def test_the_demo_shows_a_picture_and_ends(tmp_path: Path) -> None:
+    """With the starter model that ships with the project; its picture stays."""
+    env = {**bare_environment(), "ASSETS_OUTPUT_DIR": str(tmp_path / "output")}
+    command = [sys.executable, "-m", "serve_app.tools.demo", "a golden key"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Picture: ")]
+    assert Path(line.removeprefix("Picture: ")).read_bytes().startswith(b"\x89PNG")
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 class Cluster(NamedTuple):

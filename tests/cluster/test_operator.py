@@ -66,9 +66,9 @@ def listening(processes: list[psutil.Process]) -> dict[tuple[str, int], str]:
 def test_the_service_on_one_machine(
     odd_folder: Path, tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:
-    """From a folder with a space and an umlaut, with no home directory, in a shell that names a cluster which is
-    gone: it draws, listens on loopback and nowhere else, asks for a token, says little, and ends at SIGTERM
-    without leaving a process."""
+    """From a folder with a space and an umlaut, with no home directory, in a shell that names a cluster that
+    is gone: it draws, listens on loopback and nowhere else, asks for a token, says little, and ends at
+    SIGTERM without leaving a process."""
     port = free_port()
     config = config_file(tmp_path, port, tiny_settings)
     env = {**bare_environment(), "PYTHONPATH": str(odd_folder), "RAY_AUTH_TOKEN": "a" * 64}

@@ -49,6 +49,7 @@ LAZY_TORCH = {
 ENVIRONMENT = {
     "serve_app/config.py": "the settings",
     "serve_app/cluster/checks.py": "Serve's own switch for HAProxy, which decides who can reach the service",
+    "serve_app/cluster/handles.py": "hands the stamp of a deploy on to the processes it starts",
     "serve_app/tools/own_ray.py": "sets Ray's variables before it starts Ray",
     "serve_app/tools/demo.py": "sets Ray's variables before it starts Ray",
     "serve_app/tools/dashboard.py": "sets Ray's variable for its token, which Ray itself reads",

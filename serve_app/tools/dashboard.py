@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from serve_app.errors import ServiceError
+from serve_app.errors import NotServing
 
 SERVE = "/api/serve/applications/"
 ACTORS = "/api/v0/actors"
@@ -22,10 +22,6 @@ REPLICA = "SERVE_REPLICA::"
 NO_TOKEN = (
     "Ray asks for a token, and this shell has {what}. See `ray get-auth-token` on the head node"
 )
-
-
-class DashboardError(ServiceError):
-    """Ray's dashboard does not answer, or refuses."""
 
 
 class Process(NamedTuple):
@@ -78,16 +74,16 @@ class Dashboard:
         try:
             reply = self._http.request(method, path, **what)
         except httpx.TransportError as error:
-            raise DashboardError(
+            raise NotServing(
                 f"Ray's dashboard does not answer at {self._address} ({error or type(error).__name__}). "
                 "`ray start --head` starts a cluster; --address names another one's dashboard"
             ) from error
         if reply.status_code == 401:
-            raise DashboardError(NO_TOKEN.format(what="none"))
+            raise NotServing(NO_TOKEN.format(what="none"))
         if reply.status_code == 403:
-            raise DashboardError(NO_TOKEN.format(what="another one"))
+            raise NotServing(NO_TOKEN.format(what="another one"))
         if reply.is_error:
-            raise DashboardError(f"Ray answers {reply.status_code}: {reply.text[-1000:]}")
+            raise NotServing(f"Ray answers {reply.status_code}: {reply.text[-1000:]}")
         return reply
 
 

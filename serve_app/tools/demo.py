@@ -17,6 +17,7 @@ from rich.console import Console
 
 from serve_app.client import Client, Job
 from serve_app.config import Settings
+from serve_app.errors import NotServing
 from serve_app.tools import own_ray
 from serve_app.tools.lint import OUR_APP
 
@@ -46,7 +47,7 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise SystemExit(130) from None
-    except own_ray.NotServing as error:
+    except NotServing as error:
         raise SystemExit(f"demo: {error}") from None
 
 

@@ -15,26 +15,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from serve_app.cluster.handles import code_version, quoted_python
+from serve_app.cluster.handles import STAMP, code_version, quoted_python
 from serve_app.config import Settings
-from serve_app.errors import ServiceError
+from serve_app.errors import NotServing
 from serve_app.tools.check import Checked, check
 from serve_app.tools.dashboard import Dashboard
 from serve_app.tools.reason import reason, why_failed
 
-STAMP = "ASSETS_DEPLOYED"
 LOOK_EVERY_S = 1.0  # nothing tells when Serve's status changes
 VANISHED_S = 20.0  # after it, an application that Serve does not know was swallowed by a shutdown
 STOPPED = ("DELETING", "NOT_STARTED")
 
 
-class DeployFailed(ServiceError):
-    """The deployment did not end well, and the message says why."""
-
-
 def deploy(config: Path, dashboard: Dashboard, timeout_s: float, console: Console) -> None:
     """Returns when every application of the config runs as it is on disk now. Raises ConfigError if the
-    config is wrong, DashboardError, or DeployFailed."""
+    config is wrong, and NotServing."""
     checked = check(config)
     until = time.monotonic() + timeout_s
     with console.status("Looking at the cluster ...") as status:
@@ -107,7 +102,7 @@ def _refuse_other_http(checked: Checked, details: dict[str, Any]) -> None:
     now = details.get("http_options") or {}
     here = (now.get("host"), now.get("port"))
     if None not in here and here != (checked.host, checked.port):
-        raise DeployFailed(
+        raise NotServing(
             f"Serve listens on {here[0]}:{here[1]} on this cluster, and {checked.path} asks for "
             f"{checked.host}:{checked.port}. Serve keeps the address of its first deploy: "
             "`serve shutdown` first, or write that address into the config"
@@ -122,14 +117,14 @@ def _until_running(dashboard: Dashboard, app: dict[str, Any], until: float) -> I
         ours = now is not None and _stamp_of(now["deployed_app_config"]) == _stamp_of(app)
         if now is None or now["status"] in STOPPED:
             if time.monotonic() - began > VANISHED_S:
-                raise DeployFailed(
+                raise NotServing(
                     f"Serve does not know {name!r} any more: it was shut down meanwhile. Deploy again"
                 )
             yield f"{name} is not there yet"
         elif ours and now["status"] == "RUNNING":
             return
         elif ours and now["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
-            raise DeployFailed(f"{name} cannot be served: {why_failed(now)}")
+            raise NotServing(f"{name} cannot be served: {why_failed(now)}")
         else:
             late = [part for part, d in now["deployments"].items() if d["status"] != "HEALTHY"]
             yield "starting " + " and ".join(late or [name])
@@ -143,5 +138,5 @@ def _stamp_of(config: dict[str, Any] | None) -> str | None:
 
 def _pause(until: float, why: str) -> None:
     if time.monotonic() > until:
-        raise DeployFailed(f"{why}, and the time for it is over; `assets deploy --status` shows it")
+        raise NotServing(f"{why}, and the time for it is over; `assets deploy --status` shows it")
     time.sleep(LOOK_EVERY_S)

@@ -17,14 +17,10 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serve_app.errors import ConfigError, ServiceError, StoreHeld
+from serve_app.errors import ConfigError, NotServing, StoreHeld
 from serve_app.tools.reason import why_failed
 
 LOOK_EVERY_S = 0.5  # nothing tells when Serve's status changes
-
-
-class NotServing(ServiceError):
-    """The service could not be started, and the message says why."""
 
 
 class Places(NamedTuple):

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.cluster.handles import quoted_python
+from serve_app.cluster.handles import STAMP, quoted_python
 from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.errors import NotServing
 from serve_app.tools.check import Checked
-from serve_app.tools.dashboard import Dashboard, DashboardError
-from serve_app.tools.deploy import STAMP, files_version, stamp
+from serve_app.tools.dashboard import Dashboard
+from serve_app.tools.deploy import files_version, stamp
 
 
 def files(directory: Path) -> Settings:
@@ -101,7 +102,7 @@ def test_a_dashboard_that_refuses_is_told_in_words(status: int, says: str) -> No
     with (
         answering(status, "it is broken") as address,
         Dashboard(address) as dashboard,
-        pytest.raises(DashboardError, match=says),
+        pytest.raises(NotServing, match=says),
     ):
         dashboard.serve()
 
@@ -109,5 +110,5 @@ def test_a_dashboard_that_refuses_is_told_in_words(status: int, says: str) -> No
 def test_a_dashboard_that_is_not_there_is_named(tmp_path: Path) -> None:
     with answering(200) as address:
         gone = address
-    with Dashboard(gone) as dashboard, pytest.raises(DashboardError, match=gone):
+    with Dashboard(gone) as dashboard, pytest.raises(NotServing, match=gone):
         dashboard.serve()

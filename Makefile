@@ -1,12 +1,12 @@
 # make demo   everything from nothing to one picture        make serve        the service, until Ctrl-C
 # make test   the tests                                     make test-faults  kill anything, lose nothing
-# make check  style, types and configs
+# make check  style, types and configs                      make test-browser what we write, read by others' programs
 # make campaign  every fault at once, for some minutes
 # make bench  the benchmarks (nothing else may run)         make clean        forget the environment
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test test-faults campaign check bench clean
+.PHONY: demo serve test test-browser test-faults campaign check bench clean
 
 demo: .venv/.service
 	@$(BIN)/python -m serve_app.tools.demo
@@ -15,7 +15,12 @@ serve: .venv/.service
 	@$(BIN)/assets run
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark"
+	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark and not browser"
+
+# Installs Chromium, Tiled and npm from Debian if they are missing, which needs root.
+test-browser: .venv/.tests
+	bash tests/delivery/install.sh
+	$(BIN)/python -m pytest -m browser
 
 test-faults: .venv/.tests
 	$(BIN)/python -m pytest -m fault
@@ -44,6 +49,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 .venv/.tests: .venv/.service
 	@echo "Installing what the tests and checks need."
 	@$(INSTALL) -e '.[test,check,train]'
+	@# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
+	@$(INSTALL) --no-deps spandrel einops
 	@touch $@
 
 clean:

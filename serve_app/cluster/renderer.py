@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
-from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
@@ -87,7 +87,7 @@ class RendererReplica:
     def _tell_loading(self) -> None:
         """The registry tells those who wait that a renderer has started and loads its model."""
         with contextlib.suppress(ValueError, RayError):
-            registry_actor(self._app_name).call.remote("loading")
+            call_registry(self._app_name, "loading")
 
     async def _dead_fences(self) -> tuple[int, dict[str, int]]:
         """What to refuse: older epochs than this one, and attempts up to these fences. (0, {}) without a
@@ -108,4 +108,4 @@ class RendererReplica:
 
     async def _ask(self, method: str, *args: Any) -> Any:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return await registry_actor(self._app_name).call.remote(method, *args)
+            return await call_registry(self._app_name, method, *args)

@@ -96,8 +96,8 @@ def refuse_anothers_cluster(settings: Settings) -> None:
         return
     try:
         theirs = call_sync(registry_actor(settings.app_name).hello.remote())["state_dir"]
-    except (ValueError, RayError):
-        return  # there is none, or it cannot say: then the ingress refuses, after this
+    except (ValueError, AttributeError, RayError):
+        return  # there is none, or it is older and cannot say: then the ingress refuses, after this
     ours = str(settings.path(settings.state_dir))
     if theirs != ours:
         raise ConfigError(

@@ -84,6 +84,7 @@ def serving(
     told("starting Ray")
     with _quiet():
         try:
+            signal.signal(signal.SIGTERM, _as_ctrl_c)
             with _token_place():
                 ray.init(
                     address="local",
@@ -93,7 +94,7 @@ def serving(
                     logging_level=logging.ERROR,
                     runtime_env=quoted_python() or None,
                 )
-            signal.signal(signal.SIGTERM, _as_ctrl_c)
+            signal.signal(signal.SIGTERM, _as_ctrl_c)  # again: Ray has set its own
             _deploy(ServeDeploySchema.model_validate(config), told)
             worker: Any = importlib.import_module("ray._private.worker")
             node = worker._global_node

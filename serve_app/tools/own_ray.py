@@ -63,6 +63,7 @@ def prepare() -> None:
     """Variables that Ray reads when it is imported. Must be called before that."""
     # On one machine Ray takes the address of the network by default, and opens its ports there.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ.pop("RAY_ADDRESS", None)  # of another cluster
     os.environ.setdefault("RAY_worker_niceness", "0")
     # With HAProxy, an ingress waits so long before it stops, for load balancers that this service has not.
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")

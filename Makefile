@@ -1,14 +1,18 @@
-# make demo   everything from nothing to one picture        make test         the tests
-# make check  style, types and configs                      make test-faults  kill anything, lose nothing
-# make campaign  every fault at once, for some minutes      make test-browser what we write, read by others' programs
+# make demo   everything from nothing to one picture        make serve        the service, until Ctrl-C
+# make test   the tests                                     make test-faults  kill anything, lose nothing
+# make check  style, types and configs                      make test-browser what we write, read by others' programs
+# make campaign  every fault at once, for some minutes
 # make bench  the benchmarks (nothing else may run)         make clean        forget the environment
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser test-faults campaign check bench clean
+.PHONY: demo serve test test-browser test-faults campaign check bench clean
 
 demo: .venv/.service
-	$(BIN)/python -m serve_app.tools.demo
+	@$(BIN)/python -m serve_app.tools.demo
+
+serve: .venv/.service
+	@$(BIN)/assets run
 
 test: .venv/.tests
 	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark and not browser"
@@ -33,16 +37,21 @@ check: .venv/.tests
 bench: .venv/.tests
 	$(BIN)/python -m tests.benchmarks.bench_engine
 
+# Not --quiet: it takes minutes, and shows what it fetches.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
 .venv/.service: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	touch $@
+	@echo "Installing into .venv: about 130 packages, some minutes. PyTorch is most of it."
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) -e .
+	@touch $@
 
 .venv/.tests: .venv/.service
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,check,train]'
-	# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps spandrel einops
-	touch $@
+	@echo "Installing what the tests and checks need."
+	@$(INSTALL) -e '.[test,check,train]'
+	@# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
+	@$(INSTALL) --no-deps spandrel einops
+	@touch $@
 
 clean:
 	rm -rf .venv .demo

@@ -20,28 +20,25 @@ from ray.actor import ActorHandle
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.catalog.models import active_model, load_models
-from serve_app.catalog.revision import weights_revision
-from serve_app.catalog.styles import load_styles
 from serve_app.cluster import job_task
-from serve_app.cluster.checks import gpus_per_replica
+from serve_app.cluster.checks import gpus_per_replica, refuse_anothers_cluster, refuse_bad_files
 from serve_app.cluster.handles import NAMESPACE, RENDERER, registry_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
-from serve_app.config import INGRESS_REQUESTS, PROJECT_ROOT, Settings
+from serve_app.config import INGRESS_REQUESTS, Settings
 from serve_app.messages import Outcome, Rendered, Ticket
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
     """`import_path: serve_app.app:build`. Raises before anything is deployed if an argument or a
-    file is wrong, or the model is missing. (Ray passes a dict: it cannot read a postponed annotation.)
+    file is wrong, the model is missing, or the cluster is somebody else's. (Ray passes a dict: it cannot
+    read a postponed annotation.)
     """
     settings = Settings.model_validate(args)
-    models = load_models(settings.path(settings.models_file))
-    load_styles(settings.path(settings.styles_file), models)
-    weights_revision(active_model(settings.model, models), PROJECT_ROOT)
+    refuse_bad_files(settings)
+    refuse_anothers_cluster(settings)
     dumped = settings.model_dump(mode="json")
     renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
     ingress = Ingress.options(

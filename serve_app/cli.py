@@ -23,12 +23,16 @@ from serve_app.catalog.style_import import import_styles
 from serve_app.client import SERVER, AssetsError, Client, Job, Rejected, ServerAway
 from serve_app.config import Settings, user_path
 from serve_app.errors import ConfigError, ServiceError
+from serve_app.tools import commands
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 keys = typer.Typer(help="API keys of this server.", no_args_is_help=True)
 styles = typer.Typer(help="List the styles, or import those of other programs.")
 app.add_typer(keys, name="keys")
 app.add_typer(styles, name="styles", invoke_without_command=True)
+app.command()(commands.check)
+app.command()(commands.run)
+app.command()(commands.deploy)
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True)

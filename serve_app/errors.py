@@ -17,6 +17,7 @@ ServiceError               500  internal
   |- ConfigError           500  bad_config       in styles.yaml, models.yaml or the arguments: file and line
   |- ModelError            500  bad_model        a checkpoint is missing, broken or unsafe
   |- StoreHeld             500  store_held       another registry owns this state
+  |- NotServing            500  not_serving      a start or a deploy did not end well
   |- StorageFailed         500  storage_failed   output/ is full or read-only
   `- RenderError           500  render_failed
      |- NonFinite          500  non_finite       NaN or infinity in the latents
@@ -102,6 +103,10 @@ class ModelError(ServiceError):
 
 class StoreHeld(ServiceError):
     code, title = "store_held", "Another registry owns this state directory"
+
+
+class NotServing(ServiceError):
+    code, title = "not_serving", "The service does not come up"
 
 
 class StorageFailed(ServiceError):

@@ -28,8 +28,10 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"jobs", "engine", "artifacts", "finishing", "delivery"}),
     frozenset({"api"}),
     frozenset({"cluster"}),
-    frozenset({"app", "cli"}),
-    frozenset({"tools", "__main__"}),
+    frozenset({"app"}),
+    frozenset({"tools"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
 )  # fmt: skip
 """The rooms, folders and single modules, from the bottom up. A room imports rooms of lower levels only."""
 
@@ -39,6 +41,7 @@ MODEL = "serve_app.engine.model"
 
 LAZY_TORCH = {
     "serve_app/engine/build.py": "builds an engine; it times the import of torch, which takes seconds",
+    "serve_app/cluster/checks.py": "asks `engine/model/checkpoint.py`, which imports no torch",
     "serve_app/tools/autotune.py": "counts model calls in processes that import torch themselves",
 }
 """Outside `engine/model/` and `starter/`, these import torch or `engine/model/`, inside functions only."""
@@ -46,7 +49,11 @@ LAZY_TORCH = {
 ENVIRONMENT = {
     "serve_app/config.py": "the settings",
     "serve_app/cluster/checks.py": "Serve's own switch for HAProxy, which decides who can reach the service",
+    "serve_app/cluster/handles.py": "hands the stamp of a deploy on to the processes it starts",
+    "serve_app/tools/own_ray.py": "sets Ray's variables before it starts Ray",
     "serve_app/tools/demo.py": "sets Ray's variables before it starts Ray",
+    "serve_app/tools/dashboard.py": "sets Ray's variable for its token, which Ray itself reads",
+    "serve_app/tools/commands.py": "the address of a dashboard, as Ray's own tools take it",
     "serve_app/cli.py": "the address and key of a client, who need not have the server's settings",
 }
 """Modules that read the environment or write to it."""

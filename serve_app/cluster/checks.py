@@ -1,19 +1,37 @@
-"""Checks of the cluster: has it GPUs, and whom does it let in?
+"""Checks before anything is served: are the files there, has the cluster GPUs, and whom does it let in?
 
-Knows Ray's and Serve's own settings; changes nothing.
+Knows Ray's and Serve's own settings, and which files the settings name; changes nothing.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
-from serve_app.cluster.handles import call_sync
-from serve_app.config import Settings
-from serve_app.errors import ConfigError
+from serve_app.api.keys import ApiKeys
+from serve_app.catalog.models import ModelSpec, active_model, load_models
+from serve_app.catalog.revision import model_folder, weights_revision
+from serve_app.catalog.styles import load_styles
+from serve_app.catalog.yamlfile import shown
+from serve_app.cluster.handles import call_sync, registry_actor
+from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.errors import ConfigError, ServiceError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+T = TypeVar("T")
+
+
+class Fault(NamedTuple):
+    """What is wrong with what one setting names."""
+
+    setting: str
+    error: ServiceError
 
 
 def lacking_gpus(gpus: float) -> str | None:
@@ -36,17 +54,83 @@ def gpus_per_replica(settings: Settings) -> float:
     return settings.num_gpus
 
 
+def file_faults(settings: Settings) -> list[Fault]:
+    """Everything that is wrong with the models, the styles, the weights and the keys, as this machine sees
+    them."""
+    found: list[Fault] = []
+
+    def look(setting: str, check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except ServiceError as error:
+            found.append(Fault(setting, error))
+            return None
+
+    models = look("models_file", lambda: load_models(settings.path(settings.models_file)))
+    if models is not None:
+        look("styles_file", lambda: load_styles(settings.path(settings.styles_file), models))
+        look("model", lambda: _check_weights(active_model(settings.model, models)))
+    keys = settings.api_keys_file
+    if keys is not None:
+        look("api_keys_file", lambda: _check_keys(settings.path(keys)))
+    return found
+
+
+def refuse_bad_files(settings: Settings) -> None:
+    """Raises the first of `file_faults`."""
+    for problem in file_faults(settings):
+        raise problem.error
+
+
+def open_bind_problem(settings: Settings, host: str | None) -> str | None:
+    """Why other hosts must not reach a service that listens on `host`, or None."""
+    if settings.api_keys_file is not None:
+        return None
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        return "RAY_SERVE_ENABLE_HA_PROXY=1 listens on every interface: set api_keys_file"
+    if host is not None and host not in LOOPBACK:
+        allowed = ", ".join(LOOPBACK)
+        return f"http_options.host is {host}: without api_keys_file only {allowed} are allowed"
+    return None
+
+
 def refuse_open_bind(settings: Settings) -> None:
     """Raises ConfigError if other hosts could reach the service while it asks for no API key."""
-    if settings.api_keys_file is not None:
-        return
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
-        raise ConfigError(
-            "RAY_SERVE_ENABLE_HA_PROXY=1 listens on every interface: set api_keys_file"
-        )
     controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
     host = call_sync(controller.get_http_config.remote()).host
-    if host is not None and host not in LOOPBACK:
+    if problem := open_bind_problem(settings, host):
+        raise ConfigError(problem)
+
+
+def refuse_anothers_cluster(settings: Settings) -> None:
+    """Raises ConfigError if this cluster has an application of the same name with another state: it belongs
+    to another checkout or another user, and would be replaced."""
+    if not ray.is_initialized():
+        return
+    try:
+        theirs = call_sync(registry_actor(settings.app_name).hello.remote())["state_dir"]
+    except (ValueError, AttributeError, RayError):
+        return  # there is none, or it is older and cannot say: then the ingress refuses, after this
+    ours = str(settings.path(settings.state_dir))
+    if theirs != ours:
         raise ConfigError(
-            f"http_options.host is {host}: without api_keys_file only {', '.join(LOOPBACK)} are allowed"
+            f"this Ray cluster already serves an application {settings.app_name!r}, whose state_dir is "
+            f"{theirs} and not {ours}. `assets run` starts a cluster of its own; on a shared cluster, give "
+            "this one another `name` and `app_name`"
         )
+
+
+def _check_keys(path: Path) -> None:
+    if not path.exists():
+        make = f"`assets keys add OWNER --file {shown(path)}` makes it, with a first key"
+        raise ConfigError(f"there is no {shown(path)}; {make}")
+    ApiKeys.load(path)
+
+
+def _check_weights(spec: ModelSpec) -> None:
+    """Raises ModelError. Of a model from the hub only its commit is looked at: it is downloaded later."""
+    weights_revision(spec, PROJECT_ROOT)
+    if spec.hub is None:
+        from serve_app.engine.model.checkpoint import check_index
+
+        check_index(spec, model_folder(spec, PROJECT_ROOT))

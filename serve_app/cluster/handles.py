@@ -6,6 +6,9 @@ Knows Ray; decides nothing about jobs.
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ NAMESPACE = "assets"
 """Ray's namespace of the registry. Not "serve": Serve's own tools look for their actors there."""
 RENDERER = "Renderer"
 CALL_TIMEOUT_S = 5.0
+STAMP = "ASSETS_DEPLOYED"
+"""What `assets deploy` stamped an application with. The process that builds it has it, and hands it on."""
 
 
 def registry_name(app_name: str) -> str:
@@ -75,4 +80,13 @@ def code_version() -> str:
 
 def worker_env(**variables: str) -> dict[str, Any]:
     """The runtime environment of processes that run this code."""
-    return {"env_vars": {"ASSETS_CODE": code_version(), **variables}}
+    stamp = {STAMP: os.environ[STAMP]} if STAMP in os.environ else {}
+    return {"env_vars": {"ASSETS_CODE": code_version(), **stamp, **variables}, **quoted_python()}
+
+
+def quoted_python(python: str = sys.executable) -> dict[str, str]:
+    """What a runtime environment needs where the project lies in a folder with a space, an umlaut or a
+    quote: Ray starts such workers by an unquoted `exec PYTHON` in a shell. Else nothing, so that each node
+    uses its own interpreter."""
+    quoted = shlex.quote(python)
+    return {} if quoted == python else {"py_executable": quoted}

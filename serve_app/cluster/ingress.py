@@ -19,6 +19,7 @@ from serve_app.cluster.checks import gpus_per_replica, refuse_open_bind
 from serve_app.cluster.handles import serve_session
 from serve_app.cluster.registry_actor import limits_of
 from serve_app.cluster.registry_port import attach
+from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.messages import Deployment
 
@@ -33,6 +34,7 @@ class IngressReplica:
         create_registry: Callable[[Settings], ActorHandle],
     ) -> None:
         logs.configure()
+        listen_on_node_address()
         self._settings = Settings.model_validate(settings)
         self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
         refuse_open_bind(self._settings)

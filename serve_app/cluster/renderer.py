@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
+from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
@@ -39,6 +40,7 @@ looks whether its engine still moves."""
 class RendererReplica:
     async def __init__(self, settings: dict[str, Any]) -> None:
         logs.configure()
+        listen_on_node_address()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
         self._tell("loading")

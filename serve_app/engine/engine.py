@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -198,8 +199,7 @@ class Engine:
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
                 self._preview(batch)
-                # An error's traceback holds the activations of its call: free them before the next call.
-                del batch, outcome
+                del batch, outcome  # with what they hold of the device, before the next call
         except BaseException as fault:
             log.exception("the engine stopped")
             with self._changed:
@@ -228,6 +228,7 @@ class Engine:
             self._rows = batch.rows
             return self.runner.denoise(batch.requests)
         except Exception as error:
+            _free_locals(error)
             return error
 
     def _settle(self, batch: Batch, outcome: Any, seconds: float) -> None:
@@ -322,3 +323,11 @@ class Engine:
                 self._changed.notify_all()
             else:
                 self._drawings.fail_request(request, error)
+
+
+def _free_locals(error: BaseException | None) -> None:
+    """Empty the frames in the tracebacks of an error and its causes. They hold the activations of the call
+    that failed, and from Python 3.12 on they outlive the error; the next call may need that memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

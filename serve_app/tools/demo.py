@@ -6,14 +6,20 @@ Knows the service only as its user does, through HTTP. Nothing is left running; 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import os
 import socket
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
+
+from serve_app.client import Client, Job
+from serve_app.config import Settings
+from serve_app.errors import NotServing
+from serve_app.tools import own_ray
+from serve_app.tools.lint import OUR_APP
 
 PROMPT = "a castle"
 
@@ -24,75 +30,64 @@ def main() -> None:
     parser.add_argument("--style", default="icon")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    console = Console()
-    began = time.monotonic()
-    with console.status("Starting Ray and the service (10 to 60 s) ..."):
-        port = start()
-    try:
-        console.print(f"The service answers after {time.monotonic() - began:.0f} s.")
-        draw(console, port, given.prompt, given.style, given.seed)
-    finally:
-        with console.status("Stopping what was started ..."):
-            stop()
-
-
-def start() -> int:
-    """A new Ray cluster, with Serve on a free port. Returns the port."""
+    console = Console(file=sys.stdout)  # this one, although Ray's words are sent elsewhere
     os.environ["RAY_AUTH_MODE"] = "disabled"  # it listens on loopback, and ends with this command
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    import logging
+    own_ray.prepare()
+    port = free_port()
+    began = time.monotonic()
+    try:
+        with console.status("Starting (10 to 60 s) ...") as status:
 
-    import ray
-    from ray import serve
-    from ray.serve.config import HTTPOptions
-    from ray.serve.schema import LoggingConfig
+            def told(text: str) -> None:
+                status.update(f"{text} ...")
 
-    from serve_app.app import build
-    from serve_app.config import Settings
+            with own_ray.serving(config(port), dashboard=False, told=told):
+                console.print(f"The service answers after {time.monotonic() - began:.0f} s.")
+                draw(console, told, port, given.prompt, given.style, given.seed)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise SystemExit(130) from None
+    except NotServing as error:
+        raise SystemExit(f"demo: {error}") from None
 
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(app_name="demo", state_dir=Path(".demo/state"), num_cpus=0.5)
-    ray.init(
-        address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
-    serve.start(
-        http_options=HTTPOptions(host="127.0.0.1", port=port),
-        logging_config=LoggingConfig(log_level="ERROR"),
-    )
-    serve.run(build(settings), name="demo", route_prefix="/", blocking=False)
-    return port
+        return probe.getsockname()[1]
 
 
-def draw(console: Console, port: int, prompt: str, style: str, seed: int) -> None:
-    from serve_app.cli import bar, succeeded
-    from serve_app.client import Client
-    from serve_app.config import Settings
+def config(port: int) -> dict[str, Any]:
+    """A Serve config with a state of its own, beside that of the real service."""
+    args = {"app_name": "demo", "state_dir": ".demo/state", "num_cpus": 0.5}
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": port},
+        "logging_config": {"log_level": "ERROR"},
+        "applications": [
+            {"name": "demo", "route_prefix": "/", "import_path": OUR_APP, "args": args}
+        ],
+    }
 
+
+def draw(
+    console: Console, told: Callable[[str], None], port: int, prompt: str, style: str, seed: int
+) -> None:
     settings = Settings()
+
+    def show(job: Job) -> None:
+        told(f"{job.status.lower()}, {job.progress:.0%}")
+
     with Client(f"http://127.0.0.1:{port}") as client:
         console.print(f'Ordering "{prompt}" in style {style}, seed {seed}.')
         job = client.generate(prompt, style_id=style, seed=seed)
-        with bar(job) as show:
-            job = succeeded(client.wait(job.job_id, on_progress=show))
+        job = client.wait(job.job_id, on_progress=show)
+        if job.status != "SUCCESS":
+            raise SystemExit(f"demo: the job ended as {job.status}: {job.error}")
         for image in job.images:
             path = settings.path(settings.output_dir) / image.url.removeprefix("/output/")
             console.print(f"Picture: {path}", soft_wrap=True)
             console.print(f"URL (while the service runs): {client.url(image)}", soft_wrap=True)
-
-
-def stop() -> None:
-    import ray
-    from ray import serve
-
-    from serve_app.cluster.handles import registry_actor
-
-    # Ray prints to stdout that calls to the actors being stopped have failed. That is expected.
-    with contextlib.redirect_stdout(io.StringIO()):
-        serve.shutdown()
-        ray.kill(registry_actor("demo"))
-        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""lint: checks a Serve config by Ray's own schema, and refuses misspelled keys, which Ray ignores in silence.
+"""lint: checks what Serve configs say, and the styles and models files they name, by their types; refuses
+misspelled keys, which Ray ignores in silence.
 
     python -m serve_app.tools.lint FILE...
 
-FILE is a Serve config, whose models and styles are read too, or a models or styles file. Starts no Ray and
-imports no application.
+FILE is a Serve config, whose models and styles are read too, or a models or styles file. Starts no Ray,
+imports no application and looks at no weights; `check.py` also looks at this machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from serve_app.catalog.yamlfile import (
 )
 from serve_app.config import Settings, user_path
 from serve_app.errors import ConfigError
+
+OUR_APP = "serve_app.app:build"
 
 
 def lint_serve_config(path: Path, args_model: type[BaseModel] | None = None) -> None:
@@ -95,7 +98,8 @@ def lint(path: Path) -> None:
     else:
         lint_serve_config(path, Settings)
         for application in data["applications"]:
-            check_files(Settings.model_validate(application.get("args") or {}))
+            if application["import_path"] == OUR_APP:
+                check_files(Settings.model_validate(application.get("args") or {}))
 
 
 def main(files: list[str]) -> int:

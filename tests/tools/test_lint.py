@@ -177,6 +177,18 @@ def test_a_tilde_names_a_file_at_home(
     assert "no home directory is known" in capsys.readouterr().err
 
 
+def test_the_command_reads_the_models_and_styles_of_the_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typo in one of them is shown with its file and line."""
+    models = tmp_path / "models.yaml"
+    text = (PROJECT_ROOT / "configs/models.yaml").read_text()
+    models.write_text(text.replace("    native_size:", "    native_sise:", 1))
+    config = GOOD.replace("      max_replicas: 4\n    d", f"      models_file: {models}\n    d")
+    assert main([str(write(tmp_path, config))]) == 1
+    assert f"{models}:18: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["serve_config.yaml", "configs/serve.gpu.yaml"])
 def test_the_shipped_configs_are_good(name: str) -> None:
     """Every key exists, in Ray's schema or in Settings."""

@@ -1,0 +1,142 @@
+"""deploy: a checked Serve config, stamped with what it stands for, put on a Ray cluster and waited for.
+
+Knows what Serve compares and when it has failed; `dashboard.py` knows how to ask.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from serve_app.cluster.handles import STAMP, code_version, quoted_python
+from serve_app.config import Settings
+from serve_app.errors import NotServing
+from serve_app.tools.check import Checked, check
+from serve_app.tools.dashboard import Dashboard
+from serve_app.tools.reason import reason, why_failed
+
+LOOK_EVERY_S = 1.0  # nothing tells when Serve's status changes
+VANISHED_S = 20.0  # after it, an application that Serve does not know was swallowed by a shutdown
+STOPPED = ("DELETING", "NOT_STARTED")
+
+
+def deploy(config: Path, dashboard: Dashboard, timeout_s: float, console: Console) -> None:
+    """Returns when every application of the config runs as it is on disk now. Raises ConfigError if the
+    config is wrong, and NotServing."""
+    checked = check(config)
+    until = time.monotonic() + timeout_s
+    with console.status("Looking at the cluster ...") as status:
+        _await_shutdown(dashboard, until)
+        _refuse_other_http(checked, dashboard.serve())
+        stamped = stamp(checked)
+        dashboard.deploy(stamped)
+        for app in stamped["applications"]:
+            for news in _until_running(dashboard, app, until):
+                status.update(f"{news} ...")
+
+
+def stamp(checked: Checked) -> dict[str, Any]:
+    """The config, each application of ours with a hash of its code and files in its environment.
+
+    Serve compares import path, environment and args. Without the hash, it would take changed code, styles or
+    models for what it runs already, and do nothing.
+    """
+    config = copy.deepcopy(checked.data)
+    for app in config["applications"]:
+        if settings := checked.settings.get(app.setdefault("name", "default")):
+            env = app.setdefault("runtime_env", {})
+            env.setdefault("env_vars", {})[STAMP] = files_version(settings)
+            env.update(quoted_python())
+    return config
+
+
+def files_version(settings: Settings) -> str:
+    """Hash of the code, the styles and the models; of local weights their sizes and times."""
+    from serve_app.catalog.models import active_model, load_models
+
+    digest = hashlib.sha256(code_version().encode())
+    models_file = settings.path(settings.models_file)
+    for path in (models_file, settings.path(settings.styles_file)):
+        digest.update(path.read_bytes())
+    spec = active_model(settings.model, load_models(models_file))
+    if spec.path is not None:
+        for path in sorted(settings.path(Path(spec.path)).rglob("*")):
+            stat = path.stat()
+            digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def show_status(dashboard: Dashboard, console: Console) -> None:
+    """A line for each process: what it is, how it is, and the code and files it was started with."""
+    apps = dashboard.serve()["applications"]
+    if not apps:
+        console.print("Nothing is deployed.")
+    for name, app in apps.items():
+        console.print(f"{name}: {app['status']}")
+        if app["message"].strip() and app["status"] != "RUNNING":
+            console.print(reason(app["message"]))
+        table = Table("process", "state", "pid", "code", "deployed", box=None)
+        for process in sorted(dashboard.processes(name)):
+            code = process.environment.get("ASSETS_CODE", "?")
+            deployed = process.environment.get(STAMP, "?")
+            table.add_row(process.name, process.state, str(process.pid), code, deployed)
+        console.print(table)
+    console.print(f"code here: {code_version()}")
+
+
+def _await_shutdown(dashboard: Dashboard, until: float) -> None:
+    """A deploy while Serve shuts down would be swallowed."""
+    while any(app["status"] == "DELETING" for app in dashboard.serve()["applications"].values()):
+        _pause(until, "Serve is still shutting down")
+
+
+def _refuse_other_http(checked: Checked, details: dict[str, Any]) -> None:
+    """Serve keeps the address of its first deploy, and ignores another one in silence."""
+    now = details.get("http_options") or {}
+    here = (now.get("host"), now.get("port"))
+    if None not in here and here != (checked.host, checked.port):
+        raise NotServing(
+            f"Serve listens on {here[0]}:{here[1]} on this cluster, and {checked.path} asks for "
+            f"{checked.host}:{checked.port}. Serve keeps the address of its first deploy: "
+            "`serve shutdown` first, or write that address into the config"
+        )
+
+
+def _until_running(dashboard: Dashboard, app: dict[str, Any], until: float) -> Iterator[str]:
+    """Yields what is being waited for, until the application runs as `app` says."""
+    name, began = app["name"], time.monotonic()
+    while True:
+        now = dashboard.serve()["applications"].get(name)
+        ours = now is not None and _stamp_of(now["deployed_app_config"]) == _stamp_of(app)
+        if now is None or now["status"] in STOPPED:
+            if time.monotonic() - began > VANISHED_S:
+                raise NotServing(
+                    f"Serve does not know {name!r} any more: it was shut down meanwhile. Deploy again"
+                )
+            yield f"{name} is not there yet"
+        elif ours and now["status"] == "RUNNING":
+            return
+        elif ours and now["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise NotServing(f"{name} cannot be served: {why_failed(now)}")
+        else:
+            late = [part for part, d in now["deployments"].items() if d["status"] != "HEALTHY"]
+            yield "starting " + " and ".join(late or [name])
+        _pause(until, f"{name} does not run yet")
+
+
+def _stamp_of(config: dict[str, Any] | None) -> str | None:
+    env: dict[str, Any] = (config or {}).get("runtime_env") or {}
+    return (env.get("env_vars") or {}).get(STAMP)
+
+
+def _pause(until: float, why: str) -> None:
+    if time.monotonic() > until:
+        raise NotServing(f"{why}, and the time for it is over; `assets deploy --status` shows it")
+    time.sleep(LOOK_EVERY_S)

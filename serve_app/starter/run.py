@@ -137,5 +137,5 @@ def save_sheet(path: Path, images: Sequence[np.ndarray], columns: int) -> None:
         sheet[top : top + height, left : left + width] = image
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
+    Image.fromarray(sheet).save(temporary, format="PNG")
     temporary.replace(path)

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from .run import RecipeError, clock_time
+from .errors import RecipeError
+from .run import clock_time
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Folder = Annotated[Path, typer.Option("--folder", help="where the recipe keeps its work")]
@@ -59,7 +60,8 @@ def autoencoder(
 
     end = clock_time(until) if until else None
     train(
-        folder, Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps)
+        folder,
+        Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps),
     )
 
 
@@ -82,7 +84,8 @@ def denoiser(
 
     end = clock_time(until) if until else None
     train(
-        folder, Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps)
+        folder,
+        Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps),
     )
 
 
@@ -93,6 +96,27 @@ def export(folder: Folder = WORK, target: Path | None = None) -> None:
     from .export import export as write
 
     write(folder, target or WEIGHTS)
+
+
+@app.command()
+def words(
+    weights: Path | None = None,
+    folder: Folder = WORK,
+    names: Annotated[Path | None, typer.Option(help="another list than vocabulary.txt")] = None,
+    further: Annotated[Path | None, typer.Option(help="a list of words, one a line")] = None,
+) -> None:
+    """Write the vocabulary beside the weights, by which orders are told what the model knows."""
+    from . import data as recipe
+    from .captions import read_vocabulary
+    from .export import WEIGHTS
+    from .sources import svg_sets
+    from .word_vectors import spoken, write
+
+    things = read_vocabulary((names or recipe.VOCABULARY).read_text())
+    sure = [w for one in svg_sets(folder / "raw").values() for n in one.icons for w in n.split("-")]
+    found = further.read_text().split() if further else []
+    vocabulary = write(weights or WEIGHTS, spoken(things), sure, found)
+    print(f"{len(vocabulary.things)} things, {len(vocabulary.words)} words")
 
 
 @app.command()
@@ -125,7 +149,10 @@ def judge(
     from .classifier import train
     from .training import Training
 
-    train(folder, Training(minutes, None, False, batch, 2e-3, 50, seed, device, workers, 1e9, max_steps))
+    train(
+        folder,
+        Training(minutes, None, False, batch, 2e-3, 50, seed, device, workers, 1e9, max_steps),
+    )
 
 
 @app.command()
@@ -142,15 +169,15 @@ def evaluate(
 
 
 @app.command()
-def speed(folder: Folder = WORK, weights: Path | None = None, threads: int = 2) -> None:
-    """Print the median seconds of one picture drawn alone: 20 steps with guidance, plain pipeline."""
+def speed(weights: Path | None = None, threads: int = 2, steps: int = 20) -> None:
+    """Print the median seconds of one picture drawn alone: with guidance, plain pipeline."""
     import torch
 
     from .evaluate import Painter
     from .export import WEIGHTS
 
     torch.set_num_threads(threads)
-    print(f"{Painter(weights or WEIGHTS, folder).seconds():.2f} s")
+    print(f"{Painter(weights or WEIGHTS, steps=steps).seconds():.2f} s")
 
 
 def main() -> None:

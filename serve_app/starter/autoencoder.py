@@ -61,7 +61,7 @@ class Run:
         self.config, self.folder, self.pictures, self.some = config, folder, pictures, some
         self.code = PatchCode(code.weight.to(config.device))
         self.checkpoint = folder / "autoencoder.pt"
-        self.model = new_autoencoder().to(config.device)
+        self.model = new_autoencoder().to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.lr, betas=(0.9, 0.98))
         self.clock = Clock()

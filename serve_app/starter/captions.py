@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .run import RecipeError
+from .errors import RecipeError
 
 MAX_TAG_SHARE = 2  # a tag that more concepts carry says too little about one of them
 # {} is what the picture shows. The first of each style is what the service's style appends.

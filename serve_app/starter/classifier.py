@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from .compose import NO_INK, Scenes
+from .errors import RecipeError
 from .feed import Batch
 from .inks import INKS
-from .run import RecipeError, load_checkpoint, require, save_checkpoint, seed_all
+from .run import load_checkpoint, require, save_checkpoint, seed_all
 from .sprites import STYLES, Sprite, Sprites
 from .training import Clock, Pictures, Training, batches, train_until_done
 

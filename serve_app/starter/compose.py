@@ -73,9 +73,7 @@ class Composer:
             [-1.0 if ink.hue is None else ink.hue / 360 for ink in INKS], device=device
         )
         self.texture_of = torch.tensor([TEXTURES.index(ink.texture) for ink in INKS], device=device)
-        self.glow = torch.tensor(
-            [_rgb(ink.glow or "#000000") for ink in INKS], device=device
-        )
+        self.glow = torch.tensor([_rgb(ink.glow or "#000000") for ink in INKS], device=device)
         self.usual = torch.tensor([BY_NAME[name] for name in USUAL], device=device)
         self.textures = _textures(device)
 

@@ -5,7 +5,6 @@ It does not know how latents become pixels beyond the linear preview on its samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,27 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import BertModel
 
+from .errors import RecipeError
 from .feed import Batch
+from .graph import Captured
 from .latents import CHANNELS, PATCH, PatchCode, to_uint8
 from .optimizer import optimizers
-from .run import RecipeError, load_checkpoint, save_checkpoint, save_sheet, seed_all
+from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all
 from .sprites import SIZE
 from .text import WIDTH, load_text_encoder, states
 from .tokens import load_tokens, token_ids
-from .graph import Captured
 from .training import Clock, Pictures, Training, batches, fit_code, train_until_done
 
 SIDE = SIZE // PATCH
 RECIPE = 2  # of checkpoints; another recipe's cannot go on
-SHEET_SUBJECTS = ("a sword", "a chest", "a red potion", "a dragon", "an icy key", "a cat and a bomb")
+SHEET_SUBJECTS = (
+    "a sword",
+    "a chest",
+    "a red potion",
+    "a dragon",
+    "an icy key",
+    "a cat and a bomb",
+)
 SHEET_STYLES = (
     "{}, game icon", "{}, flat icon", "{}, silhouette", "{}, pixel art icon", "{}, pixel art character",
 )  # fmt: skip
@@ -80,7 +87,7 @@ def train(folder: Path, config: Training) -> None:
     torch.backends.cudnn.benchmark = True
     with batches(folder, config, seed=config.seed + 2) as some:
         pictures = Pictures(folder, config.device)
-        encoder = load_text_encoder(folder / "text_encoder")[1].to(config.device)
+        encoder = load_text_encoder(folder / "text_encoder")[1].to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         code = fit_code(folder, pictures, some)
         run = Run(config, code, folder, pictures, encoder, Captioning())
         run.resume()
@@ -106,9 +113,9 @@ class Run:
         self.captioning, self.encoder = captioning, encoder
         self.code = PatchCode(code.weight.to(config.device))
         self.checkpoint = folder / "denoiser.pt"
-        self.unet = new_unet().to(config.device)
+        self.unet = new_unet().to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         self.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.parameters: list[nn.Parameter] = list(self.unet.parameters())
+        self.parameters: list[torch.Tensor] = list(self.unet.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizers, self.rate = optimizers(self.unet, config.lr)
         self.decay = torch.zeros((), device=config.device)
@@ -155,9 +162,7 @@ class Run:
         else:
             inputs = self.inputs(batch)
         self.rate.fill_(rate)
-        self.decay.fill_(
-            min(self.captioning.ema, (1 + self.clock.steps) / (10 + self.clock.steps))
-        )
+        self.decay.fill_(min(self.captioning.ema, (1 + self.clock.steps) / (10 + self.clock.steps)))
         return self.update(*inputs)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -215,7 +220,7 @@ class Run:
         """Draws some subjects in every style with the averaged weights and the linear decoder."""
         prompts = [style.format(s) for style in SHEET_STYLES for s in SHEET_SUBJECTS]
         prompts += [*SHEET_TILES] * (len(SHEET_SUBJECTS) // len(SHEET_TILES))
-        unet = averaged(self.average).to(self.config.device)
+        unet = averaged(self.average).to(torch.device(self.config.device))  # pyright: ignore[reportArgumentType]
         tokens = load_tokens(self.folder / "text_encoder")
         ids = torch.from_numpy(token_ids(tokens, [*prompts, ""])).to(self.config.device).long()
         found = states(self.encoder, ids)

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,9 @@ SURFACES = (
 )  # fmt: skip
 
 
-def evaluate(folder: Path, weights: Path, device: str = "cpu", steps: int = STEPS) -> dict[str, Any]:
+def evaluate(
+    folder: Path, weights: Path, device: str = "cpu", steps: int = STEPS
+) -> dict[str, Any]:
     """Returns the table; writes it to evaluation.json and what it saw to sheets/."""
     judge = load(folder).to(device)
     painter = Painter(require(weights, "export"), device, steps)
@@ -127,7 +129,11 @@ def free_prompts(folder: Path, painter: Painter, judge: Classifier) -> dict[str,
         hits = _hits(kind, asked, verdicts, judge, images)
         table |= {f"{kind}_{question}": float(np.mean(found)) for question, found in hits.items()}
         missed[kind] = sorted(
-            {asked[row].prompt for row in range(len(asked)) if not all(h[row] for h in hits.values())}
+            {
+                asked[row].prompt
+                for row in range(len(asked))
+                if not all(h[row] for h in hits.values())
+            }
         )
     return table | {"missed": missed}
 
@@ -204,7 +210,9 @@ def variety(folder: Path, painter: Painter, count: int = 8) -> dict[str, Any]:
     vocabulary = {n: c.names[0] for c in read_vocabulary(VOCABULARY.read_text()) for n in c.names}
     real = _Thumbnails(folder)
     for style in OBJECT_STYLES:
-        prompts = [f"{STYLE_PHRASES[style][0].format('a ' + w)}" for w in VARIED for _ in range(count)]
+        prompts = [
+            f"{STYLE_PHRASES[style][0].format('a ' + w)}" for w in VARIED for _ in range(count)
+        ]
         images = painter.draw(prompts)
         small = thumbnails(images).view(len(VARIED), count, -1)
         drawn = [_median_distance(row) for row in small]
@@ -273,7 +281,7 @@ def sheets(folder: Path, painter: Painter) -> None:
     save_sheet(folder / "sheets/tiled.png", paved, 3)
 
 
-class circular:  # noqa: N801 - reads like a verb in a `with`
+class circular:
     """While it lasts, the pipeline's convolutions go on at the other side: what they draw repeats."""
 
     def __init__(self, pipeline: Any) -> None:
@@ -282,12 +290,12 @@ class circular:  # noqa: N801 - reads like a verb in a `with`
             m for part in parts for m in part.modules() if isinstance(m, torch.nn.Conv2d)
         ]
 
-    def _set(self, mode: str) -> None:
+    def _set(self, mode: Literal["circular", "zeros"]) -> None:
         for convolution in self.convolutions:
             convolution.padding_mode = mode
-            convolution._reversed_padding_repeated_twice = [  # pyright: ignore[reportPrivateUsage]
-                side for side in reversed(convolution.padding) for _ in range(2)
-            ]
+            # What Conv2d reads in every mode but zeros; it computes it for its first mode alone.
+            sides = [int(side) for side in reversed(convolution.padding) for _ in range(2)]
+            convolution._reversed_padding_repeated_twice = sides  # pyright: ignore[reportPrivateUsage]
 
     def __enter__(self) -> None:
         self._set("circular")

@@ -1,4 +1,4 @@
-"""Puts the trained parts together as an ordinary diffusers pipeline directory, in fp16; the encoder in 8 bits.
+"""Puts the trained parts together as an ordinary diffusers pipeline directory, in half precision.
 
 It does not know how the parts were trained.
 """
@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from .autoencoder import new_autoencoder
 from .denoiser import averaged, scheduler
-from .run import RecipeError, load_checkpoint, require, save_checkpoint
+from .errors import RecipeError
+from .run import load_checkpoint, require, save_checkpoint
 from .text import in_eight_bits, load_text_encoder
 
 SHARD_BYTES = 15_000_000

@@ -6,7 +6,7 @@ It does not know pixels or networks.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Source:
 
 
 @contextmanager
-def feed(source: Source, seed: int, workers: int) -> Iterator[Iterator[Batch]]:
+def feed(source: Source, seed: int, workers: int) -> Generator[Iterator[Batch]]:
     """Batches without end; with `workers` 0, made by the caller's own process, in one fixed order."""
     if workers == 0:
         yield source.batches(seed)

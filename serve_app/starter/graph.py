@@ -5,7 +5,7 @@ It does not know what the step computes. Before it, the processor could not star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -28,7 +28,7 @@ class Captured:
         self.side.wait_stream(torch.cuda.current_stream())
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
+    def beside(self) -> Generator[None]:
         """What is computed inside runs beside the last step; the next one waits for it."""
         with torch.cuda.stream(self.side):
             yield

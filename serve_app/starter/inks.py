@@ -41,7 +41,9 @@ INKS = (
     Ink("golden", ("golden", "gold"), ramp=("#4a2503", "#a4680c", "#e8b022", "#ffdb5c", "#fff6c8")),
     Ink("silver", ("silver",), ramp=("#3a3e45", "#757b85", "#b1b7c0", "#dfe3e8", "#ffffff")),
     Ink("iron", ("iron", "steel"), ramp=("#15171a", "#3a3e44", "#62676f", "#8f959d", "#c8ccd2")),
-    Ink("bronze", ("bronze", "copper"), ramp=("#2f1206", "#743916", "#b56a32", "#dfa063", "#ffdcb0")),
+    Ink(
+        "bronze", ("bronze", "copper"), ramp=("#2f1206", "#743916", "#b56a32", "#dfa063", "#ffdcb0")
+    ),
     Ink(
         "icy",
         ("icy", "ice", "frozen", "frosty"),
@@ -72,9 +74,23 @@ INKS = (
         ramp=("#241009", "#5c2a12", "#96501f", "#a9784f", "#b9b1aa"),
         texture="patches",
     ),
-    Ink("poison", ("poison", "toxic"), ramp=("#0b1f04", "#2b6b0b", "#63bf1a", "#a8ea3c", "#efffb0")),
+    Ink(
+        "poison", ("poison", "toxic"), ramp=("#0b1f04", "#2b6b0b", "#63bf1a", "#a8ea3c", "#efffb0")
+    ),
 )
 BY_NAME = {ink.name: number for number, ink in enumerate(INKS)}
 # What drawings that are only an outline are coloured with where no word asks for a colour.
-USUAL = ("golden", "iron", "silver", "bronze", "wooden", "brown", "grey", "red", "blue", "green", "purple")
+USUAL = (
+    "golden",
+    "iron",
+    "silver",
+    "bronze",
+    "wooden",
+    "brown",
+    "grey",
+    "red",
+    "blue",
+    "green",
+    "purple",
+)
 TEXTURES = ("", "grain", "stone", "patches")

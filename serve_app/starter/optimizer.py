@@ -43,8 +43,9 @@ class Muon(torch.optim.Optimizer):
         stacked = torch.stack([d.flatten(1) for d in directions])
         size = 0.2 * max(stacked.shape[1:]) ** 0.5
         updates = orthogonal(stacked) * (-size * group["lr"])
-        torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(alike, [u.view(p.shape) for u, p in zip(updates, alike, strict=True)])
+        values: list[torch.Tensor] = list(alike)
+        torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(values, [u.view(p.shape) for u, p in zip(updates, alike, strict=True)])
 
     def _average(self, parameter: nn.Parameter) -> torch.Tensor:
         state = self.state[parameter]

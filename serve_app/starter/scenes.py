@@ -89,7 +89,9 @@ class Planner:
         return [
             row
             for row, one in enumerate(self.about)
-            if one.style == "tile" and "floor" in one.names and any(w in one.names[0] for w in words)
+            if one.style == "tile"
+            and "floor" in one.names
+            and any(w in one.names[0] for w in words)
         ]
 
     def _pools(self) -> tuple[dict[str, dict[tuple[str, int], list[int]]], dict[int, list[float]]]:
@@ -168,7 +170,9 @@ class Planner:
     def _single(self, scenes: Scenes, number: int, row: int, style: str) -> _Thing:
         draw = self.draw
         sized = draw.choice(list(SIZES)) if draw.random() < self.shares.sized else ""
-        scale = {"small": draw.uniform(0.42, 0.55), "big": 0.98}.get(sized, draw.uniform(0.82, 0.93))
+        scale = {"small": draw.uniform(0.42, 0.55), "big": 0.98}.get(
+            sized, draw.uniform(0.82, 0.93)
+        )
         shift = (0.0, 0.0)
         if self.about[row].size != 128:  # pixel art stays on its grid
             scale = 1.0 if sized != "small" else 0.5

@@ -10,6 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,11 +54,14 @@ class Sprites:
     @classmethod
     def load(cls, path: Path) -> Sprites:
         with np.load(require(path, "data")) as content:
-            records = json.loads(content["about"].tobytes())
+            records: list[dict[str, Any]] = json.loads(content["about"].tobytes())
             ends, joined = content["ends"].tolist(), content["files"].tobytes()
         starts = [0, *ends[:-1]]
         about = [
-            Sprite(**{**r, "names": tuple(r["names"]), "tags": tuple(r["tags"])}) for r in records
+            Sprite(
+                r["style"], r["look"], r["size"], tuple(r["names"]), tuple(r["tags"]), r["concept"]
+            )
+            for r in records
         ]
         return cls(about, [joined[a:b] for a, b in zip(starts, ends, strict=True)])
 

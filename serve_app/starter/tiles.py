@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .run import RecipeError
+from .errors import RecipeError
 
 SIDE = 32
 FIGURES = 700  # put together from player layers

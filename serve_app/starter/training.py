@@ -6,7 +6,7 @@ It does not know what is trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 from .compose import Composer
+from .errors import RecipeError
 from .feed import Batch, Source, feed
 from .latents import PatchCode
-from .run import Plan, RecipeError, half_cosine, load_checkpoint, wait_while_paused
+from .run import Plan, half_cosine, load_checkpoint, wait_while_paused
 from .sprites import Sprites
 
 REPORT_SECONDS = 10.0
@@ -72,7 +73,7 @@ def fit_code(folder: Path, pictures: Pictures, batches: Iterator[Batch]) -> Patc
 
 
 @contextmanager
-def batches(folder: Path, config: Training, seed: int) -> Iterator[Iterator[Batch]]:
+def batches(folder: Path, config: Training, seed: int) -> Generator[Iterator[Batch]]:
     source = Source(folder / "sprites.npz", folder / "text_encoder", config.batch)
     with feed(source, seed, config.workers) as found:
         yield found

@@ -22,9 +22,8 @@ from .inks import INKS
 
 FILE = "vocabulary.npz"  # in the directory of the weights
 NEAREST = 3
-NEAR = (
-    0.3  # distance up to which a thing is worth naming; beyond, half of them have nothing in common
-)
+# Distance up to which a thing is worth naming; beyond, most of them have nothing in common.
+NEAR = 0.35
 LONGEST = 4  # words of a name
 # Words that say no thing: how rather than what.
 FUNCTION_WORDS = frozenset(

@@ -360,6 +360,14 @@ def test_every_line_of_the_vocabulary_names_a_concept_once() -> None:
     assert len(labels) == len(set(labels)) > 200
 
 
+def test_an_svg_is_drawn_whole_and_without_a_colour_black() -> None:
+    """A wide one is centred on a square."""
+    image = data.drawn_svg('<rect width="64" height="32" fill="currentColor"/>', (64, 32))
+    assert image.size == (128, 128)
+    assert image.getpixel((64, 64)) == (0, 0, 0, 255)
+    assert image.getpixel((64, 10)) == (0, 0, 0, 0)
+
+
 def test_tile_names_are_read_from_files() -> None:
     """Numbers go, the folder's noun is added."""
     assert tiles.names_of("brilliant_blue", "potion") == ("brilliant blue potion", "potion")

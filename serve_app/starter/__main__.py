@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from .run import RecipeError, clock_time
+from .errors import RecipeError
+from .run import clock_time
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Folder = Annotated[Path, typer.Option("--folder", help="where the recipe keeps its work")]
@@ -23,39 +24,44 @@ Again = Annotated[
 WORK = Path(__file__).resolve().parents[2] / ".starter"
 
 
+Device = Annotated[str, typer.Option(help="cpu or cuda; bf16 on the latter")]
+Workers = Annotated[int, typer.Option(help="processes that write captions; 0: none beside")]
+
+
 @app.command()
-def data(folder: Folder = WORK) -> None:
-    """Fetch pictures, names and the text encoder; draw every picture in every colour."""
+def data(
+    folder: Folder = WORK,
+    tiles: Annotated[
+        Path | None, typer.Option(help="pixel art: a folder or tar file of the Crawl tiles (CC0)")
+    ] = None,
+) -> None:
+    """Fetch pictures, names and the text encoder; write one file of sprites."""
     from .data import prepare
 
-    prepare(folder)
+    prepare(folder, tiles)
 
 
 @app.command()
 def autoencoder(
     folder: Folder = WORK,
-    minutes: Minutes = 12.0,
+    minutes: Minutes = 30.0,
     until: Until = None,
     again: Again = False,
-    batch: int = 2,
+    batch: int = 8,
+    lr: float = 2e-3,
     max_steps: int = 10**9,
     seed: int = 0,
-    threads: int = 2,
+    device: Device = "cpu",
+    workers: Workers = 0,
 ) -> None:
     """Train the pixel decoder and encoder; go on from the last checkpoint."""
-    from .autoencoder import Training, train
+    from .autoencoder import train
+    from .training import Training
 
+    end = clock_time(until) if until else None
     train(
         folder,
-        Training(
-            minutes=minutes,
-            until=clock_time(until) if until else None,
-            again=again,
-            batch=batch,
-            max_steps=max_steps,
-            seed=seed,
-            threads=threads,
-        ),
+        Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps),
     )
 
 
@@ -66,24 +72,20 @@ def denoiser(
     until: Until = None,
     again: Again = False,
     batch: int = 32,
+    lr: float = 2e-3,
     max_steps: int = 10**9,
     seed: int = 0,
-    threads: int = 2,
+    device: Device = "cpu",
+    workers: Workers = 0,
 ) -> None:
     """Train the UNet; go on from the last checkpoint."""
-    from .denoiser import Training, train
+    from .denoiser import train
+    from .training import Training
 
+    end = clock_time(until) if until else None
     train(
         folder,
-        Training(
-            minutes=minutes,
-            until=clock_time(until) if until else None,
-            again=again,
-            batch=batch,
-            max_steps=max_steps,
-            seed=seed,
-            threads=threads,
-        ),
+        Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps),
     )
 
 
@@ -97,33 +99,85 @@ def export(folder: Folder = WORK, target: Path | None = None) -> None:
 
 
 @app.command()
-def evaluate(
-    folder: Folder = WORK,
+def words(
     weights: Path | None = None,
-    concepts: Annotated[int, typer.Option(help="at most; drawn in a shuffled order")] = 1000,
-    seeds: int = 2,
-    guidance: float = 3.0,
+    folder: Folder = WORK,
+    names: Annotated[Path | None, typer.Option(help="another list than vocabulary.txt")] = None,
+    further: Annotated[Path | None, typer.Option(help="a list of words, one a line")] = None,
 ) -> None:
-    """Let a judge trained on real pictures name what the weights draw; print the table."""
+    """Write the vocabulary beside the weights, by which orders are told what the model knows."""
+    from . import data as recipe
+    from .captions import read_vocabulary
+    from .export import WEIGHTS
+    from .sources import svg_sets
+    from .word_vectors import spoken, write
+
+    things = read_vocabulary((names or recipe.VOCABULARY).read_text())
+    sure = [w for one in svg_sets(folder / "raw").values() for n in one.icons for w in n.split("-")]
+    found = further.read_text().split() if further else []
+    vocabulary = write(weights or WEIGHTS, spoken(things), sure, found)
+    print(f"{len(vocabulary.things)} things, {len(vocabulary.words)} words")
+
+
+@app.command()
+def pack(target: Path, folder: Folder = WORK) -> None:
+    """Write the trained UNet in files below 16 MB."""
+    from .export import pack as write
+
+    write(folder, target)
+
+
+@app.command()
+def unpack(source: Path, folder: Folder = WORK) -> None:
+    """Read what `pack` wrote on another machine, to export it here."""
+    from .export import unpack as read
+
+    read(source, folder)
+
+
+@app.command()
+def judge(
+    folder: Folder = WORK,
+    minutes: Minutes = 15.0,
+    batch: int = 64,
+    seed: int = 0,
+    device: Device = "cpu",
+    workers: Workers = 0,
+    max_steps: int = 10**9,
+) -> None:
+    """Train the network that names what pictures show, on the sets' own pictures alone."""
+    from .classifier import train
+    from .training import Training
+
+    train(
+        folder,
+        Training(minutes, None, False, batch, 2e-3, 50, seed, device, workers, 1e9, max_steps),
+    )
+
+
+@app.command()
+def evaluate(
+    folder: Folder = WORK, weights: Path | None = None, device: Device = "cpu", steps: int = 20
+) -> None:
+    """Let the judge name what the weights draw; print the table, and write the sheets behind it."""
     import json
 
     from .evaluate import evaluate as measure
     from .export import WEIGHTS
 
-    table = measure(folder, weights or WEIGHTS, concepts, seeds, guidance)
-    print(json.dumps(table, indent=1))
+    print(json.dumps(measure(folder, weights or WEIGHTS, device, steps), indent=1))
 
 
 @app.command()
-def speed(folder: Folder = WORK, weights: Path | None = None, threads: int = 2) -> None:
-    """Print the median seconds of one picture drawn alone: 20 steps with guidance, plain pipeline."""
+def speed(weights: Path | None = None, threads: int = 2, steps: int = 20) -> None:
+    """Print the median seconds of one picture drawn alone: with guidance, plain pipeline."""
     import torch
 
     from .evaluate import Painter
     from .export import WEIGHTS
 
     torch.set_num_threads(threads)
-    print(f"{Painter(weights or WEIGHTS, folder).seconds():.2f} s")
+    print(f"{Painter(weights or WEIGHTS, steps=steps).seconds():.2f} s")
 
 
 def main() -> None:

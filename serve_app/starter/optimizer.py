@@ -5,8 +5,8 @@ It does not know the model beyond the shapes of its parameters.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -17,53 +17,67 @@ MIN_SIDE = 32  # narrower matrices go to AdamW
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum; the update has the size of AdamW's, so learning rates carry over."""
+    """Orthogonalised momentum; the update has the size of AdamW's, so learning rates carry over.
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, pool: ThreadPoolExecutor) -> None:
+    Matrices of one shape are made orthogonal together: a GPU waits for none of them.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: torch.Tensor) -> None:
         super().__init__(params, {"lr": lr, "momentum": 0.95, "weight_decay": 0.01})
-        self.pool = pool
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
-            list(self.pool.map(lambda p, g=group: self._update(p, g), group["params"]))
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.flatten(1).shape].append(parameter)
+            for alike in by_shape.values():
+                self._update(alike, group)
 
-    @torch.no_grad()
-    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state, gradient = self.state[parameter], parameter.grad
-        if gradient is None:
-            return
+    def _update(self, alike: list[nn.Parameter], group: dict[str, Any]) -> None:
+        gradients = [p.grad for p in alike if p.grad is not None]
+        averages = [self._average(p) for p in alike]
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, averages, group["momentum"])
+        stacked = torch.stack([d.flatten(1) for d in directions])
+        size = 0.2 * max(stacked.shape[1:]) ** 0.5
+        updates = orthogonal(stacked) * (-size * group["lr"])
+        values: list[torch.Tensor] = list(alike)
+        torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(values, [u.view(p.shape) for u, p in zip(updates, alike, strict=True)])
+
+    def _average(self, parameter: nn.Parameter) -> torch.Tensor:
+        state = self.state[parameter]
         if not state:
             state["average"] = torch.zeros_like(parameter)
-        average = state["average"].lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(average, group["momentum"]).flatten(1)
-        update = orthogonal(direction) * (0.2 * max(direction.shape) ** 0.5)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update.view(parameter.shape), alpha=-group["lr"])
+        return state["average"]
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix near the closest one with all singular values equal to one."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(N, R, C): near the closest matrices with all singular values equal to one."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if x.is_cuda:
+        x = x.bfloat16()
     for _ in range(ROUNDS):
-        gram = x @ x.T
-        polynomial = torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315)
-        x = torch.addmm(x, polynomial, x, beta=3.4445)
-    return x.T if tall else x
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
-def optimizers(
-    model: nn.Module, lr: float, muon: bool, pool: ThreadPoolExecutor
-) -> list[torch.optim.Optimizer]:
+def optimizers(model: nn.Module, lr: float) -> tuple[list[torch.optim.Optimizer], torch.Tensor]:
+    """Optimisers of all parameters, and the learning rate they share: a number on the device, which
+    a captured graph reads anew each time."""
     wide, small = [], []
     for parameter in model.parameters():
         inner = parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= MIN_SIDE
-        (wide if muon and inner else small).append(parameter)
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(small, lr, betas=(0.9, 0.98), weight_decay=0.01)
-    ]
-    if wide:
-        found.append(Muon(wide, lr, pool))
-    return found
+        (wide if inner else small).append(parameter)
+    on_gpu = small[0].is_cuda
+    rate = torch.tensor(lr, device=small[0].device)
+    adam = torch.optim.AdamW(
+        small, rate, betas=(0.9, 0.98), weight_decay=0.01, foreach=on_gpu, capturable=on_gpu
+    )
+    return [adam, Muon(wide, rate)], rate

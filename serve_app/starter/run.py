@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .errors import RecipeError
+
 PAUSE_POLL_SECONDS = 0.5
-
-
-class RecipeError(Exception):
-    """Something the person who runs the recipe can put right; its text says how."""
 
 
 def require(path: Path, command: str) -> Path:
@@ -79,15 +77,6 @@ def half_cosine(progress: float) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def widened(saved: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`saved` where the shapes of both overlap, zero in the channels that only `like` has."""
-    if any(old > new for old, new in zip(saved.shape, like.shape, strict=True)):
-        raise RecipeError("the checkpoint is of a larger model: start in another --folder")
-    grown = torch.zeros_like(like)
-    grown[tuple(slice(size) for size in saved.shape)] = saved
-    return grown
-
-
 def write_atomically(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
@@ -137,5 +126,5 @@ def save_sheet(path: Path, images: Sequence[np.ndarray], columns: int) -> None:
         sheet[top : top + height, left : left + width] = image
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    Image.fromarray(sheet).save(temporary, format="PNG", optimize=True)
+    Image.fromarray(sheet).save(temporary, format="PNG")
     temporary.replace(path)

@@ -1,17 +1,22 @@
 # make demo   everything from nothing to one picture        make test         the tests
 # make check  style, types and configs                      make test-faults  kill anything, lose nothing
-# make campaign  every fault at once, for some minutes
+# make campaign  every fault at once, for some minutes      make test-browser what we write, read by others' programs
 # make bench  the benchmarks (nothing else may run)         make clean        forget the environment
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-faults campaign check bench clean
+.PHONY: demo test test-browser test-faults campaign check bench clean
 
 demo: .venv/.service
 	$(BIN)/python -m serve_app.tools.demo
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark"
+	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark and not browser"
+
+# Installs Chromium, Tiled and npm from Debian if they are missing, which needs root.
+test-browser: .venv/.tests
+	bash tests/delivery/install.sh
+	$(BIN)/python -m pytest -m browser
 
 test-faults: .venv/.tests
 	$(BIN)/python -m pytest -m fault
@@ -35,6 +40,8 @@ bench: .venv/.tests
 
 .venv/.tests: .venv/.service
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,check,train]'
+	# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps spandrel einops
 	touch $@
 
 clean:

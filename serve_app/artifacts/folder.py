@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from serve_app.artifacts.names import ArtifactName, day_of, is_ours, owner_of, temporary_name
@@ -70,9 +71,10 @@ class OutputDir:
         )
 
     def probe(self) -> None:
-        """Try all that `write` needs: a new file on disk, under a second name. Raises OSError."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        first = self._root / f".probe-{os.getpid()}"
+        """Try what `write` needs: a new file in the folder of today, under a second name. Raises OSError."""
+        today = self._root / datetime.now(UTC).strftime("%Y-%m-%d")
+        today.mkdir(parents=True, exist_ok=True)
+        first = today / f".probe-{os.getpid()}"
         second = first.with_suffix(".link")
         try:
             with first.open("wb") as file:

@@ -29,6 +29,15 @@ def registry_actor(app_name: str) -> Any:
     return ray.get_actor(registry_name(app_name), namespace=NAMESPACE)
 
 
+def call_registry(app_name: str, method: str, *args: Any) -> Any:
+    """A ref of the answer. Raises ValueError if there is no registry, or one of older code without `call`:
+    it is about to be replaced."""
+    try:
+        return registry_actor(app_name).call.remote(method, *args)
+    except (AttributeError, TypeError) as error:
+        raise ValueError("the registry is of older code") from error
+
+
 def serve_session() -> str:
     """An id of the running Serve. It changes when Serve is shut down and started again. Raises ValueError
     if none runs."""

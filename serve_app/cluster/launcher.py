@@ -50,7 +50,7 @@ class RayLauncher:
 
     def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
         self._app_name, self._output_dir = app_name, output_dir
-        self._task = run_job_task.options(runtime_env=worker_env())
+        self._task = run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
         self._handle: Any = None
@@ -83,9 +83,8 @@ class RayLauncher:
             return Outcome(kind="released", reason=_short(error))
         if run.killed:  # just when a renderer had accepted it
             raise TaskLost("it was stopped as a renderer had it")
-        run.task = self._task.options(name=f"job:{ticket['job_id']}").remote(
-            ticket, rendered, self._output_dir
-        )
+        task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
+        run.task = task.remote(ticket, rendered, self._output_dir)
         try:
             return await run.task
         except RayError as error:

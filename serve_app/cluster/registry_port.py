@@ -113,9 +113,7 @@ def attach(
         if hello["version"] >= REGISTRY_VERSION:
             break
         log.warning("replacing registry version %d", hello["version"])
-        with contextlib.suppress(RayActorError):
-            drained = call_sync(actor.drain.remote(settings.drain_s), settings.drain_s + 10)
-            log.info("drained: %s", drained)
+        _drain(actor, settings.drain_s)
         ray.kill(actor, no_restart=True)
     else:
         raise Unavailable("an older registry cannot be replaced")
@@ -124,6 +122,19 @@ def attach(
         raise ConfigError("state_dir differs from the running registry's; stop that one first")
     call_sync(actor.configure.remote(deployment, True))
     return ActorTransport(settings.app_name, actor, deployment)
+
+
+def _drain(actor: Any, timeout_s: float) -> None:
+    """Let running jobs end, if that can be asked for; those that do not are drawn again."""
+    try:
+        drained = actor.drain.remote(timeout_s)
+    except (
+        TypeError
+    ):  # Ray cannot import its class, whose modules have moved: it knows no arguments then
+        log.warning("the older registry cannot be drained")
+        return
+    with contextlib.suppress(RayActorError):
+        log.info("drained: %s", call_sync(drained, timeout_s + 10))
 
 
 def _why_not_started(error: ActorDiedError) -> ServiceError:

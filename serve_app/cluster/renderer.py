@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
-from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
@@ -145,7 +145,7 @@ class RendererReplica:
     def _tell(self, method: str, *args: Any) -> bool:
         """Nobody waits for the answer. False: there is no registry."""
         with contextlib.suppress(ValueError, RayError):
-            registry_actor(self._app_name).call.remote(method, *args)
+            call_registry(self._app_name, method, *args)
             return True
         return False
 
@@ -159,4 +159,4 @@ class RendererReplica:
 
     async def _ask(self, method: str, *args: Any) -> Any:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return await registry_actor(self._app_name).call.remote(method, *args)
+            return await call_registry(self._app_name, method, *args)

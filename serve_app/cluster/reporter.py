@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from serve_app.cluster.handles import CALL_TIMEOUT_S, registry_actor
+from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.messages import Preview, Progress, Report
 
 log = logging.getLogger("assets.renderer")
@@ -61,13 +61,12 @@ class Reporter:
             if report := self._take():
                 try:
                     async with asyncio.timeout(CALL_TIMEOUT_S):
-                        call = registry_actor(self._app_name).call
-                        given_up: dict[str, int] = await call.remote("report", report)
+                        given_up: dict[str, int] = await call_registry(
+                            self._app_name, "report", report
+                        )
                     if given_up:
                         self._drop(given_up)
-                except (
-                    Exception
-                ) as error:  # nothing may end this loop: jobs would seem to wait for ever
+                except Exception as error:  # nothing may end this loop: jobs would seem to wait
                     log.warning("the registry did not take a report: %s", error)
                     self._again(report)
                 await asyncio.sleep(PACE_S)

@@ -244,6 +244,10 @@ class Dispatcher:
             return await self._launcher.run(ticket)
         except TaskLost as error:
             return Outcome(kind="lost", reason=str(error))
+        except Exception as bug:
+            # It must not cost the job its turn, nor launch it again and again without a pause.
+            log.exception("an attempt could not be launched", extra={"job_id": job.job_id})
+            return Outcome(kind="lost", reason=type(bug).__name__)
 
     def _count_loss(self, job_id: str, outcome: Outcome) -> None:
         """Make sure that a fault that lasts is not met again at once: without a renderer, or with a full

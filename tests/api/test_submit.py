@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from serve_app.api import submit as module
 from serve_app.api.registry_client import RegistryClient
 from serve_app.errors import Unavailable
+from serve_app.messages import Submission, SubmitReply
 from tests.api.harness import (
     ORDER,
     Hold,
@@ -64,6 +66,27 @@ async def test_a_submit_that_is_too_late_is_503(transport: LocalTransport) -> No
         response = await client.post("/v1/generate", json=ORDER)
     assert_problem(response, 503, "too_late")
     assert response.headers["retry-after"] == "1"
+
+
+REQUEST = ContextVar("REQUEST", default="none")
+
+
+class Noting(RegistryClient):
+    """Notes to which request its submits belong."""
+
+    requests: tuple[str, ...] = ()
+
+    async def submit(self, submission: Submission) -> SubmitReply:
+        self.requests += (REQUEST.get(),)
+        return await super().submit(submission)
+
+
+async def test_a_submit_belongs_to_no_request(transport: LocalTransport) -> None:
+    """Serve finds the tasks of a request by their context, and cancels them when the client hangs up."""
+    registry = Noting(transport)
+    REQUEST.set("of a client")
+    await module.submit(registry, submission(), 10.0)
+    assert registry.requests == ("none",)
 
 
 async def test_what_the_transport_raises_is_raised(transport: LocalTransport) -> None:

@@ -15,6 +15,7 @@ from tests.api.harness import (
     STEP,
     Hold,
     LocalTransport,
+    assert_problem,
     finish,
     limit,
     ordered,
@@ -158,6 +159,15 @@ async def test_an_eta_is_as_old_as_the_answer_it_came_with(
         event = await reader.next()
     assert event.data["job_id"] == job["job_id"]
     assert event.data["eta_seconds"] == pytest.approx(eta, abs=2)
+
+
+async def test_without_a_free_seat_the_registry_is_not_asked(
+    client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
+) -> None:
+    """Many refused readers must cost little."""
+    service_of(app).watching._seats.limit = 0
+    assert_problem(await client.get("/v1/events"), 503, "too_many_streams")
+    assert transport.calls["page"] == 0
 
 
 # ---- previews ----

@@ -26,8 +26,8 @@ OUTDATED = 6
 STOPS_ALONE = 3
 STOPS = 8
 """A job whose renderers are told to stop, time after time, runs alone from the third on; from the eighth on
-each counts like a death: what looks like bad luck may be the job. (A lost task never counts: it had no part in
-drawing, and a cluster where tasks cannot run would fail the whole line.)"""
+each counts like a death: what looks like bad luck may be the job. A lost task never counts: it drew nothing,
+and a cluster where tasks cannot run would fail the whole line."""
 
 
 class Outcomes:

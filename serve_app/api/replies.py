@@ -184,7 +184,8 @@ class JobStatusResponse(BaseModel):
     waiting_for: str | None = Field(
         description="What holds a waiting job: `turn`, `replica` (none runs, one is starting), "
         "`model` (it is loading), `application` (none is deployed), `renderer` (it went away), "
-        "`storage`, `draining`.",
+        "`storage`, `draining`. Of `replica` and `model`, more may follow after a colon: what the "
+        "cluster lacks, or why the model cannot be loaded.",
         examples=["turn"],
     )
     progress: ProgressReply | None = Field(description="Null before it runs.")

@@ -66,9 +66,7 @@ class Reporter:
                         )
                     if given_up:
                         self._drop(given_up)
-                except (
-                    Exception
-                ) as error:  # nothing may end this loop: jobs would seem to wait for ever
+                except Exception as error:  # nothing may end this loop: jobs would seem to wait
                     log.warning("the registry did not take a report: %s", error)
                     self._again(report)
                 await asyncio.sleep(PACE_S)

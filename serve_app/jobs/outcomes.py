@@ -23,12 +23,11 @@ REFUSALS = 3
 """A job fails when so many renderers could not draw it for a reason that may be their own."""
 OUTDATED = 6
 """A job of weights that are not served any more fails when it met so many renderers without them."""
-UNLUCKY = ("stopped", "lost")
-"""Its renderer was told to stop, or the process that wrote its files went away: no fault of the job. But"""
-UNLUCKY_ALONE = 3
-UNLUCKY_COUNTS = 8
-"""a job that this happens to time after time runs alone from the third on, and from the eighth on each counts
-like a death: what looks like bad luck may be the job."""
+STOPS_ALONE = 3
+STOPS = 8
+"""A job whose renderers are told to stop, time after time, runs alone from the third on; from the eighth on
+each counts like a death: what looks like bad luck may be the job. A lost task never counts: it drew nothing,
+and a cluster where tasks cannot run would fail the whole line."""
 
 
 class Outcomes:
@@ -95,7 +94,7 @@ class Outcomes:
             attempts=attempts,
             alone=job.alone
             or kind in ("died", "refused")
-            or (kind in UNLUCKY and times >= UNLUCKY_ALONE),
+            or (kind == "stopped" and times >= STOPS_ALONE),
             troubles={**job.troubles, kind: times},
         )
         return await self._jobs.save(again, job.fence)
@@ -105,7 +104,7 @@ class Outcomes:
         long as it had company: the report of its admission may have been lost, so it runs alone next."""
         if kind == "died":
             return job.status is Status.STARTED or job.alone
-        return kind in UNLUCKY and times >= UNLUCKY_COUNTS
+        return kind == "stopped" and times >= STOPS
 
     def _final(self, job: Job, outcome: Outcome, times: int, attempts: int) -> JobError | None:
         """Why the job is given up; None: it is tried again."""
@@ -135,8 +134,8 @@ MODEL_CHANGED = JobError(
 
 
 def _given_up(kind: str, times: int, deaths: int) -> JobError:
-    if kind in UNLUCKY:
-        detail = f"The process that worked on it was stopped {times} times."
+    if kind == "stopped":
+        detail = f"Its renderer was stopped {times} times."
     else:
         detail = f"This happened {deaths} times."
     return JobError(

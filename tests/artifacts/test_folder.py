@@ -350,7 +350,7 @@ def test_a_probe_needs_room_for_a_picture(tmp_path: Path) -> None:
 
 def test_a_probe_needs_a_folder(tmp_path: Path) -> None:
     (tmp_path / "output").write_text("")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(NotADirectoryError):
         OutputDir(tmp_path / "output").probe()
 
 

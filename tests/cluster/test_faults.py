@@ -105,15 +105,22 @@ def test_ingress_replica_killed_with_jobs_in_flight(
     assert service.pixels(job) == undisturbed
 
 
-def test_job_task_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
-    """The replica does not notice, and would render on: its request is dropped before the next attempt."""
-    job_id = service.submit(**LONG)
-    drawing(service, job_id)
-    service.kill(f"ray::job:{job_id}")
-    job = service.result(job_id)
-    assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
-    assert service.pixels(job) == undisturbed
-    assert {image["url"].rsplit("_", 1)[1] for image in job["images"]} == {"2.png"}
+def test_job_task_killed_while_it_writes(service: Service) -> None:
+    """It is drawn again, no attempt is counted, and what the first one wrote goes.
+
+    The task lives for a moment only, so it may be over before it is killed: then the next job is tried.
+    """
+    many: dict[str, Any] = {**SHORT, "n": 64}
+    for seed in range(1000, 11_000, 1000):
+        job_id = service.submit(**many, seed=seed)
+        service.kill(f"ray::job:{job_id}")
+        job = service.result(job_id)
+        assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
+        if {image["url"].rsplit("_", 1)[1] for image in job["images"]} == {"2.png"}:
+            break
+    else:
+        pytest.fail("no task was killed before its end")
+    assert service.pixels(job) == service.pixels(service.result(service.submit(**many, seed=seed)))
 
 
 def test_renderer_replica_killed_mid_render(service: Service, undisturbed: list[str]) -> None:
@@ -186,18 +193,21 @@ def test_registry_killed_between_file_write_and_commit(
     assert not any(url.endswith("_1.png") for url in job["result_urls"])
 
 
-def test_stale_attempt_tries_to_finish(service: Service) -> None:
-    """It is refused by its fence, while the next attempt runs and after that one has published."""
+def test_a_report_of_an_attempt_that_is_over(service: Service) -> None:
+    """It is told to stop by its fence, while the next attempt runs and after that one has published."""
     job_id = service.submit(**LONG)
     drawing(service, job_id)
-    service.kill(f"ray::job:{job_id}")
-    wait_until(lambda: service.processes(f"ray::job:{job_id}"), 60, "the second attempt")
-    image = {"path": "x.png", "index": 0}
-    assert service.registry("call", "finish", job_id, 1, [image]) is False
-    assert service.registry("call", "admitted", job_id, 1) is False
+    service.kill(RENDERER)
+    wait_until(lambda: service.job(job_id)["status"] == "RETRY", 60, "the first attempt is over")
+    drawing(service, job_id)
+    said = {"step": 1, "value": 0.99}
+    report = {"admitted": [[job_id, 1, None]], "progress": [[job_id, 1, said]], "previews": []}
+    assert service.registry("call", "report", report) == {job_id: 1}
+    assert (service.job(job_id)["progress"] or {}).get("value") != 0.99
     job = service.result(job_id)
-    assert service.registry("call", "finish", job_id, 1, [image]) is False
-    assert service.job(job_id)["result_urls"] == job["result_urls"]
+    assert (job["status"], job["attempts"]) == ("SUCCESS", 1)
+    assert service.registry("call", "report", report) == {job_id: 1}
+    assert service.job(job_id) == job
 
 
 def test_client_gone_in_the_middle_of_the_post(service: Service) -> None:

@@ -26,8 +26,13 @@ class Registry:
     """Stands for the actor's handle."""
 
     def __init__(self, **changes: Any) -> None:
-        self.numbers = {"paused": None, "lacking": None, "load_error": None, "proven": False}
-        self.numbers |= changes
+        self.numbers: dict[str, Any] = {
+            "paused": None,
+            "lacking": None,
+            "load_error": None,
+            "proven": False,
+            **changes,
+        }
         self.asked = 0
         self.error: Exception | None = None
         self.stats = self

@@ -16,15 +16,14 @@ from serve_app.messages import Preview, Progress, Report
 
 
 class Registry:
-    """Stands for the actor's handle. A call is answered when a test says so."""
+    """Stands for the actor. A call is answered when a test says so."""
 
     def __init__(self) -> None:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.answers: asyncio.Queue[dict[str, int] | Exception] = asyncio.Queue()
         self.under_way = self.most = 0
-        self.call = self
 
-    async def remote(self, method: str, report: Report) -> dict[str, int]:
+    async def call(self, app_name: str, method: str, report: Report) -> dict[str, int]:
         assert method == "report"
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -53,7 +52,7 @@ class Place:
 @pytest.fixture(name="place")
 async def _place(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Place]:
     registry = Registry()
-    monkeypatch.setattr(reporter_module, "registry_actor", lambda app_name: registry)  # pyright: ignore
+    monkeypatch.setattr(reporter_module, "call_registry", registry.call)
     monkeypatch.setattr(reporter_module, "PACE_S", 0.001)
     place = Place(registry)
     yield place

@@ -13,8 +13,8 @@ from serve_app.jobs.outcomes import (
     MODEL_CHANGED,
     OUTDATED,
     REFUSALS,
-    UNLUCKY_ALONE,
-    UNLUCKY_COUNTS,
+    STOPS,
+    STOPS_ALONE,
 )
 from serve_app.messages import JobError, Outcome, Ticket
 from tests.factories import params
@@ -199,18 +199,17 @@ async def test_an_outdated_job_says_that_it_waits_for_its_model(
         assert (await kept(world, job_id)).waiting_for == "model"
 
 
-@pytest.mark.parametrize("outcome", [STOPPED, LOST], ids=["stopped", "lost"])
-async def test_bad_luck_time_after_time_may_be_the_job(
-    tmp_path: Path, outcome: Outcome | None
+async def test_a_job_whose_renderers_are_stopped_time_after_time_may_be_the_cause(
+    tmp_path: Path,
 ) -> None:
-    """A job that ends each process which works on it would be tried for ever."""
+    """A job that makes each renderer hang would be tried for ever."""
     async with World(tmp_path) as world:
         job_id = await world.submit()
-        last = UNLUCKY_COUNTS + 2  # the eighth, ninth and tenth count
+        last = STOPS + 2  # the eighth, ninth and tenth count
         for fence in range(1, last + 1):
-            ticket = await attempt(world, job_id, fence, outcome, admitted=True)
-            assert ticket["alone"] == (fence > UNLUCKY_ALONE)
-            if fence == UNLUCKY_COUNTS - 1:
+            ticket = await attempt(world, job_id, fence, STOPPED, admitted=True)
+            assert ticket["alone"] == (fence > STOPS_ALONE)
+            if fence == STOPS - 1:
                 await world.until(lambda: world.registry._jobs.in_flight.get(job_id) != fence)  # noqa: B023
                 assert (await kept(world, job_id)).attempts == 0
         await world.ended(job_id)
@@ -299,3 +298,13 @@ async def test_a_report_that_comes_after_the_end_changes_nothing(tmp_path: Path)
         assert not await world.registry.admitted(job_id, 1)
         assert not await world.progress(job_id, 1, {"step": 1})
         assert await world.look(job_id) == before
+
+
+async def test_a_task_that_is_lost_never_counts(tmp_path: Path) -> None:
+    """Where tasks cannot run, the whole line waits; nothing of it fails."""
+    async with World(tmp_path) as world:
+        job_id = await world.submit()
+        for fence in range(1, 2 * STOPS):
+            assert not (await attempt(world, job_id, fence, LOST, admitted=True))["alone"]
+        assert await world.draw(job_id, 2 * STOPS)
+        assert (await world.look(job_id))["attempts"] == 0

@@ -10,16 +10,18 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, TaskCancelledError
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
+from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.messages import Outcome, Ticket
+from serve_app.messages import Outcome, OutputFolder, Ticket
 
 BROADCAST_TIMEOUT_S = 5.0
 HANDLE_CHECKED_EVERY_S = 1.0
@@ -38,11 +40,12 @@ class RunningAttempt:
 
 
 class RayLauncher:
-    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, output_dir)` is the remote function of
+    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, folder)` is the remote function of
     `app.py`; all attempts are owned by this process."""
 
     def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
-        self._app_name, self._output_dir = app_name, output_dir
+        self._app_name = app_name
+        self.output = OutputDir(Path(output_dir))  # where attempts write from now on
         self._task = run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
@@ -74,9 +77,14 @@ class RayLauncher:
             # Without an application or a replica; Serve's router may raise anything when they go away.
             return Outcome(kind="released", reason=_short(error))
         task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
-        run.task = task.remote(ticket, rendered, self._output_dir)
+        output = self.output
+        folder = OutputFolder(path=output.path, id=output.id)
+        run.task = task.remote(ticket, rendered, folder)
         try:
-            return await run.task
+            outcome: Outcome = await run.task
+            if outcome["kind"] == "drawn" and self.output is not output:
+                return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
+            return outcome
         except RayError as error:
             if (gone := _renderer_error(error)) is None:
                 raise  # the task's own process is gone

@@ -28,7 +28,7 @@ from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
 from serve_app.config import INGRESS_REQUESTS, Settings
-from serve_app.messages import Outcome, Rendered, Ticket
+from serve_app.messages import Outcome, OutputFolder, Rendered, Ticket
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
@@ -112,6 +112,6 @@ def create_registry(settings: Settings) -> ActorHandle:
 
 
 @ray.remote(max_retries=0, num_cpus=0.05)
-def run_job_task(ticket: Ticket, rendered: Rendered, output_dir: str) -> Outcome:
+def run_job_task(ticket: Ticket, rendered: Rendered, folder: OutputFolder) -> Outcome:
     """One attempt, on any node. Never retried by Ray: the registry alone counts attempts."""
-    return job_task.run(ticket, rendered, output_dir)
+    return job_task.run(ticket, rendered, folder)

@@ -282,6 +282,13 @@ class Ticket(TypedDict):
     preview: bool  # send previews: somebody watches
 
 
+class OutputFolder(TypedDict):
+    """Where an attempt writes."""
+
+    path: str  # absolute
+    id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
+
+
 class Outcome(TypedDict):
     """How an attempt ended.
 

@@ -9,11 +9,13 @@ import errno
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from serve_app.artifacts.identity import identify, identity_of
 from serve_app.artifacts.names import (
     ArtifactName,
     day_of,
@@ -56,6 +58,17 @@ class OutputDir:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._probing = threading.Lock()
+        self.id = ""  # see `identity`; empty until a probe succeeded
+        self.trouble: str | None = None  # why the last probe failed, in words that name no path
+
+    @property
+    def path(self) -> str:
+        return str(self._root)
+
+    def is_folder(self, identity: str) -> bool:
+        """This is, from here, the very folder of that id."""
+        return identity != "" and identity_of(self._root) == identity
 
     def write(
         self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
@@ -89,7 +102,18 @@ class OutputDir:
         )
 
     def probe(self) -> None:
-        """Try what `write` needs: a new file in the folder of today, under a second name. Raises OSError."""
+        """Try what `write` needs: a new file in the folder of today, under a second name. The folder has an
+        id afterwards. Raises OSError."""
+        with self._probing:
+            try:
+                self._try_all()
+                self.id = identify(self._root, self.id)
+            except OSError as error:
+                self.trouble = _why(error)
+                raise
+            self.trouble = None
+
+    def _try_all(self) -> None:
         name = f".probe-{os.getpid()}"
         today = datetime.now(UTC).strftime("%Y-%m-%d")
         self._put(today, f"{name}.link", f"{name}.tmp", b"\0" * PROBE_BYTES)
@@ -205,8 +229,11 @@ def _within(folder: int) -> Callable[[str, int], int]:
 
 def _reason(error: OSError) -> str:
     """A sentence for clients: it names no path."""
-    why = _REASONS.get(error.errno or 0, error.strerror or "unknown reason")
-    return f"The image could not be written to the output directory: {why}."
+    return f"The image could not be written to the output directory: {_why(error)}."
+
+
+def _why(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, error.strerror or "unknown reason")
 
 
 def _sync_directory(path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,11 +23,12 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
+from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.messages import Outcome, Ticket
+from serve_app.messages import Outcome, OutputFolder, Ticket
 
 BROADCAST_TIMEOUT_S = 5.0
 HANDLE_CHECKED_EVERY_S = 1.0
@@ -45,11 +47,12 @@ class RunningAttempt:
 
 
 class RayLauncher:
-    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, output_dir)` is the remote function of
+    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, folder)` is the remote function of
     `app.py`; all attempts are owned by this process."""
 
     def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
-        self._app_name, self._output_dir = app_name, output_dir
+        self._app_name = app_name
+        self.output = OutputDir(Path(output_dir))  # where attempts write from now on
         self._task = run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
@@ -84,9 +87,14 @@ class RayLauncher:
         if run.killed:  # just when a renderer had accepted it
             raise TaskLost("it was stopped as a renderer had it")
         task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
-        run.task = task.remote(ticket, rendered, self._output_dir)
+        output = self.output
+        folder = OutputFolder(path=output.path, id=output.id)
+        run.task = task.remote(ticket, rendered, folder)
         try:
-            return await run.task
+            outcome: Outcome = await run.task
+            if outcome["kind"] == "drawn" and self.output is not output:
+                return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
+            return outcome
         except RayError as error:
             if (outcome := _outcome_of(error)) is None:
                 raise  # the task's own process is gone, or what it was to write

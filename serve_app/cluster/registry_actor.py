@@ -6,8 +6,10 @@ Knows how the actor opens its store, and which of the registry's methods other p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,12 @@ FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disown
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))
 
 
+OUTPUT_NOTE = "output_dir"
+"""A file in `state_dir`: the newest output folder."""
+
+log = logging.getLogger("assets.registry")
+
+
 class RegistryActor:
     """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt."""
 
@@ -38,21 +46,28 @@ class RegistryActor:
         logs.configure()
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
-        output_dir = str(parsed.path(parsed.output_dir))
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        self._output_note = parsed.path(parsed.state_dir) / OUTPUT_NOTE
+        # Ray restarts an actor with the arguments of its creation, and output_dir may be another one since.
+        output_dir = _noted(self._output_note) if restarted else ""
+        output_dir = output_dir or str(parsed.path(parsed.output_dir))
         self._launcher = RayLauncher(parsed.app_name, run_job_task, output_dir)
-        files, metrics = OutputDir(Path(output_dir)), RayJobMetrics(parsed.app_name)
+        metrics = RayJobMetrics(parsed.app_name)
 
         def open_store() -> SqliteStore:
             return SqliteStore(parsed.path(parsed.state_dir))
 
         def registry_on(store: SqliteStore) -> JobRegistry:
             return JobRegistry(
-                store, self._launcher, files, metrics, RegistryLimits(**limits_of(parsed))
+                store,
+                self._launcher,
+                self._launcher.output,
+                metrics,
+                RegistryLimits(**limits_of(parsed)),
             )
 
         # A first start that cannot open the store fails at once, and whoever deploys is told why. A restart
         # must not fail, since Ray would not try another: it goes on trying until the disk is there.
-        restarted = ray.get_runtime_context().was_current_actor_reconstructed
         store = None if restarted else open_store()
         self._opening = asyncio.get_running_loop().create_task(
             open_registry(open_store, registry_on, store), context=contextvars.Context()
@@ -75,25 +90,61 @@ class RegistryActor:
             "pid": os.getpid(),
         }
 
-    async def configure(self, deployment: Deployment, came_up: bool) -> None:
-        """An ingress says what holds now. `came_up`: it is new."""
+    async def configure(self, deployment: Deployment, came_up: bool) -> str:
+        """An ingress says what holds now. `came_up`: it is new. Returns the id of the output folder; empty:
+        it cannot be written now."""
         self._launcher.serve_is(deployment["session"])
         self._launcher.needs(deployment["gpus"], nodes_on_demand=deployment["nodes_on_demand"])
         registry = await self._registry()
+        output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])
         registry.serves(deployment["model"], deployment["model_revision"])
         if came_up:
             registry.deployed()
         registry.resume()
+        if output.trouble is not None:
+            registry.wait_for_storage()
+        return output.id
+
+    async def _store_in(self, registry: JobRegistry, output_dir: str) -> OutputDir:
+        """Without a folder that can be written jobs wait, and it is tried again: a full disk must not keep an
+        ingress from showing what there is."""
+        output = self._launcher.output
+        if output.path != output_dir:
+            log.warning("files are stored in %s from now on", output_dir)
+            output = OutputDir(Path(output_dir))
+        with contextlib.suppress(OSError):  # `trouble` says it
+            await asyncio.to_thread(output.probe)
+        if output is not self._launcher.output:
+            self._launcher.output = output
+            registry.store_in(output)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._output_note.write_text, output_dir)
+        return output
 
     async def drain(self, timeout_s: float) -> bool:
         return await (await self._registry()).drain(timeout_s)
 
     async def stats(self) -> dict[str, Any]:
-        return (await self._registry()).stats() | {"pid": os.getpid()}
+        output = self._launcher.output
+        if output.trouble is not None:  # it may be over, and no job may come to find out
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(output.probe)
+        return (await self._registry()).stats() | {
+            "pid": os.getpid(),
+            "output_id": output.id,
+            "output_trouble": output.trouble,
+        }
 
     async def _registry(self) -> JobRegistry:
         return await asyncio.shield(self._opening)
+
+
+def _noted(note: Path) -> str:
+    try:
+        return note.read_text()
+    except OSError:
+        return ""
 
 
 def limits_of(settings: Settings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -18,6 +19,7 @@ from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
+from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.handles import RENDERER, call_sync, registry_actor
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
@@ -29,6 +31,7 @@ REGISTRY_VERSION = 4
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 READINESS_AGE_S = 1.0
+NOT_SHARED = "output_dir is not the folder that the registry writes to: it must be the same one on every node"
 
 
 class ActorTransport:
@@ -36,6 +39,7 @@ class ActorTransport:
 
     def __init__(self, app_name: str, actor: ActorHandle, deployment: Deployment) -> None:
         self._app_name, self._deployment = app_name, deployment
+        self._output = OutputDir(Path(deployment["output_dir"]))
         self._actor: Any = actor
         self._readiness: tuple[float, str | None] = float("-inf"), None
 
@@ -59,6 +63,11 @@ class ActorTransport:
             stats = await self._wait(self._actor.stats.remote(), timeout_s=5.0)
         except Unavailable:
             return "the job registry does not answer"
+        if stats["output_trouble"] is not None:
+            return f"the output folder cannot be written: {stats['output_trouble']}"
+        folder = stats["output_id"]
+        if folder and not await asyncio.to_thread(self._output.is_folder, folder):
+            return NOT_SHARED
         if stats["paused"] in ("application", "storage", "draining"):
             return f"nothing is launched: {stats['paused']}"
         if stats["lacking"] is not None:
@@ -120,7 +129,9 @@ def attach(
     state_dir = str(settings.path(settings.state_dir))
     if hello["state_dir"] != state_dir:
         raise ConfigError("state_dir differs from the running registry's; stop that one first")
-    call_sync(actor.configure.remote(deployment, True))
+    folder = call_sync(actor.configure.remote(deployment, True), 30)
+    if folder and not OutputDir(Path(deployment["output_dir"])).is_folder(folder):
+        raise ConfigError(NOT_SHARED)
     return ActorTransport(settings.app_name, actor, deployment)
 
 

@@ -162,6 +162,10 @@ class JobRegistry:
         self._line.weights = limits.client_weights
         self._estimates.retention_s = self._endings.retention_s = limits.retention_s
 
+    def store_in(self, files: JobFiles) -> None:
+        """From now on files are removed, and looked for, there."""
+        self._cleaning.files = files
+
     def serves(self, model: str, revision: str) -> None:
         """The weights of the newest deployment."""
         self._renderers.deployed(model, revision)
@@ -175,6 +179,10 @@ class JobRegistry:
     def resume(self) -> None:
         """The cause of a pause may be gone: launch again at once."""
         self._pauses.resume()
+
+    def wait_for_storage(self) -> None:
+        """Launch nothing until images can be written."""
+        self._pauses.pause("storage", self._cleaning.can_store)
 
     # ---- life ----
 

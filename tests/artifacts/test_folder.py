@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -337,8 +338,7 @@ def test_a_probe_writes_and_leaves_nothing(tmp_path: Path) -> None:
     output = OutputDir(tmp_path / "output")
     output.probe()
     output.probe()
-    assert everything_in(tmp_path) == []
-    assert (tmp_path / "output").is_dir()
+    assert everything_in(tmp_path) == ["output/.folder-id"]
 
 
 def test_a_probe_needs_room_for_a_picture(tmp_path: Path) -> None:
@@ -364,3 +364,60 @@ def test_a_probe_needs_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="not permitted"):
         OutputDir(tmp_path).probe()
     assert everything_in(tmp_path) == []
+
+
+# ---- is it the same folder? ----
+
+
+def test_a_probe_gives_the_folder_an_id_that_everybody_sees(tmp_path: Path) -> None:
+    """Under whatever path; another folder has another one, and one that is away has none."""
+    (tmp_path / "link").symlink_to(tmp_path / "output")
+    registrys, others = OutputDir(tmp_path / "output"), OutputDir(tmp_path / "other")
+    assert not OutputDir(tmp_path / "output").is_folder(registrys.id), "it is not known yet"
+    registrys.probe()
+    others.probe()
+    assert registrys.id != others.id
+    assert OutputDir(tmp_path / "link").is_folder(registrys.id)
+    assert not others.is_folder(registrys.id)
+    assert not OutputDir(tmp_path / "away").is_folder(registrys.id)
+    first = registrys.id
+    for output in (registrys, OutputDir(tmp_path / "output")):
+        output.probe()
+        assert output.id == first
+
+
+def test_a_folder_that_was_emptied_keeps_its_id(tmp_path: Path) -> None:
+    """For the registry that knew it: what is under way goes on."""
+    output = OutputDir(tmp_path / "output")
+    output.probe()
+    shutil.rmtree(tmp_path / "output")
+    assert not output.is_folder(output.id)
+    output.probe()
+    assert output.is_folder(output.id)
+
+
+def test_a_probe_that_fails_says_why_and_the_next_one_is_good(tmp_path: Path) -> None:
+    output = OutputDir(tmp_path / "output")
+    with files_at_most(100), pytest.raises(OSError, match="large"):
+        output.probe()
+    assert output.trouble is not None
+    assert (str(tmp_path) in output.trouble, output.id) == (False, "")
+    output.probe()
+    assert output.trouble is None
+    assert output.id
+    assert all(".probe" not in name for name in everything_in(tmp_path))
+
+
+def test_what_cannot_link_is_found_out_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems know no second name for a file, and no file of ours could be published there."""
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    output = OutputDir(tmp_path)
+    with pytest.raises(OSError, match="not permitted"):
+        output.probe()
+    assert output.trouble == "Operation not permitted"

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
+from serve_app.artifacts.identity import NAME
 from serve_app.messages import TERMINAL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -248,9 +249,11 @@ class Service:
         return hashes
 
     def files(self) -> list[str]:
-        """Everything below output/, temporary files too."""
+        """Everything below output/, temporary files too, but not the folder's own id."""
         paths = self.output.rglob("*") if self.output.exists() else []
-        return sorted(str(p.relative_to(self.output)) for p in paths if p.is_file())
+        return sorted(
+            str(p.relative_to(self.output)) for p in paths if p.is_file() and p.name != NAME
+        )
 
 
 def _title(process: psutil.Process) -> list[str]:

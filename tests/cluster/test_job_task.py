@@ -1,0 +1,50 @@
+"""A job's task: it writes into the folder of the registry, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.artifacts.folder import OutputDir
+from serve_app.cluster import job_task
+from serve_app.messages import OutputFolder, Rendered, RenderFailed
+from tests.artifacts.pictures import rendered
+from tests.factories import ticket
+
+DRAWN = Rendered(images=[rendered()], failed=None)
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> OutputFolder:
+    """As the registry sees it."""
+    output = OutputDir(tmp_path / "shared")
+    output.probe()
+    return OutputFolder(path=output.path, id=output.id)
+
+
+def test_it_writes_where_the_registry_looks(folder: OutputFolder) -> None:
+    outcome = job_task.run(ticket(), DRAWN, folder)
+    assert outcome["kind"] == "drawn"
+    assert "images" in outcome
+    assert (Path(folder["path"]) / outcome["images"][0]["path"]).is_file()
+
+
+def test_on_a_node_without_that_folder_nothing_is_written(
+    folder: OutputFolder, tmp_path: Path
+) -> None:
+    """The job waits: its file would be published, and found by nobody."""
+    OutputDir(tmp_path / "own").probe()
+    for path in ("own", "nothing"):
+        elsewhere = OutputFolder(path=str(tmp_path / path), id=folder["id"])
+        assert job_task.run(ticket(), DRAWN, elsewhere)["kind"] == "full"
+    assert job_task.run(ticket(), DRAWN, OutputFolder(path=folder["path"], id=""))["kind"] == "full"
+    assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_what_could_not_be_drawn_needs_no_folder(tmp_path: Path) -> None:
+    failed = RenderFailed(kind="failed", code="flagged", title="t", detail="d", retryable=False)
+    outcome = job_task.run(
+        ticket(), Rendered(images=[], failed=failed), OutputFolder(path=str(tmp_path), id="")
+    )
+    assert outcome["kind"] == "failed"

@@ -80,8 +80,8 @@ class GenerateRequest(BaseModel):
     size: str | None = Field(
         default=None,
         pattern=f"^{SIZE.pattern}$",
-        description="`WIDTHxHEIGHT` in pixels, instead of `width` and `height`.",
-        examples=["128x128"],
+        description="`WIDTHxHEIGHT` in pixels, like 128x128, instead of `width` and `height`.",
+        examples=[None],
     )
     steps: int | None = Field(
         default=None, ge=1, le=ABSURD, description="Denoising steps.", examples=[20]

@@ -79,7 +79,6 @@ EVENTS: Responses = {
         "job's revision, `data` is JSON and whole each time.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
                 "itemSchema": {"oneOf": [_event(kind, body) for kind, body in _EVENTS.items()]},
             }
         },

@@ -114,8 +114,8 @@ class GenerateRequest(BaseModel):
     height: int | None = Field(default=None, ge=1, le=ABSURD, description="Pixels.", examples=[128])
     size: Size | None = Field(
         default=None,
-        description="`WIDTHxHEIGHT` in pixels, instead of `width` and `height`.",
-        examples=["128x128"],
+        description="`WIDTHxHEIGHT` in pixels, like 128x128, instead of `width` and `height`.",
+        examples=[None],
     )
     steps: int | None = Field(
         default=None, ge=1, le=ABSURD, description="Denoising steps.", examples=[20]

@@ -7,6 +7,7 @@ exceptions into replies.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import uuid
 from collections.abc import Collection
@@ -19,6 +20,8 @@ from serve_app.api.forwarded import path_of
 from serve_app.api.keys import KeyFile
 from serve_app.api.problems import answer
 from serve_app.errors import BadRequest, Unauthorized
+
+log = logging.getLogger("assets.api")
 
 LOCAL = "local"
 """The owner of every job where no key file is set."""
@@ -68,7 +71,8 @@ class Doorstep:
 
 class Answers:
     """Answers for every exception, and for what Starlette refuses by itself in plain text: with a problem
-    document. Takes out a Range that is not understood, as RFC 9110 wants."""
+    document. Takes out a Range that is not understood, as RFC 9110 wants. A client whose messages cannot be
+    received any more has left."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -96,8 +100,17 @@ class Answers:
             if refused is None:
                 await send(message)
 
+        async def receive_while_there() -> Message:
+            try:
+                return await receive()
+            except (
+                Exception
+            ):  # Serve's way to say that a client has left, when its own request is gone
+                log.debug("the way to the client is broken", exc_info=True)
+                return {"type": "http.disconnect"}
+
         try:
-            await self._app(scope, receive, send_judged)
+            await self._app(scope, receive_while_there, send_judged)
         except Exception as error:
             if started:
                 raise

@@ -246,11 +246,12 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(root: Path) -> Generator[Site]:
+def site(root: Path, make: Callable[[LocalTransport], FastAPI] | None = None) -> Generator[Site]:
+    """`make`: the app to serve, if it is not the one of `make_app`."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(World(root)) as world,
     ):
         transport = LocalTransport(world)
-        with portal.wrap_async_context_manager(served(make_app(transport))) as url:
+        with portal.wrap_async_context_manager(served((make or make_app)(transport))) as url:
             yield Site(portal, world, transport, url)

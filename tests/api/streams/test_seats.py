@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message
 
 from serve_app.api.streams import seats
 from serve_app.api.view import LocalView
@@ -130,6 +131,24 @@ async def test_a_quiet_stream_is_pinged(
             line = await anext(lines)
             assert not line or line.startswith(":"), line
             pings += line.startswith(":")
+
+
+async def test_a_reader_whose_way_here_is_broken_has_left(app: FastAPI) -> None:
+    """Serve cancels its own question for the next message of a reader that leaves: no stream fails by it."""
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        raise RuntimeError("the request was cancelled")
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/events", "root_path": ""}
+    async with app.router.lifespan_context(app), asyncio.timeout(WAIT_S):
+        asked = {**scope, "query_string": b"", "headers": [(b"host", b"localhost")]}
+        await app(asked, receive, send)
+    assert sent[0] == "http.response.start"
+    assert service_of(app).watching._seats.taken == 0
 
 
 @contextlib.contextmanager

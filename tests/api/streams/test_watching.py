@@ -170,6 +170,27 @@ async def test_without_a_free_seat_the_registry_is_not_asked(
     assert transport.calls["page"] == 0
 
 
+async def test_a_seat_is_taken_before_the_registry_is_asked(
+    client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
+) -> None:
+    """Of many who come at once, only those who get a seat cost a look at the registry."""
+    service_of(app).watching._seats.limit = 1
+    answer = transport.answered["page"] = Hold()
+    await ordered(client)
+
+    async def read() -> None:
+        async with reading(client, "/v1/events") as reader:
+            assert (await reader.next()).kind == "status"
+
+    opening = asyncio.create_task(read())
+    await answer.reached.wait()
+    asked = transport.calls["page"]
+    assert_problem(await client.get("/v1/events"), 503, "too_many_streams")
+    assert transport.calls["page"] == asked
+    answer.released.set()
+    await opening
+
+
 # ---- previews ----
 
 
@@ -243,6 +264,37 @@ async def test_a_stream_ends_when_it_has_sent_much(
     assert 12_000 < sent < 30_000
     async with reading(client, job["urls"]["events"]) as reader:
         assert (await reader.next()).data["status"] == "STARTED"
+
+
+async def test_the_first_events_do_not_end_a_stream_by_their_size(
+    client: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody with many large jobs would get them, be sent away, and get them again for ever."""
+    monkeypatch.setattr(watching, "MOST_BYTES", 500)
+    job = await ordered(client)
+    await world.started(job["job_id"])
+    async with reading(client, "/v1/events") as reader:
+        assert len(str((await reader.next("status", status="STARTED")).data)) > 500
+        assert await world.registry.progress(job["job_id"], 1, STEP)
+        assert (await reader.next()).kind == "progress"
+
+
+async def test_streams_do_not_all_end_at_once_when_a_newer_ingress_comes_up(
+    client: httpx.AsyncClient,
+    world: World,
+    transport: LocalTransport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each reader connects again: their ends are spread over a time."""
+    monkeypatch.setattr(watching, "SPREAD_S", 1e6)
+    job = await ordered(client)
+    await transport.caught_up()
+    async with reading(client, job["urls"]["events"]) as reader:
+        await reader.next()
+        world.registry.deployed()
+        await transport.caught_up()
+        await world.draw(job["job_id"])
+        assert await reader.next("status", status="SUCCESS")
 
 
 @PATHS

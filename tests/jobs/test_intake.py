@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ async def test_accepted_is_on_disk_before_the_answer(tmp_path: Path) -> None:
     """A second connection sees the row as soon as submit returns."""
     async with World(tmp_path) as world:
         job_id = await world.submit()
-        with sqlite3.connect(tmp_path / "state" / "jobs.db") as db:
+        with closing(sqlite3.connect(tmp_path / "state" / "jobs.db")) as db:
             assert db.execute("SELECT job_id, status FROM jobs").fetchall() == [(job_id, "PENDING")]
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

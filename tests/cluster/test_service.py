@@ -126,7 +126,7 @@ def test_nothing_but_finished_files_leaves_the_output(shared: Service, path: str
 
 def test_ready_and_healthy(shared: Service) -> None:
     assert shared.http.get("/healthz").status_code == 200
-    assert shared.http.get("/readyz").status_code == 200
+    wait_until(lambda: shared.http.get("/readyz").status_code == 200, 5)  # asked of it once a second
 
 
 def test_jobs_are_counted_in_rays_metrics(shared: Service) -> None:

@@ -65,15 +65,8 @@ SAME_NAME = {
     # Borders: the same four numbers; Grid: two meanings. Finishing and delivery never import each other.
     "Borders": {"serve_app/delivery/sprite.py", "serve_app/finishing/picture.py"},
     "Grid": {"serve_app/delivery/grid.py", "serve_app/finishing/grid.py"},
-    # Two rooms that do not know each other: what an effect found, and what a sheet is given.
-    "Borders": {"serve_app/delivery/sprite.py", "serve_app/finishing/picture.py"},
     # One for each network that the starter's recipe trains.
     "Run": {"serve_app/starter/autoencoder.py", "serve_app/starter/denoiser.py"},
-    "Training": {
-        "serve_app/starter/autoencoder.py",
-        "serve_app/starter/classifier.py",
-        "serve_app/starter/denoiser.py",
-    },
 }
 """Public classes that share their name with another."""
 

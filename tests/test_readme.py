@@ -65,6 +65,8 @@ def each(docs: list[Document]) -> Any:
 @each([*DOCS, Document(ROOT / "serve_app/starter/CARD.md")])
 def test_links_lead_somewhere_and_pictures_are_pictures(doc: Document) -> None:
     for link in doc.links:
+        if link.startswith("https://"):  # what it leads to is not ours, and cannot be asked here
+            continue
         file, _, anchor = link.partition("#")
         target = (doc.path.parent / file).resolve() if file else doc.path
         assert target.exists(), link

@@ -26,7 +26,7 @@ from serve_app.starter.__main__ import app
 from serve_app.starter.compose import DARK, NO_INK, Composer, Scenes
 from serve_app.starter.errors import RecipeError
 from serve_app.starter.export import SHARD_BYTES, WEIGHTS, export, pack, unpack
-from serve_app.starter.feed import Batch
+from serve_app.starter.feed import SceneBatch
 from serve_app.starter.held_out import FreePrompt, HeldOut
 from serve_app.starter.inks import BY_NAME, INKS
 from serve_app.starter.latents import CHANNELS, PatchCode
@@ -41,13 +41,13 @@ from serve_app.starter.run import (
     write_atomically,
 )
 from serve_app.starter.scenes import Planner, Shares
-from serve_app.starter.sprites import Sprite, Sprites
+from serve_app.starter.sprites import CutOut, Sprites
 from serve_app.starter.text import WIDTH, shrink
 from serve_app.starter.training import Pictures, Training, batches, fit_code
 
 NAMES = ("ball", "box", "coin", "gem")
 SHADES = {"ball": "crimson", "box": "teal", "coin": "olive", "gem": "slateblue"}
-VOCABULARY = data.Vocabulary.load(captions.read_vocabulary("ball = orb\nbox = crate\ncoin\ngem"))
+VOCABULARY = data.ConceptNames.load(captions.read_vocabulary("ball = orb\nbox = crate\ncoin\ngem"))
 
 
 def drawn(name: str, size: int = 128, shade: str = "") -> Image.Image:
@@ -67,15 +67,15 @@ def texture(seed: int) -> Image.Image:
     return Image.fromarray(pixels, "RGBA")
 
 
-def pictures() -> Iterator[tuple[Sprite, Image.Image]]:
+def pictures() -> Iterator[tuple[CutOut, Image.Image]]:
     for name in NAMES:
         for style, look in (("icon", "3d"), ("flat", "flat"), ("flat", "noto")):
-            yield Sprite(style, look, 128, (name,)), drawn(name)
-        yield Sprite("silhouette", "game", 128, (f"old {name}",)), drawn(name, 128, "black")
-        yield Sprite("pixel_icon", "crawl", 32, (name,)), drawn(name, 32)
-        yield Sprite("pixel_character", "crawl", 32, (f"{name} man",)), drawn(name, 32)
-    yield Sprite("tile", "crawl", 32, ("grass floor", "floor")), texture(0)
-    yield Sprite("tile", "crawl", 32, ("brick wall", "wall")), texture(1)
+            yield CutOut(style, look, 128, (name,)), drawn(name)
+        yield CutOut("silhouette", "game", 128, (f"old {name}",)), drawn(name, 128, "black")
+        yield CutOut("pixel_icon", "crawl", 32, (name,)), drawn(name, 32)
+        yield CutOut("pixel_character", "crawl", 32, (f"{name} man",)), drawn(name, 32)
+    yield CutOut("tile", "crawl", 32, ("grass floor", "floor")), texture(0)
+    yield CutOut("tile", "crawl", 32, ("brick wall", "wall")), texture(1)
 
 
 def tiny_text_encoder(folder: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(work: Path, tmp_path: Path)
     shown = Pictures(work, "cpu")
     encoder = denoiser.load_text_encoder(work / "text_encoder")[1]
     with batches(work, config, seed=0) as some:
-        few: list[Batch] = [next(some) for _ in range(3)]
+        few: list[SceneBatch] = [next(some) for _ in range(3)]
         code = fit_code(work, shown, some)
 
     def run(folder: Path) -> denoiser.Run:
@@ -185,7 +185,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(work: Path, tmp_path: Path)
         found.resume()
         return found
 
-    def loss(found: denoiser.Run, batch: Batch) -> float:
+    def loss(found: denoiser.Run, batch: SceneBatch) -> float:
         torch.manual_seed(1)  # the composer's
         found.clock.steps += 1
         return found.step(batch, 1e-3).item()
@@ -246,10 +246,10 @@ def test_pictures_of_one_colour_or_without_words_are_left_out_and_named(
     blank = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
     grey = Image.new("RGBA", (32, 32), (90, 90, 90, 255))
     found = [
-        (Sprite("icon", "3d", 128, ("nothing",)), blank),
-        (Sprite("tile", "crawl", 32, ("dull wall",)), grey),
-        (Sprite("silhouette", "game", 128, ("123",)), drawn("ball", 128, "black")),
-        (Sprite("icon", "3d", 128, ("ball",)), drawn("ball")),
+        (CutOut("icon", "3d", 128, ("nothing",)), blank),
+        (CutOut("tile", "crawl", 32, ("dull wall",)), grey),
+        (CutOut("silhouette", "game", 128, ("123",)), drawn("ball", 128, "black")),
+        (CutOut("icon", "3d", 128, ("ball",)), drawn("ball")),
     ]
     kept = data.collect(found, VOCABULARY, HeldOut.nothing())
     assert [one.names[0] for one in kept.about] == ["ball"]
@@ -323,8 +323,8 @@ def test_names_with_unseen_words_are_not_given(sprites: Sprites) -> None:
     """A picture that has no other name is left out."""
     held_out = HeldOut({"unseen_noun": [FreePrompt("a katana", ("ball",))]})
     found = [
-        (Sprite("icon", "3d", 128, ("katana", "ball")), drawn("ball")),
-        (Sprite("icon", "3d", 128, ("big katanas",)), drawn("box")),
+        (CutOut("icon", "3d", 128, ("katana", "ball")), drawn("ball")),
+        (CutOut("icon", "3d", 128, ("big katanas",)), drawn("box")),
     ]
     kept = data.collect(found, VOCABULARY, held_out)
     assert [one.names for one in kept.about] == [("ball",)]

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import nn
 
-from .feed import Batch
+from .feed import SceneBatch
 from .latents import CHANNELS, SCALING_FACTOR, PatchCode, to_uint8
 from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all
-from .training import Clock, Pictures, Training, batches, fit_code, train_until_done
+from .training import Deadline, Pictures, Training, batches, fit_code, train_until_done
 
 NOISE = 0.15  # largest standard deviation added to the latents
 ENCODER_EVERY = 8  # steps; the encoder is needed by image-to-image alone
@@ -56,7 +56,7 @@ class Run:
         code: PatchCode,
         folder: Path,
         pictures: Pictures,
-        some: Iterator[Batch],
+        some: Iterator[SceneBatch],
     ) -> None:
         self.config, self.folder, self.pictures, self.some = config, folder, pictures, some
         self.code = PatchCode(code.weight.to(config.device))
@@ -64,14 +64,14 @@ class Run:
         self.model = new_autoencoder().to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(self.model.parameters(), config.lr, betas=(0.9, 0.98))
-        self.clock = Clock()
+        self.clock = Deadline()
 
     def resume(self) -> None:
         state = load_checkpoint(self.checkpoint)
         if state is None:
             return
         self.model.load_state_dict(state["model"])
-        self.clock = Clock(**state["clock"])
+        self.clock = Deadline(**state["clock"])
         if self.config.again:
             self.clock.begin_phase()
         else:

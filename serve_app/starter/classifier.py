@@ -16,11 +16,11 @@ from torch import nn
 
 from .compose import NO_INK, Scenes
 from .errors import RecipeError
-from .feed import Batch
+from .feed import SceneBatch
 from .inks import INKS
 from .run import load_checkpoint, require, save_checkpoint, seed_all
-from .sprites import STYLES, Sprite, Sprites
-from .training import Clock, Pictures, Training, batches, train_until_done
+from .sprites import STYLES, CutOut, Sprites
+from .training import Deadline, Pictures, Training, batches, train_until_done
 
 SIDE = 64  # pixels the judge looks at
 NOBODY = -100  # a label that teaches nothing
@@ -59,9 +59,9 @@ def train(folder: Path, config: Training) -> None:
     if known is not None and known["concepts"] == model.concepts:
         model.load_state_dict(known["model"])  # learn on, with other pictures
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=0.01)
-    clock = Clock()
+    clock = Deadline()
 
-    def step(some: Iterator[Batch], rate: float) -> torch.Tensor:
+    def step(some: Iterator[SceneBatch], rate: float) -> torch.Tensor:
         batch = next(some)
         images = disturbed(pictures.signed(batch))
         wanted = [torch.from_numpy(w).to(images.device) for w in labels(batch.scenes, about, model)]
@@ -94,7 +94,7 @@ def load(folder: Path) -> Classifier:
     return model.eval().requires_grad_(False)
 
 
-def labels(scenes: Scenes, about: list[Sprite], model: Classifier) -> tuple[np.ndarray, ...]:
+def labels(scenes: Scenes, about: list[CutOut], model: Classifier) -> tuple[np.ndarray, ...]:
     """Numbers of concept, style and ink of each scene's first sprite; NOBODY where there is none."""
     number = {name: row for row, name in enumerate(model.concepts)}
     alone = (scenes.sprite[:, 1] < 0) | (scenes.sprite[:, 1] == scenes.sprite[:, 0])

@@ -20,7 +20,7 @@ from . import sources
 from .captions import Concept, read_vocabulary, telling_tags
 from .errors import RecipeError
 from .held_out import HeldOut
-from .sprites import SIZE, Sprite, Sprites
+from .sprites import SIZE, CutOut, Sprites
 from .text import shrink
 from .tiles import tile_sprites
 
@@ -55,12 +55,12 @@ def prepare(folder: Path, tiles: Path | None) -> Sprites:
     """Fetches what is missing, draws every picture, and writes `folder`/sprites.npz."""
     raw = folder / "raw"
     sources.fetch_sources(raw)
-    vocabulary = Vocabulary.load(read_vocabulary(VOCABULARY.read_text()))
+    vocabulary = ConceptNames.load(read_vocabulary(VOCABULARY.read_text()))
     found = list(_emoji_sprites(raw, vocabulary))
     found += _game_sprites(sources.svg_sets(raw)["game"])
     if tiles is not None:
         found += [
-            (Sprite(style, "crawl", 32, names), image)
+            (CutOut(style, "crawl", 32, names), image)
             for style, names, image in tile_sprites(sources.tile_folder(tiles, raw))
         ]
     sprites = collect(found, vocabulary, HeldOut.load())
@@ -73,14 +73,14 @@ def prepare(folder: Path, tiles: Path | None) -> Sprites:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class ConceptNames:
     """Concepts by label and by every other name of theirs."""
 
     concepts: dict[str, Concept]
     by_name: dict[str, str]
 
     @classmethod
-    def load(cls, concepts: Sequence[Concept]) -> Vocabulary:
+    def load(cls, concepts: Sequence[Concept]) -> ConceptNames:
         labels = {c.names[0]: c for c in concepts}
         by_name: dict[str, str] = {}
         for concept in concepts:
@@ -104,10 +104,10 @@ class Vocabulary:
 
 
 def collect(
-    found: Iterable[tuple[Sprite, Image.Image]], vocabulary: Vocabulary, held_out: HeldOut
+    found: Iterable[tuple[CutOut, Image.Image]], vocabulary: ConceptNames, held_out: HeldOut
 ) -> Sprites:
     """Encodes what may be shown in training; says what it leaves out and why."""
-    about: list[Sprite] = []
+    about: list[CutOut] = []
     files: list[bytes] = []
     skipped: dict[str, list[str]] = {}
     for sprite, image in found:
@@ -128,7 +128,7 @@ def collect(
         if reason:
             skipped.setdefault(reason, []).append(sprite.names[0])
             continue
-        kept = Sprite(sprite.style, sprite.look, sprite.size, tuple(names), sprite.tags, concept)
+        kept = CutOut(sprite.style, sprite.look, sprite.size, tuple(names), sprite.tags, concept)
         about.append(kept)
         files.append(_encoded(image, sprite.size))
     for reason, names in skipped.items():
@@ -168,7 +168,7 @@ def drawn_svg(body: str, size: tuple[int, int]) -> Image.Image:
     return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg))).convert("RGBA")
 
 
-def _emoji_sprites(raw: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sprite, Image.Image]]:
+def _emoji_sprites(raw: Path, vocabulary: ConceptNames) -> Iterator[tuple[CutOut, Image.Image]]:
     entries = [e for e in sources.emoji_names(raw) if _wanted(e, vocabulary)]
     tags = telling_tags([entry.get("tags", []) for entry in entries])
     pictures, sets = sources.fluent_3d(raw), sources.svg_sets(raw)
@@ -180,8 +180,8 @@ def _emoji_sprites(raw: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sprite, 
         names += vocabulary.concepts[concept].names[1:] if concept else ()
         key = sources.code(entry["hexcode"])
 
-        def sprite(style: str, look: str) -> Sprite:
-            return Sprite(style, look, SIZE, tuple(names), hints, concept)  # noqa: B023
+        def sprite(style: str, look: str) -> CutOut:
+            return CutOut(style, look, SIZE, tuple(names), hints, concept)  # noqa: B023
 
         if key in pictures:
             image = Image.open(pictures[key]).convert("RGBA")
@@ -194,15 +194,15 @@ def _emoji_sprites(raw: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sprite, 
                 yield sprite(SET_STYLES[look], look), drawing
 
 
-def _game_sprites(icons: sources.SvgSet) -> Iterator[tuple[Sprite, Image.Image]]:
+def _game_sprites(icons: sources.SvgSet) -> Iterator[tuple[CutOut, Image.Image]]:
     for name, body in icons.icons.items():
         if not NOT_OBJECTS.search(name):
             spoken = re.sub(r"\s+", " ", re.sub(r"[\d-]+", " ", name)).strip()
-            sprite = Sprite("silhouette", "game", SIZE, (spoken,) if spoken else ("",))
+            sprite = CutOut("silhouette", "game", SIZE, (spoken,) if spoken else ("",))
             yield sprite, drawn_svg(body, icons.sizes[name])
 
 
-def _wanted(entry: dict[str, Any], vocabulary: Vocabulary) -> bool:
+def _wanted(entry: dict[str, Any], vocabulary: ConceptNames) -> bool:
     label = _plain(entry["label"])
     if label in vocabulary.concepts or entry.get("group") in OBJECT_GROUPS:
         return not re.search(r"o’clock|thirty$", entry["label"])

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import BertModel
 
 from .errors import RecipeError
-from .feed import Batch
+from .feed import SceneBatch
 from .graph import Captured
 from .latents import CHANNELS, PATCH, PatchCode, to_uint8
 from .optimizer import optimizers
@@ -24,7 +24,7 @@ from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all
 from .sprites import SIZE
 from .text import WIDTH, load_text_encoder, states
 from .tokens import load_tokens, token_ids
-from .training import Clock, Pictures, Training, batches, fit_code, train_until_done
+from .training import Deadline, Pictures, Training, batches, fit_code, train_until_done
 
 SIDE = SIZE // PATCH
 RECIPE = 2  # of checkpoints; another recipe's cannot go on
@@ -122,7 +122,7 @@ class Run:
         self.alphas = scheduler().alphas_cumprod.to(config.device)
         self.noise = torch.Generator(config.device).manual_seed(config.seed)
         self.update = Captured(self._update) if config.device == "cuda" else self._update
-        self.clock = Clock()
+        self.clock = Deadline()
 
     def resume(self) -> None:
         state = load_checkpoint(self.checkpoint)
@@ -134,7 +134,7 @@ class Run:
             )
         self.unet.load_state_dict(state["unet"])
         self.average = [saved.to(self.config.device) for saved in state["average"]]
-        self.clock = Clock(**state["clock"])
+        self.clock = Deadline(**state["clock"])
         self.noise.set_state(state["noise"])
         if self.config.again:
             self.clock.begin_phase()
@@ -155,7 +155,7 @@ class Run:
         }
         save_checkpoint(self.checkpoint, state)
 
-    def step(self, batch: Batch, rate: float) -> torch.Tensor:
+    def step(self, batch: SceneBatch, rate: float) -> torch.Tensor:
         if isinstance(self.update, Captured):
             with self.update.beside():
                 inputs = self.inputs(batch)
@@ -165,7 +165,7 @@ class Run:
         self.decay.fill_(min(self.captioning.ema, (1 + self.clock.steps) / (10 + self.clock.steps)))
         return self.update(*inputs)
 
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+    def inputs(self, batch: SceneBatch) -> tuple[torch.Tensor, ...]:
         """Noisy latents, times, caption states and what the UNet shall predict."""
         clean = self.code.encode(self.pictures.signed(batch))
         texts = self.said(batch)
@@ -194,7 +194,7 @@ class Run:
             torch._foreach_add_(self.average, away)
         return loss.detach()
 
-    def said(self, batch: Batch) -> torch.Tensor:
+    def said(self, batch: SceneBatch) -> torch.Tensor:
         """Caption states; some between two captions of one picture, all a little beside."""
         device = self.config.device
         ids = torch.from_numpy(batch.ids).to(device).long()

@@ -24,7 +24,7 @@ AHEAD = 6  # batches a process may be ahead
 
 
 @dataclass(frozen=True)
-class Batch:
+class SceneBatch:
     scenes: Scenes
     ids: np.ndarray  # (B, TOKENS)
     other_ids: np.ndarray  # (fewer, TOKENS): other captions of the first scenes
@@ -38,18 +38,18 @@ class Source:
     text_encoder: Path
     batch: int
 
-    def batches(self, seed: int) -> Iterator[Batch]:
+    def batches(self, seed: int) -> Iterator[SceneBatch]:
         sprites = Sprites.load(self.sprites)
         sprites.files.clear()  # only their names are needed here
         planner, tokens = Planner(sprites, HeldOut.load(), seed), load_tokens(self.text_encoder)
         while True:
             scenes, captions, others = planner.plan(self.batch)
             ids = token_ids(tokens, [*captions, *others])
-            yield Batch(scenes, ids[: self.batch], ids[self.batch :])
+            yield SceneBatch(scenes, ids[: self.batch], ids[self.batch :])
 
 
 @contextmanager
-def feed(source: Source, seed: int, workers: int) -> Generator[Iterator[Batch]]:
+def feed(source: Source, seed: int, workers: int) -> Generator[Iterator[SceneBatch]]:
     """Batches without end; with `workers` 0, made by the caller's own process, in one fixed order."""
     if workers == 0:
         yield source.batches(seed)

@@ -22,7 +22,7 @@ STYLES = ("icon", "flat", "silhouette", "pixel_icon", "pixel_character", "tile")
 
 
 @dataclass(frozen=True)
-class Sprite:
+class CutOut:
     """`names[0]` is its own name, the others mean the same; `tags` only hint at it."""
 
     style: str
@@ -37,7 +37,7 @@ class Sprite:
 class Sprites:
     """`files[i]` is the WebP or PNG of `about[i]`."""
 
-    about: list[Sprite]
+    about: list[CutOut]
     files: list[bytes]
 
     def save(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class Sprites:
             ends, joined = content["ends"].tolist(), content["files"].tobytes()
         starts = [0, *ends[:-1]]
         about = [
-            Sprite(
+            CutOut(
                 r["style"], r["look"], r["size"], tuple(r["names"]), tuple(r["tags"]), r["concept"]
             )
             for r in records

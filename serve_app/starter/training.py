@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .compose import Composer
 from .errors import RecipeError
-from .feed import Batch, Source, feed
+from .feed import SceneBatch, Source, feed
 from .latents import PatchCode
 from .run import Plan, half_cosine, load_checkpoint, wait_while_paused
 from .sprites import Sprites
@@ -54,12 +54,12 @@ class Pictures:
         self.composer = Composer(Sprites.load(folder / "sprites.npz"), torch.device(device))
         self.device = torch.device(device)
 
-    def signed(self, batch: Batch) -> torch.Tensor:
+    def signed(self, batch: SceneBatch) -> torch.Tensor:
         """(B, 3, SIZE, SIZE) in [-1, 1]."""
         return self.composer.draw(batch.scenes) * 2 - 1
 
 
-def fit_code(folder: Path, pictures: Pictures, batches: Iterator[Batch]) -> PatchCode:
+def fit_code(folder: Path, pictures: Pictures, batches: Iterator[SceneBatch]) -> PatchCode:
     """The folder's code; fitted to training pictures if there is none."""
     if not (folder / "code.pt").exists():
         seen = torch.empty(0)
@@ -73,14 +73,14 @@ def fit_code(folder: Path, pictures: Pictures, batches: Iterator[Batch]) -> Patc
 
 
 @contextmanager
-def batches(folder: Path, config: Training, seed: int) -> Generator[Iterator[Batch]]:
+def batches(folder: Path, config: Training, seed: int) -> Generator[Iterator[SceneBatch]]:
     source = Source(folder / "sprites.npz", folder / "text_encoder", config.batch)
     with feed(source, seed, config.workers) as found:
         yield found
 
 
 @dataclass
-class Clock:
+class Deadline:
     """How far a run has come, over every resume."""
 
     steps: int = 0
@@ -102,7 +102,7 @@ def train_until_done(
     name: str,
     folder: Path,
     config: Training,
-    clock: Clock,
+    clock: Deadline,
     step: Callable[[float], torch.Tensor],
     save: Callable[[], None],
 ) -> None:

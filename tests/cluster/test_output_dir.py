@@ -15,6 +15,8 @@ from serve_app.artifacts.identity import NAME
 
 from .service import Service, wait_until
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(name="service")
 def _service(tmp_path: Path, tiny_settings: dict[str, Any]) -> Iterator[Service]:

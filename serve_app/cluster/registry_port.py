@@ -63,9 +63,9 @@ class ActorTransport:
             stats = await self._wait(self._actor.stats.remote(), timeout_s=5.0)
         except Unavailable:
             return "the job registry does not answer"
-        if stats["output_trouble"] is not None:
+        if stats.get("output_trouble") is not None:
             return f"the output folder cannot be written: {stats['output_trouble']}"
-        folder = stats["output_id"]
+        folder = stats.get("output_id")  # an older registry has none
         if folder and not await asyncio.to_thread(self._output.is_folder, folder):
             return NOT_SHARED
         if stats["paused"] in ("application", "storage", "draining"):

@@ -15,6 +15,8 @@ from serve_app.artifacts.identity import NAME
 
 from .service import Service, wait_until
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(name="service")
 def _service(tmp_path: Path, tiny_settings: dict[str, Any]) -> Iterator[Service]:
@@ -40,7 +42,7 @@ def test_the_output_folder_may_be_replaced(service: Service, tmp_path: Path) -> 
     """What is drawn meanwhile and afterwards is served from the new one, and deleted there; also by a
     registry that was restarted since, whose own arguments name the old one."""
     draw(service)
-    slow = service.submit(prompt="a red sword", steps=3000)
+    slow = service.submit(steps=3000, reproducible="strict")
     service.await_status(slow, "STARTED")
     new = tmp_path / "new"
     service.deploy(output_dir=str(new))

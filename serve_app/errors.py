@@ -15,9 +15,11 @@ ServiceError               500  internal
   |- Unavailable           503  unavailable      the registry does not answer
   |- Refused               any  any              in api/problems.py: the registry's answer to a submission
   |- ConfigError           500  bad_config       in styles.yaml, models.yaml or the arguments: file and line
+  |  `- PaletteError       500  bad_config       in finishing/palette_files.py
   |- ModelError            500  bad_model        a checkpoint is missing, broken or unsafe
   |- StoreHeld             500  store_held       another registry owns this state
   |- StorageFailed         500  storage_failed   output/ is full or read-only
+  |- EffectFailed          500  effect_failed    in finishing/picture.py
   `- RenderError           500  render_failed
      |- NonFinite          500  non_finite       NaN or infinity in the latents
      |- OutOfMemory        500  out_of_memory

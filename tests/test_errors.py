@@ -12,7 +12,12 @@ import pytest
 from serve_app import errors
 from serve_app.errors import ServiceError
 
-ELSEWHERE = ("serve_app.api.problems", "serve_app.engine.runner")
+ELSEWHERE = (
+    "serve_app.api.problems",
+    "serve_app.engine.runner",
+    "serve_app.finishing.palette_files",
+    "serve_app.finishing.picture",
+)
 """Modules that define errors of their own."""
 LINE = re.compile(r"^(?P<branch>[ |`-]*)(?P<name>[A-Z]\w+) +(?P<status>\w+)  (?P<code>\w+)")
 

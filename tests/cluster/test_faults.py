@@ -5,6 +5,7 @@ Real Ray, real HTTP, real SIGKILL. Jobs are `reproducible: strict`, so "the same
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import shutil
@@ -113,7 +114,9 @@ def test_job_task_killed_while_it_writes(service: Service) -> None:
     many: dict[str, Any] = {**SHORT, "n": 64}
     for seed in range(1000, 11_000, 1000):
         job_id = service.submit(**many, seed=seed)
-        service.kill(f"ray::job:{job_id}")
+        wait_until(lambda j=job_id: any(j in file for file in service.files()), 60, "its first file")
+        for task in service.processes(f"^ray::job:{job_id}"):
+            task.kill()
         job = service.result(job_id)
         assert (job["status"], job["attempts"]) == ("SUCCESS", 0)
         if {image["url"].rsplit("_", 1)[1] for image in job["images"]} == {"2.png"}:
@@ -180,13 +183,15 @@ def test_registry_killed_between_file_write_and_commit(
     job_id = service.submit(**LONG)
     drawing(service, job_id)
     registry = service.one(REGISTRY)
-    registry.send_signal(signal.SIGSTOP)  # nothing can be committed any more
 
     def written() -> list[str]:
         return [f for f in set(service.files()) - before if f.endswith("_1.png")]
 
-    wait_until(lambda: len(written()) == LONG["n"], 60, "all files of the first attempt")
-    registry.send_signal(signal.SIGKILL)
+    state = service.directory / "state" / "jobs.db"
+    with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")  # nothing can be committed any more
+        wait_until(lambda: len(written()) == LONG["n"], 60, "all files of the first attempt")
+        registry.send_signal(signal.SIGKILL)
     job = service.result(job_id)
     assert job["status"] == "SUCCESS"
     assert service.pixels(job) == undisturbed

@@ -114,7 +114,9 @@ def test_job_task_killed_while_it_writes(service: Service) -> None:
     many: dict[str, Any] = {**SHORT, "n": 64}
     for seed in range(1000, 11_000, 1000):
         job_id = service.submit(**many, seed=seed)
-        wait_until(lambda j=job_id: any(j in file for file in service.files()), 60, "its first file")
+        wait_until(
+            lambda j=job_id: any(j in file for file in service.files()), 60, "its first file"
+        )
         for task in service.processes(f"^ray::job:{job_id}"):
             task.kill()
         job = service.result(job_id)

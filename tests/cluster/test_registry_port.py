@@ -26,13 +26,9 @@ class Registry:
     """Stands for the actor's handle."""
 
     def __init__(self, **changes: Any) -> None:
-        self.numbers: dict[str, Any] = {
-            "paused": None,
-            "lacking": None,
-            "load_error": None,
-            "proven": False,
-            **changes,
-        }
+        self.numbers = dict[str, Any](
+            {"paused": None, "lacking": None, "load_error": None, "proven": False} | changes
+        )
         self.asked = 0
         self.error: Exception | None = None
         self.stats = self
@@ -61,7 +57,7 @@ def serve_status(status: str = "HEALTHY", **replicas: int) -> ServeStatus:
 
 def transport(registry: Registry) -> ActorTransport:
     actor: Any = registry
-    deployment: Any = {}
+    deployment: Any = {"output_dir": "/nowhere"}
     return ActorTransport("assets", actor, deployment)
 
 

@@ -96,9 +96,9 @@ class RayLauncher:
                 return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
             return outcome
         except RayError as error:
-            if (outcome := _outcome_of(error)) is None:
+            if (gone := _outcome_of(error)) is None:
                 raise  # the task's own process is gone, or what it was to write
-            return outcome
+            return gone
 
     def kill(self, job_id: str) -> None:
         if (run := self._running.get(job_id)) is None:

@@ -275,7 +275,7 @@ async def test_the_first_events_do_not_end_a_stream_by_their_size(
     await world.started(job["job_id"])
     async with reading(client, "/v1/events") as reader:
         assert len(str((await reader.next("status", status="STARTED")).data)) > 500
-        assert await world.registry.progress(job["job_id"], 1, STEP)
+        assert await world.progress(job["job_id"], 1, STEP)
         assert (await reader.next()).kind == "progress"
 
 

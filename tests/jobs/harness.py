@@ -291,9 +291,12 @@ class World:
         told = [(job_id, fence, progress)]
         return not await self.registry.report(Report(admitted=[], progress=told, previews=[]))
 
-    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> None:
+    async def preview(self, job_id: str, fence: int, index: int, data: bytes) -> bool:
+        """True: the attempt goes on."""
+        goes_on = self.registry._jobs.held_by(job_id, fence) is not None
         looks = [(job_id, fence, index, data)]
         await self.registry.report(Report(admitted=[], progress=[], previews=looks))
+        return goes_on
 
     async def draw(self, job_id: str, fence: int = 1) -> bool:
         """Play a whole successful attempt."""

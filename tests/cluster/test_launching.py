@@ -45,12 +45,13 @@ def test_jobs_ordered_before_a_renderer_is_up_are_started_in_their_order(
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_told_to_everyone(tmp_path: Path) -> None:
+    """The weights break after the service has checked them, before its first renderer loads them."""
     settings = write_files(tmp_path / "files")
     weights = next((tmp_path / "files/model/unet").glob("*.safetensors"))
-    weights.write_bytes(b"\xff" * 64)
     service = Service(tmp_path / "s", {**settings, "min_replicas": 0, "max_replicas": 1})
     try:
         service.start()
+        weights.write_bytes(b"\xff" * 64)
         job = service.submit()
 
         def told() -> str | None:
@@ -108,7 +109,7 @@ def test_while_pictures_cannot_be_stored_nothing_is_drawn_and_no_job_fails(
         service.output.rename(away)
         service.output.write_text("")
         jobs = [service.submit(seed=i) for i in range(10)]
-        wait_until(lambda: "storage" in (not_ready(service) or ""), 30, "it pauses")
+        wait_until(lambda: "the output folder" in (not_ready(service) or ""), 30, "it pauses")
         wait_until(
             lambda: service.registry("stats")["in_flight"] == 0, 30, "all has come to its end"
         )

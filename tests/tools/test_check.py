@@ -84,9 +84,8 @@ def test_a_typo_in_a_file_of_the_config_has_the_line_of_that_file(
 ) -> None:
     args: dict[str, Any] = {setting: broken(tmp_path, file, old, new)}
     path = write(tmp_path, **args)
-    (line,) = said(path)
+    (line,) = (each for each in said(path) if "did you mean" in each)
     assert line.startswith(f"{tmp_path / file}:")
-    assert "did you mean" in line
 
 
 def test_missing_weights_are_named_with_the_line_that_asks_for_them(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ class ModelSpec(BaseModel):
     multiple: int = Field(default=8, ge=8)
     token_limit: int = Field(default=77, ge=4)
     steps: int = Field(ge=1, description="Default.")
-    max_steps: int = Field(default=150, ge=1)
+    max_steps: int = Field(
+        default=150, ge=1, le=1000, description="Of 1,000 steps of training; more cannot be drawn."
+    )
     guidance_scale: float = Field(ge=0, description="Default; 0 or 1 for turbo and LCM models.")
     schedulers: list[str] = Field(min_length=1, description="Allowed; the first is the default.")
     prompt_template: str = "{prompt}"

@@ -99,6 +99,7 @@ def test_a_tilde_in_a_path_is_the_home(tmp_path: Path, monkeypatch: pytest.Monke
         ("multiple: 64", "multiple: 12", 18, "multiple of 8"),
         ("[128, 192]]", "[1200, 1200]]", 7, "1200x1200 is more than"),
         ("steps: 20", "steps: 1", 9, "ddim needs at least 2"),
+        ("steps: 30", "steps: 30\n    max_steps: 2000", 20, "less than or equal to 1000"),
         ("multiple: 64", "multiple: 64\n    sizes: [[1024, 1024]]", 17, "give one of both"),
         ("min: 512, max: 2048", "min: 2048, max: 512", 17, "min must not exceed max"),
         ("steps: 30", "steps: 30\n    prompt_template: masterpiece", 20, "{prompt} exactly once"),

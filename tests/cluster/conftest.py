@@ -20,7 +20,7 @@ models:
     sizes: [[32, 32], [64, 64]]
     token_limit: 16
     steps: 4
-    max_steps: 100000
+    max_steps: 1000
     guidance_scale: 5.0
     schedulers: [ddim, euler]
     threads: 1

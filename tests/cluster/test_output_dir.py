@@ -42,7 +42,7 @@ def test_the_output_folder_may_be_replaced(service: Service, tmp_path: Path) -> 
     """What is drawn meanwhile and afterwards is served from the new one, and deleted there; also by a
     registry that was restarted since, whose own arguments name the old one."""
     draw(service)
-    slow = service.submit(steps=3000, reproducible="strict")
+    slow = service.submit(steps=1000, n=4, reproducible="strict")
     service.await_status(slow, "STARTED")
     new = tmp_path / "new"
     service.deploy(output_dir=str(new))
@@ -51,9 +51,9 @@ def test_the_output_folder_may_be_replaced(service: Service, tmp_path: Path) -> 
     assert service.http.get(job["images"][0]["url"]).status_code == 200
     os.kill(service.registry("hello")["pid"], signal.SIGKILL)
     job = draw(service)
-    assert len(list(new.rglob("*.png"))) == 2
+    assert len(list(new.rglob("*.png"))) == 4 + 1
     assert service.http.delete(job["urls"]["self"]).status_code == 204
-    wait_until(lambda: len(list(new.rglob("*.png"))) == 1, 20, "the file is removed")
+    wait_until(lambda: len(list(new.rglob("*.png"))) == 4, 20, "the file is removed")
 
     # Another folder comes to lie where it was, as on a node that does not mount it.
     assert service.http.get("/readyz").status_code == 200

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +28,12 @@ from serve_app.messages import Outcome
 from tests.factories import labels, submission
 
 from .harness import DIED, ERROR, RELEASED, STOPPED, Moves, World, nothing_lives
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was lost five times in a row waits 15 s, of which an example may hold several."""
+    monkeypatch.setattr("serve_app.jobs.pauses.LONGEST_BACKOFF_S", 0.01)
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -60,6 +67,10 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def newest_fence(self, job: str) -> int:
         return self.wait(self.world.look(job))["fence"]
+
+    def published(self, job: str) -> list[str]:
+        """Paths of the files of a job that has ended."""
+        return self.ended.get(job, ("", []))[1]
 
     def revoked(self, job: str) -> None:
         self.ended.setdefault(job, ("REVOKED", []))
@@ -148,7 +159,7 @@ class RegistryMachine(RuleBasedStateMachine):
             assert self.newest_fence(job) == fence
             end = ("SUCCESS", [image["path"]]) if image else ("FAILURE", [])
             assert self.ended.setdefault(job, end) == end
-        elif image is not None:
+        elif image is not None and image["path"] not in self.published(job):
             self.world.files.remove([image["path"]])  # as a superseded attempt does
 
     @rule(outcome=st.sampled_from([RELEASED, DIED, STOPPED, None]), which=st.integers(0, 9))

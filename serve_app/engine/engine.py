@@ -37,6 +37,7 @@ SICK_AFTER = 5
 that fails is soon free again, so it would attract the jobs of all others."""
 HANGS = "The device did not answer any more."
 OCCUPANCY_RATE = 0.05  # weight of the newest call in the moving average
+NOT_BEGUN = "the renderer has stopped"
 COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of_memory")
 
 
@@ -144,8 +145,7 @@ class Engine:
             sick = self._too_little_memory >= SICK_AFTER
             why = Stopped("The device ran out of memory time after time." if sick else HANGS)
             self._fault = self._fault or why
-            for drawing in self._drawings:
-                self._drawings.fail(drawing, why)
+            self._end_all(why)
 
     def stats(self) -> dict[str, Any]:
         """Plain numbers, for health checks and people."""
@@ -183,7 +183,7 @@ class Engine:
         if self._drawings.is_dropped(listener) or self._closing:
             return Dropped()
         if self._fault is not None:  # not Stopped: this attempt had no part in it
-            return Dropped("the renderer has stopped")
+            return Dropped(NOT_BEGUN)
         return None if self.runner.fits(params) else TooLarge()
 
     def _acknowledged(self) -> None:
@@ -204,9 +204,14 @@ class Engine:
             log.exception("the engine stopped")
             with self._changed:
                 self._fault = fault
-                for drawing in self._drawings:
-                    self._drawings.fail(drawing, Stopped())
+                self._end_all(Stopped())
             self._on_fault()
+
+    def _end_all(self, why: RenderError) -> None:
+        """With the lock held. What had not begun had no part in it: its attempt must not count."""
+        for drawing in self._drawings:
+            begun = drawing.admitted_at is not None
+            self._drawings.fail(drawing, why if begun else Dropped(NOT_BEGUN))
 
     def _next_batch(self) -> Batch | None:
         """Wait for work. None: the engine is closing. A request of the batch is in a step from here on."""

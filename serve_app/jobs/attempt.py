@@ -62,7 +62,9 @@ def store_images(ticket: Ticket, rendered: Rendered, output: ImageWriter) -> Out
 def _not_drawn(failed: RenderFailed) -> Outcome:
     reason = failed["detail"]
     match failed["code"]:
-        case "dropped":  # by a registry that has another attempt in mind
+        case (
+            "dropped"
+        ):  # the registry has another attempt in mind, or the engine ended before its turn
             return Outcome(kind="stopped", reason="dropped by the engine")
         case "model_changed":
             return Outcome(kind="outdated", reason=reason)

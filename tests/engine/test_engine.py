@@ -358,6 +358,17 @@ async def test_a_lost_device_ends_the_engine() -> None:
         assert (await render(engine, "b"))[-1]["code"] == "dropped"
 
 
+async def test_who_waits_for_a_turn_alone_has_no_part_in_the_end_of_the_engine() -> None:
+    """Two jobs under quarantine in one engine: only the one that was under way is blamed."""
+    runner = Gated()
+    runner.unet.network = lost
+    async with running(runner) as engine:
+        both = (render(engine, job_id, alone=True) for job_id in "ab")
+        first, second = await asyncio.gather(*both)
+        assert first[-1]["code"] == "engine_stopped"
+        assert [event.get("code") for event in second] == ["dropped"]
+
+
 async def test_a_device_that_is_lost_while_a_prompt_is_encoded_ends_the_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,6 +28,7 @@ from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.config import Settings
 from serve_app.engine import runner
+from serve_app.finishing import picture
 from serve_app.jobs.job import Status
 from tests.api.harness import site
 from tests.documents import ROOT, Cell, Document, commands
@@ -327,7 +328,7 @@ def error_classes() -> Iterator[type[errors.ServiceError]]:
     kinds = [errors.ServiceError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    assert runner.DeviceLost in kinds
+    assert {runner.DeviceLost, picture.EffectFailed} < set(kinds)
     return (kind for kind in kinds if kind is not problems.Refused)
 
 

@@ -69,8 +69,8 @@ class RegistryMachine(RuleBasedStateMachine):
         return self.wait(self.world.look(job))["fence"]
 
     def published(self, job: str) -> list[str]:
-        """Paths of the files of a job that has ended."""
-        return self.ended.get(job, ("", []))[1]
+        """Paths of the files of a job that has ended and is not deleted."""
+        return [] if job in self.deleted else self.ended.get(job, ("", []))[1]
 
     def revoked(self, job: str) -> None:
         self.ended.setdefault(job, ("REVOKED", []))
@@ -218,8 +218,9 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, fence=st.integers(0, 4))
     def a_task_sends_a_preview(self, job: str, fence: int) -> None:
+        runs = self.runs(job, fence)
         self.wait(self.world.preview(job, fence, 0, b"jpeg"))
-        if self.runs(job, fence):
+        if runs:
             preview = self.wait(self.world.look(job))["preview"]
             assert preview
             assert preview["data"] == b"jpeg"

@@ -54,8 +54,8 @@ ENVIRONMENT = {
     "serve_app/tools/own_ray.py": "sets Ray's variables before it starts Ray",
     "serve_app/tools/demo.py": "sets Ray's variables before it starts Ray",
     "serve_app/tools/dashboard.py": "sets Ray's variable for its token, which Ray itself reads",
-    "serve_app/tools/commands.py": "the address of a dashboard, as Ray's own tools take it",
-    "serve_app/cli.py": "the address and key of a client, who need not have the server's settings",
+    "serve_app/cli/serving.py": "the address of a dashboard, as Ray's own tools take it",
+    "serve_app/cli/options.py": "the address and key of a client, who need not have the server's settings",
 }
 """Modules that read the environment or write to it."""
 

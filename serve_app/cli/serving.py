@@ -1,6 +1,6 @@
-"""commands: `assets check`, `assets run` and `assets deploy`, for whoever runs the service.
+"""serving: `assets check`, `assets run` and `assets deploy`, for whoever runs the service.
 
-Knows options and what is printed. Ray is imported only when a command needs it.
+The work is done in `tools/`. Ray is imported only when a command needs it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from serve_app.cli.printing import out
 from serve_app.config import PROJECT_ROOT
 
 Config = Annotated[Path, typer.Argument(help="A Serve config.")]
 LAPTOP = PROJECT_ROOT / "serve_config.yaml"
-
-out = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def check(

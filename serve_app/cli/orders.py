@@ -1,0 +1,77 @@
+"""orders: `assets generate` and `assets retry`. Both order, wait, and say where the images are.
+
+Knows the fields of an order; what they mean is the server's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from serve_app.cli.options import ApiKey, JobId, Server, To, connect
+from serve_app.cli.printing import out, show_notes
+from serve_app.cli.watching import wait_and_show
+from serve_app.client import SERVER, AssetsError
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    style: Annotated[
+        str | None, typer.Option(help="See `assets styles`; default: the server's.")
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What to keep out.")] = "",
+    seed: Annotated[int, typer.Option(help="-1: drawn at random.")] = -1,
+    n: Annotated[int, typer.Option("-n", "--n", help="Images.")] = 1,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
+    model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="To find it by; repeatable.")] = None,
+    cancel_after: Annotated[
+        int | None, typer.Option(help="Seconds after which to give it up.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how long.")] = False,
+    to: To = None,
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """Order images, wait for them, and say where they are."""
+    order: dict[str, Any] = {
+        "style_id": style,
+        "negative_prompt": negative,
+        "seed": seed,
+        "n": n,
+        "size": size,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "scheduler": scheduler,
+        "model": model,
+        "quality": "draft" if draft else None,
+        "priority": priority,
+        "tags": tag or None,
+    }
+    with connect(server, api_key) as client:
+        if dry_run:
+            show_estimate(client.estimate(prompt, **order))
+        else:
+            job = client.generate(prompt, cancel_after_s=cancel_after, **order)
+            wait_and_show(client, job, to)
+
+
+def retry(job_id: JobId, to: To = None, server: Server = SERVER, api_key: ApiKey = None) -> None:
+    """Order a finished job once more, wait for it, and say where its images are."""
+    with connect(server, api_key) as client:
+        wait_and_show(client, client.retry(job_id), to)
+
+
+def show_estimate(estimate: Mapping[str, Any]) -> None:
+    if not estimate["possible"]:
+        raise AssetsError(f"not possible: {estimate['reason']}")
+    seconds = estimate["estimated_seconds"]
+    out.print("possible, time unknown" if seconds is None else f"possible, about {seconds:.1f} s")
+    show_notes(estimate.get("notes", []))

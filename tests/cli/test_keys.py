@@ -1,0 +1,80 @@
+"""assets keys: add, list, revoke."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from serve_app.api.keys import ApiKeys, KeyFile
+from tests.cli.harness import run
+
+
+def test_a_new_key_is_shown_once_and_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keys"
+    assert run("keys", "add", "studio", "--file", str(path)) == 0
+    key = capsys.readouterr().out.strip()
+    assert key not in path.read_text()
+    assert ApiKeys.load(path).owner_of(key) == "studio"
+
+
+def test_a_key_that_is_added_is_said_to_count_from_the_next_request_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it does: `KeyFile` reads an edited file again."""
+    path = tmp_path / "keys"
+    run("keys", "add", "studio", "--file", str(path))
+    keys = KeyFile(path)
+    capsys.readouterr()
+    run("keys", "add", "anna", "--file", str(path))
+    key, said = capsys.readouterr()
+    assert "takes the key from the next request on" in said
+    assert keys.owner_of(key.strip()) == "anna"
+
+
+def test_keys_are_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of an owner, or one; a service forgets them at the next request. Other lines stay."""
+    path = tmp_path / "keys"
+    made: list[str] = []
+    for owner in ("anna", "anna", "ben"):
+        run("keys", "add", owner, "--file", str(path))
+        made.append(capsys.readouterr().out.strip())
+    path.write_text(f"# ours\n{path.read_text()}")
+    keys, first = KeyFile(path), hashlib.sha256(made[0].encode()).hexdigest()[:8]
+    assert run("keys", "list", "--file", str(path)) == 0
+    listed = capsys.readouterr().out
+    assert (listed.count("anna"), listed.count("ben"), first in listed) == (2, 1, True)
+    assert run("keys", "revoke", "anna", "--key", first, "--file", str(path)) == 0
+    assert [keys.owner_of(key) for key in made] == [None, "anna", "ben"]
+    assert run("keys", "revoke", "anna", "--file", str(path)) == 0
+    assert [keys.owner_of(key) for key in made] == [None, None, "ben"]
+    assert "No key is left" not in capsys.readouterr().err
+    assert run("keys", "revoke", "ben", "--file", str(path)) == 0
+    assert "No key is left" in capsys.readouterr().err
+    assert path.read_text() == "# ours\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("which", [["ben"], ["anna", "--key", "00zz"]])
+def test_a_key_that_is_not_there_cannot_be_revoked(tmp_path: Path, which: list[str]) -> None:
+    path = tmp_path / "keys"
+    run("keys", "add", "anna", "--file", str(path))
+    before = path.read_text()
+    message = str(run("keys", "revoke", *which, "--file", str(path)))
+    assert f"{which[0]!r} has no key" in message
+    assert path.read_text() == before
+
+
+def test_keys_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for command in (["list"], ["revoke", "anna"]):
+        message = str(run("keys", *command, "--file", str(tmp_path / "no")))
+        assert message == f"assets: {tmp_path}/no: the API keys cannot be read"
+
+
+def test_a_wrong_owner_is_one_clear_line(tmp_path: Path) -> None:
+    message = run("keys", "add", "a:b", "--file", str(tmp_path / "keys"))
+    assert isinstance(message, str)
+    assert message.startswith("assets: an owner is")

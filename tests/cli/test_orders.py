@@ -1,0 +1,124 @@
+"""assets generate and assets retry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.harness import Site
+from tests.cli.harness import OTHER, Talk, finished, run
+from tests.factories import JOB_ID
+from tests.jobs.harness import ERROR
+from tests.scripted import job_object, problem, reply
+
+
+def test_generate_prints_path_and_url(
+    service: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "mine"
+    assert run("generate", "a red potion", "--style", "icon", "--out", str(to)) == 0
+    path, url = capsys.readouterr().out.splitlines()
+    (name,) = service.world.files.names()
+    assert Path(path) == to / name
+    assert Path(path).read_bytes() == (service.world.files.root / name).read_bytes()
+    assert url == f"{service.url}/output/{name}  (seed 1)"
+
+
+def test_generate_without_out_prints_the_url(
+    service: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("generate", "a red potion", "--seed", "7") == 0
+    assert capsys.readouterr().out.startswith(f"{service.url}/output/")
+
+
+def test_a_failed_job_ends_with_its_reason(service: Site) -> None:
+    message = run("generate", "a red potion", "-n", "2")
+    assert isinstance(message, str)
+    assert message.endswith(f"ended as FAILURE: {ERROR['title']}: {ERROR['detail']}")
+
+
+def test_a_wrong_order_ends_with_one_line(service: Site) -> None:
+    message = run("generate", "a red potion", "--style", "nope")
+    assert message == "assets: style_id: no such style (allowed: icon, none, portrait)"
+
+
+def test_a_size_of_another_form_is_told_in_words(service: Site) -> None:
+    """And no regular expression."""
+    message = run("generate", "a red potion", "--size", "256")
+    assert message == (
+        "assets: size: Should be WIDTHxHEIGHT in pixels, as in 128x128 (allowed: WIDTHxHEIGHT in pixels, "
+        "as in 128x128, null)"
+    )
+
+
+def test_a_style_of_another_model_comes_with_the_next_step(service: Site) -> None:
+    """What can be ordered here, and how the other model is served."""
+    message = str(run("generate", "a red potion", "--style", "portrait"))
+    assert (
+        "models that can: other. To serve other, whoever runs the server sets `model: other`"
+        in message
+    )
+    assert message.endswith("(allowed: none, icon)")
+
+
+def test_an_order_without_a_style_leaves_it_to_the_server(talk: Talk) -> None:
+    server = talk(reply(finished(), 202), reply(finished()))
+    assert run("generate", "a red potion") == 0
+    assert b"style_id" not in server.requests[0].content
+
+
+def test_an_order_with_every_wish(talk: Talk) -> None:
+    server = talk(reply(finished(), 202), reply(finished()))
+    wishes = ["--priority", "high", "--tag", "a", "--tag", "b", "--cancel-after", "90"]
+    assert run("generate", "a red potion", *wishes) == 0
+    (order, _) = server.requests
+    assert order.headers["cancel-after"] == "90"
+    assert b'"priority":"high"' in order.content
+    assert b'"tags":["a","b"]' in order.content
+
+
+def test_an_order_without_wishes_is_as_before(talk: Talk) -> None:
+    server = talk(reply(finished(), 202), reply(finished()))
+    assert run("generate", "a red potion") == 0
+    assert b"priority" not in server.requests[0].content
+    assert b"tags" not in server.requests[0].content
+    assert "cancel-after" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3.46, "possible, about 3.5 s\n"), (None, "possible, time unknown\n")]
+)
+def test_a_dry_run_prints_the_estimate(
+    talk: Talk, capsys: pytest.CaptureFixture[str], seconds: float | None, words: str
+) -> None:
+    said = {"request": {}, "resolved": {}, "estimated_seconds": seconds, "possible": True}
+    server = talk(httpx.Response(200, json={**said, "reason": None, "notes": ["a [note]"]}))
+    assert run("generate", "a red potion", "--dry-run") == 0
+    assert capsys.readouterr() == (words, "  a [note]\n")
+    assert b'"dry_run":true' in server.requests[0].content
+
+
+def test_a_dry_run_of_what_cannot_be(talk: Talk) -> None:
+    said = {"estimated_seconds": None, "possible": False, "reason": "too large for the device"}
+    talk(httpx.Response(200, json=said))
+    message = run("generate", "a red potion", "--dry-run")
+    assert message == "assets: not possible: too large for the device"
+
+
+def test_a_retry_waits_and_saves(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
+    new = job_object(job_id=OTHER, retry_of=JOB_ID)
+    server = talk(reply(new, 202), reply(new), reply(finished(OTHER)))
+    assert run("retry", JOB_ID) == 0
+    assert capsys.readouterr().out == "http://127.0.0.1:8000/output/x.png  (seed 7)\n"
+    assert server.asked == [
+        f"POST /v1/jobs/{JOB_ID}/retry",
+        f"GET /v1/jobs/{OTHER}",
+        f"GET /v1/jobs/{OTHER}",
+    ]
+
+
+def test_a_retry_of_a_job_that_lives_is_one_clear_line(talk: Talk) -> None:
+    talk(problem(409, "not_final"))
+    assert run("retry", JOB_ID) == "assets: It is not_final."

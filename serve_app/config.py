@@ -125,7 +125,9 @@ class Settings(BaseSettings):
     )
     max_prompt_chars: int = Field(default=2000, ge=1)
     max_body_bytes: int = Field(default=64 * 1024, ge=1024)
-
+    max_upload_bytes: int = Field(
+        default=32 * 2**20, ge=1024, description="Of a picture file that a client sends."
+    )
     body_timeout_s: float = Field(
         default=20, gt=0, description="A body that is not whole by then is answered with 408."
     )

@@ -18,12 +18,13 @@ from serve_app.api import problems, security
 from serve_app.api.catalog import Catalog
 from serve_app.api.cors import Cors
 from serve_app.api.forwarded import Forwarded
+from serve_app.api.inspection import MEDIA_TYPES
 from serve_app.api.keys import KeyFile
 from serve_app.api.methods import RouteGuard, heads
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
-from serve_app.api.routes import catalog, events, files, health, jobs
+from serve_app.api.routes import catalog, events, files, health, inspect, jobs
 from serve_app.api.service import JobService
 from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
@@ -86,7 +87,7 @@ def create_app(
         ),
     )
     routes = list(app.routes)  # of /docs
-    own = [part.router for part in (jobs, events, files, catalog, health)]
+    own = [part.router for part in (jobs, events, files, inspect, catalog, health)]
     for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
         app.include_router(router)
         routes += router.routes
@@ -97,6 +98,9 @@ def create_app(
         security.BodyGuard,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
+        files={
+            inspect.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False)
+        },
     )
     app.add_middleware(RouteGuard, routes=routes)
     app.add_middleware(security.KeyGuard, keys=keys)

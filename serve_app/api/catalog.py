@@ -17,9 +17,9 @@ from serve_app.config import Settings
 from serve_app.params import MAX_SEED
 
 FEATURES = [
-    *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key", "list"),
-    *("metadata", "prefer_wait", "previews", "priority", "quality_draft", "reproducible_strict"),
-    *("retry", "tags"),
+    *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key"),
+    *("inspect", "list", "metadata", "prefer_wait", "previews", "priority", "quality_draft"),
+    *("reproducible_strict", "retry", "tags"),
 ]
 
 
@@ -131,6 +131,7 @@ class LimitsInfo(BaseModel):
         description="Longest prompt, the style's words included.", examples=[2000]
     )
     body_bytes: int = Field(description="Largest body.", examples=[65_536])
+    upload_bytes: int = Field(description="Largest picture file.", examples=[33_554_432])
     seed: int = Field(description="Largest seed of any image.", examples=[MAX_SEED])
     pending_jobs: int = Field(description="Jobs in line; beyond it 429.", examples=[10_000])
 
@@ -200,6 +201,7 @@ class Catalog:
                 pixels=settings.max_pixels,
                 prompt_chars=settings.max_prompt_chars,
                 body_bytes=settings.max_body_bytes,
+                upload_bytes=settings.max_upload_bytes,
                 seed=MAX_SEED,
                 pending_jobs=settings.max_pending,
             ),

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -162,13 +163,28 @@ def _is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
 
-class BodyGuard:
-    """Reads the whole body of a POST before the app runs, at most `max_bytes` in `timeout_s`, and checks its
-    media type."""
+@dataclass(frozen=True, slots=True)
+class BodyRule:
+    """What a body may be. `optional`: there may be none, and then it has no type."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+    max_bytes: int
+    media_types: tuple[str, ...] = ("application/json",)
+    optional: bool = True
+
+    def accepts(self, media_type: str, *, bodiless: bool) -> bool:
+        return media_type in self.media_types or (self.optional and bodiless and not media_type)
+
+
+class BodyGuard:
+    """Reads the whole body of a POST before the app runs, at most so many bytes in `timeout_s`, and checks
+    its media type. `files`: paths whose bodies are no JSON."""
+
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, timeout_s: float, files: Mapping[str, BodyRule]
+    ) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._json = BodyRule(max_bytes)
+        self._files = files
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,18 +192,19 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        rule = self._files.get(path_of(scope), self._json)
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-        if media_type != "application/json" and not (bodiless and not media_type):
-            raise HTTPException(415, "Send the body as application/json.")
+        if not rule.accepts(media_type, bodiless=bodiless):
+            raise HTTPException(415, f"Send the body as {' or '.join(rule.media_types)}.")
         if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise HTTPException(415, "Send the body as it is, without Content-Encoding.")
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._max_bytes:
-            raise self._too_large()
+        if length.isdecimal() and int(length[:20]) > rule.max_bytes:
+            raise _too_large(rule)
         try:
             async with asyncio.timeout(self._timeout_s):
-                body = await self._read(receive)
+                body = await self._read(receive, rule)
         except TimeoutError:
             detail = f"The body did not come within {self._timeout_s:g} s."
             raise HTTPException(408, detail, {"Connection": "close"}) from None
@@ -198,7 +215,7 @@ class BodyGuard:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, receive: Receive) -> Message:
+    async def _read(self, receive: Receive, rule: BodyRule) -> Message:
         """The whole body as one message, or the disconnect message if the client left before its end."""
         chunks = bytearray()
         while True:
@@ -206,10 +223,11 @@ class BodyGuard:
             if message["type"] != "http.request":
                 return message
             chunks += message.get("body", b"")
-            if len(chunks) > self._max_bytes:  # Content-Length may be wrong or absent
-                raise self._too_large()
+            if len(chunks) > rule.max_bytes:  # Content-Length may be wrong or absent
+                raise _too_large(rule)
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": bytes(chunks), "more_body": False}
 
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"A body may have {self._max_bytes} bytes.")
+
+def _too_large(rule: BodyRule) -> HTTPException:
+    return HTTPException(413, f"A body may have {rule.max_bytes} bytes.")

@@ -6,17 +6,19 @@ changes a job. Knows nothing of routes, headers or status codes.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uuid_utils
 from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog
+from serve_app.api.inspection import InspectReply
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.output import OutputFiles
 from serve_app.api.problems import Refused
@@ -26,12 +28,14 @@ from serve_app.api.schemas import GenerateRequest
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.view import LocalView
+from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.catalog.resolve import Order, how_to_serve
 from serve_app.config import Settings
 from serve_app.errors import Gone, InvalidParameter, NotFinal, NotFound
 from serve_app.messages import TERMINAL, JobFilter, JobView, Labels, Submission, Summary, Tombstone
 from serve_app.params import GenerationParams, summary_of
 
+AT_ONCE = 2  # files that one process decodes: each may take 4 bytes a pixel, and time
 FIRST_JOBS = 500  # a stream of all jobs begins with at most so many that run, and so many that wait
 
 
@@ -45,6 +49,7 @@ class JobService:
     watching: Watching
     resolve: Callable[[Order], GenerationParams]
     revision_of: Callable[[str], str]
+    inspecting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     # ---- ordering ----
 
@@ -169,6 +174,12 @@ class JobService:
             seq = reply["seq"]
             if not reply["more"]:
                 return found
+
+    async def inspect(self, data: bytes, owner: str) -> InspectReply:
+        """What made the file `data`. Raises InvalidField: it is no picture."""
+        async with self.inspecting:
+            found = await asyncio.to_thread(inspect, data, self.settings.max_pixels)
+        return InspectReply.of(found, self.resolve)
 
     # ---- ending ----
 

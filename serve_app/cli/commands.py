@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from serve_app import __version__
-from serve_app.cli import jobs, keys, models, orders, serving, styles, watching
+from serve_app.cli import jobs, keys, models, orders, provenance, serving, styles, watching
 from serve_app.cli.printing import out
 from serve_app.client import AssetsError, ServerAway
 from serve_app.errors import ServiceError
@@ -30,6 +30,7 @@ app.command("jobs")(jobs.list_jobs)
 app.command()(jobs.cancel)
 app.command()(jobs.delete)
 app.command("models")(models.list_models)
+app.command("inspect")(provenance.inspect_file)
 app.add_typer(keys.app, name="keys")
 app.add_typer(styles.app, name="styles")
 

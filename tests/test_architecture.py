@@ -263,9 +263,13 @@ def test_no_two_public_classes_have_one_name() -> None:
     assert {name: paths for name, paths in named.items() if len(paths) > 1} == SAME_NAME
 
 
-def test_messages_are_shapes_only() -> None:
+MESSAGES = sorted((PACKAGE / "messages").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", MESSAGES, ids=[path.name for path in MESSAGES])
+def test_messages_are_shapes_only(path: Path) -> None:
     """Typed dicts, names of types, and the names of states: no function and no rule."""
-    for node in sources()["serve_app/messages.py"].body:
+    for node in sources()[str(path.relative_to(ROOT))].body:
         match node:
             case ast.ClassDef(bases=[ast.Name(id="TypedDict")]):
                 assert all(isinstance(part, ast.AnnAssign | ast.Expr) for part in node.body)
@@ -275,3 +279,14 @@ def test_messages_are_shapes_only() -> None:
                 pass
             case _:
                 pytest.fail(f"line {node.lineno} is no shape: {ast.unparse(node)[:60]}")
+
+
+def test_messages_have_one_door() -> None:
+    """Which file of `messages/` a shape stands in is nobody else's business."""
+    inside = frozenset(f"serve_app.messages.{path.stem}" for path in MESSAGES)
+    wrong = [
+        f"{path} imports {found.module}"
+        for path, found in imports()
+        if found.is_of(inside) and room_of(path) != "messages"
+    ]
+    assert wrong == []

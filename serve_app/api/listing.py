@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from serve_app.api.replies import JOB_ID, JobStatusResponse, Status
-from serve_app.api.schemas import Tag
+from serve_app.api.shapes import Tag
 from serve_app.errors import InvalidParameter
 from serve_app.messages import JobFilter
 

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from serve_app import __version__
-from serve_app.api.problems import MEDIA_TYPE
+from serve_app.api.problems import MEDIA_TYPE, Problem
 from serve_app.api.replies import (
     EstimateReply,
     JobStatusResponse,
@@ -20,7 +20,6 @@ from serve_app.api.replies import (
     PreviewEvent,
     ProgressEvent,
 )
-from serve_app.api.schemas import Problem
 
 DESCRIPTION = """Orders images for games and serves the finished files.
 

@@ -15,9 +15,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from serve_app.api.schemas import FieldError, GenerateRequest, Problem, allowed_values
+from serve_app.api.schemas import GenerateRequest
+from serve_app.api.shapes import allowed_values
 from serve_app.errors import InvalidField, InvalidParameter, ServiceError
 from serve_app.messages import JobError
 
@@ -41,6 +43,40 @@ REFUSALS = {
 }  # status by the registry's code; 503 for any other code
 
 log = logging.getLogger("assets.api")
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str | None = Field(
+        default=None, description="JSON pointer into the body.", examples=["#/seed"]
+    )
+    field: str = Field(description="Field or header.", examples=["seed"])
+    detail: str = Field(description="For people.", examples=["Input should be a valid integer"])
+    allowed: list[Any] | None = Field(
+        default=None,
+        description="What would have been right.",
+        examples=[["integer from -1 to 4294967295", "null"]],
+    )
+
+
+class Problem(BaseModel):
+    """Why a request was not served, as RFC 9457 has it. Branch on `code`: it does not change."""
+
+    type: str = Field(
+        description="A name, not an address.",
+        examples=["urn:problem-type:assets:invalid_field"],
+    )
+    title: str = Field(description="The kind of problem.", examples=["Invalid field"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(description="This case of it, for people.", examples=["Wrong: seed."])
+    instance: str | None = Field(
+        default=None, description="The path that was asked.", examples=["/v1/generate"]
+    )
+    code: str = Field(description="For programs.", examples=["invalid_field"])
+    errors: list[FieldError] | None = Field(
+        default=None, description="Every field or header that is wrong (422 only)."
+    )
 
 
 class Refused(ServiceError):
@@ -135,7 +171,7 @@ def _one_error(error: dict[str, Any]) -> FieldError:
     field = str(path[0]) if path else "body"
     if error["type"] == "extra_forbidden":
         return _field_error(field, "Unknown field.", sorted(GenerateRequest.model_fields))
-    return _field_error(field, error["msg"], allowed_values(field))
+    return _field_error(field, error["msg"], allowed_values(GenerateRequest, field))
 
 
 def _field_error(field: str, detail: str, allowed: Sequence[object] | None) -> FieldError:

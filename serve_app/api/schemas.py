@@ -1,4 +1,4 @@
-"""What clients send: GenerateRequest. And the problem document they get when it is wrong.
+"""What clients send: GenerateRequest.
 
 Knows the fields and their general limits. `catalog/resolve.py` checks what a style or a model allows.
 """
@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import unicodedata
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from serve_app.api.shapes import SIZE, Size, Tag
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.messages import Labels
@@ -30,33 +28,6 @@ from serve_app.params import MAX_SEED
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty Braille cell
-SIZE = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
-TAG = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
-IN_WORDS = {
-    SIZE.pattern: "WIDTHxHEIGHT in pixels, as in 128x128",
-    TAG.pattern: "1 to 64 letters, digits and `_ . : / -`",
-    PRINTABLE.pattern: "1 to 255 characters of printable ASCII",
-}
-"""What people are told of a pattern. Programs read the pattern itself in the JSON Schema."""
-
-
-def shaped(pattern: re.Pattern[str]) -> tuple[AfterValidator, WithJsonSchema]:
-    """Validator and schema of a text that must match the whole pattern."""
-    shape = IN_WORDS[pattern.pattern]
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise PydanticCustomError("shape", "Should be {shape}", {"shape": shape})
-        return text
-
-    schema = {"type": "string", "pattern": f"^{pattern.pattern}$"}
-    return AfterValidator(check), WithJsonSchema(schema)
-
-
-Size = Annotated[str, *shaped(SIZE)]
-Tag = Annotated[str, *shaped(TAG)]
-
 ABSURD = 1_000_000
 """Above any limit of a model or a setting: it only keeps numbers small enough to compute with. `resolve`
 checks the real limits."""
@@ -257,60 +228,3 @@ def _depth_of(value: Any) -> int:
         depth += 1
         level = [x for v in level for x in (v.values() if isinstance(v, dict) else v)]
     return depth
-
-
-def allowed_values(field: str) -> list[object] | None:
-    """What `field` of a GenerateRequest may be, as text, as far as its JSON Schema says."""
-    schema: dict[str, Any] = GenerateRequest.model_json_schema()["properties"].get(field, {})
-    allowed = [text for branch in schema.get("anyOf", [schema]) for text in _spelled(branch)]
-    return allowed or None
-
-
-def _spelled(branch: dict[str, Any]) -> list[object]:
-    if "const" in branch:
-        return [branch["const"]]
-    if "enum" in branch:
-        return list(branch["enum"])
-    if "items" in branch:
-        return [f"a list of {text}" for text in _spelled(branch["items"])]
-    if "pattern" in branch:
-        return [IN_WORDS[branch["pattern"][1:-1]]]
-    text: str = branch.get("type", "")
-    low, high = branch.get("minimum"), branch.get("maximum")
-    if low is not None:
-        text += f" of at least {low}" if high is None else f" from {low} to {high}"
-    return [text] if text else []
-
-
-class FieldError(BaseModel):
-    """One thing that is wrong with the request."""
-
-    pointer: str | None = Field(
-        default=None, description="JSON pointer into the body.", examples=["#/seed"]
-    )
-    field: str = Field(description="Field or header.", examples=["seed"])
-    detail: str = Field(description="For people.", examples=["Input should be a valid integer"])
-    allowed: list[Any] | None = Field(
-        default=None,
-        description="What would have been right.",
-        examples=[["integer from -1 to 4294967295", "null"]],
-    )
-
-
-class Problem(BaseModel):
-    """Why a request was not served, as RFC 9457 has it. Branch on `code`: it does not change."""
-
-    type: str = Field(
-        description="A name, not an address.",
-        examples=["urn:problem-type:assets:invalid_field"],
-    )
-    title: str = Field(description="The kind of problem.", examples=["Invalid field"])
-    status: int = Field(description="The HTTP status.", examples=[422])
-    detail: str = Field(description="This case of it, for people.", examples=["Wrong: seed."])
-    instance: str | None = Field(
-        default=None, description="The path that was asked.", examples=["/v1/generate"]
-    )
-    code: str = Field(description="For programs.", examples=["invalid_field"])
-    errors: list[FieldError] | None = Field(
-        default=None, description="Every field or header that is wrong (422 only)."
-    )

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_app.api.schemas import MAX_DEPTH, GenerateRequest, allowed_values
+from serve_app.api.schemas import MAX_DEPTH, GenerateRequest
+from serve_app.api.shapes import allowed_values
 from serve_app.catalog.resolve import Order
 from serve_app.catalog.styles import Styles
 from tests.api.harness import (
@@ -187,7 +188,7 @@ async def test_a_problem_does_not_repeat_the_prompt(client: httpx.AsyncClient) -
     ],
 )
 def test_allowed_values_are_read_from_the_schema(field: str, allowed: list[str] | None) -> None:
-    assert allowed_values(field) == allowed
+    assert allowed_values(GenerateRequest, field) == allowed
 
 
 @pytest.mark.parametrize(

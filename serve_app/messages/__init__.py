@@ -1,0 +1,59 @@
+"""Everything that crosses a process border, as plain dicts.
+
+Knows shapes, and which states are final; no rules. Dicts and not classes: the detached registry can be older
+than the code that talks to it, and a pickled class would tie the two versions together.
+"""
+
+from serve_app.messages.attempts import Outcome, OutputFolder, Ticket
+from serve_app.messages.jobs import (
+    TERMINAL,
+    ImageFile,
+    JobError,
+    JobView,
+    Labels,
+    PreviewImage,
+    Submission,
+    SubmitReply,
+    Summary,
+    Tombstone,
+)
+from serve_app.messages.questions import ChangesReply, Deployment, JobFilter, JobPage, WatchReply
+from serve_app.messages.rendering import (
+    Admitted,
+    Preview,
+    Progress,
+    Rendered,
+    RenderedImage,
+    RenderEvent,
+    RenderFailed,
+    Report,
+)
+
+__all__ = [
+    "TERMINAL",
+    "Admitted",
+    "ChangesReply",
+    "Deployment",
+    "ImageFile",
+    "JobError",
+    "JobFilter",
+    "JobPage",
+    "JobView",
+    "Labels",
+    "Outcome",
+    "OutputFolder",
+    "Preview",
+    "PreviewImage",
+    "Progress",
+    "RenderEvent",
+    "RenderFailed",
+    "Rendered",
+    "RenderedImage",
+    "Report",
+    "Submission",
+    "SubmitReply",
+    "Summary",
+    "Ticket",
+    "Tombstone",
+    "WatchReply",
+]

@@ -1,0 +1,55 @@
+"""One attempt at a job: what the registry gives to whoever makes it, and how it ended.
+
+Shapes only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from serve_app.messages.jobs import ImageFile, JobError, Summary
+
+# ---- registry -> renderer and job task ----
+
+
+class Ticket(TypedDict):
+    """All that an attempt and a renderer know of a job: the stored, fully resolved order, and whose attempt
+    it is."""
+
+    job_id: str
+    params: dict[str, Any]
+    summary: Summary
+    epoch: int
+    fence: int
+    alone: bool  # it shares no model call with others: a replica died with this job on it
+    priority: str
+    preview: bool  # send previews: somebody watches
+
+
+class OutputFolder(TypedDict):
+    """Where an attempt writes."""
+
+    path: str  # absolute
+    id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
+
+
+# ---- job task -> launcher -> registry ----
+
+
+class Outcome(TypedDict):
+    """How an attempt ended.
+
+    drawn: `images` are stored, and not yet published. failed: it cannot be drawn, and `error` says why.
+    refused: this renderer could not draw it, another one may; `error` says why. outdated: this renderer has
+    other weights, or cannot read the order. full: the output folder cannot be written. died: its renderer
+    died with it. released: no renderer took it, so nothing happened. stopped: it was told to stop. lost:
+    its task's process is gone.
+    """
+
+    kind: Literal[
+        "drawn", "failed", "refused", "outdated", "full", "died", "released", "stopped", "lost"
+    ]
+    reason: str
+    images: NotRequired[list[ImageFile]]
+    error: NotRequired[JobError]
+    run_s: NotRequired[float]  # of `drawn`: seconds from its admission to its last image

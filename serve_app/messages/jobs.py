@@ -1,0 +1,129 @@
+"""A job as it crosses a process border: how it is submitted, what the outside may know of it.
+
+Shapes, and which states are final.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+# ---- ingress -> registry ----
+
+
+class Labels(TypedDict):
+    """What an order says beside how to draw: it goes from the client to the job object as it is. Only
+    `client` and `priority` have an effect: they decide whose turn it is."""
+
+    client: str  # whom fairness counts the job for
+    priority: str  # a name of `priorities.HEAD_START_S`
+    tags: list[str]
+    metadata: dict[str, Any]
+    retry_of: str | None  # the job this one repeats
+
+
+class Summary(TypedDict):
+    """All that the registry and the output folder know of an order's sealed `params`. Made once, at submit,
+    by `params.summary_of`."""
+
+    kind: str  # generate
+    pool: str  # the renderers that can draw it
+    model: str
+    model_revision: str
+    style_id: str
+    seed: int  # of image 0
+    n: int  # images
+    work: float  # megapixel steps; guidance counts twice
+
+
+class Submission(TypedDict):
+    job_id: str  # UUIDv7, minted by the ingress
+    owner: str
+    params: dict[str, Any]  # GenerationParams.model_dump()
+    summary: Summary
+    labels: Labels
+    deadline: float
+    """Unix seconds, by the clock of the registry's host. A later submit is refused: a 503 leaves no job."""
+    idempotency_key: NotRequired[str | None]
+    body_hash: NotRequired[str]
+    cancel_after_s: NotRequired[float | None]
+
+
+class SubmitReply(TypedDict):
+    """Exactly one of job or error."""
+
+    job: NotRequired[JobView]
+    replayed: NotRequired[bool]
+    error: NotRequired[JobError]
+    """Its code: queue_full, too_late, idempotency_key_reuse, deleted, storage_failed."""
+    retry_after: NotRequired[float]  # seconds
+
+
+# ---- registry -> ingress ----
+
+TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+"""Values of `JobView["status"]` that never change again."""
+
+
+class JobView(TypedDict):
+    """What the outside may know of a job. Times are unix seconds, UTC."""
+
+    job_id: str
+    owner: str
+    status: str
+    rev: str  # "epoch.n"
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    deadline: float | None
+    expires_at: float | None
+    attempts: int
+    fence: int
+    queue_position: int | None  # 1 is next; None: not waiting
+    eta_seconds: float | None  # at the moment of this view
+    waiting_for: str | None
+    progress: dict[str, Any] | None  # value, step, steps, image, images, stage
+    preview: PreviewImage | None
+    images: list[ImageFile]
+    error: JobError | None
+    params: dict[str, Any]
+    labels: Labels
+    queue_ms: int | None
+    execution_ms: int | None
+
+
+class PreviewImage(TypedDict):
+    """An image that is being drawn, as it looks now."""
+
+    index: int
+    number: int  # grows with each preview of the job
+    data: bytes  # a small JPEG
+
+
+class Tombstone(TypedDict):
+    """What is left of a job that was deleted, or that has expired."""
+
+    job_id: str
+    owner: str
+    gone: Literal["deleted", "expired"]
+
+
+class ImageFile(TypedDict):
+    """One published file. `path` is relative to output/, with forward slashes."""
+
+    path: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    content_type: str
+    size_bytes: int
+    sha256: str
+    has_alpha: bool
+    notes: list[str]
+
+
+class JobError(TypedDict):
+    code: str
+    title: str
+    detail: str
+    retryable: bool

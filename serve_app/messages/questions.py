@@ -1,0 +1,66 @@
+"""What an ingress asks the registry, apart from submitting a job, and the answers.
+
+Shapes only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from serve_app.messages.jobs import JobView
+
+
+class JobFilter(TypedDict, total=False):
+    """Which jobs a list shows: those that match every key that is given. Times are unix seconds."""
+
+    statuses: list[str]
+    style_id: str
+    tag: str
+    created_after: float
+    created_before: float
+
+
+class JobPage(TypedDict):
+    """Jobs, newest first. `older` and `newer`: job numbers where the next page and the one before begin;
+    None: there is none."""
+
+    jobs: list[JobView]
+    older: int | None
+    newer: int | None
+
+
+class WatchReply(TypedDict):
+    """What changed after the cursor (epoch, seq). `resync`: some changes are missing. Then `jobs` are those
+    that run, and the reader must ask again for every other live job that it knows."""
+
+    epoch: int
+    seq: int
+    resync: bool
+    jobs: list[JobView]
+    gone: list[str]  # jobs that were deleted
+    paused: str | None  # why nothing is launched now: application, renderer, storage, draining
+    deployment: int  # grows whenever an ingress comes up
+    now: float  # unix seconds, by the clock of the registry's host
+
+
+class ChangesReply(TypedDict):
+    """Jobs of one owner that changed after a cursor, oldest change first. `seq`: the cursor to go on from, if
+    there are `more`. `resync`: some changes are missing, and no job is told."""
+
+    seq: int
+    resync: bool
+    more: bool
+    jobs: list[JobView]
+
+
+class Deployment(TypedDict):
+    """What a newly deployed application wants of its registry. Either side may be of other code, so what the
+    registry does not know it ignores, and what is missing stays as it is."""
+
+    session: str  # of the Serve that runs it
+    limits: dict[str, Any]  # fields of `jobs.registry.RegistryLimits`
+    model: str  # the one it serves
+    model_revision: str
+    gpus: float  # that one renderer needs
+    nodes_on_demand: bool  # a cluster that adds the nodes it lacks
+    output_dir: str  # an absolute path

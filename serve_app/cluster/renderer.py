@@ -23,7 +23,7 @@ from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
 from serve_app.engine.drawing import failed
-from serve_app.errors import ModelChanged, ServiceError
+from serve_app.errors import Dropped, ModelChanged, ServiceError
 from serve_app.messages import Rendered, RenderedImage, Ticket
 from serve_app.metrics import RayRenderMetrics
 from serve_app.params import GenerationParams
@@ -32,6 +32,7 @@ log = logging.getLogger("assets.renderer")
 
 FAREWELL_S = 1.0
 """A renderer whose engine has stopped exits after so many seconds: its last answers are still being sent."""
+NOT_NOTED = "the registry has not noted that it is under way"
 LOOK_EVERY_S = 2.0
 """The longest that a renderer works for a job that has ended, if it missed the broadcast; and so often it
 looks whether its engine still moves."""
@@ -84,22 +85,33 @@ class RendererReplica:
         attempt = ticket["job_id"], ticket["fence"]
         images: list[RenderedImage] = []
         try:
-            async for event in self._engine.render(params, ticket):
-                match event["kind"]:
-                    case "admitted":
-                        self._reporter.admitted(*attempt, event.get("solo_seconds"))
-                    case "progress":
-                        self._reporter.progress(*attempt, event)
-                    case "preview":
-                        self._reporter.preview(*attempt, event)
-                    case "image":
-                        self._metrics.image(params.model, event["render_seconds"], params.steps)
-                        images.append(event)
-                    case "failed":
-                        return Rendered(images=[], failed=event)
+            async with contextlib.aclosing(self._engine.render(params, ticket)) as events:
+                async for event in events:
+                    match event["kind"]:
+                        case "admitted":
+                            if not await self._admitted(ticket, event.get("solo_seconds")):
+                                return Rendered(images=[], failed=failed(Dropped(NOT_NOTED)))
+                        case "progress":
+                            self._reporter.progress(*attempt, event)
+                        case "preview":
+                            self._reporter.preview(*attempt, event)
+                        case "image":
+                            self._metrics.image(params.model, event["render_seconds"], params.steps)
+                            images.append(event)
+                        case "failed":
+                            return Rendered(images=[], failed=event)
             return Rendered(images=images, failed=None)
         finally:
             self._reporter.forget(*attempt)
+
+    async def _admitted(self, ticket: Ticket, solo_seconds: float | None) -> bool:
+        """Whether the attempt may go on. One alone waits until the registry knows that it was the only one
+        under way: if this process dies then, it is the one to blame, and nobody who waited for a turn is."""
+        attempt = ticket["job_id"], ticket["fence"]
+        if ticket["alone"]:
+            return await self._reporter.noted(*attempt, solo_seconds)
+        self._reporter.admitted(*attempt, solo_seconds)
+        return True
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> int:
         return self._engine.drop(epoch, fences)

@@ -1,12 +1,13 @@
 """Reporter: in a renderer, what the registry should hear of all its attempts, in one call at a time.
 
-Knows the registry actor; nothing of engines. Nothing that draws waits for a call: what comes meanwhile goes
-with the next one, and of progress and previews only the newest.
+Knows the registry actor; nothing of engines. Only a job that runs alone waits for a call, once; what comes
+meanwhile goes with the next one, and of progress and previews only the newest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ log = logging.getLogger("assets.renderer")
 
 PACE_S = 0.1
 """The shortest time between two calls, but for the first after a silence."""
+NOTED_S = 10.0
+"""The longest wait for the registry to note an admission."""
 
 
 class Reporter:
@@ -27,6 +30,7 @@ class Reporter:
         self._app_name, self._drop = app_name, drop
         self._here: set[tuple[str, int]] = set()  # admitted, and not ended yet
         self._admitted: dict[tuple[str, int], float | None] = {}
+        self._unnoted: dict[tuple[str, int], asyncio.Event] = {}  # somebody waits until it is noted
         self._progress: dict[tuple[str, int], dict[str, Any]] = {}
         self._previews: dict[tuple[str, int], tuple[int, bytes]] = {}
         self._something = asyncio.Event()
@@ -36,6 +40,15 @@ class Reporter:
         self._here.add((job_id, fence))
         self._admitted[job_id, fence] = solo_seconds
         self._something.set()
+
+    async def noted(self, job_id: str, fence: int, solo_seconds: float | None) -> bool:
+        """`admitted`, and wait until the registry has it on disk. False: it does not answer."""
+        noted = self._unnoted[job_id, fence] = asyncio.Event()
+        self.admitted(job_id, fence, solo_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NOTED_S):
+                await noted.wait()
+        return noted.is_set()
 
     def progress(self, job_id: str, fence: int, event: Progress) -> None:
         said = {name: value for name, value in event.items() if name != "kind"}
@@ -51,6 +64,7 @@ class Reporter:
         """The attempt has ended: its result tells the rest."""
         self._here.discard((job_id, fence))
         self._admitted.pop((job_id, fence), None)
+        self._unnoted.pop((job_id, fence), None)
         self._progress.pop((job_id, fence), None)
         self._previews.pop((job_id, fence), None)
 
@@ -66,6 +80,9 @@ class Reporter:
                         )
                     if given_up:
                         self._drop(given_up)
+                    for job_id, fence, _ in report["admitted"]:
+                        if noted := self._unnoted.pop((job_id, fence), None):
+                            noted.set()
                 except Exception as error:  # nothing may end this loop: jobs would seem to wait
                     log.warning("the registry did not take a report: %s", error)
                     self._again(report)

@@ -19,7 +19,7 @@ from serve_app.engine.scheduler import Scheduler, by_deadline
 log = logging.getLogger("assets.engine")
 
 ADMISSION_SECONDS = 0.1
-"""The longest wait for readers to note that their drawing was admitted."""
+"""The longest wait for readers to note that their drawing was admitted, unless it runs alone."""
 
 
 class TextThread:
@@ -68,11 +68,14 @@ class TextThread:
     def _admit(self, request: Request) -> None:
         """Tell the readers of a new drawing that it is admitted, and give them a moment to note it.
 
-        The registry hears of it with the next report. A job whose report is lost with the process counts as
-        innocent, and runs alone next.
+        A job whose report is lost with the process counts as innocent, and runs alone next. One that runs
+        alone does not start before its reader has noted it.
         """
         with self._changed:
             drawing = self._drawings.of(request)
             if drawing is not None and drawing.admitted_at is None:
                 self._drawings.admit(drawing)
-                self._changed.wait_for(lambda: drawing.acknowledged, ADMISSION_SECONDS)
+                self._changed.wait_for(
+                    lambda: drawing.acknowledged or self._drawings.of(request) is None,
+                    None if drawing.alone else ADMISSION_SECONDS,
+                )

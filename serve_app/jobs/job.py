@@ -85,20 +85,20 @@ class Job:
     deadline: float | None = None  # if it has not ended by then, it is revoked
     status: Status = Status.PENDING
     fence: int = 0  # number of the newest attempt; only its holder may publish
-    attempts: int = 0  # replica deaths after admission: what `max_attempts` bounds
+    attempts: int = 0  # deaths that it may have caused: what `max_attempts` bounds
     alone: bool = False  # was on a replica that died: runs without company until it succeeds
     started_at: float | None = None
     completed_at: float | None = None
     images: tuple[ImageFile, ...] = ()
     error: JobError | None = None
+    troubles: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # number of ends, by outcome
     # ---- never stored, so lost when the registry restarts ----
     waiting_for: str | None = None
     progress: dict[str, Any] | None = None
     reported_at: float = 0.0  # when `progress` came, in monotonic seconds
     preview: PreviewImage | None = None
-    troubles: Mapping[str, int] = field(
-        default_factory=dict[str, int]
-    )  # number of ends, by outcome
     seq: int = 0  # number of its last change, within the epoch
 
     @property

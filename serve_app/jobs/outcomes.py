@@ -25,9 +25,9 @@ OUTDATED = 6
 """A job of weights that are not served any more fails when it met so many renderers without them."""
 STOPS_ALONE = 3
 STOPS = 8
-"""A job whose renderers are told to stop, time after time, runs alone from the third on; from the eighth on
-each counts like a death: what looks like bad luck may be the job. A lost task never counts: it drew nothing,
-and a cluster where tasks cannot run would fail the whole line."""
+"""A job whose renderers are told to stop, or whose registry ends, time after time, runs alone from the third
+on; from the eighth on each counts like a death: what looks like bad luck may be the job. A lost task never
+counts: it drew nothing, and a cluster where tasks cannot run would fail the whole line."""
 
 
 class Outcomes:
@@ -59,6 +59,12 @@ class Outcomes:
             # What the attempt wrote after the job had ended. A slow disk must not keep its place in flight.
             self._background.spawn(self._cleaning.remove([begun]))
         return False
+
+    async def interrupted(self, job: Job) -> None:
+        """An earlier registry ended while the job was STARTED. Time after time that may be its own fault: it
+        may bring the whole machine down. Raises sqlite3.Error."""
+        reason = "the registry ended while it was drawn"
+        await self._needs_another(job, Outcome(kind="stopped", reason=reason))
 
     async def _publish(self, job: Job, outcome: Outcome) -> None:
         """The report of a short attempt's admission may come after its end."""
@@ -100,10 +106,10 @@ class Outcomes:
         return await self._jobs.save(again, job.fence)
 
     def _counts(self, job: Job, kind: str, times: int) -> bool:
-        """Whether this is a death that the job may have caused. One that was never admitted is innocent as
-        long as it had company: the report of its admission may have been lost, so it runs alone next."""
+        """Whether this is a death that the job may have caused. The report of an admission in company may
+        have been lost, so such a job runs alone next; alone it does not begin before it is STARTED here."""
         if kind == "died":
-            return job.status is Status.STARTED or job.alone
+            return job.status is Status.STARTED
         return kind == "stopped" and times >= STOPS
 
     def _final(self, job: Job, outcome: Outcome, times: int, attempts: int) -> JobError | None:
@@ -135,7 +141,7 @@ MODEL_CHANGED = JobError(
 
 def _given_up(kind: str, times: int, deaths: int) -> JobError:
     if kind == "stopped":
-        detail = f"Its renderer was stopped {times} times."
+        detail = f"Its renderer or its registry was stopped {times} times."
     else:
         detail = f"This happened {deaths} times."
     return JobError(

@@ -41,7 +41,7 @@ from serve_app.jobs.dispatcher import Dispatcher, Launcher
 from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.intake import Intake
-from serve_app.jobs.job import Status
+from serve_app.jobs.job import Job, Status
 from serve_app.jobs.line import Line
 from serve_app.jobs.outcomes import Outcomes
 from serve_app.jobs.renderers import Renderers
@@ -187,11 +187,13 @@ class JobRegistry:
     # ---- life ----
 
     async def start(self) -> None:
-        """Take up the jobs in the store. Those that live join the line again, without an attempt."""
+        """Take up the jobs in the store. Those that live join the line again, without an attempt. Raises
+        sqlite3.Error; it may be called again then."""
         self._clock.after(await self._store.last_number())
         for job in await self._store.recent(self._cache.cached_jobs):
             self._cache.hold(job, running=False)
-        for job in await self._store.take_over():
+        await self._take_over(await self._store.started())
+        for job in await self._store.live():
             self._intake.join(job)
         # Renderers may still work for attempts of older epochs.
         self._background.spawn(self._launcher.drop(self.epoch, {}))
@@ -200,6 +202,16 @@ class JobRegistry:
         self._background.spawn(
             self._cleaning.retire(self._endings.retired_before, self._endings.bury, self._clock.now)
         )
+
+    async def _take_over(self, started: list[Job]) -> None:
+        """Jobs that were drawn when the registry before this one ended. Together, so that they share commits,
+        and none is under way any more when one has failed."""
+        ends = await asyncio.gather(
+            *map(self._outcomes.interrupted, started), return_exceptions=True
+        )
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def drain(self, timeout_s: float) -> bool:
         """Launch nothing more, and wait for the attempts in flight. True: none is left."""

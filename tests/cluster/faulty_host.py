@@ -1,11 +1,13 @@
-"""The service as `host` runs it, with an engine that has bugs: a prompt that says POISON stops its loop, and
-a model call with one that says HANG never comes back.
+"""The service as `host` runs it, with an engine that has bugs: a prompt that says POISON stops its loop, a
+model call with one that says HANG never comes back, and one with MURDER ends the process.
 
 The renderer runs in a process of Ray's, which no test can reach into: so this replaces `tests.cluster.host`.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.cluster import host
 
 POISON = "poison"  # in a prompt of `test_faults`
 HANG = "hang"  # in a prompt of `test_launching`
+MURDER = "murderous"  # in a prompt of `test_faults`
 
 
 @serve.deployment(name=RENDERER)
@@ -40,8 +43,11 @@ class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
         denoise = runner.denoise
 
         def hanging(requests: Any) -> Any:
-            if any(HANG in request.params.prompt and request.step > 5 for request in requests):
+            said = [request.params.prompt for request in requests if request.step > 5]
+            if any(HANG in prompt for prompt in said):
                 threading.Event().wait()
+            if any(MURDER in prompt for prompt in said):
+                os.kill(os.getpid(), signal.SIGKILL)
             return denoise(requests)
 
         runner.denoise = hanging

@@ -287,7 +287,8 @@ def test_a_bug_in_the_engine_costs_its_replica_and_its_job_alone(
     tmp_path: Path, tiny_settings: dict[str, Any]
 ) -> None:
     """The process ends and another one starts; the job that met the bug fails, and the jobs that shared its
-    model calls are drawn."""
+    model calls are drawn. The same where the process is gone at once: who waited in it for a turn alone is
+    not blamed for its second and third death."""
     service = Service(tmp_path / "service", tiny_settings, host="tests.cluster.faulty_host")
     try:
         service.start()
@@ -299,6 +300,13 @@ def test_a_bug_in_the_engine_costs_its_replica_and_its_job_alone(
         assert jobs[0]["attempts"] == 3
         assert len({tuple(service.pixels(job)) for job in jobs[1:]}) == 1
         assert service.one(RENDERER).pid != replica
+        murderer = service.submit(**LONG, prompt="a murderous sword")
+        neighbour = service.submit(**LONG)
+        jobs = [service.result(job_id, timeout_s=300) for job_id in (murderer, neighbour)]
+        assert [job["status"] for job in jobs] == ["FAILURE", "SUCCESS"]
+        assert jobs[0]["error"]["code"] == "renderer_died"
+        assert jobs[1]["attempts"] <= 1
+        assert service.result(service.submit(**SHORT))["status"] == "SUCCESS"
         assert_nothing_is_left(service)
     finally:
         service.stop()

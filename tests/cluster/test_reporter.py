@@ -146,9 +146,33 @@ async def test_an_admission_that_was_not_taken_is_said_again(
     assert (await place.registry.next())["admitted"] == []
 
 
+async def test_an_admission_is_noted_when_the_registry_has_answered(place: Place) -> None:
+    """Not before, and not by a call that failed. What it gives up is dropped first."""
+    noted = asyncio.create_task(place.reporter.noted("a", 2, 1.0))
+    assert (await place.registry.next())["admitted"] == [("a", 2, 1.0)]
+    place.registry.answer(ValueError("there is no registry"))
+    assert (await place.registry.next())["admitted"] == [("a", 2, 1.0)]
+    assert not noted.done()
+    noted.add_done_callback(lambda _: place.dropped.append({"noted": 1}))
+    place.registry.answer({"a": 2})
+    assert await noted
+    assert place.dropped == [{"a": 2}, {"noted": 1}]
+
+
+async def test_an_admission_is_not_noted_by_a_registry_that_does_not_answer(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter_module, "NOTED_S", 0.01)
+    assert not await place.reporter.noted("a", 1, None)
+
+
 async def test_nothing_is_held_of_attempts_that_have_ended(place: Place) -> None:
     for number in range(50):
-        place.reporter.admitted("a", number, None)
+        if number % 2:
+            place.reporter.admitted("a", number, None)
+        else:
+            asyncio.create_task(place.reporter.noted("a", number, None)).cancel()
+            await asyncio.sleep(0)
         place.reporter.progress("a", number, progress(1))
         place.reporter.preview("a", number, preview(b"x"))
         place.reporter.forget("a", number)
@@ -157,5 +181,6 @@ async def test_nothing_is_held_of_attempts_that_have_ended(place: Place) -> None
         place.reporter._admitted,
         place.reporter._progress,
         place.reporter._previews,
+        place.reporter._unnoted,
     ]
     assert not any(held)

@@ -7,6 +7,9 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
+from serve_app.engine import texts
 from serve_app.engine.drawing import Listener
 from serve_app.engine.drawings import Drawings
 from serve_app.engine.model.model_runner import ModelRunner
@@ -52,14 +55,19 @@ class Bench:
             lambda request, error: self.failures.append((request.seed, error)),
         )
 
-    def ask(self, seed: int, priority: str = "normal") -> Listener:
+    def ask(self, seed: int, priority: str = "normal", *, alone: bool = False) -> Listener:
         """A job that joins, and is queued for the text thread. Nobody reads its events yet."""
         wanted = params(seed=seed)
-        listener = Listener(ticket(wanted, job_id=str(seed), priority=priority), lambda: None)
+        asked = ticket(wanted, job_id=str(seed), priority=priority, alone=alone)
+        listener = Listener(asked, self._wake)
         with self.changed:
             self.drawings.join(listener, wanted, guided=True)
             self.texts.start(self.scheduler.start())
         return listener
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
     def stages(self) -> dict[int, Stage]:
         return {request.seed: request.stage for request in self.scheduler.live}
@@ -96,6 +104,32 @@ async def test_a_drawing_is_admitted_before_anything_is_done_for_it() -> None:
         event = await anext(listener.events())
         assert event["kind"] == "admitted"
         assert made.runner.started == []
+
+
+async def test_a_drawing_alone_begins_when_its_reader_has_noted_that_it_is_admitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long that takes: only then would the registry know whom to blame. One in company does not wait,
+    and one that is dropped is not waited for."""
+    monkeypatch.setattr(texts, "ADMISSION_SECONDS", 0.0)
+    async with bench() as made:
+        made.runner.go.set()
+        dropped = made.ask(1, alone=True)
+        assert (await anext(dropped.events()))["kind"] == "admitted"
+        with made.changed:
+            made.drawings.leave(dropped)
+        noted = made.ask(2, alone=True)
+        events = noted.events()
+        assert (await anext(events))["kind"] == "admitted"
+        assert made.runner.started == []
+        assert made.stages() == {2: Stage.STARTING}
+        await anext(events)  # its reader comes back for the next event
+        assert await asyncio.to_thread(made.runner.begun.acquire, timeout=30)
+        with made.changed:
+            made.drawings.leave(noted)
+        made.ask(3)
+        await asyncio.to_thread(made.texts.close)
+        assert made.runner.started == [2, 3]
 
 
 async def test_a_request_that_was_dropped_while_it_waited_is_not_encoded() -> None:

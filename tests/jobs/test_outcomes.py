@@ -107,18 +107,16 @@ async def test_each_end_in_each_state(
             assert (await kept(world, job_id)).attempts == attempts
 
 
-async def test_a_death_without_admission_counts_when_it_was_alone(tmp_path: Path) -> None:
-    """Its report may have been lost with the process, and nobody else can have been the cause."""
+async def test_a_death_never_counts_for_a_job_that_was_not_admitted(tmp_path: Path) -> None:
+    """In company its report may have been lost, so it runs alone next. Alone it does not begin unreported: it
+    waited for its turn while another one killed the renderer, however often."""
     async with World(tmp_path) as world:
         job_id = await world.submit()
-        for fence in (1, 2, 3, 4):
-            await attempt(world, job_id, fence, DIED)
-        await world.ended(job_id)
-        job = await kept(world, job_id)
-        assert (job.status.value, job.attempts) == ("FAILURE", 3)
-        assert job.error is not None
-        assert (job.error["code"], job.error["retryable"]) == ("renderer_died", True)
-        assert "3 times" in job.error["detail"]
+        for fence in range(1, 2 * STOPS):
+            ticket = await attempt(world, job_id, fence, DIED)
+            assert ticket["alone"] == (fence > 1)
+        assert await world.draw(job_id, 2 * STOPS)
+        assert (await kept(world, job_id)).attempts == 0
 
 
 async def test_three_deaths_are_enough(tmp_path: Path) -> None:
@@ -126,7 +124,10 @@ async def test_three_deaths_are_enough(tmp_path: Path) -> None:
         job_id = await world.submit()
         tickets = [await attempt(world, job_id, f, DIED, admitted=True) for f in (1, 2, 3)]
         await world.ended(job_id)
-        assert await world.code_of(job_id) == "renderer_died"
+        error = (await kept(world, job_id)).error
+        assert error is not None
+        assert (error["code"], error["retryable"]) == ("renderer_died", True)
+        assert "3 times" in error["detail"]
         assert [ticket["alone"] for ticket in tickets] == [False, True, True]
         assert (await world.look(job_id))["attempts"] == 3
 
@@ -222,19 +223,37 @@ async def test_a_job_whose_renderers_are_stopped_time_after_time_may_be_the_caus
 
 
 async def test_troubles_of_each_kind_are_counted_apart(tmp_path: Path) -> None:
-    """They are not stored: a restart of the registry forgets them, but not that the job runs alone."""
+    """They are stored: no restart of the registry forgets them, and where it found the job drawn, it is one
+    more."""
     async with World(tmp_path) as world:
         job_id = await world.submit()
         for fence, outcome in enumerate((STOPPED, REFUSED, LOST, REFUSED, STOPPED), 1):
             await attempt(world, job_id, fence, outcome, admitted=True)
-        await world.launched(job_id, 6)
+        await world.started(job_id, 6)
         assert (await kept(world, job_id)).troubles == {"stopped": 2, "refused": 2, "lost": 1}
         await world.die_and_rise()
         ticket = await world.launched(job_id, 7)
         assert ticket["alone"]
         await attempt(world, job_id, 7, REFUSED, admitted=True)
-        await world.launched(job_id, 8)
-        assert (await kept(world, job_id)).troubles == {"refused": 1}
+        await world.ended(job_id)
+        assert (await kept(world, job_id)).troubles == {"stopped": 3, "refused": 2, "lost": 1}
+        assert (await world.look(job_id))["error"] == TOO_LITTLE
+
+
+async def test_a_job_that_ends_the_registry_each_time_is_not_drawn_for_ever(tmp_path: Path) -> None:
+    """It takes the machine down with it. One that only waited meanwhile is innocent."""
+    async with World(tmp_path) as world:
+        poison, mate = await world.submit(), await world.submit()
+        for life in range(1, STOPS + 3):
+            assert (await world.look(poison))["attempts"] == max(0, life - STOPS)
+            ticket = await world.launched(poison, life)
+            assert ticket["alone"] == (life > STOPS_ALONE)
+            assert await world.registry.admitted(poison, life)
+            await world.launched(mate, life)
+            await world.die_and_rise()
+        assert await world.code_of(poison) == "renderer_died"
+        assert (await kept(world, mate)).troubles == {}
+        assert await world.draw(mate, STOPS + 3)
 
 
 async def test_a_full_disk_keeps_the_job_and_draws_nothing_until_it_is_mended(

@@ -77,14 +77,14 @@ async def test_a_start_that_fails_half_way_is_made_again(
 ) -> None:
     """And leaves the lock free for itself."""
     open_store, registry_on, _ = parts(tmp_path)
-    take_over, failures = SqliteStore.take_over, [sqlite3.OperationalError("disk is full")] * 2
+    live, failures = SqliteStore.live, [sqlite3.OperationalError("disk is full")] * 2
 
     async def fail_twice(store: SqliteStore) -> object:
         if failures:
             raise failures.pop()
-        return await take_over(store)
+        return await live(store)
 
-    monkeypatch.setattr(SqliteStore, "take_over", fail_twice)
+    monkeypatch.setattr(SqliteStore, "live", fail_twice)
     registry = await asyncio.wait_for(open_registry(open_store, registry_on, open_store()), 10)
     assert not failures
     assert registry.epoch == 3

@@ -37,6 +37,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "params": json.dumps(job.params),
         "images": json.dumps(job.images),
         "error": json.dumps(job.error),
+        "troubles": json.dumps(job.troubles),
     }
 
 
@@ -69,4 +70,5 @@ def from_row(row: sqlite3.Row) -> Job:
         completed_at=row["completed_at"],
         images=tuple(from_json(row["images"])),
         error=json.loads(row["error"]),
+        troubles=from_json(row["troubles"]),
     )

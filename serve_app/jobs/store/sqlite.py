@@ -128,12 +128,12 @@ class SqliteStore:
         def operation(db: sqlite3.Connection) -> bool:
             cursor = db.execute(
                 "UPDATE jobs SET status = ?, started_at = ?, completed_at = ?, fence = ?,"
-                " attempts = ?, alone = ?, images = ?, error = ?, ended = ?"
+                " attempts = ?, alone = ?, images = ?, error = ?, troubles = ?, ended = ?"
                 f" WHERE job_id = ? AND fence = ? AND {LIVE}",
                 (
                     job.status.value, job.started_at, job.completed_at, job.fence, job.attempts,
-                    job.alone, json.dumps(job.images), json.dumps(job.error), ended,
-                    job.job_id, expected_fence,
+                    job.alone, json.dumps(job.images), json.dumps(job.error),
+                    json.dumps(job.troubles), ended, job.job_id, expected_fence,
                 ),
             )  # fmt: skip
             return cursor.rowcount == 1
@@ -183,22 +183,27 @@ class SqliteStore:
 
         await self._write(operation)
 
-    async def take_over(self) -> list[LiveJob]:
-        """Every live job, in any order. A job that was STARTED before this start is RETRY from now on."""
+    # ---- reads: they see everything committed before the call ----
+
+    async def live(self) -> list[LiveJob]:
+        """Every live job, in any order."""
 
         def operation(db: sqlite3.Connection) -> list[LiveJob]:
-            db.execute(
-                "UPDATE jobs SET status = 'RETRY', started_at = NULL WHERE number IN"
-                f" (SELECT number FROM jobs WHERE {LIVE}) AND status = 'STARTED'"
-            )
             rows = db.execute(
                 f"SELECT job_id, owner, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
             )
             return [LiveJob(*row) for row in rows]
 
-        return await self._write(operation)
+        return await self._read(operation)
 
-    # ---- reads: they see everything committed before the call ----
+    async def started(self) -> list[Job]:
+        """The jobs that are STARTED, in any order."""
+
+        def operation(db: sqlite3.Connection) -> list[Job]:
+            rows = db.execute(f"SELECT {NAMED} FROM jobs WHERE {LIVE} AND status = 'STARTED'")
+            return [from_row(row) for row in rows]
+
+        return await self._read(operation)
 
     async def get(self, job_id: str) -> Job | None:
         return await self._read(lambda db: _one(db, job_id))

@@ -59,6 +59,7 @@ def test_every_field_of_an_ended_job_comes_back(db: sqlite3.Connection) -> None:
         completed_at=3.5,
         images=(image_file(path="a.png"), image_file(path="b.png", index=1, notes=["x"])),
         error=ERROR,
+        troubles={"stopped": 2, "refused": 1},
     )
     assert through(db, ended) == ended
 

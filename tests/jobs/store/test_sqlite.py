@@ -100,8 +100,8 @@ async def test_an_end_is_final(store: SqliteStore, status: Status) -> None:
 # ---- what the life of a registry asks ----
 
 
-async def test_a_new_life_takes_over_all_that_lives(tmp_path: Path) -> None:
-    """What was being drawn runs again; what the line must know is told."""
+async def test_a_new_life_finds_all_that_lives(tmp_path: Path) -> None:
+    """What was being drawn, and what the line must know of each."""
     store = SqliteStore(tmp_path)
     statuses = (Status.PENDING, Status.STARTED, Status.RETRY)
     for number, status in enumerate(statuses, 1):
@@ -116,18 +116,13 @@ async def test_a_new_life_takes_over_all_that_lives(tmp_path: Path) -> None:
     await insert(store, full)
     await store.close()
     store = SqliteStore(tmp_path)
-    found = {live.job_id: live for live in await store.take_over()}
+    found = {live.job_id: live for live in await store.live()}
     assert found.keys() == {"j1", "j2", "j3", "j1500000"}
     live = found["j1500000"]
     assert (live.client, live.priority, live.number) == ("build", "high", 1_500_000)
     assert (live.deadline, live.work, live.place) == (9.5, 1.25, full.place)
     assert found["j2"].deadline == 2.0
-    jobs = [await store.get(f"j{number}") for number in (1, 2, 3)]
-    assert [(job.status.value, job.started_at) for job in jobs if job] == [
-        ("PENDING", None),
-        ("RETRY", None),
-        ("RETRY", None),
-    ]
+    assert [(job.job_id, job.started_at) for job in await store.started()] == [("j2", 1.0)]
     assert await store.last_number() == 1_500_000
     await store.close()
 

@@ -74,6 +74,44 @@ INSERT INTO meta VALUES ('epoch', 7), ('swept', 5);
 PRAGMA journal_mode = WAL;
 PRAGMA user_version = 2;
 """
+VERSION_3 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, status TEXT NOT NULL,
+    created_at REAL NOT NULL, started_at REAL, completed_at REAL, deadline REAL,
+    fence INTEGER NOT NULL, attempts INTEGER NOT NULL, alone INTEGER NOT NULL, ended INTEGER,
+    kind TEXT NOT NULL, pool TEXT NOT NULL, model TEXT NOT NULL, model_revision TEXT NOT NULL,
+    style_id TEXT NOT NULL, seed INTEGER NOT NULL, n INTEGER NOT NULL, work REAL NOT NULL,
+    client TEXT NOT NULL, priority TEXT NOT NULL, labels TEXT NOT NULL,
+    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT
+);
+CREATE TABLE tags (
+    owner TEXT NOT NULL, tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (owner, tag, number)
+) WITHOUT ROWID;
+CREATE TABLE gone (
+    job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, why TEXT NOT NULL, epoch INTEGER NOT NULL,
+    at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE idempotency (
+    owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
+    created_at REAL NOT NULL, PRIMARY KEY (owner, key)
+) WITHOUT ROWID;
+
+CREATE INDEX jobs_live ON jobs (status) WHERE status IN ('PENDING', 'STARTED', 'RETRY');
+CREATE INDEX jobs_finished ON jobs (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX jobs_littering ON jobs (ended) WHERE fence > 1 OR status != 'SUCCESS';
+CREATE INDEX jobs_owner ON jobs (owner);
+CREATE INDEX jobs_status ON jobs (owner, status);
+CREATE INDEX jobs_style ON jobs (owner, style_id);
+CREATE INDEX jobs_status_style ON jobs (owner, status, style_id);
+CREATE INDEX gone_epoch ON gone (epoch);
+CREATE INDEX gone_at ON gone (at);
+CREATE INDEX idempotency_age ON idempotency (created_at);
+CREATE INDEX idempotency_job ON idempotency (job_id);
+INSERT INTO meta VALUES ('epoch', 7), ('swept', 5);
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 3;
+"""
 Row = dict[str, Any]  # by column
 ODD = {"odd": "\ud800\0 ключ", "huge": 10**400, "deep": [[[{"a": None}]]]}  # what JSON can hold
 
@@ -120,6 +158,15 @@ def row_2(job_id: str, line: int, status: str = "PENDING", **more: Any) -> Row:
         "tags": json.dumps(tags),
         "metadata": json.dumps(metadata),
     }
+
+
+def row_3(job_id: str, number: int, status: str = "PENDING", **more: Any) -> Row:
+    """A job of version 3. Its summary has columns of their own, and its labels one."""
+    row = row_2(job_id, number, status, **more)
+    said = {name: json.loads(row.pop(name)) for name in ("tags", "metadata")}
+    said |= {"client": row["client"], "priority": row["priority"], "retry_of": row.pop("retry_of")}
+    summary = summary_of(params(style_id=row["style_id"], n=1 + number % 2))
+    return {"number": row.pop("line"), **row, **summary, "labels": json.dumps(said)}
 
 
 def old_database(
@@ -254,6 +301,29 @@ async def test_jobs_of_version_2_go_on_as_if_nothing_had_happened(tmp_path: Path
         assert (await world.look("ran"))["labels"] == said
 
 
+async def test_jobs_of_version_3_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """It counted no troubles on disk."""
+    (tmp_path / "out").mkdir()
+    start = int((time.time() - 100) * 1e6)
+    image = World(tmp_path).files.put("done", 2)
+    rows = [
+        row_3("done", start, "SUCCESS", fence=2, attempts=1, images=[image], ended=6),
+        row_3("ran", start + 1, "STARTED", fence=3, attempts=1, alone=1),
+        row_3("waits", start + 2, tags=["a"], metadata=ODD),
+    ]
+    old_database(tmp_path / "state", VERSION_3, rows, {"k-waits": "waits"})
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        await keys_still_hold(world, {"k-waits": "waits"})
+        views = [await world.look(row["job_id"]) for row in rows]
+        assert [view["status"] for view in views] == ["SUCCESS", "RETRY", "PENDING"]
+        assert [view["attempts"] for view in views] == [1, 1, 0]
+        assert views[0]["images"] == [image]
+        assert views[2]["labels"] == labels(tags=["a"], metadata=ODD)
+        found = [await world.registry._jobs.find(row["job_id"]) for row in rows]
+        assert [job and job.troubles for job in found] == [{}, {"stopped": 1}, {}]
+        assert [await world.draw_next() for _ in "ab"] == ["ran", "waits"]
+
+
 async def keys_still_hold(world: World, keys: dict[str, str]) -> None:
     for key, job_id in keys.items():
         reply = await world.registry.submit(submission(idempotency_key=key, body_hash="hash"))
@@ -277,7 +347,7 @@ async def test_an_upgrade_keeps_the_order_of_a_host_whose_clock_was_put_back(
     rows = [row_1(f"{i}", i + 1, moment) for i, moment in enumerate(back)]
     old_database(tmp_path / "state", VERSION_1, rows)
     store = SqliteStore(tmp_path / "state")
-    waiting = sorted(await store.take_over(), key=lambda job: job.number)
+    waiting = sorted(await store.live(), key=lambda job: job.number)
     assert [job.job_id for job in waiting] == ["0", "1", "2", "3", "4"]
     assert waiting[0].work == pytest.approx(params(n=2).work)
     assert abs(waiting[0].number / 1e6 - start) < 1
@@ -316,11 +386,11 @@ async def test_an_upgrade_that_is_killed_has_changed_nothing(
     assert await dying.wait() == -signal.SIGKILL
     assert contents(state) == before
     store = SqliteStore(state, lock_timeout_s=0)
-    assert [job.job_id for job in await store.take_over()] == [f"j{line}" for line in range(1, 6)]
+    assert [job.job_id for job in await store.live()] == [f"j{line}" for line in range(1, 6)]
     await store.close()
 
 
-@pytest.mark.parametrize(("version", "row"), OLD)
+@pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3)])
 async def test_an_upgraded_database_has_the_tables_of_a_new_one(
     tmp_path: Path, version: str, row: Callable[[str, int], Row]
 ) -> None:

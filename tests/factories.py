@@ -10,6 +10,7 @@ from typing import Any
 
 import uuid_utils
 
+from serve_app.encoding import encoded_view
 from serve_app.jobs.job import Job
 from serve_app.messages import (
     ImageFile,
@@ -149,7 +150,7 @@ def watch_reply(jobs: list[JobView], seq: int, **changes: Any) -> WatchReply:
         "epoch": 1,
         "seq": seq,
         "resync": False,
-        "jobs": jobs,
+        "views": b"".join(map(encoded_view, jobs)),
         "gone": [],
         "paused": None,
         "deployment": 1,

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "serve_app"
 
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"}),
-    frozenset({"params"}),
+    frozenset({"params", "encoding"}),
     frozenset({"catalog"}),
     frozenset({"jobs", "engine", "artifacts", "finishing", "delivery"}),
     frozenset({"api"}),

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from serve_app.api.registry_client import RegistryClient
+from serve_app.encoding import decoded_views
 from serve_app.errors import Unavailable
 from serve_app.messages import TERMINAL, JobView, WatchReply
 
@@ -64,7 +65,7 @@ class LocalView:
             return False
         if reply["resync"]:
             self._start_over()
-        for job in reply["jobs"]:
+        for job in decoded_views(reply["views"]):
             self._put(job)
         for job_id in reply["gone"]:
             self.forget(job_id)

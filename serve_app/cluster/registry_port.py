@@ -27,7 +27,7 @@ from serve_app.messages import Deployment
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 4
+REGISTRY_VERSION = 5
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 READINESS_AGE_S = 1.0

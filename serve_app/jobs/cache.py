@@ -13,6 +13,7 @@ import itertools
 from collections import OrderedDict
 
 from serve_app.jobs.job import Job
+from serve_app.jobs.load import Load
 
 CHANGES_PER_REPLY = 500
 """Jobs in one reply to a watcher. The next reply goes on from there."""
@@ -25,6 +26,7 @@ class JobCache:
     def __init__(self, cached_jobs: int) -> None:
         self.cached_jobs = cached_jobs
         self.running: dict[str, Job] = {}  # jobs with an attempt in flight
+        self.load = Load()  # of the same jobs
         self._others: OrderedDict[str, Job] = OrderedDict()  # waiting or final, newest change last
         self.seq = 0  # newest revision
         self.forgotten_seq = 0  # newest revision that has left the cache
@@ -60,6 +62,7 @@ class JobCache:
     def forget(self, job_id: str) -> None:
         """The job is deleted. Watchers hear of it, too."""
         running, other = self.running.pop(job_id, None), self._others.pop(job_id, None)
+        self.load.drop(job_id)
         if (job := running or other) is not None:
             self._drop_change(job)
         self.seq += 1
@@ -129,11 +132,13 @@ class JobCache:
         }
 
     def _place(self, job: Job, *, running: bool) -> None:
-        self.running.pop(job.job_id, None)
         self._others.pop(job.job_id, None)
         if running:
             self.running[job.job_id] = job
+            self.load.put(job)
             return
+        if self.running.pop(job.job_id, None) is not None:
+            self.load.drop(job.job_id)
         self._others[job.job_id] = job
         while len(self._others) > self.cached_jobs:
             _, forgotten = self._others.popitem(last=False)

@@ -114,7 +114,9 @@ class Endings:
 
     def _observe(self, job: Job) -> None:
         assert job.completed_at is not None
-        said = self._estimates.ended(job, others=len(self._jobs.in_flight.keys() - {job.job_id}))
+        in_flight = self._jobs.in_flight
+        others = len(in_flight) - (job.job_id in in_flight)
+        said = self._estimates.ended(job, others=others)
         self._metrics.finished(job.status.value, job.summary["model"])
         self._dispatcher.observe_depth()
         if job.status is Status.REVOKED or job.started_at is None:

@@ -32,7 +32,7 @@ class Estimates:
         epoch: int,
         now: Callable[[], float],
     ) -> None:
-        self._cache, self._line, self._why_paused, self._epoch = cache, line, why_paused, epoch
+        self._load, self._line, self._why_paused, self._epoch = cache.load, line, why_paused, epoch
         self._now = now
         self._durations = Durations()
         self._promised: dict[str, float] = {}  # job id -> seconds, estimated at submit
@@ -46,7 +46,7 @@ class Estimates:
         paused = self._why_paused()
         if job.status.waiting:
             ahead = self._line.ahead_of(job.job_id) or NOTHING
-            position = self._launched_before(job) + ahead.jobs + 1
+            position = self._load.launched_before(job) + ahead.jobs + 1
             if paused is None:
                 eta = self._until_done(job.work, job.priority, ahead, job)
         elif job.status is Status.STARTED:
@@ -55,12 +55,12 @@ class Estimates:
             self._epoch, position=position, eta=eta, paused=paused, retention_s=self.retention_s
         )
 
-    def of_new(self, work: float, client: str, priority: str = "normal") -> float | None:
+    def of_new(self, work: float, client: str) -> float | None:
         """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown,
         because nothing has run yet or nothing is launched."""
         if self._why_paused():
             return None
-        return self._until_done(work, priority, self._line.ahead_of_new(client))
+        return self._until_done(work, "normal", self._line.ahead_of_new(client))
 
     def seconds_per_place(self) -> float:
         """Seconds until the line is one job shorter; 1 while nothing is known."""
@@ -69,10 +69,10 @@ class Estimates:
 
     # ---- learning ----
 
-    def promise(self, job: Job) -> None:
-        """Call it before the new job joins the line: keeps the estimate, to compare it with its end."""
-        if (seconds := self.of_new(job.work, job.client, job.priority)) is not None:
-            self._promised[job.job_id] = seconds
+    def promised(self, new: JobView) -> None:
+        """A new job was shown to its client so: keeps the estimate, to compare it with its end."""
+        if (seconds := new["eta_seconds"]) is not None:
+            self._promised[new["job_id"]] = seconds
 
     def admitted(self, job: Job, solo_seconds: float | None) -> None:
         """A renderer has the job. `solo_seconds`: what its engine predicts, if it does."""
@@ -116,32 +116,14 @@ class Estimates:
             return max(0.0, said - (time.monotonic() - job.reported_at))
         return self._durations.until_done(job.work, 0.0)
 
-    def _launched_before(self, job: Job) -> int:
-        """Number of jobs before this one that have left the line, and that no renderer has admitted yet."""
-        waiting = [j for j in self._cache.running.values() if j.status.waiting]
-        if job.job_id in self._cache.running:
-            return sum(j.number < job.number for j in waiting)
-        return len(waiting)
-
     def _until_done(
         self, work: float, priority: str, queued: Ahead, job: Job | None = None
     ) -> float | None:
         """With jobs queued ahead: after all running ones. Otherwise: only after the running ones that are due
         earlier, since engines draw what is due first. `job`: None if it is not submitted yet."""
         now = self._now()
-        due = math.inf if queued.jobs else self._due(now, work, priority)
-        ahead = queued.work
-        for other in self._cache.running.values():
-            if job is not None and (
-                other.job_id == job.job_id
-                or (other.started_at is None and other.number > job.number)
-            ):
-                continue
-            if self._due(other.started_at or now, other.work, other.priority) <= due:
-                ahead += other.work * (1 - ((other.progress or {}).get("value") or 0.0))
-        return self._durations.until_done(work, ahead)
-
-    def _due(self, joined: float, work: float, priority: str) -> float:
-        """When an engine wants it done, if it was admitted at `joined`: `PATIENCE_OF` times its solo time
-        later. Unix seconds."""
-        return joined + PATIENCE_OF[priority] * (self._durations.solo(work) or 0.0)
+        rate = self._durations.solo(1.0) or 0.0
+        due = math.inf if queued.jobs else now + PATIENCE_OF[priority] * rate * work
+        return self._durations.until_done(
+            work, queued.work + self._load.before(due, now, rate, job)
+        )

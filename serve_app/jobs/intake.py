@@ -123,12 +123,13 @@ class Intake:
             self._deadlines.set(job.job_id, job.deadline - self._clock.now())
 
     def _accept(self, job: Job) -> SubmitReply:
-        self._estimates.promise(job)
         job = self._jobs.remember(job)
         self.join(job)
         self._metrics.submitted()
         self._dispatcher.observe_depth()
-        return SubmitReply(job=self._estimates.view(job), replayed=False)
+        view = self._estimates.view(job)
+        self._estimates.promised(view)
+        return SubmitReply(job=view, replayed=False)
 
     async def _replay(self, job_id: str, order: Submission) -> SubmitReply:
         """The job that stands for the order, by its id or its idempotency key."""

@@ -17,7 +17,6 @@ so if that attempt found no renderer. The report of its admission may come after
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -121,7 +120,12 @@ class Job:
         return place_in_line(self.number, self.priority)
 
     def evolve(self, **changes: Any) -> Job:
-        return dataclasses.replace(self, **changes)
+        # hot: six times as fast as `dataclasses.replace`, which passes 23 fields through `__init__`
+        if not changes.keys() <= self.__dict__.keys():
+            raise TypeError(f"a job has no {changes.keys() - self.__dict__.keys()}")
+        evolved = object.__new__(Job)
+        evolved.__dict__.update(self.__dict__, **changes)
+        return evolved
 
     def view(
         self,

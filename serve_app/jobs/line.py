@@ -8,11 +8,14 @@ of rows or attempts.
 from __future__ import annotations
 
 import heapq
-import math
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+
+from serve_app.jobs.columns import Columns
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,13 +54,24 @@ class Line:
     """`weights`: client -> share; a client that is not in it has a share of 1."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        self.weights: Mapping[str, float] = weights or {}
+        self._weights: Mapping[str, float] = weights or {}
         self._entries: dict[str, Entry] = {}
         self._clients: dict[str, _Client] = {}
+        self._waiting = Columns("jobs", "work", "clock", "weight")  # of each client with jobs
         self.owners: Counter[str] = Counter()  # owner -> jobs that wait; none has 0
         self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
         self._back: list[Entry] = []  # put back after a lost attempt; sorted
         self._now = 0.0  # virtual time: the clock of the client that was last served
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        for client in self._clients.values():
+            self._note(client)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -78,6 +92,7 @@ class Line:
             client.clock = max(client.clock, self._now)
         insort(client.jobs, entry)
         client.work += entry.work
+        self._note(client)
 
     def put_back(self, entry: Entry) -> None:
         """The attempt at this job was lost. It goes before all others, and its client is not charged
@@ -116,6 +131,7 @@ class Line:
         client = self._clients[entry.client]
         del client.jobs[bisect_left(client.jobs, entry)]
         client.without(entry)
+        self._note(client)
         return True
 
     def ahead_of(self, job_id: str) -> Ahead | None:
@@ -143,27 +159,42 @@ class Line:
         """Mean work of the waiting jobs. None: no job waits."""
         if not self._entries:
             return None
-        return sum(client.work for client in self._clients.values()) / len(self._entries)
+        return float(self._waiting["work"].sum()) / len(self._entries)
 
     def _ahead(self, own: _Client, rank: int, clock: float) -> Ahead:
         """`rank`: jobs of its own client before it. `clock`: virtual time at which the first of them
         starts."""
         before = own.work * rank / len(own.jobs) if rank else 0.0
         starts = clock + before / self._weight(own)  # virtual time at which the job's turn comes
-        count = rank + len(self._back)
-        work = before + sum(entry.work for entry in self._back)
-        weigh = self.weights.get
-        for client in self._clients.values():  # hot: runs for every view of a waiting job
-            waiting = len(client.jobs)
-            if not waiting or client.clock > starts or client.name == own.name:
-                continue
-            mean = client.work / waiting
-            due = (starts - client.clock) * weigh(client.name, 1.0) / mean if mean else math.inf
-            if due < waiting:
-                waiting = int(due) + (client.name < own.name or due % 1 > 0)
-            count += waiting
-            work += waiting * mean
-        return Ahead(count, work)
+        others, work = self._before(starts, own.name)
+        put_back = sum(entry.work for entry in self._back)
+        return Ahead(rank + len(self._back) + others, before + put_back + work)
+
+    def _before(self, starts: float, own: str) -> tuple[int, float]:
+        """Jobs of other clients whose turn comes before virtual time `starts`, and their work. Of jobs that
+        are due at that very time, those of clients whose names come first."""
+        # hot: runs for every job that is submitted, so it must not walk over thousands of clients
+        waiting = self._waiting["jobs"]
+        mean = self._waiting["work"] / waiting
+        late = (starts - self._waiting["clock"]) * self._waiting["weight"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            due = np.where(mean > 0, late / mean, np.where(late < 0, -np.inf, np.inf))
+        whole = np.floor(due)
+        jobs = np.where(due < waiting, np.maximum(0.0, whole + (due > whole)), waiting)
+        ties = np.flatnonzero((due == whole) & (due >= 0) & (due < waiting))
+        jobs[ties] += [name < own for name in self._waiting.keys_of(ties)]
+        if (row := self._waiting.row(own)) is not None:
+            jobs[row] = 0
+        return int(jobs.sum()), float(jobs @ mean)
+
+    def _note(self, client: _Client) -> None:
+        """The client's jobs, clock or weight have changed."""
+        if client.jobs:
+            self._waiting.put(
+                client.name, len(client.jobs), client.work, client.clock, self._weight(client)
+            )
+        else:
+            self._waiting.drop(client.name)
 
     def _hold(self, entry: Entry) -> None:
         self._entries[entry.job_id] = entry
@@ -182,6 +213,7 @@ class Line:
         entry = client.jobs.pop(0)
         client.without(entry)
         client.clock += entry.work / self._weight(client)
+        self._note(client)
         self._let_go(entry.job_id)
         heapq.heappush(self._heap, (client.clock, client.name))
         return entry

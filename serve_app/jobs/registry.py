@@ -10,6 +10,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
     endings      how a job ends
     renderers    what renderers have said of themselves
     estimates    position, time until done, and why a job waits
+    bulletin     what all who watch are told, encoded once
     cleaning     removes files that no job publishes
     deadlines    a timer for each job that has one
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from serve_app.jobs.background import Background
+from serve_app.jobs.bulletin import Bulletin
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.cleaning import Cleaning, JobFiles
 from serve_app.jobs.clock import Clock
@@ -113,6 +115,7 @@ class JobRegistry:
         self._estimates = Estimates(
             self._cache, self._line, self._pauses.why, store.epoch, self._clock.now
         )
+        self._bulletin = Bulletin(self._estimates.view)
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
@@ -280,7 +283,7 @@ class JobRegistry:
             epoch=self.epoch,
             seq=upto,
             resync=resync,
-            jobs=[self._estimates.view(job) for job in jobs],
+            views=self._bulletin.of(jobs),
             gone=[] if resync else self._cache.gone_after(seq),
             paused=self._pauses.why(),
             deployment=self._deployments,

@@ -30,13 +30,13 @@ class JobPage(TypedDict):
 
 
 class WatchReply(TypedDict):
-    """What changed after the cursor (epoch, seq). `resync`: some changes are missing. Then `jobs` are those
-    that run, and the reader must ask again for every other live job that it knows."""
+    """What changed after the cursor (epoch, seq). `resync`: some changes are missing. Then the views are
+    those of the jobs that run, and the reader must ask again for every other live job that it knows."""
 
     epoch: int
     seq: int
     resync: bool
-    jobs: list[JobView]
+    views: bytes  # of the changed jobs, as `encoding` reads them: made once for all who watch
     gone: list[str]  # jobs that were deleted
     paused: str | None  # why nothing is launched now: application, renderer, storage, draining
     deployment: int  # grows whenever an ingress comes up

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve_app.encoding import decoded_views
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
@@ -146,7 +147,7 @@ class Moves:
         while True:
             reply = await registry.watch(epoch, seq, 60)
             epoch, seq = reply["epoch"], reply["seq"]
-            for view in reply["jobs"]:
+            for view in decoded_views(reply["views"]):
                 self._note(view)
             for job_id in reply["gone"]:
                 self.known.pop(job_id, None)

@@ -55,9 +55,10 @@ class Device:
             created_at=self.now,
             number=self.submitted,
         )
-        self.estimates.promise(new)
         self.line.add(Entry(new.place, new.job_id, new.owner, new.client, new.work))
-        return self.cache.hold(new, running=False)
+        held = self.cache.hold(new, running=False)
+        self.estimates.promised(self.estimates.view(held))
+        return held
 
     def fill(self) -> None:
         """Launch and admit what the slots take."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from serve_app.encoding import decoded_views
 from serve_app.params import summary_of
 from tests.factories import labels, params
 
@@ -126,7 +127,7 @@ async def test_a_watcher_sees_every_change_once_and_resyncs_on_a_new_epoch(tmp_p
         seen += await watched(world, seen[-1][0], "SUCCESS")
         assert len(set(seen)) == len(seen)
         reply = await world.registry.watch(world.registry.epoch, seen[-1][0], 0)
-        assert not (await world.registry.watch(world.registry.epoch, reply["seq"], 0))["jobs"]
+        assert not (await world.registry.watch(world.registry.epoch, reply["seq"], 0))["views"]
         await world.die_and_rise()
         assert (await world.registry.watch(reply["epoch"], reply["seq"], 0))["resync"]
 
@@ -138,7 +139,7 @@ async def watched(world: World, seq: int, status: str) -> list[tuple[int, str]]:
         while not seen or seen[-1][1] != status:
             reply = await world.registry.watch(world.registry.epoch, seq, 1)
             seq = reply["seq"]
-            seen += [(seq, view["status"]) for view in reply["jobs"]]
+            seen += [(seq, view["status"]) for view in decoded_views(reply["views"])]
     return seen
 
 

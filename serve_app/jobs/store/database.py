@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, NamedTuple, TypeVar
 
 from serve_app.errors import StoreHeld
 from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
@@ -45,6 +45,14 @@ WAL_PAGES = 16_384
 writer checkpoints itself."""
 
 
+class Write(NamedTuple):
+    """An operation on its way, and who waits for its result in which loop."""
+
+    operation: Operation
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
 class Database:
     """Locked for this process until `close` or its death. `epoch`: how often it has been opened so far."""
 
@@ -58,7 +66,7 @@ class Database:
         self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
-        self._queue: queue.SimpleQueue[tuple[Operation, Future[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._ready: Future[int] = Future()
         self._path = directory / "jobs.db"
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
@@ -99,12 +107,13 @@ class Database:
         return operation(db)
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `operation`, commit, and return its result. Operations run in the order of the calls. Raises
-        sqlite3.Error, and then nothing of it is stored."""
-        future: Future[T] = Future()
-        self._queue.put((operation, future))
+        """Run `operation`, commit, and return its result. Operations run in the order of the calls; one may
+        run twice, when another one of its group fails. Raises sqlite3.Error, and then nothing is stored."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put(Write(operation, loop, future))
         # Shielded: otherwise a caller that is cancelled would cancel a write that is on its way.
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.shield(future)
 
     def _serve(self) -> None:
         try:
@@ -135,7 +144,7 @@ class Database:
                 if stop:
                     return
 
-    def _next(self) -> tuple[Operation, Future[Any]] | None:
+    def _next(self) -> Write | None:
         """What comes next in the queue. While nothing comes, the WAL is folded, once."""
         try:
             return self._queue.get(timeout=FOLD_AFTER_S)
@@ -144,30 +153,67 @@ class Database:
             return self._queue.get()
 
 
-def _commit(db: sqlite3.Connection, group: list[tuple[Operation, Future[Any]]]) -> None:
-    """Run a group of operations in one transaction. An operation that fails is undone alone. A commit that
-    fails, because the disk is full, fails them all."""
-    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+def _commit(db: sqlite3.Connection, group: list[Write]) -> None:
+    """Run a group of operations in one transaction, and tell their callers with one wake-up of the loop. An
+    operation that fails is undone alone. A commit that fails, because the disk is full, fails them all."""
+    try:
+        results = _together(db, group)
+    except Exception:
+        # Somebody failed: again, and find out who. Until then no one has been told anything.
+        results = _one_by_one(db, group)
+    loop = group[0].loop
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_tell, group, results)
+
+
+def _together(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        results: list[Any] = []
+        for write in group:
+            results.append(write.operation(db))
+            if not db.in_transaction:  # what follows would be committed at once
+                raise sqlite3.OperationalError("the transaction is lost")
+        db.execute("COMMIT")
+    except BaseException:
+        _roll_back(db)
+        raise
+    return results
+
+
+def _one_by_one(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
+    """What each operation returned, or an exception in its place."""
+    results: list[Any] = []
     try:
         db.execute("BEGIN IMMEDIATE")
-        for operation, future in group:
+        for write in group:
             db.execute("SAVEPOINT one")
             try:
-                outcomes.append((future, operation(db), None))
+                results.append(write.operation(db))
             except Exception as error:
                 db.execute("ROLLBACK TO one")
-                outcomes.append((future, None, error))
+                results.append(error)
             db.execute("RELEASE one")
         db.execute("COMMIT")
     except sqlite3.Error as error:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        outcomes = [(future, None, error) for _, future in group]
-    for future, result, error in outcomes:
-        if error is None:
-            future.set_result(result)
+        _roll_back(db)
+        return [error] * len(group)
+    return results
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # SQLite may have done so by itself
+        db.execute("ROLLBACK")
+
+
+def _tell(group: list[Write], results: list[Any]) -> None:
+    for write, result in zip(group, results, strict=True):
+        if write.future.done():
+            continue
+        if isinstance(result, Exception):
+            write.future.set_exception(result)
         else:
-            future.set_exception(error)
+            write.future.set_result(result)
 
 
 def _checkpoint(path: Path, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:

@@ -130,6 +130,24 @@ async def test_writes_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_all_who_share_a_commit_are_woken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wake the loop from another thread costs more than most writes."""
+    database = Database(tmp_path)
+    loop, woken = asyncio.get_running_loop(), list[object]()
+    wake = loop.call_soon_threadsafe
+    async with writer_held(database):
+        writes = [asyncio.create_task(database.write(put(f"{i:02}"))) for i in range(20)]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(
+            loop, "call_soon_threadsafe", lambda *call: (woken.append(call), wake(*call))[1]
+        )
+    assert await asyncio.gather(*writes) == [1] * 20
+    assert len(woken) == 2, "one for who held the writer, one for the twenty"
+    await database.close()
+
+
 async def test_a_transaction_that_is_lost_fails_them_all_and_the_next_one_is_good(
     tmp_path: Path,
 ) -> None:

@@ -48,7 +48,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 
 .venv/.tests: .venv/.service
 	@echo "Installing what the tests and checks need."
-	@$(INSTALL) -e '.[test,check,train]'
+	@$(INSTALL) -e '.[test,check,train,benchmark]'
 	@# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
 	@$(INSTALL) --no-deps spandrel einops
 	@touch $@

@@ -26,10 +26,18 @@ from serve_app.app import build
 from serve_app.cluster.handles import RENDERER, registry_actor
 from serve_app.config import Settings
 
+LOGGING = {"enable_access_log": False}  # as in serve_config.yaml
+
 
 def deploy(settings: dict[str, Any]) -> None:
     parsed = Settings.model_validate(settings)
-    serve.run(build(parsed), name=parsed.app_name, route_prefix="/", blocking=False)
+    serve.run(
+        build(parsed),
+        name=parsed.app_name,
+        route_prefix="/",
+        blocking=False,
+        logging_config=LOGGING,
+    )
 
 
 def answer(value: Any) -> None:
@@ -69,7 +77,9 @@ def main() -> None:
         log_to_driver=False,
         **first["cluster"],
     )
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=first["port"]))
+    serve.start(
+        http_options=HTTPOptions(host="127.0.0.1", port=first["port"]), logging_config=LOGGING
+    )
     deploy(first["settings"])
     answer(ray.get_runtime_context().gcs_address)
     print("READY", flush=True)

@@ -7,17 +7,15 @@ HAProxy listens on every interface, whatever Serve is told, so the service behin
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
-from .service import Service, free_port, wait_until
+from .service import Service, haproxy, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -37,29 +35,13 @@ def behind_haproxy(
     service = Service(
         folder,
         {**tiny_settings, "api_keys_file": str(keys), "ingress_replicas": 2},
-        environment=ports_and_paths(folder),
+        environment=haproxy(folder),
         headers={"Authorization": f"Bearer {KEY}"},
     )
     try:
         yield service.start()
     finally:
         service.stop()
-
-
-def ports_and_paths(folder: Path) -> dict[str, str]:
-    """Of this service alone: HAProxy's defaults are the same for every service on a machine."""
-    first = 30_000 + os.getpid() % 20_000
-    return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"/tmp/assets-haproxy-{os.getpid()}.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 200),
-    }
 
 
 class Reader:

@@ -30,6 +30,10 @@ from serve_app.cluster.renderer import RendererReplica
 from serve_app.config import INGRESS_REQUESTS, Settings
 from serve_app.messages import Outcome, OutputFolder, Rendered, Ticket
 
+ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+"""An ingress runs on its replica's own event loop. Otherwise each message of a request goes from one thread
+to another and back, which is half of what a poll costs. So nothing in `api/` may block."""
+
 
 def build(args: Settings | dict[str, Any]) -> Application:
     """`import_path: serve_app.app:build`. Raises before anything is deployed if an argument or a
@@ -43,7 +47,7 @@ def build(args: Settings | dict[str, Any]) -> Application:
     renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
     ingress = Ingress.options(
         num_replicas=settings.ingress_replicas,
-        ray_actor_options={"num_cpus": 0.1, "runtime_env": worker_env()},
+        ray_actor_options={"num_cpus": 0.1, "runtime_env": worker_env(**ON_ONE_LOOP)},
     )
     return ingress.bind(dumped, renderer)
 

@@ -19,6 +19,7 @@ from serve_app.api.catalog import Catalog
 from serve_app.api.cors import Cors
 from serve_app.api.forwarded import Forwarded
 from serve_app.api.inspection import MEDIA_TYPES
+from serve_app.api.job_texts import JobTexts
 from serve_app.api.keys import KeyFile
 from serve_app.api.methods import RouteGuard, heads
 from serve_app.api.openapi import describe
@@ -26,6 +27,7 @@ from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.routes import catalog, events, files, health, inspect, jobs
 from serve_app.api.service import JobService
+from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
 from serve_app.catalog.models import Models
@@ -69,10 +71,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would go to whatever Host the client claims
     )
-    app.state.service = JobService(
+    app.state.service = service = JobService(
         settings=settings,
         registry=registry,
         view=view,
+        texts=JobTexts(view),
         watching=Watching(view, registry, settings.max_streams),
         revision_of=revision_of,
         catalog=Catalog(settings, styles, models, active, revision_of),
@@ -94,6 +97,7 @@ def create_app(
     app.openapi = cache(partial(describe, app, keys=keys is not None))
     problems.install(app)
     # The last one added is the outermost.
+    app.add_middleware(OrderShortcut, service=service)
     app.add_middleware(
         security.BodyGuard,
         max_bytes=settings.max_body_bytes,
@@ -103,6 +107,7 @@ def create_app(
         },
     )
     app.add_middleware(RouteGuard, routes=routes)
+    app.add_middleware(PollShortcut, service=service)
     app.add_middleware(security.KeyGuard, keys=keys)
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
     app.add_middleware(security.Answers)

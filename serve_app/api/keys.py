@@ -12,7 +12,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve_app.errors import ConfigError
@@ -21,6 +22,8 @@ log = logging.getLogger("assets.api")
 
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OWNER_IN_WORDS = "1 to 64 of A-Z a-z 0-9 _ . - that start with a letter or a digit"
+LOOK_EVERY_S = 0.25
+"""To look at the file costs a system call, and much more where the file lies on another host."""
 FINGERPRINT = 8  # hex digits of a key's hash: enough to tell an owner's keys apart
 _LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
 
@@ -83,26 +86,30 @@ def _read(path: Path) -> tuple[list[tuple[str, str]], list[int]]:
 
 
 class KeyFile:
-    """The keys of a file. An edit of the file counts from the next request on."""
+    """The keys of a file. An edit of the file counts within LOOK_EVERY_S."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError, as `ApiKeys.load` does."""
-        self._path = path
+        self._path, self._clock = path, clock
+        self._looked_at = clock()
         self._stamp = _stamp(path)
         self._keys = ApiKeys.load(path)
 
     def owner_of(self, key: str) -> str | None:
+        if self._clock() - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = self._clock()
+            self._look()
+        return self._keys.owner_of(key)
+
+    def _look(self) -> None:
         stamp = _stamp(self._path)
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 self._keys = ApiKeys.reload(self._path)
-            except (
-                ConfigError
-            ) as error:  # it may be half written: read it again at the next request
+            except ConfigError as error:  # it may be half written: read it again at the next look
                 self._stamp = None
                 log.error("the previous keys stay in force: %s", error.detail)
-        return self._keys.owner_of(key)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

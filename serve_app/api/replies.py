@@ -220,7 +220,7 @@ class JobStatusResponse(BaseModel):
             deadline=_utc_or_none(job["deadline"]),
             expires_at=_utc_or_none(job["expires_at"]),
             queue_position=job["queue_position"],
-            eta_seconds=_shrunk(job["eta_seconds"], age_s),
+            eta_seconds=remaining(job["eta_seconds"], age_s),
             waiting_for=job["waiting_for"],
             progress=None if progress is None else ProgressReply.model_validate(progress),
             error=None if error is None else ErrorReply.model_validate(error),
@@ -256,7 +256,7 @@ class ProgressEvent(BaseModel):
             status=job["status"],  # pyright: ignore[reportArgumentType]
             progress=None if progress is None else ProgressReply.model_validate(progress),
             queue_position=job["queue_position"],
-            eta_seconds=_shrunk(job["eta_seconds"], age_s),
+            eta_seconds=remaining(job["eta_seconds"], age_s),
             waiting_for=job["waiting_for"],
         )
 
@@ -294,7 +294,8 @@ def _index(file: ImageFile) -> int:
     return file["index"]
 
 
-def _shrunk(eta: float | None, age_s: float) -> float | None:
+def remaining(eta: float | None, age_s: float) -> float | None:
+    """Seconds of an ETA that are left after `age_s` seconds, as they are shown."""
     return None if eta is None else round(max(0.0, eta - age_s), 1)
 
 

@@ -35,6 +35,17 @@ DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from
     "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 )
 
+
+def _hardening(policy: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),  # /output URLs are secrets
+        (b"content-security-policy", policy.encode()),
+    )
+
+
+HARDENING, DOCS_HARDENING = _hardening(POLICY), _hardening(DOCS_POLICY)
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BYTE_RANGE = re.compile(r"bytes\s*=[\s,0-9-]{1,2000}", re.IGNORECASE)
 _KEPT = ("Allow", "Content-Range")  # of an answer that becomes a problem
@@ -57,14 +68,11 @@ class Doorstep:
 
         async def send_hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                added = DOCS_HARDENING if path_of(scope) == "/docs" else HARDENING
                 # Ray's proxy gives an id to a request that has none, and adds the header by itself.
                 if given is None:
-                    headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"  # /output URLs are secrets
-                policy = DOCS_POLICY if path_of(scope) == "/docs" else POLICY
-                headers["Content-Security-Policy"] = policy
+                    added = ((b"x-request-id", request_id.encode()), *added)
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self._app(scope, receive, send_hardened)

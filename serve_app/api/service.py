@@ -19,6 +19,7 @@ from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog
 from serve_app.api.inspection import InspectReply
+from serve_app.api.job_texts import JobTexts
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.output import OutputFiles
 from serve_app.api.problems import Refused
@@ -44,6 +45,7 @@ class JobService:
     settings: Settings
     registry: RegistryClient
     view: LocalView
+    texts: JobTexts
     catalog: Catalog
     files: OutputFiles
     watching: Watching

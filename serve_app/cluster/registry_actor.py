@@ -80,6 +80,12 @@ class RegistryActor:
         result = getattr(await self._registry(), method)(*args)
         return await result if inspect.isawaitable(result) else result
 
+    async def call_many(self, method: str, many: list[tuple[Any, ...]]) -> list[Any]:
+        """`call` with each of these arguments, all at the same time. In the place of a result there is the
+        exception that a call ended with: one must not fail the others."""
+        calls = (self.call(method, *args) for args in many)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
     async def hello(self) -> dict[str, Any]:
         """Who this is. Answers when the store is open."""
         registry = await self._registry()

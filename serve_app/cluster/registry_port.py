@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,9 @@ from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
+from serve_app.api.registry_client import CALL_TIMEOUT_S, WRITE_TIMEOUT_S
 from serve_app.artifacts.folder import OutputDir
+from serve_app.cluster.grouped_calls import GroupedCalls
 from serve_app.cluster.handles import RENDERER, call_sync, registry_actor
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
@@ -30,6 +33,9 @@ log = logging.getLogger("assets.cluster")
 REGISTRY_VERSION = 5
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
+GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}
+"""Methods whose calls share a call to the actor, and the longest that it may take. They come by the hundred a
+second, one of each client."""
 READINESS_AGE_S = 1.0
 NOT_SHARED = "output_dir is not the folder that the registry writes to: it must be the same one on every node"
 
@@ -42,9 +48,26 @@ class ActorTransport:
         self._output = OutputDir(Path(deployment["output_dir"]))
         self._actor: Any = actor
         self._readiness: tuple[float, str | None] = float("-inf"), None
+        self._grouped = {
+            method: GroupedCalls(partial(self._call_many, method, timeout_s))
+            for method, timeout_s in GROUPED.items()
+        }
 
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
-        return await self._wait(self._actor.call.remote(method, *args), timeout_s)
+        if method not in self._grouped:
+            return await self._wait(self._actor.call.remote(method, *args), timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._grouped[method].call(*args)
+        except sqlite3.Error as error:
+            raise _not_stored() from error
+        except TimeoutError as error:
+            raise _silent() from error
+
+    async def _call_many(
+        self, method: str, timeout_s: float, many: list[tuple[Any, ...]]
+    ) -> list[Any]:
+        return await self._wait(self._actor.call_many.remote(method, many), timeout_s)
 
     async def introduce(self) -> None:
         ref = self._actor.configure.remote(self._deployment, False)
@@ -94,18 +117,26 @@ class ActorTransport:
                 return await ref
         except RayTaskError as error:
             if isinstance(error.cause, sqlite3.Error):
-                detail = "The job store cannot be written or read at the moment."
-                raise Unavailable(detail, code="storage_failed") from error
+                raise _not_stored() from error
             raise  # a bug in the registry
         except (RayError, TimeoutError) as error:
             if isinstance(error, ActorDiedError):
                 await self._look_again()
-            raise Unavailable("The job registry does not answer.") from error
+            raise _silent() from error
 
     async def _look_again(self) -> None:
         """This actor is gone for good. If newer code has replaced it, the next call reaches the new one."""
         with contextlib.suppress(ValueError, RayError):
             self._actor = await asyncio.to_thread(registry_actor, self._app_name)
+
+
+def _not_stored() -> Unavailable:
+    detail = "The job store cannot be written or read at the moment."
+    return Unavailable(detail, code="storage_failed")
+
+
+def _silent() -> Unavailable:
+    return Unavailable("The job registry does not answer.")
 
 
 def attach(

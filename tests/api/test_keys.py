@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from serve_app.api.keys import ApiKeys, KeyFile, add_key
+from serve_app.api.keys import LOOK_EVERY_S, ApiKeys, KeyFile, add_key
 from serve_app.errors import ConfigError
 
 
@@ -52,10 +53,11 @@ def test_an_owner_fits_its_line(tmp_path: Path, owner: str) -> None:
 
 
 def test_keys_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A removed key is refused at once; a file that cannot be read changes nothing."""
+    """A removed key is refused; a file that cannot be read changes nothing."""
     path = tmp_path / "keys"
     first = add_key(path, "studio")
-    keys = KeyFile(path)
+    looks = count()
+    keys = KeyFile(path, clock=lambda: next(looks) * LOOK_EVERY_S)
     second = add_key(path, "artist")
     assert (keys.owner_of(first), keys.owner_of(second)) == ("studio", "artist")
     path.write_text(path.read_text().splitlines()[1] + "\n")
@@ -71,3 +73,20 @@ def test_keys_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     assert "half a li" not in caplog.text
     path.write_text("# nobody works here any more\n")
     assert keys.owner_of(third) is None
+
+
+def test_the_file_is_looked_at_four_times_a_second_at_most(tmp_path: Path) -> None:
+    """An edit counts from the first look after it, and no later."""
+    path, now = tmp_path / "keys", 0.0
+    first = add_key(path, "studio")
+    keys = KeyFile(path, clock=lambda: now)
+    second = add_key(path, "artist")
+    now = LOOK_EVERY_S - 0.01
+    assert (keys.owner_of(first), keys.owner_of(second)) == ("studio", None)
+    now = LOOK_EVERY_S
+    assert keys.owner_of(second) == "artist"
+    path.write_text(path.read_text().splitlines()[1] + "\n")
+    now += LOOK_EVERY_S - 0.01
+    assert keys.owner_of(first) == "studio"
+    now += 0.01
+    assert keys.owner_of(first) is None

@@ -8,15 +8,14 @@ from __future__ import annotations
 from fastapi import Response
 
 from serve_app.api.headers import names_revision
-from serve_app.api.replies import JobStatusResponse
-from serve_app.api.view import LocalView
+from serve_app.api.job_texts import JobTexts
 from serve_app.messages import TERMINAL, JobView
 
 POLL_S = (1, 15)  # shortest and longest Retry-After of a job that is not final
 
 
 def accepted(
-    view: LocalView,
+    texts: JobTexts,
     job: JobView,
     root: str,
     *,
@@ -27,7 +26,7 @@ def accepted(
     to `Prefer: wait`. `root`: prefix of every link. `replayed`: an earlier request with the same
     Idempotency-Key made the job."""
     done = waited is not None and job["status"] in TERMINAL
-    response = _whole(view, job, root, 200 if done else 202)
+    response = _whole(texts, job, root, 200 if done else 202)
     response.headers["Location"] = f"{root}/v1/jobs/{job['job_id']}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -35,7 +34,7 @@ def accepted(
 
 
 def current(
-    view: LocalView,
+    texts: JobTexts,
     job: JobView,
     root: str,
     if_none_match: str | None = None,
@@ -44,12 +43,11 @@ def current(
     """200 with the job as it is; 304 if the client has this revision already."""
     if if_none_match and names_revision(if_none_match, job["rev"]):
         return _with_wait(Response(status_code=304, headers=_headers(job)), waited)
-    return _with_wait(_whole(view, job, root, 200), waited)
+    return _with_wait(_whole(texts, job, root, 200), waited)
 
 
-def _whole(view: LocalView, job: JobView, root: str, status: int) -> Response:
-    body = JobStatusResponse.of(job, view.age_of(job), root).model_dump_json()
-    return Response(body, status, _headers(job), "application/json")
+def _whole(texts: JobTexts, job: JobView, root: str, status: int) -> Response:
+    return Response(texts.of(job, root), status, _headers(job), "application/json")
 
 
 def _headers(job: JobView) -> dict[str, str]:

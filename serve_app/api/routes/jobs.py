@@ -76,7 +76,7 @@ async def generate(
     )
     log.info("job accepted", extra={"job_id": job["job_id"]})
     job, waited = await held(service, job, wait)
-    return accepted(service.view, job, root, replayed=replayed, waited=waited)
+    return accepted(service.texts, job, root, replayed=replayed, waited=waited)
 
 
 @router.get(
@@ -114,7 +114,7 @@ async def job(
     """Poll no sooner than `Retry-After` says, with `If-None-Match`: what did not change is a 304."""
     wait = wait_seconds(prefer)
     found, waited = await held(service, await service.job(job_id, owner), wait)
-    return current(service.view, found, root, if_none_match, waited)
+    return current(service.texts, found, root, if_none_match, waited)
 
 
 @router.post(
@@ -127,7 +127,7 @@ async def job(
 )
 async def cancel(job_id: JobId, service: Service, owner: Owner, root: Root) -> Response:
     """Frees the device within one step. A job that has ended stays as it is."""
-    return current(service.view, await service.cancel(job_id, owner), root)
+    return current(service.texts, await service.cancel(job_id, owner), root)
 
 
 @router.post(
@@ -148,7 +148,7 @@ async def retry(
 ) -> Response:
     """The old job stays as it is; the new one names it in `retry_of`."""
     found, replayed = await service.again(job_id, owner, idempotency_key)
-    return accepted(service.view, found, root, replayed=replayed)
+    return accepted(service.texts, found, root, replayed=replayed)
 
 
 @router.delete(

@@ -16,6 +16,10 @@ MAX_SEED = 2**32 - 1
 DEFAULT_POOL = "default"
 
 
+Tile = Literal["none", "x", "y", "both"]
+"""Axes along which a picture repeats."""
+
+
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
@@ -33,6 +37,9 @@ class GenerationParams(BaseModel):
     guidance_rescale: float = Field(default=0.0, ge=0, le=1, description="phi of arXiv:2305.08891.")
     guidance_stop: float = Field(
         default=1.0, ge=0, le=1, description="Share of the steps that are guided (quality tier)."
+    )
+    tile: Tile = Field(
+        default="none", description="Axes along which the picture repeats without a seam."
     )
     decoder: Literal["full", "tiny"] = Field(default="full", description="Quality tier.")
     scheduler: str = Field(

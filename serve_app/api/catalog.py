@@ -19,7 +19,7 @@ from serve_app.params import MAX_SEED
 FEATURES = [
     *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key"),
     *("inspect", "list", "metadata", "prefer_wait", "previews", "priority", "quality_draft"),
-    *("reproducible_strict", "retry", "tags"),
+    *("reproducible_strict", "retry", "tags", "tile"),
 ]
 
 
@@ -90,6 +90,7 @@ class ModelInfo(BaseModel):
     steps: int = Field(description="Default.", examples=[20])
     max_steps: int = Field(description="Most.", examples=[100])
     guidance_scale: float = Field(description="Default.", examples=[4.0])
+    guidance_rescale: float = Field(description="Default.", examples=[0.0])
     schedulers: list[str] = Field(
         description="Allowed; the first is the default.", examples=[["dpmpp_2m", "euler"]]
     )
@@ -116,6 +117,7 @@ class ModelInfo(BaseModel):
             steps=spec.steps,
             max_steps=spec.max_steps,
             guidance_scale=spec.guidance_scale,
+            guidance_rescale=spec.guidance_rescale,
             schedulers=spec.schedulers,
             draft_guidance_stop=spec.draft.guidance_stop,
             draft_decoder=spec.draft.decoder,

@@ -81,7 +81,11 @@ class AsOrdered(BaseModel):
     height: int = Field(description="Pixels.", examples=[128])
     steps: int = Field(description="Denoising steps.", examples=[20])
     guidance_scale: float = Field(description="Guidance.", examples=[6.0])
+    guidance_rescale: float = Field(
+        default=0.0, description="Contrast of guidance brought back, 0 to 1.", examples=[0.0]
+    )
     scheduler: str = Field(description="Scheduler.", examples=["dpmpp_2m"])
+    tile: str = Field(default="none", description="Axes that repeat.", examples=["none"])
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])

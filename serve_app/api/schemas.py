@@ -23,7 +23,7 @@ from serve_app.api.shapes import SIZE, Size, Tag
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.messages import Labels
-from serve_app.params import MAX_SEED
+from serve_app.params import MAX_SEED, Tile
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -98,8 +98,23 @@ class GenerateRequest(BaseModel):
         description="How closely to follow the prompt. 1 or less: no guidance, half the work.",
         examples=[6.0],
     )
+    guidance_rescale: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0 to 1: how far guidance is brought back to the contrast it had without. "
+        "Models that predict v want about 0.7.",
+        examples=[0.0],
+    )
     scheduler: str | None = Field(
         default=None, max_length=100, description="One the model lists.", examples=["dpmpp_2m"]
+    )
+    tile: Tile | None = Field(
+        default=None,
+        description="Draw a picture that repeats without a seam: along x, along y, or along both. Left out: "
+        "as the style says, else none.",
+        examples=["both"],
     )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]

@@ -18,6 +18,8 @@ from serve_app.config import user_path
 from serve_app.errors import ModelError
 
 MAX_GUIDANCE = 30.0
+TILING = ("sd", "sdxl")
+"""Families whose networks know places only by their convolutions, which can wrap around."""
 PROMPT = "{prompt}"
 EVENT_BYTES = 4 * 1024 * 1024
 """The renderer sends an image as one event of at most this size."""
@@ -60,6 +62,9 @@ class ModelSpec(BaseModel):
     hub: str | None = Field(default=None, description="Hub repository id; needs `revision`.")
     revision: str | None = Field(default=None, description="A full commit id; never a branch.")
     variant: str | None = None
+    vae: UserFolder | None = Field(
+        default=None, description="Directory of another AutoencoderKL, instead of the checkpoint's."
+    )
     tiny_decoder: UserFolder | None = Field(
         default=None, description="Directory of an AutoencoderTiny."
     )
@@ -73,16 +78,21 @@ class ModelSpec(BaseModel):
         default=150, ge=1, le=1000, description="Of 1,000 steps of training; more cannot be drawn."
     )
     guidance_scale: float = Field(ge=0, description="Default; 0 or 1 for turbo and LCM models.")
+    guidance_rescale: float = Field(
+        default=0.0, ge=0, le=1, description="Default; v-prediction checkpoints want about 0.7."
+    )
     schedulers: list[str] = Field(min_length=1, description="Allowed; the first is the default.")
     prompt_template: str = "{prompt}"
     negative_prompt: str = ""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="auto: float16 on a GPU, float32 on a CPU."
+    )
     threads: int | None = Field(default=None, description="torch threads per replica on a CPU.")
     channels_last: bool = False
-    compile: bool | Literal["background"] = Field(
+    compile: bool = Field(
         default=False,
-        description="torch.compile the UNet. true: before the first job. "
-        "background: while the eager UNet serves.",
+        description="torch.compile the UNet before the first job. It takes minutes. Orders that say "
+        "`strict` stay eager.",
     )
     safety_check: bool = Field(
         default=True, description="Use the checkpoint's safety checker, if it has one."
@@ -153,6 +163,13 @@ def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
         if not spec.side.min <= side <= spec.side.max:
             return f"{side} is not within {spec.side.min} to {spec.side.max}"
     return None
+
+
+def tile_problem(spec: ModelSpec, tile: str) -> str | None:
+    """Why the model does not draw what repeats along these axes, or None."""
+    if tile == "none" or spec.family in TILING:
+        return None
+    return f"{spec.name} cannot draw tiles: only {' and '.join(TILING)} models can"
 
 
 def template_problem(template: str) -> str | None:

@@ -11,11 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from serve_app.catalog.models import MAX_GUIDANCE, PROMPT, Models, ModelSpec, size_problem
+from serve_app.catalog.models import (
+    MAX_GUIDANCE,
+    PROMPT,
+    Models,
+    ModelSpec,
+    size_problem,
+    tile_problem,
+)
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
-from serve_app.params import MAX_SEED, GenerationParams
+from serve_app.params import MAX_SEED, GenerationParams, Tile
 
 T = TypeVar("T")
 
@@ -33,7 +40,9 @@ class Order:
     height: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    guidance_rescale: float | None = None
     scheduler: str | None = None
+    tile: Tile | None = None
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -84,12 +93,17 @@ def resolve(
     steps = _first(order.steps, defaults.steps, spec.steps)
     guidance = _first(order.guidance_scale, defaults.guidance_scale, spec.guidance_scale)
     _within("guidance_scale", guidance, 0, MAX_GUIDANCE)
+    rescale = _first(order.guidance_rescale, spec.guidance_rescale)
+    _within("guidance_rescale", rescale, 0, 1)
     scheduler = _first(order.scheduler, defaults.scheduler, spec.schedulers[0])
     if scheduler not in spec.schedulers:
         text = f"{spec.name} does not draw with {scheduler!r}"
         raise InvalidField("scheduler", text, spec.schedulers)
     fewest, most = SCHEDULERS[scheduler].min_steps, SCHEDULERS[scheduler].max_steps
     _within("steps", steps, fewest, min(spec.max_steps, most or spec.max_steps))
+    tile: Tile = _first(order.tile, defaults.tile, "none")
+    if wrong := tile_problem(spec, tile):
+        raise InvalidField("tile", wrong, ["none"])
     draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,
@@ -100,9 +114,11 @@ def resolve(
         height=height,
         steps=steps,
         guidance_scale=guidance,
+        guidance_rescale=rescale,
         guidance_stop=spec.draft.guidance_stop if draft else 1.0,
         decoder=spec.draft.decoder if draft else "full",
         scheduler=scheduler,
+        tile=tile,
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -129,7 +145,9 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
         "height": params.height,
         "steps": params.steps,
         "guidance_scale": params.guidance_scale,
+        "guidance_rescale": params.guidance_rescale,
         "scheduler": params.scheduler,
+        "tile": params.tile,
         "model": params.model,
         "quality": params.quality,
         "reproducible": params.reproducible,

@@ -24,13 +24,15 @@ class SchedulerSpec:
 
 # A name must mean the same for every checkpoint, so values are given even where they are diffusers' default:
 # a checkpoint that was saved with use_karras_sigmas must not turn `euler` into `euler_karras`.
-_UNIFORM = {"use_karras_sigmas": False}
-_KARRAS = {"use_karras_sigmas": True}
+_PLAIN = {"use_exponential_sigmas": False, "use_beta_sigmas": False}
+_NO_FLOW = {"use_flow_sigmas": False}  # which multistep classes alone know
+_UNIFORM = {**_PLAIN, "use_karras_sigmas": False}
+_KARRAS = {**_PLAIN, "use_karras_sigmas": True}
 # By default DDIM and DDPM clip to [-1, 1], which is right for pixels and destroys latents.
 _LATENTS = {"clip_sample": False}
-_DPMPP_2M = {"algorithm_type": "dpmsolver++", "solver_order": 2}
-_DPMPP_2M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
-_DPMPP_3M_SDE = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}
+_DPMPP_2M = {**_NO_FLOW, "algorithm_type": "dpmsolver++", "solver_order": 2}
+_DPMPP_2M_SDE = {**_NO_FLOW, "algorithm_type": "sde-dpmsolver++", "solver_order": 2}
+_DPMPP_3M_SDE = {**_NO_FLOW, "algorithm_type": "sde-dpmsolver++", "solver_order": 3}
 
 _TWO = (
     2  # with leading spacing, which most checkpoints use, a single step would start at timestep 0
@@ -80,8 +82,8 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "heun": SchedulerSpec(
         "HeunDiscreteScheduler", "Heun", "Uniform", {**_UNIFORM, **_LATENTS}, _TWO
     ),
-    "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC", None, _UNIFORM),
-    "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, _UNIFORM),
+    "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC", None, {**_UNIFORM, **_NO_FLOW}),
+    "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, {**_UNIFORM, **_NO_FLOW}),
     "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS, _TWO),
     "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO),
     # Without its Runge-Kutta start-up steps PNDM is PLMS, which checkpoints were published with.

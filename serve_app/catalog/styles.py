@@ -22,9 +22,11 @@ from serve_app.catalog.models import (
     prompt_problem,
     size_problem,
     template_problem,
+    tile_problem,
 )
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
+from serve_app.params import Tile
 
 
 class StyleDefaults(BaseModel):
@@ -37,6 +39,7 @@ class StyleDefaults(BaseModel):
     steps: int | None = Field(default=None, ge=1)
     guidance_scale: float | None = Field(default=None, ge=0, le=MAX_GUIDANCE)
     scheduler: str | None = None
+    tile: Tile | None = None
 
     def over(self, other: StyleDefaults) -> StyleDefaults:
         """These values, and those of `other` where they are None."""
@@ -218,6 +221,8 @@ def _misfits(defaults: StyleDefaults, spec: ModelSpec) -> Iterator[tuple[str, st
         yield ("height" if defaults.width is None else "width"), wrong
     if defaults.steps is not None and defaults.steps > spec.max_steps:
         yield "steps", f"{spec.name} allows at most {spec.max_steps}"
+    if wrong := tile_problem(spec, defaults.tile or "none"):
+        yield "tile", wrong
     if defaults.scheduler in SCHEDULERS and defaults.scheduler not in spec.schedulers:
         allowed = ", ".join(spec.schedulers)
         yield "scheduler", f"{spec.name} does not list {defaults.scheduler!r}. Allowed: {allowed}"

@@ -43,11 +43,15 @@ def build(
     imported = time.perf_counter()
     runner: ModelRunner = model_runner.ModelRunner(loading.load(spec, root, device=device))
     loaded = time.perf_counter()
-    costs = warm_up.warm_up(runner)
+    measured = warm_up.warm_up(runner)
     warm = time.perf_counter()
     engine = Engine(
         runner,
-        Scheduler(costs, max_rows=spec.max_rows),
+        Scheduler(
+            measured.costs,
+            max_rows=measured.max_rows,
+            max_decodes=runner.decodes_at_once(spec.native_size),
+        ),
         replica=replica,
         report_every=REPORT_EVERY_S,
         stall_seconds=stall_seconds,

@@ -128,7 +128,7 @@ def drawing_key(params: GenerationParams, alone_for: str | None) -> Hashable:
 
     Such a job shares its drawing with no other job.
     """
-    return alone_for, tuple(params.model_dump(exclude=set(RECORDED)).items())
+    return alone_for, params.model_dump_json(exclude=set(RECORDED))
 
 
 def failed(error: RenderError) -> RenderFailed:

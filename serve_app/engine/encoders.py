@@ -1,6 +1,7 @@
 """Encoders: a pool of threads that waits for pixels, checks them and compresses them to files.
 
-Knows drawings, the runner's checks and image formats; nothing of batches or models.
+Knows drawings, the runner's checks and image formats; nothing of batches or models. Previews have a thread of
+their own, so that finished pictures never wait for one; of each image only its newest is drawn.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Encoders:
         self._runner, self._drawings, self._changed = runner, drawings, changed
         self._finished, self._failed = finished, failed
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+        self._preview_pool = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        self._newest: dict[Request, Callable[[], Any]] = {}  # previews that wait for that thread
 
     def finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
         """Make the image of a request. `wait` blocks until its pixels are there: uint8 (height, width, 3)."""
@@ -44,11 +47,16 @@ class Encoders:
 
     def preview(self, request: Request, draw: Callable[[], Any]) -> None:
         """Send a preview to those listeners that want them. `draw` returns its pixels, uint8 (h, w, 3)."""
-        self._pool.submit(self._preview, request, draw)
+        with self._changed:
+            waits = request in self._newest
+            self._newest[request] = draw
+        if not waits:
+            self._preview_pool.submit(self._preview, request)
 
     def close(self) -> None:
         """Returns when all images that were begun are made."""
         self._pool.shutdown()
+        self._preview_pool.shutdown()
 
     def _finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
         try:
@@ -78,8 +86,16 @@ class Encoders:
             )
             self._finished(request, image)
 
-    def _preview(self, request: Request, draw: Callable[[], Any]) -> None:
-        data = images.preview_jpeg(draw())
+    def _preview(self, request: Request) -> None:
+        with self._changed:
+            draw = self._newest.pop(request)
+            if self._drawings.of(request) is None:
+                return
+        try:
+            data = images.preview_jpeg(draw())
+        except Exception:  # the loop meets what is wrong with the device by itself
+            log.exception("a preview could not be drawn")
+            return
         with self._changed:
             if drawing := self._drawings.of(request):
                 for listener in drawing.listeners:

@@ -36,6 +36,7 @@ class BatchKey:
     model_revision: str
     width: int
     height: int
+    tile: str
     reproducible: str | None
 
     @classmethod

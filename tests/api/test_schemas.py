@@ -103,6 +103,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("steps 10 000", {"steps": 10_000}, "steps"),
     ("guidance -1", {"guidance_scale": -1}, "guidance_scale"),
     ("guidance 1e6", {"guidance_scale": 1e6}, "guidance_scale"),
+    ("rescale 1.5", {"guidance_rescale": 1.5}, "guidance_rescale"),
+    ("tile diagonal", {"tile": "diagonal"}, "tile"),
     ("unknown scheduler", {"scheduler": "magic"}, "scheduler"),
     ("a path for a model", {"model": "../../etc/passwd"}, "model"),
     ("a model that is not served", {"model": "other"}, "model"),

@@ -217,7 +217,7 @@ def load_parts(model: str) -> ModelParts:
 
 
 def measured(parts: ModelParts, options: argparse.Namespace, journal: Path) -> Setup:
-    costs = warm_up(ModelRunner(parts), options.max_rows)
+    costs = warm_up(ModelRunner(parts), options.max_rows).costs
     size = f"{costs.native[0]}x{costs.native[1]}"
     model = Model(parts.spec.name, parts.revision, costs.native, parts.spec.schedulers[0])
     kinds = [

@@ -64,7 +64,7 @@ class Stopwatch:
 def profile(parts: ModelParts, max_rows: int, seconds: float = 1.0) -> str:
     """Two tables as text: parts of the engine, and torch operators of one wide UNet call."""
     runner = ModelRunner(parts)
-    costs = warm_up(runner, max_rows)
+    costs = warm_up(runner, max_rows).costs
     rows = costs.knee(parts.spec.native_size, max_rows)
     call = probe(runner, rows)
     call()

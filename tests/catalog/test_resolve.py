@@ -82,11 +82,18 @@ STYLES = Styles(
 )
 
 
-def resolved(active: str = "tiny", *, prompt: str = "a fox", **order: Any) -> GenerationParams:
+def resolved(
+    active: str = "tiny",
+    *,
+    prompt: str = "a fox",
+    styles: Styles = STYLES,
+    models: Models = MODELS,
+    **order: Any,
+) -> GenerationParams:
     return resolve(
         Order(prompt=prompt, **order),
-        styles=STYLES,
-        models=MODELS,
+        styles=styles,
+        models=models,
         active=active,
         revision_of=lambda name: f"hash of {name}",
         limits=Bounds(),
@@ -131,6 +138,24 @@ def test_the_model_decides_what_is_left_out() -> None:
     assert (params.width, params.height, params.n) == (128, 128, 1)
     assert (params.steps, params.guidance_scale, params.scheduler) == (20, 4.0, "dpmpp_2m")
     assert (params.model, params.model_revision) == ("tiny", "hash of tiny")
+
+
+def test_a_picture_repeats_as_the_order_says_else_as_its_style() -> None:
+    """`none` of an order turns a style's tiles off."""
+    defaults = StyleDefaults(tile="both")
+    styles = Styles({"ground": Style(id="ground", template="{prompt}", defaults=defaults)})
+    assert [resolved(tile=t).tile for t in (None, "x")] == ["none", "x"]
+    made = [resolved(style_id="ground", tile=t, styles=styles).tile for t in (None, "y", "none")]
+    assert made == ["both", "y", "none"]
+
+
+def test_tiles_of_a_family_that_cannot_are_refused() -> None:
+    """Its networks know places by more than their convolutions."""
+    other = MODELS["tiny"].model_copy(update={"family": "transformer"})
+    with pytest.raises(InvalidField, match="tiny cannot draw tiles: only sd and sdxl") as caught:
+        resolved(tile="both", models=Models({"tiny": other}, "tiny"))
+    assert (caught.value.field, caught.value.allowed) == ("tile", ["none"])
+    assert resolved(models=Models({"tiny": other}, "tiny")).tile == "none"
 
 
 def test_zero_is_a_value() -> None:
@@ -244,6 +269,8 @@ def test_a_seed_that_is_given_is_kept() -> None:
         ({"steps": 10_000}, "steps", ["1 to 60"]),
         ({"steps": 1, "scheduler": "ddim"}, "steps", ["2 to 60"]),  # one step would draw noise
         ({"steps": 51, "scheduler": "lcm"}, "steps", ["1 to 50"]),  # distilled from fifty
+        ({"guidance_rescale": 1.1}, "guidance_rescale", ["0 to 1"]),
+        ({"guidance_rescale": float("nan")}, "guidance_rescale", ["0 to 1"]),
         ({"guidance_scale": -0.1}, "guidance_scale", ["0 to 30"]),
         ({"guidance_scale": 30.1}, "guidance_scale", ["0 to 30"]),
         ({"guidance_scale": float("nan")}, "guidance_scale", ["0 to 30"]),
@@ -333,6 +360,8 @@ orders = st.builds(
     n=st.integers(1, 3),
     steps=st.none() | st.integers(2, 50),
     guidance_scale=st.none() | st.floats(0, 30),
+    guidance_rescale=st.none() | st.floats(0, 1),
+    tile=st.sampled_from([None, "none", "x", "y", "both"]),
     scheduler=st.sampled_from([None, "ddim"]),
     quality=st.sampled_from(["full", "draft"]),
     reproducible=st.sampled_from([None, "strict"]),

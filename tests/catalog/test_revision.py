@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve_app.catalog.models import ModelSpec
-from serve_app.catalog.revision import model_folder, pinned_commit, weights_revision
+from serve_app.catalog.revision import (
+    _file_sha256,
+    model_folder,
+    pinned_commit,
+    weights_revision,
+)
 from serve_app.errors import ModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -37,6 +43,7 @@ def root(tmp_path: Path) -> Path:
         "m/unet/weights.safetensors": "abc",
         "m/vae/weights.safetensors": "def",
         "m/tokenizer/merges.txt": "a b",
+        "m/tokenizer/spiece.model": "pieces",
         "taesd/weights.safetensors": "xyz",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +53,12 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["m/model_index.json", "m/unet/weights.safetensors", "m/tokenizer/merges.txt"],
+    [
+        "m/model_index.json",
+        "m/unet/weights.safetensors",
+        "m/tokenizer/merges.txt",
+        "m/tokenizer/spiece.model",
+    ],
 )
 def test_one_changed_byte_gives_another_revision(root: Path, name: str) -> None:
     """In weights, configs and tokenizers; with the first content back, the first revision is back."""
@@ -89,6 +101,56 @@ def test_a_model_from_the_hub_has_its_commit(tmp_path: Path) -> None:
     from_hub = spec(path=None, hub="someone/m", revision=COMMIT)
     assert pinned_commit(from_hub) == COMMIT
     assert weights_revision(from_hub, tmp_path) == COMMIT[:12]
+
+
+def test_all_that_a_hub_model_draws_with_counts(root: Path) -> None:
+    """Its variant holds other weights, and other decoders are files of this machine."""
+    found = [
+        weights_revision(spec(path=None, hub="someone/m", revision=COMMIT, **changes), root)
+        for changes in ({}, {"variant": "fp16"}, {"tiny_decoder": "taesd"}, {"vae": "taesd"})
+    ]
+    assert len(set(found[:3])) == 3
+    assert found[2] == found[3] != found[0]  # each is the only other decoder
+    (root / "taesd" / "weights.safetensors").write_text("xya")
+    changed = spec(path=None, hub="someone/m", revision=COMMIT, tiny_decoder="taesd")
+    assert weights_revision(changed, root) != found[2]
+
+
+def test_a_large_file_is_read_once_per_machine(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash outlives the process, until its time or size changes."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("serve_app.catalog.revision.LARGE", 3)
+    weights = root / "m/unet/weights.safetensors"
+    _file_sha256.cache_clear()
+    before = weights_revision(spec(), root)
+    times = weights.stat()
+    weights.write_text("ABC")  # unseen: same size, and the old time
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    _file_sha256.cache_clear()  # as in another process
+    assert weights_revision(spec(), root) == before
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert weights_revision(spec(), root) != before
+
+
+@pytest.mark.parametrize("kept", ["", "zz", "abcd"])
+def test_a_damaged_cache_of_hashes_is_not_believed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Nor is one that cannot be written missed."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    before = weights_revision(spec(), root)
+    monkeypatch.setattr("serve_app.catalog.revision.LARGE", 3)
+    for _ in range(2):
+        _file_sha256.cache_clear()
+        assert weights_revision(spec(), root) == before
+        for file in (tmp_path / "home/.cache/ai-asset-generator").iterdir():
+            file.write_text(kept)
+    (tmp_path / "other").write_text("no folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    _file_sha256.cache_clear()
+    assert weights_revision(spec(), root) == before
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:12], COMMIT.upper(), None])

@@ -157,6 +157,7 @@ CHANGED: dict[str, Any] = {
     "guidance_rescale": 0.5,
     "guidance_stop": 0.5,
     "decoder": "tiny",
+    "tile": "x",
     "scheduler": "ddim",
     "reproducible": "strict",
     "model": "other",

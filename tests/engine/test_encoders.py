@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import threading
 from collections.abc import AsyncGenerator
@@ -126,3 +127,50 @@ async def test_a_preview_goes_to_the_listeners_that_want_one() -> None:
     assert event["kind"] == "preview"
     assert Image.open(io.BytesIO(event["data"])).format == "JPEG"
     assert [event async for event in other.events()] == []
+
+
+async def test_a_preview_never_holds_up_a_finished_picture() -> None:
+    """On a busy GPU a preview waits behind the calls that are queued there: it has a thread of its own, and
+    of an image only its newest is drawn."""
+    async with bench() as made:
+        request, watching = made.ask("a", preview=True)
+        waits, go, drawn = threading.Event(), threading.Event(), list[int]()
+
+        def draw(number: int) -> Any:
+            drawn.append(number)
+            waits.set()
+            assert go.wait(30)
+            return PIXELS
+
+        for number in range(3):
+            made.encoders.preview(request, functools.partial(draw, number))
+            assert waits.wait(30)  # the first one is being drawn from here on
+        finished = threading.Event()
+        made.encoders._finished = lambda request, image: finished.set()
+        made.encoders.finish(request, lambda: PIXELS, [])
+        assert await asyncio.to_thread(finished.wait, 30)
+        go.set()
+        await asyncio.to_thread(made.encoders.close)
+    assert drawn == [0, 2]
+    watching.post(None)
+    assert [event["kind"] async for event in watching.events()] == ["preview"]
+
+
+async def test_no_preview_is_drawn_of_an_image_that_is_done() -> None:
+    """It would cost the device time that nobody asked for; one that fails harms nobody."""
+    async with bench() as made:
+        request, listener = made.ask("a", preview=True)
+        drawn = list[int]()
+        with made.changed:
+            made.drawings.leave(listener)
+        made.encoders.preview(request, lambda: drawn.append(1))
+        other, _ = made.ask("b", preview=True)
+
+        def fail() -> Any:
+            raise RuntimeError("a device error")
+
+        made.encoders.preview(other, fail)
+        made.encoders.preview(other, lambda: PIXELS)
+        await asyncio.to_thread(made.encoders.close)
+    assert drawn == []
+    assert made.failures == []

@@ -36,6 +36,7 @@ def test_every_parameter_is_in_the_key_or_carried_or_only_recorded() -> None:
         ({"seed": 9, "steps": 3, "guidance_scale": 1.0, "scheduler": "ddim"}, 2),
         ({"decoder": "tiny"}, 1),
         ({"width": 40}, 0),
+        ({"tile": "x"}, 0),
         ({"model_revision": "1" * 12}, 0),
         ({"reproducible": "strict"}, 0),
     ],

@@ -43,6 +43,15 @@ ALLOWED = {
     "stable_diffusion": {"StableDiffusionSafetyChecker"},
 }
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
+NOT_SAFETENSORS = {
+    b"pk\x03\x04": "a pickle (a .ckpt or .pt), which can run code when it is read; ask for safetensors",
+    b"\x80": "a pickle (a .ckpt or .pt), which can run code when it is read; ask for safetensors",
+    b"gguf": "a GGUF, whose weights are quantised for other programs",
+    b"<!doctyp": "a web page; the download needs a login, or its link has expired",
+    b"<html": "a web page; the download needs a login, or its link has expired",
+    b"version ": "a pointer of Git LFS; `git lfs pull` fetches the file itself",
+}
+"""What is passed off as safetensors, by its first bytes in small letters."""
 HEADER_LIMIT = 100 * 1024 * 1024  # bytes; the safetensors format's own limit
 
 
@@ -100,8 +109,17 @@ def check_safetensors(path: Path, name: str) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, HEADER_LIMIT):
+        begin = file.read(8)
+        length = int.from_bytes(begin, "little")
+        if length > size - 8:
+            for mark, what in NOT_SAFETENSORS.items():
+                if begin.lower().startswith(mark):
+                    raise ModelError(f"{name} is no safetensors file but {what}")
+        if length > HEADER_LIMIT:
+            raise ModelError(
+                f"{name} is damaged or no safetensors file: it claims a header of {length} bytes"
+            )
+        if size < 8 or length > size - 8:
             raise ModelError(f"{name} is empty or truncated; copy it again")
         try:
             header = json.loads(file.read(length))

@@ -6,13 +6,40 @@ Knows torch; nothing of models or requests.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from serve_app.engine.runner import DeviceLost
 from serve_app.errors import OutOfMemory, RenderError
+
+T = TypeVar("T")
+
+
+class SideStream:
+    """A queue of the device beside the one of the model calls: what runs in it does not wait for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def later(self, made: torch.Tensor, work: Callable[[], T]) -> Callable[[], T]:
+        """`work` reads `made`, which is queued already. Call what this returns in any thread: it waits for
+        `made` and for `work`, and for nothing that is queued after this call."""
+        stream = self._stream
+        if stream is None:
+            return work
+        ready = torch.cuda.Event()
+        ready.record()
+
+        def run() -> T:
+            with torch.cuda.stream(stream):
+                stream.wait_event(ready)
+                made.record_stream(stream)  # its memory must not be given away meanwhile
+                return work()
+
+        return run
 
 
 def free_memory(device: torch.device) -> int:

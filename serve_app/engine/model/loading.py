@@ -6,6 +6,7 @@ before anything is loaded.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import logging
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from serve_app.engine.model.checkpoint import (
     check_weights,
     read_json,
 )
+from serve_app.engine.model.schedules import check_schedules
 from serve_app.errors import ModelError
 
 QUIET = (
@@ -52,10 +54,16 @@ class ModelParts:
     revision: str
     device: torch.device
     dtype: torch.dtype
+    decoder: Any = None  # an AutoencoderKL in full precision, where `pipe.vae` overflows in half
     tiny_decoder: Any = None  # AutoencoderTiny
     safety_checker: Any = None  # StableDiffusionSafetyChecker
     feature_extractor: Any = None  # the CLIP image processor that prepares its input
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def vae(self) -> Any:
+        """What decodes. `pipe` itself casts its own VAE to full precision and back at each call."""
+        return self.pipe.vae if self.decoder is None else self.decoder
 
 
 def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelParts:
@@ -64,7 +72,10 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     Relative paths of the spec start from `root`. Raises ModelError.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype: torch.dtype = getattr(torch, spec.dtype)
+    wanted = spec.dtype
+    if wanted == "auto":
+        wanted = "float16" if target.type == "cuda" else "float32"
+    dtype: torch.dtype = getattr(torch, wanted)
     if target.type == "cpu":
         _keep_freed_memory()
         if spec.threads is not None:
@@ -72,16 +83,18 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     _silence_libraries()
     folder = _download(spec) if spec.hub is not None else model_folder(spec, root)
     check_index(spec, folder)
-    pipe = _pipeline(spec, folder, dtype)
+    pipe = _pipeline(spec, folder, dtype, root)
     check_fit(spec, pipe)
-    tiny = _tiny_decoder(spec, root, dtype)
+    check_schedules(spec, pipe.scheduler)
+    tiny = _tiny_decoder(spec, root, dtype, pipe.vae.config.latent_channels)
     checker, extractor = _safety_checker(spec, folder, dtype)
     pipe.to(target)
+    decoder = None
     if spec.family == "sdxl" and dtype is torch.float16 and pipe.vae.config.force_upcast:
-        pipe.vae.to(torch.float32)  # this VAE overflows in half precision
+        decoder = copy.deepcopy(pipe.vae).to(torch.float32)
     if spec.channels_last:
-        pipe.unet.to(memory_format=torch.channels_last)
-        pipe.vae.to(memory_format=torch.channels_last)
+        for network in (pipe.unet, pipe.vae if decoder is None else decoder):
+            network.to(memory_format=torch.channels_last)
     revision = weights_revision(spec, root)
     return ModelParts(
         spec=spec,
@@ -89,20 +102,21 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         revision=revision,
         device=target,
         dtype=dtype,
+        decoder=decoder,
         tiny_decoder=None if tiny is None else tiny.to(target),
         safety_checker=None if checker is None else checker.to(target),
         feature_extractor=extractor,
-        made_by=_made_by(spec, revision, target),
+        made_by=_made_by(spec, revision, target, wanted),
     )
 
 
-def _made_by(spec: ModelSpec, revision: str, device: torch.device) -> dict[str, Any]:
+def _made_by(spec: ModelSpec, revision: str, device: torch.device, dtype: str) -> dict[str, Any]:
     """What is recorded in every image. Plain values: whoever unpickles a torch type imports torch."""
     return {
         "model": spec.name,
         "weights": revision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": spec.dtype,
+        "dtype": dtype,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),  # a subclass of str
         "diffusers": diffusers.__version__,
@@ -133,23 +147,28 @@ def _download(spec: ModelSpec) -> Path:
     """The pinned commit from the hub, safetensors only."""
     pipeline_class = getattr(diffusers, PIPELINES[spec.family])
     commit = pinned_commit(spec)
-    return Path(
-        _reading(
-            spec,
-            "download",
-            lambda: pipeline_class.download(
-                spec.hub,
-                revision=commit,
-                variant=spec.variant,
-                use_safetensors=True,
-                **({} if spec.safety_check else {"safety_checker": None}),
-            ),
+    try:
+        folder = pipeline_class.download(
+            spec.hub,
+            revision=commit,
+            variant=spec.variant,
+            use_safetensors=True,
+            **({} if spec.safety_check else {"safety_checker": None}),
         )
-    )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"model {spec.name!r}: {spec.hub} cannot be downloaded ({type(error).__name__}), and this "
+            "machine has no whole copy. Is there a network, and does the repository have this revision"
+            f"{'' if spec.variant is None else f' in the variant {spec.variant}'}? Without a network, bring "
+            "the files yourself: `assets models import`"
+        ) from error
+    return Path(folder)
 
 
-def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
+def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype, root: Path) -> Any:
     networks = {part: _network(spec, folder, part, dtype) for part in NETWORKS[spec.family]}
+    if spec.vae is not None:
+        networks["vae"] = _other_vae(spec, root / spec.vae, dtype)
     pipeline_class = getattr(diffusers, PIPELINES[spec.family])
     absent = {"safety_checker": None, "requires_safety_checker": False}
     if spec.family == "sdxl":
@@ -199,24 +218,40 @@ def _network(spec: ModelSpec, folder: Path, part: str, dtype: torch.dtype) -> An
     return model.eval().requires_grad_(False)
 
 
-def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype) -> Any:
+def _other_vae(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {spec.name!r}: vae is not a directory with a config.json")
+    check_weights(spec, folder)
+    vae: Any = _reading(
+        spec,
+        "vae",
+        lambda: diffusers.AutoencoderKL.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=dtype
+        ),
+    )
+    return vae.eval().requires_grad_(False)
+
+
+def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, channels: int) -> Any:
     if spec.tiny_decoder is None:
         return None
     folder = root / spec.tiny_decoder
     if not folder.is_dir():
         raise ModelError(f"model {spec.name!r}: tiny_decoder is not a directory")
     check_weights(spec, folder)
-    return _reading(
+    decoder: Any = _reading(
         spec,
         "tiny_decoder",
-        lambda: (
-            diffusers.AutoencoderTiny.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, dtype=dtype
-            )
-            .eval()
-            .requires_grad_(False)
+        lambda: diffusers.AutoencoderTiny.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=dtype
         ),
     )
+    if decoder.config.latent_channels != channels:
+        raise ModelError(
+            f"model {spec.name!r}: tiny_decoder reads {decoder.config.latent_channels} latent channels, "
+            f"the model draws {channels}; it belongs to another family"
+        )
+    return decoder.eval().requires_grad_(False)
 
 
 def _safety_checker(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

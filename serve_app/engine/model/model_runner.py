@@ -15,23 +15,32 @@ import torch
 from torch import Tensor
 
 from serve_app.engine.model.call_timer import CallTimer, Timing
-from serve_app.engine.model.device import as_render_error, device_errors, free_memory
+from serve_app.engine.model.device import (
+    SideStream,
+    as_render_error,
+    device_errors,
+    free_memory,
+)
 from serve_app.engine.model.families import FAMILIES, TextCache
 from serve_app.engine.model.loading import ModelParts
 from serve_app.engine.model.nonblocking import nonblocking
 from serve_app.engine.model.preview import PreviewColours
 from serve_app.engine.model.safety import SafetyCheck
+from serve_app.engine.model.tiling import Tiling
 from serve_app.engine.model.trajectory import Schedulers, Trajectory
 from serve_app.engine.model.unet import Rows, SharedUnet
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost
-from serve_app.errors import NonFinite, RenderError
+from serve_app.errors import NonFinite, OutOfMemory, RenderError
 from serve_app.params import GenerationParams
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Failures = dict[Request, Exception]
 
-DECODE_BUFFERS = 4  # activations of the VAE's last stage, at full size, that are held at one time
+DECODE_BUFFERS = 7
+"""Activations at full size, of the VAE's last width, that decoding holds at one time. Its last upsampling
+still has twice the width: input, normalised and activated are six of them. One is for convolutions."""
+MAX_DECODES = 4  # images per VAE call
 
 
 class ModelRunner:
@@ -45,11 +54,15 @@ class ModelRunner:
         self.family = FAMILIES[parts.spec.family](parts.pipe, parts.device, self.texts)
         self.schedulers = Schedulers(parts.pipe.scheduler.config)
         self.unet = SharedUnet(parts.pipe.unet, parts.device)
+        self._tilings = {
+            id(n): Tiling(n) for n in (parts.pipe.unet, parts.vae, parts.tiny_decoder) if n
+        }
         self.safety: SafetyCheck | None = None
         if parts.safety_checker is not None:
             self.safety = SafetyCheck(parts.safety_checker, parts.feature_extractor, parts.device)
         self.embeds_guidance = parts.pipe.unet.config.time_cond_proj_dim is not None
         self._timer = CallTimer(parts.device)
+        self._beside = SideStream(parts.device)
         self._memory = free_memory(parts.device)
 
     @property
@@ -66,9 +79,17 @@ class ModelRunner:
 
     def fits(self, params: GenerationParams) -> bool:
         """False when decoding one image alone would exceed the device's memory."""
-        widest = self.pipe.vae.config.block_out_channels[0]
-        item = self.pipe.vae.dtype.itemsize
-        return params.width * params.height * widest * item * DECODE_BUFFERS <= self._memory
+        return self._decode_bytes(params.width, params.height) <= self._memory
+
+    def decodes_at_once(self, size: tuple[int, int]) -> int:
+        """Images of this size per VAE call that the memory allows."""
+        return max(1, min(MAX_DECODES, self._memory // self._decode_bytes(*size)))
+
+    def _decode_bytes(self, width: int, height: int) -> int:
+        vae = self.parts.vae
+        return (
+            width * height * vae.config.block_out_channels[0] * vae.dtype.itemsize * DECODE_BUFFERS
+        )
 
     # ---- one request ----
 
@@ -104,6 +125,8 @@ class ModelRunner:
             notes.append(f"guidance_stop: guided for {guided} of {request.evaluations} evaluations")
         if params.decoder == "tiny":
             notes.append("tiny_decoder: decoded by a small approximation of the VAE")
+        if state.decoded_in_parts:
+            notes.append("decoded_in_parts: the device had no memory for the whole picture at once")
         return notes
 
     # ---- many requests ----
@@ -138,7 +161,7 @@ class ModelRunner:
         size = requests[0].size
         with device_errors(), self._timer.measure(Stage.DECODING, size, len(requests)):
             latents = [r.state.latents for r in requests]
-            images = self.images_of(latents, requests[0].params.decoder)
+            images = self._decoded(requests, latents)
             finite = torch.stack([x.isfinite().all() for x in latents])
             finite &= images.isfinite().flatten(1).all(1)
             pixels = (images.nan_to_num().float() * 255).round().to(torch.uint8)
@@ -161,17 +184,39 @@ class ModelRunner:
         Call it in another thread: it waits for the device.
         """
         colours, latents = self.preview_colours, request.state.latents
-        return torch.inference_mode()(lambda: colours.draw(latents))
+        draw = torch.inference_mode()(lambda: colours.draw(latents))
+        return self._beside.later(latents, draw)
 
     # ---- model calls ----
 
     def predict(self, requests: Sequence[Request]) -> Sequence[Tensor]:
         """One UNet call: the predicted noise of each request's rows, (1 or 2, channels, h, w)."""
-        return self.unet(rows_of(requests)).split([request.rows for request in requests])
+        params = requests[0].params
+        eager = params.reproducible == "strict" or params.tile != "none"
+        rows = rows_of(requests)
+        with self._tilings[id(self.pipe.unet)].along(params.tile):
+            return self.unet(rows, eager=eager).split([request.rows for request in requests])
 
-    def images_of(self, latents: Sequence[Tensor], decoder: str) -> Tensor:
-        """One VAE call: images (n, 3, height, width) in [0, 1]. `decoder`: full or tiny."""
-        vae = self.pipe.vae
+    def _decoded(self, requests: Sequence[Request], latents: Sequence[Tensor]) -> Tensor:
+        """A single image that runs out of memory is decoded again, in overlapping parts. One that is to
+        repeat cannot be: the parts would wrap around, each by itself."""
+        decoder, tile = requests[0].params.decoder, requests[0].params.tile
+        whole = decoder == "tiny" or tile != "none" or not hasattr(self.parts.vae, "tiled_decode")
+        try:
+            with device_errors():
+                return self.images_of(latents, decoder, tile)
+        except OutOfMemory:
+            if len(requests) > 1 or whole:
+                raise
+        requests[0].state.decoded_in_parts = True
+        return self.images_of(latents, decoder, in_parts=True)
+
+    def images_of(
+        self, latents: Sequence[Tensor], decoder: str, tile: str = "none", *, in_parts: bool = False
+    ) -> Tensor:
+        """One VAE call: images (n, 3, height, width) in [0, 1]. `decoder`: full or tiny. `tile`: none, x, y
+        or both."""
+        vae = self.parts.vae
         if decoder == "tiny":
             if self.parts.tiny_decoder is None:
                 raise RenderError("this model has no tiny decoder")
@@ -180,7 +225,9 @@ class ModelRunner:
         else:
             with nonblocking(self.device):
                 batch = self.family.unscale(torch.cat(list(latents)).to(vae.dtype), vae)
-        images = vae.decode(batch.to(vae.dtype), return_dict=False)[0]
+        decode = vae.tiled_decode if in_parts else vae.decode
+        with self._tilings[id(vae)].along(tile):
+            images = decode(batch.to(vae.dtype), return_dict=False)[0]
         return (images * 0.5 + 0.5).clamp(0, 1)
 
     @cached_property

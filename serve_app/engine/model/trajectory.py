@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers import LCMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class Trajectory:
     negative: Text | None
     conditions: list[Conditions]  # per row: [negative, positive], or [positive]
     guidance_embedding: Tensor | None  # (1, time_cond_proj_dim)
+    decoded_in_parts: bool = False
 
     @classmethod
     def begin(
@@ -54,6 +56,8 @@ class Trajectory:
         if hasattr(scheduler, "set_begin_index"):
             # Without this the first step searches for its index, which waits for the device.
             scheduler.set_begin_index(0)
+        if isinstance(scheduler, LCMScheduler):
+            _round_as_on(device, scheduler)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         factor = pipe.vae_scale_factor
         noise = randn_tensor(
@@ -134,6 +138,21 @@ def guided(noise: Tensor, params: GenerationParams) -> Tensor:
     axes = tuple(range(1, noise.ndim))
     ratio = conditional.std(dim=axes, keepdim=True) / result.std(dim=axes, keepdim=True)
     return phi * (result * ratio) + (1 - phi) * result
+
+
+def _round_as_on(device: torch.device, scheduler: Any) -> None:
+    """Let an LCM scheduler multiply the sample by numbers of the device, as in the plain pipeline.
+
+    It computes two factors from the timestep, which is on the device there and on the host here. torch rounds
+    a single number of the device to the sample's half precision before it multiplies, and none of the host.
+    """
+    factors = scheduler.get_scalings_for_boundary_condition_discrete
+
+    def on_device(timestep: Tensor) -> tuple[Tensor, Tensor]:
+        skip, out = factors(timestep)
+        return skip.to(device), out.to(device)
+
+    scheduler.get_scalings_for_boundary_condition_discrete = on_device
 
 
 def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """SharedUnet: one UNet call over the rows of many requests, eager or compiled.
 
 Knows tensors and row counts; nothing of requests, guidance or schedulers. Compiled code exists per image
-size and row count. Rows are padded to the next compiled count and the padding's results are dropped. A size
-without compiled code runs eagerly: compiling it during a call would hold up every request.
+size: one graph for a single row, and one for any number from two on. It is made before the first job and
+never replaced: tracing is Python, which would hold up the loop, and compiled code rounds differently. A size
+without compiled code runs eagerly.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,7 @@ from torch import Tensor
 
 from serve_app.engine.model.nonblocking import nonblocking
 
-log = logging.getLogger("assets.engine")
-
-ROW_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Row counts to compile for."""
 MAX_GRAPHS = 64  # compiled shapes per network
-Shape = tuple[int, int, int]  # latent height and width, rows
 
 
 @dataclass(slots=True)
@@ -43,88 +37,52 @@ class SharedUnet:
     def __init__(self, network: Callable[..., Any], device: torch.device) -> None:
         self.network = network
         self.device = device
-        self.fast: Callable[..., Any] | None = None  # the compiled network
-        self.shapes: set[Shape] = set()  # what `fast` has been compiled for
+        self.sizes: set[tuple[int, int]] = set()  # latent heights and widths that are compiled
+        self._fast: Callable[..., Any] | None = None  # the compiled network
 
-    @property
-    def padded(self) -> bool:
-        """Whether row counts are padded, which happens once there is compiled code."""
-        return self.fast is not None
-
-    def __call__(self, rows: Rows) -> Tensor:
+    def __call__(self, rows: Rows, *, eager: bool = False) -> Tensor:
         """Noise predictions (rows, channels, h, w); each row has its own timestep and text."""
-        count, size = len(rows.samples), _size(rows)
-        made = [n for *of, n in self.shapes if n >= count and tuple(of) == size]
-        if self.fast is not None and made:
-            return self._call(self.fast, rows, min(made) - count)[:count]
-        return self._call(self.network, rows, 0)
+        if self._fast is not None and not eager and _size(rows) in self.sizes:
+            return self._call(self._fast, rows)
+        return self._call(self.network, rows)
 
-    def _call(self, network: Callable[..., Any], rows: Rows, padding: int) -> Tensor:
-        def pack(parts: list[Tensor]) -> Tensor:
-            return torch.cat([*parts, *parts[-1:] * padding])
+    def compile_for(self, rows: Rows, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile for the size and the number of these rows, if that is not done yet."""
+        if self._fast is None:
+            compile_network: Any = torch.compile  # its types lack `recompile_limit`, and callables
+            self._fast = compile_network(
+                self.network,
+                fullgraph=True,
+                dynamic=False,  # but for the rows, which `_call` marks
+                backend=backend,
+                recompile_limit=MAX_GRAPHS,  # torch's global setting holds in one thread only
+            )
+        assert self._fast is not None
+        self._call(self._fast, rows)
+        self.sizes.add(_size(rows))
 
+    def _call(self, network: Callable[..., Any], rows: Rows) -> Tensor:
         # As floats they give bit-equal results to the pipeline's integers.
-        timesteps = torch.stack([*rows.timesteps, *rows.timesteps[-1:] * padding]).float()
+        timesteps = torch.stack(rows.timesteps).float()
         with nonblocking(self.device):
             timesteps = timesteps.to(self.device)
         conditions = rows.conditions
-        added = {name: pack([c[name] for c in conditions]) for name in conditions[0]}
+        added = {name: torch.cat([c[name] for c in conditions]) for name in conditions[0]}
+        samples = torch.cat(rows.samples).to(rows.texts[0].dtype)
+        texts = torch.cat(rows.texts)
+        guidance = torch.cat(rows.guidance) if rows.guidance else None
+        if network is self._fast and len(samples) > 1:
+            for x in (samples, timesteps, texts, guidance, *added.values()):
+                if x is not None:
+                    torch._dynamo.mark_dynamic(x, 0)
         return network(
-            pack(rows.samples).to(rows.texts[0].dtype),
+            samples,
             timesteps,
-            encoder_hidden_states=pack(rows.texts),
-            timestep_cond=pack(rows.guidance) if rows.guidance else None,
+            encoder_hidden_states=texts,
+            timestep_cond=guidance,
             added_cond_kwargs=added or None,
             return_dict=False,
         )[0]
-
-    # ---- compiled ----
-
-    def compiled(self, backend: str = "inductor") -> SharedUnet:
-        """The same network with a compiler; `compile_for` compiles one shape, as one graph."""
-        unet = SharedUnet(self.network, self.device)
-        compile_network: Any = torch.compile  # its types lack `recompile_limit`, and callables
-        unet.fast = compile_network(
-            self.network,
-            fullgraph=True,
-            dynamic=False,
-            backend=backend,
-            recompile_limit=MAX_GRAPHS,  # torch's global setting holds in one thread only
-        )
-        return unet
-
-    def compile_for(self, rows: Rows) -> None:
-        """Compile for the size and number of these rows."""
-        assert self.fast is not None
-        self._call(self.fast, rows, 0)
-        self.shapes.add((*_size(rows), len(rows.samples)))
-
-    def become(self, other: SharedUnet) -> None:
-        """Use the compiled code of `other` from the next call on."""
-        self.shapes = other.shapes
-        self.fast = other.fast
-
-    def compile_beside(
-        self, compile_all: Callable[[SharedUnet], None], backend: str = "inductor"
-    ) -> threading.Thread:
-        """Keep serving eagerly while a thread compiles: `compile_all(unet)` compiles all shapes.
-
-        If compiling fails, the eager network stays and the log says so.
-        """
-
-        def compile_and_switch() -> None:
-            try:
-                unet = self.compiled(backend)
-                compile_all(unet)
-            except Exception:
-                log.exception("the UNet could not be compiled; it stays eager")
-            else:
-                self.become(unet)
-                log.info("the compiled UNet serves from now on")
-
-        thread = threading.Thread(target=compile_and_switch, name="compile", daemon=True)
-        thread.start()
-        return thread
 
 
 def _size(rows: Rows) -> tuple[int, int]:

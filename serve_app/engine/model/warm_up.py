@@ -5,64 +5,105 @@ Knows the runner and clocks; nothing of the engine, jobs or deadlines.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 
 from serve_app.engine.costs import CostTable
-from serve_app.engine.model.device import synchronize
+from serve_app.engine.model.device import device_errors, synchronize
 from serve_app.engine.model.model_runner import ModelRunner, rows_of
-from serve_app.engine.model.unet import ROW_BUCKETS, SharedUnet
 from serve_app.engine.request import Request
+from serve_app.errors import ModelError, OutOfMemory
 from serve_app.params import GenerationParams
 
-EAGER_COUNTS = (1, 2, 4, 8, 16, 32)
-"""Row counts to measure where any count runs without padding."""
+log = logging.getLogger("assets.engine")
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+"""Row counts to measure."""
 WARM_UP_SECONDS = 2.0
 
 
+class Measured(NamedTuple):
+    """`max_rows`: rows of the largest call that this device has the memory for, and that the spec allows."""
+
+    costs: CostTable
+    max_rows: int
+
+
 @torch.inference_mode()
-def warm_up(runner: ModelRunner, max_rows: int | None = None) -> CostTable:
-    """Measure calls of 1, 2, 4, ... rows at the native size until more rows save nothing.
+def warm_up(runner: ModelRunner, max_rows: int | None = None) -> Measured:
+    """Measure calls of 1, 2, 4, ... rows at the native size until more rows save nothing, or do not fit.
 
     `max_rows`: the largest count, by default the spec's. If the spec says `compile`, the UNet is compiled
-    before this returns; if it says `background`, a thread compiles it while the eager one serves.
+    first. Raises ModelError where the device has not the memory for a single row, or to decode one image.
     """
     spec = runner.parts.spec
     limit = max_rows or spec.max_rows
-    if spec.compile is True:
-        unet = runner.unet.compiled()
-        compile_all(runner, unet, limit)
-        runner.unet.become(unet)
-    measured = _measure_rows(runner, limit)
+    if spec.compile:
+        request = probe_request(runner)
+
+        def compile_for(rows: int) -> bool:
+            with device_errors():
+                runner.unet.compile_for(rows_of([request] * rows))
+            return True
+
+        limit = _memory_ends(spec.name, range(1, limit + 1), compile_for) or limit
+    measured = dict[int, float]()
+    limit = _measure_rows(runner, limit, measured) or limit
     _ = runner.preview_colours  # fitted now, so that no job waits for it
     latents = probe_request(runner).state.latents
-    decode = seconds_of(runner, lambda: runner.images_of([latents], "full"))
-    if spec.compile == "background":
-        runner.unet.compile_beside(lambda unet: compile_all(runner, unet, limit))
-    return CostTable(spec.native_size, measured, decode=decode)
+    try:
+        decode = seconds_of(runner, lambda: runner.images_of([latents], "full"))
+    except OutOfMemory as error:
+        raise _too_large(spec.name, "to decode one image") from error
+    return Measured(CostTable(spec.native_size, measured, decode=decode), limit)
 
 
-def _measure_rows(runner: ModelRunner, limit: int) -> dict[int, float]:
-    """Row count -> seconds of one UNet call, at the native size."""
-    counts = (*ROW_BUCKETS, limit) if runner.unet.padded else EAGER_COUNTS
-    calls = {rows: probe(runner, rows) for rows in counts if rows <= limit}
-    measured: dict[int, float] = {}
+def _measure_rows(runner: ModelRunner, limit: int, measured: dict[int, float]) -> int | None:
+    """Fill in row count -> seconds of one UNet call, at the native size. As `_memory_ends`."""
     began = time.perf_counter()
-    for rows, call in calls.items():
-        measured[rows] = seconds_of(runner, call)
+
+    def measure(rows: int) -> bool:
+        measured[rows] = seconds_of(runner, probe(runner, rows))
         fewer = [seconds / n for n, seconds in measured.items() if n < rows]
         saves = rows < 4 or measured[rows] / rows < 0.98 * min(fewer)
-        slow = time.perf_counter() - began > WARM_UP_SECONDS
-        if not runner.unet.padded and (not saves or slow):
-            break
+        return saves and time.perf_counter() - began <= WARM_UP_SECONDS
+
+    counts = [rows for rows in COUNTS if rows <= limit]
+    ended_at = _memory_ends(runner.parts.spec.name, counts, measure)
     # In turns, so that a moment's disturbance of the device does not spoil a single count.
     while time.perf_counter() - began < WARM_UP_SECONDS:
         for rows in measured:
-            measured[rows] = min(measured[rows], seconds_of(runner, calls[rows]))
-    return measured
+            measured[rows] = min(measured[rows], seconds_of(runner, probe(runner, rows)))
+    return ended_at
+
+
+def _memory_ends(name: str, counts: Iterable[int], call: Callable[[int], bool]) -> int | None:
+    """Make the call of each row count, until it says that it is enough. Returns the largest count that the
+    device had the memory for, if it ran out; else None. Raises ModelError if not even the first one fits."""
+    fitted: int | None = None
+    for rows in counts:
+        try:
+            more = call(rows)
+        except OutOfMemory as error:
+            if fitted is None:
+                raise _too_large(name, "for a call of one row") from error
+            log.warning("model %r: the device has no memory for %d rows in a call", name, rows)
+            return fitted
+        fitted = rows
+        if not more:
+            break
+    return None
+
+
+def _too_large(name: str, what: str) -> ModelError:
+    return ModelError(
+        f"model {name!r}: this device has not enough memory {what} at the native size; give it a larger "
+        "device or a smaller native_size"
+    )
 
 
 def probe(runner: ModelRunner, rows: int) -> Callable[[], Any]:
@@ -91,19 +132,12 @@ def probe_request(runner: ModelRunner) -> Request:
     return request
 
 
-@torch.inference_mode()
-def compile_all(runner: ModelRunner, unet: SharedUnet, limit: int) -> None:
-    """Compile `unet` for every row count up to `limit` that it will be called with at the native size."""
-    request = probe_request(runner)
-    for count in [*(n for n in ROW_BUCKETS if n < limit), limit]:
-        unet.compile_for(rows_of([request] * count))
-
-
 def seconds_of(runner: ModelRunner, call: Callable[[], Any]) -> float:
-    """Of the second call: the first one also pays for work that happens only once."""
-    call()
-    synchronize(runner.device)
-    began = time.perf_counter()
-    call()
-    synchronize(runner.device)
-    return time.perf_counter() - began
+    """Of the second call: the first one also pays for work that happens only once. Raises OutOfMemory."""
+    with device_errors():
+        call()
+        synchronize(runner.device)
+        began = time.perf_counter()
+        call()
+        synchronize(runner.device)
+        return time.perf_counter() - began

@@ -28,7 +28,7 @@ class Recording(ModelRunner):
     def decode(self, requests: Sequence[Request]) -> list[Any]:
         with torch.inference_mode():
             latents = [r.state.latents for r in requests]
-            drawn = self.images_of(latents, requests[0].params.decoder)
+            drawn = self.images_of(latents, requests[0].params.decoder, requests[0].params.tile)
         self.drawn |= dict(zip(requests, drawn, strict=True))
         return super().decode(requests)
 

@@ -11,6 +11,8 @@ from serve_app.catalog.revision import weights_revision
 from serve_app.engine.model.loading import load
 from serve_app.errors import ModelError
 from tests.engine import tiny
+from tests.engine.model.harness import alone, plain
+from tests.factories import params
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,61 @@ def test_a_tiny_decoder_comes_from_its_own_directory(saved: Path) -> None:
     assert parts.revision == weights_revision(spec, saved) != weights_revision(tiny.spec(), saved)
     with pytest.raises(ModelError, match="tiny_decoder is not a directory"):
         load(tiny.spec(tiny_decoder="nowhere"), saved, device="cpu")
+
+
+def test_a_tiny_decoder_of_another_family_is_refused(saved: Path) -> None:
+    """At load, and not by the first draft that is ordered."""
+    tiny.tiny_decoder(latent_channels=8).save_pretrained(saved / "taesd8")
+    with pytest.raises(ModelError, match="reads 8 latent channels, the model draws 4"):
+        load(tiny.spec(tiny_decoder="taesd8"), saved, device="cpu")
+
+
+def test_another_vae_comes_from_its_own_directory(saved: Path) -> None:
+    """It draws instead of the checkpoint's, and counts for the revision. A wrong directory is refused."""
+    torch.manual_seed(7)
+    other = tiny.vae()
+    other.save_pretrained(saved / "other_vae")
+    spec = tiny.spec(vae="other_vae")
+    parts = load(spec, saved, device="cpu")
+    assert torch.equal(parts.vae.decoder.conv_in.weight, other.decoder.conv_in.weight)
+    assert parts.revision == weights_revision(spec, saved) != weights_revision(tiny.spec(), saved)
+    for wrong, reason in (
+        ("nowhere", "vae is not a directory"),
+        ("taesd", "lacks|cannot be loaded"),
+    ):
+        with pytest.raises(ModelError, match=reason):
+            load(tiny.spec(vae=wrong), saved, device="cpu")
+
+
+def test_a_model_that_names_no_type_gets_that_of_its_device(saved: Path) -> None:
+    """Half precision on a GPU, full on a CPU."""
+    parts = load(tiny.spec(dtype="auto"), saved, device="cpu")
+    assert (parts.dtype, parts.made_by["dtype"]) == (torch.float32, "float32")
+
+
+@pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")  # diffusers' own way
+def test_an_sdxl_in_half_precision_can_be_called_plainly(saved: Path) -> None:
+    """Its VAE overflows in half precision. The plain pipeline casts it at each call; the engine has a copy,
+    and both draw the same."""
+    parts = load(tiny.spec(path="xl", family="sdxl", dtype="float16"), saved, device="cpu")
+    assert (parts.pipe.vae.dtype, parts.vae.dtype) == (torch.float16, torch.float32)
+    wanted = params(steps=2)
+    drawn = alone(parts, wanted)
+    assert torch.equal(drawn, plain(parts, wanted))
+    assert torch.equal(drawn, alone(parts, wanted))
+
+
+def test_a_hub_model_without_network_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message names the repository and the way without a hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    spec = tiny.spec(path=None, hub="someone/model", revision="0" * 40, variant="fp16")
+    with pytest.raises(
+        ModelError, match=r"someone/model cannot be downloaded.*variant fp16.*import"
+    ):
+        load(spec, tmp_path, device="cpu")
 
 
 def test_a_hub_model_without_a_full_commit_id_is_not_downloaded(tmp_path: Path) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from serve_app.engine.model.model_runner import ModelRunner, rows_of
+from serve_app.engine.model.model_runner import DECODE_BUFFERS, ModelRunner, rows_of
 from serve_app.engine.request import Stage
 from serve_app.engine.runner import DeviceLost
-from serve_app.errors import NonFinite, RenderError
+from serve_app.errors import NonFinite, OutOfMemory, RenderError
 from tests.engine import tiny
 from tests.engine.model.harness import requests_of
 from tests.factories import params
@@ -140,9 +147,96 @@ def test_a_prompt_that_cannot_be_encoded_is_a_render_error(
 
 def test_an_image_that_exceeds_the_memory_does_not_fit(runner: ModelRunner) -> None:
     """Its size counts: the VAE's last stage holds full-size activations."""
-    runner._memory = 32 * 32 * 16 * 4 * 4  # pixels x channels x bytes x activations
+    runner._memory = 32 * 32 * 16 * 4 * DECODE_BUFFERS  # pixels x channels x bytes x activations
     assert runner.fits(params())
     assert not runner.fits(params(width=40))
+    assert [runner.decodes_at_once((32, 32)), runner.decodes_at_once((16, 16))] == [1, 4]
+
+
+class Allocated(TorchDispatchMode):
+    """`peak`: the most bytes of tensors that were alive at one time within this context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = set[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._watch(tensor.untyped_storage())
+        return out
+
+    def _watch(self, storage: Any) -> None:
+        if storage._cdata in self._seen or not storage.nbytes():
+            return
+        key, size = storage._cdata, storage.nbytes()
+        self._seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def test_the_memory_of_decoding_is_not_estimated_too_low() -> None:
+    """Of a VAE built like those of Stable Diffusion: its last upsampling has twice the last width."""
+    pipe = tiny.pipeline()
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "block_out_channels": (16, 32, 64, 64),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 8,
+    }
+    pipe.vae = AutoencoderKL(**sizes)
+    runner = ModelRunner(tiny.parts(pipe))
+    with torch.no_grad(), Allocated() as allocated:
+        runner.images_of([torch.zeros(1, 4, 32, 32)], "full")
+    estimate = runner._decode_bytes(256, 256)
+    assert 0.6 * estimate < allocated.peak <= estimate
+
+
+class Short(ModelRunner):
+    """Its device has no memory for a whole decode."""
+
+    whole = 0
+
+    def images_of(
+        self,
+        latents: Sequence[torch.Tensor],
+        decoder: str,
+        tile: str = "none",
+        *,
+        in_parts: bool = False,
+    ) -> torch.Tensor:
+        if not in_parts:
+            self.whole += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().images_of(latents, decoder, tile, in_parts=in_parts)
+
+
+def test_an_image_that_runs_out_of_memory_is_decoded_in_parts() -> None:
+    """And says so. Two images are not: the engine decodes each alone first."""
+    runner = Short(tiny.parts(tiny.pipeline()))
+    requests = requests_of(runner, params(n=2), 0)
+    for request in requests:
+        runner.start(request)
+    with pytest.raises(OutOfMemory):
+        runner.decode(requests)
+    pixels = runner.decode(requests[:1])[0]()
+    assert runner.whole == 2
+    vae = runner.parts.vae
+    with torch.inference_mode():
+        latents = requests[0].state.latents / vae.config.scaling_factor
+        tiled = vae.tiled_decode(latents, return_dict=False)[0][0].permute(1, 2, 0)
+    assert np.abs(pixels / 255.0 - (tiled / 2 + 0.5).clamp(0, 1).numpy()).max() < 0.003
+    assert runner.notes(requests[0])[-1].startswith("decoded_in_parts: ")
+    assert "decoded_in_parts" not in str(runner.notes(requests[1]))
 
 
 def test_guidance_costs_a_row_unless_the_unet_takes_its_scale() -> None:

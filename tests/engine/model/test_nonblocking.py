@@ -12,6 +12,8 @@ import torch
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.engine.model import model_runner
 from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.model.nonblocking import nonblocking
+from serve_app.engine.model.trajectory import _round_as_on, new_scheduler
 from serve_app.engine.request import Request
 from tests.engine import pretend, tiny
 from tests.engine.pretend import Waits
@@ -85,6 +87,11 @@ def test_no_family_waits_for_the_device(pipe: Any, family: str, started: list[st
     assert waits_of(pipe(), family=family) == (started, [])
 
 
+def test_tiles_do_not_wait_for_the_device() -> None:
+    """Neither in the UNet nor in the decoder."""
+    assert waits_of(tiny.pipeline(), tile="both") == ([], [])
+
+
 @pytest.mark.parametrize(
     ("scheduler", "kind"), [("euler_a", "a copy of"), ("unipc", "_linalg_check_errors")]
 )
@@ -96,3 +103,20 @@ def test_without_it_diffusers_waits(
     started, drawn = waits_of(tiny.pipeline(), scheduler=scheduler)
     assert f"a copy of (1, {tiny.TOKENS})" in started
     assert any(wait.startswith(kind) for wait in drawn)
+
+
+def test_lcm_multiplies_by_numbers_of_the_device() -> None:
+    """As in the plain pipeline: torch rounds them to half precision there, and numbers of the host not."""
+    pipe = tiny.pipeline()
+    scheduler = new_scheduler(pipe.scheduler.config, "lcm")
+    scheduler.set_timesteps(4, device="cpu")
+    plain = [scheduler.get_scalings_for_boundary_condition_discrete(t) for t in scheduler.timesteps]
+    _round_as_on(pretend.DEVICE, scheduler)
+    with Waits() as waits, nonblocking(pretend.DEVICE):
+        ours = [
+            scheduler.get_scalings_for_boundary_condition_discrete(t) for t in scheduler.timesteps
+        ]
+    assert waits.found == []
+    for pair, expected in zip(ours, plain, strict=True):
+        assert [x.device for x in pair] == [pretend.DEVICE] * 2
+        assert [x.here for x in pair] == list(expected)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from serve_app.engine.model.model_runner import ModelRunner, rows_of
-from serve_app.engine.model.unet import SharedUnet
-from serve_app.engine.model.warm_up import compile_all
+from serve_app.engine.model.warm_up import probe_request
 from tests.engine import tiny
 from tests.engine.model.harness import (
-    IN_COMPANY,
     Recording,
     alone,
     difference,
@@ -41,62 +39,78 @@ def test_each_row_has_its_own_timestep_and_text() -> None:
     assert difference(shared[1], shared[3]) > 1e-3
 
 
-def test_the_unet_compiles_as_one_graph_while_eager_code_serves() -> None:
-    """The eager network serves until the compiled code is there; padding changes no result."""
+class Graphs:
+    """A compiler that counts its graphs and runs them as they are."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.made += 1
+        return graph.forward
+
+
+@pytest.mark.parametrize("pipe", [tiny.pipeline, tiny.xl_pipeline], ids=["sd", "sdxl"])
+def test_one_graph_serves_every_number_of_rows(pipe: Callable[[], Any]) -> None:
+    """And another one a single row: a graph per row count would be traced for minutes each."""
     torch.compiler.reset()
-    parts = tiny.parts(tiny.pipeline())
-    wanted = [params(seed=i, steps=2, guidance_scale=1.0 + i % 2) for i in range(4)]
-    expected = [alone(parts, p) for p in wanted]
-    runner = Recording(parts)
-    begun, go = threading.Event(), threading.Event()
-
-    def compile_when_told(unet: SharedUnet) -> None:
-        begun.set()
-        assert go.wait(60)
-        compile_all(runner, unet, 4)
-        unet.shapes -= {shape for shape in unet.shapes if shape[2] == 3}  # three rows take four
-
-    thread = runner.unet.compile_beside(compile_when_told, backend="eager")
-    assert begun.wait(60)
-    assert not runner.unet.padded
-    go.set()
-    thread.join()
-    assert runner.unet.padded
-    arrivals = [(0, requests_of(runner, p, i)[0]) for i, p in enumerate(wanted[:3])]
-    run(runner, arrivals)
-    for (_, request), image in zip(arrivals, expected, strict=False):
-        assert difference(runner.drawn[request], image) <= IN_COMPANY
+    family = "sdxl" if pipe is tiny.xl_pipeline else "sd"
+    runner = ModelRunner(tiny.parts(pipe(), family=family))
+    request, graphs = probe_request(runner), Graphs()
+    with torch.inference_mode():
+        for rows in (1, 2):
+            runner.unet.compile_for(rows_of([request] * rows), graphs)
+        assert graphs.made == 2
+        for rows in (1, 2, 3, 5, 6, 7):
+            fast = runner.unet(rows_of([request] * rows))
+            assert difference(fast, runner.unet(rows_of([request] * rows), eager=True)) < 1e-5
+    assert graphs.made == 2
 
 
 def test_a_size_without_compiled_code_is_drawn_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling it during a call would hold up every request."""
+    """Compiling it during a call would hold up every request. So is an order that says `strict`."""
     torch.compiler.reset()
     parts = tiny.parts(tiny.pipeline())
-    wanted = params(seed=3, steps=2, width=64, height=64)
-    expected = alone(parts, wanted)
+    orders = [
+        params(seed=3, steps=2, width=64, height=64),
+        params(seed=3, steps=2, reproducible="strict"),
+    ]
+    expected = [alone(parts, wanted) for wanted in orders]
     runner = Recording(parts)
-    made = runner.unet.compiled(backend="eager")
     with torch.inference_mode():
-        compile_all(runner, made, 2)
-    runner.unet.become(made)
+        runner.unet.compile_for(rows_of([probe_request(runner)]), "eager")
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("compiled code was called for a size it was not made for")
+        raise AssertionError("compiled code was called for what it was not made for")
 
-    monkeypatch.setattr(runner.unet, "fast", refuse)
-    (request,) = requests_of(runner, wanted, 0)
-    run(runner, [(0, request)])
-    assert difference(runner.drawn[request], expected) == 0
+    monkeypatch.setattr(runner.unet, "_fast", refuse)
+    for i, wanted in enumerate(orders):
+        (request,) = requests_of(runner, wanted, i)
+        run(runner, [(0, request)])
+        assert torch.equal(runner.drawn[request], expected[i])
 
 
-def test_a_unet_that_cannot_be_compiled_stays_eager(caplog: pytest.LogCaptureFixture) -> None:
-    """The log says so, and the service goes on as before."""
-    runner = ModelRunner(tiny.shared_parts())
+def test_a_strict_order_is_the_same_before_and_after_the_unet_was_compiled() -> None:
+    """Compiled code rounds differently, so it must never draw one."""
+    torch.compiler.reset()
+    parts = tiny.parts(tiny.pipeline(), compile=True)
+    strict = params(steps=3, reproducible="strict")
+    before = alone(parts, strict)
+    runner = Recording(parts)
+    with torch.inference_mode():
+        for rows in (1, 2):
+            runner.unet.compile_for(rows_of([probe_request(runner)] * rows), Slightly())
+    other, again = (requests_of(runner, p, i)[0] for i, p in enumerate((params(steps=3), strict)))
+    run(runner, [(0, other), (0, again)])
+    assert torch.equal(runner.drawn[again], before)
+    assert not torch.equal(runner.drawn[other], before)
 
-    def fail(unet: SharedUnet) -> None:
-        raise RuntimeError("no compiler here")
 
-    runner.unet.compile_beside(fail, backend="eager").join()
-    assert not runner.unet.padded
-    assert runner.unet.network is runner.pipe.unet
-    assert "could not be compiled" in caplog.text
+class Slightly:
+    """A compiler whose code rounds differently."""
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        def call(*args: Any) -> Any:
+            return tuple(out * (1 + 1e-6) for out in graph.forward(*args))
+
+        return call

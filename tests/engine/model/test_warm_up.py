@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from serve_app.engine.model import warm_up as module
 from serve_app.engine.model.model_runner import ModelRunner
-from serve_app.engine.model.warm_up import compile_all, probe, probe_request, seconds_of, warm_up
-from serve_app.engine.request import Stage
+from serve_app.engine.model.unet import Rows
+from serve_app.engine.model.warm_up import probe, probe_request, seconds_of, warm_up
+from serve_app.engine.request import Request, Stage
+from serve_app.errors import ModelError
 from tests.engine import tiny
 
 
@@ -23,7 +26,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_costs_are_measured_at_the_native_size() -> None:
     """Several row counts and decoding, and previews are ready: no job pays for what happens only once."""
     runner = ModelRunner(tiny.shared_parts())
-    costs = warm_up(runner, max_rows=2)
+    costs = warm_up(runner, max_rows=2).costs
     assert set(costs.as_dict()["32x32"]) == {1, 2}
     assert costs.native == (tiny.SIZE, tiny.SIZE)
     assert costs.decode_seconds((32, 32)) > 0
@@ -34,7 +37,7 @@ def test_costs_are_measured_at_the_native_size() -> None:
 def test_rows_beyond_the_limit_are_not_measured() -> None:
     """The limit is the spec's `max_rows`."""
     runner = ModelRunner(tiny.parts(tiny.pipeline(), max_rows=3))
-    assert set(warm_up(runner).as_dict()["32x32"]) <= {1, 2, 3}
+    assert set(warm_up(runner).costs.as_dict()["32x32"]) <= {1, 2, 3}
 
 
 def test_a_probe_is_one_call_of_so_many_rows() -> None:
@@ -55,33 +58,63 @@ def test_the_first_call_is_not_counted() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("compiles", [True, "background"])
-def test_a_model_is_compiled_as_its_spec_says(
-    compiles: bool | str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before warm-up returns, or in a thread after it."""
+def test_a_model_is_compiled_before_its_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its spec says so: compiling beside the loop would slow it down tenfold."""
     torch.compiler.reset()
-    runner = ModelRunner(tiny.parts(tiny.pipeline(), compile=compiles))
-    plain = runner.unet.compiled
-    monkeypatch.setattr(type(runner.unet), "compiled", lambda *_: plain("eager"))
-    go, threads = threading.Event(), list[threading.Thread]()
-    beside = runner.unet.compile_beside
+    for compiles in (False, True):
+        runner = ModelRunner(tiny.parts(tiny.pipeline(), compile=compiles))
+        rows = list[int]()
+        compile_for = runner.unet.compile_for
 
-    def start(compile_unet: object) -> threading.Thread:
-        def when_told(unet: object) -> None:
-            assert go.wait(30)
-            compile_all(runner, unet, 2)  # pyright: ignore[reportArgumentType]
+        def compile_quickly(call: Rows, compile_for: Any = compile_for, rows: Any = rows) -> None:
+            rows.append(len(call.samples))
+            compile_for(call, "eager")
 
-        threads.append(beside(when_told))
-        return threads[0]
+        monkeypatch.setattr(runner.unet, "compile_for", compile_quickly)
+        assert warm_up(runner, max_rows=3).max_rows == 3
+        assert rows == ([1, 2, 3] if compiles else [])
+        assert runner.unet.sizes == ({(8, 8)} if compiles else set())
 
-    monkeypatch.setattr(runner.unet, "compile_beside", start)
-    costs = warm_up(runner, max_rows=2)
-    assert runner.unet.padded is (compiles is True)
-    go.set()
-    for thread in threads:
-        thread.join()
-    assert runner.unet.padded
-    assert {rows for *_, rows in runner.unet.shapes} == {1, 2}
-    assert len(threads) == (compiles == "background")
-    assert costs.seconds((32, 32), 2) > 0
+
+class Small(ModelRunner):
+    """On a device with memory for so many rows in a call, and for so many images."""
+
+    rows, images = 2, 1
+
+    def predict(self, requests: Sequence[Request]) -> Sequence[torch.Tensor]:
+        if len(requests) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().predict(requests)
+
+    def images_of(
+        self,
+        latents: Sequence[torch.Tensor],
+        decoder: str,
+        tile: str = "none",
+        *,
+        in_parts: bool = False,
+    ) -> torch.Tensor:
+        if len(latents) > self.images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().images_of(latents, decoder, tile, in_parts=in_parts)
+
+
+def test_a_device_that_runs_out_of_memory_serves_what_fits() -> None:
+    """The last row count that fitted is the largest call; the replica does not die."""
+    runner = Small(tiny.shared_parts())
+    measured = warm_up(runner)
+    assert measured.max_rows == 2
+    assert set(measured.costs.as_dict()["32x32"]) == {1, 2}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("limit", "what"), [("rows", "one row"), ("images", "decode one image")])
+def test_a_device_that_fits_nothing_is_refused(
+    limit: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do about it."""
+    monkeypatch.setattr(Small, limit, 0)
+    if limit == "images":  # the colours of previews are fitted to a smaller picture
+        monkeypatch.setattr(Small, "preview_colours", None)
+    with pytest.raises(ModelError, match=f"not enough memory .*{what}.* larger device"):
+        warm_up(Small(tiny.shared_parts()))

@@ -116,6 +116,8 @@ def create_registry(settings: Settings) -> ActorHandle:
 
 
 @ray.remote(max_retries=0, num_cpus=0.05)
-def run_job_task(ticket: Ticket, rendered: Rendered, folder: OutputFolder) -> Outcome:
+def run_job_task(
+    ticket: Ticket, rendered: Rendered | None, folder: OutputFolder, app_name: str
+) -> Outcome:
     """One attempt, on any node. Never retried by Ray: the registry alone counts attempts."""
-    return job_task.run(ticket, rendered, folder)
+    return job_task.run(ticket, rendered, folder, app_name)

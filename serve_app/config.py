@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     )
 
     # ---- jobs ----
+    cpu_slots: int = Field(
+        default=2,
+        ge=1,
+        description="Jobs without a renderer (finishing, sheets) worked on at a time.",
+    )
     max_pending: int = Field(default=10_000, ge=1, description="Queued jobs; beyond it 429.")
     max_attempts: int = Field(
         default=3, ge=1, description="Replica deaths one job may be part of before it fails."

@@ -20,6 +20,7 @@ ServiceError               500  internal
   |- StoreHeld             500  store_held       another registry owns this state
   |- NotServing            500  not_serving      a start or a deploy did not end well
   |- StorageFailed         500  storage_failed   output/ is full or read-only
+  |- SourceMissing         500  source_missing   a picture to be finished is not there any more
   |- EffectFailed          500  effect_failed    in finishing/picture.py
   `- RenderError           500  render_failed
      |- NonFinite          500  non_finite       NaN or infinity in the latents
@@ -119,6 +120,10 @@ class StorageFailed(ServiceError):
     def __init__(self, detail: str = "", *, passes: bool = True) -> None:
         super().__init__(detail)
         self.passes = passes
+
+
+class SourceMissing(ServiceError):
+    code, title = "source_missing", "A picture that this job works on is not there any more"
 
 
 class RenderError(ServiceError):

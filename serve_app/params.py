@@ -6,7 +6,7 @@ metadata) reads only this, so a style or model file changed afterwards changes n
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,8 @@ from serve_app.messages import Summary
 
 MAX_SEED = 2**32 - 1
 DEFAULT_POOL = "default"
+CPU_POOL = "cpu"
+"""Of jobs that need no renderer: their Ray task does all the work."""
 
 
 Tile = Literal["none", "x", "y", "both"]
@@ -72,6 +74,53 @@ class GenerationParams(BaseModel):
         return self.n * self.steps * rows * self.width * self.height / 1e6
 
 
+class SourcePicture(BaseModel):
+    """A published picture that a job works on. `path` is relative to output/."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_id: str
+    index: int = Field(ge=0)
+    path: str
+    sha256: str
+    seed: int = Field(ge=0, le=MAX_SEED)
+    width: int = Field(gt=0, description="Pixels.")
+    height: int = Field(gt=0, description="Pixels.")
+
+
+class DeriveParams(BaseModel):
+    """Effects on pictures that exist, fully resolved: image i is made of source i."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request: dict[str, Any] = Field(description="The body that orders the same again.")
+    sources: tuple[SourcePicture, ...] = Field(min_length=1)
+    effects: tuple[dict[str, Any], ...]
+    format: Literal["png", "webp"] = "png"
+    style_id: str = "none"
+
+    @property
+    def work(self) -> float:
+        """Megapixels that effects pass over."""
+        pixels = sum(source.width * source.height for source in self.sources)
+        return pixels * max(1, len(self.effects)) / 1e6
+
+
+def summary_of_derive(params: DeriveParams) -> Summary:
+    """What the registry may know of a job that needs no renderer."""
+    return Summary(
+        kind="derive",
+        pool=CPU_POOL,
+        model="",
+        model_revision="",
+        style_id=params.style_id,
+        seed=params.sources[0].seed,
+        n=len(params.sources),
+        work=params.work,
+        extra_files=True,
+    )
+
+
 def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
     """What the registry may know of an order. `pool`: the renderers that can draw it."""
     return Summary(
@@ -83,4 +132,5 @@ def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
         seed=params.seed,
         n=params.n,
         work=params.work,
+        extra_files=False,
     )

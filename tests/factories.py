@@ -22,7 +22,7 @@ from serve_app.messages import (
     Ticket,
     WatchReply,
 )
-from serve_app.params import GenerationParams, summary_of
+from serve_app.params import CPU_POOL, GenerationParams, summary_of
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 TERMINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
@@ -78,6 +78,13 @@ def submission(
         **changes,
     }
     return Submission(**sent)
+
+
+def without_renderer(**changes: Any) -> Submission:
+    """Of a job whose Ray task does all the work; `changes` are fields of the message."""
+    return submission(
+        summary=summary(kind="derive", pool=CPU_POOL, model="", extra_files=True), **changes
+    )
 
 
 def ticket(order: GenerationParams | None = None, **changes: Any) -> Ticket:

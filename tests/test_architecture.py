@@ -23,10 +23,10 @@ PACKAGE = ROOT / "serve_app"
 
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"}),
-    frozenset({"params", "encoding"}),
+    frozenset({"params", "encoding", "finishing"}),
     frozenset({"catalog"}),
-    frozenset({"jobs", "engine", "artifacts", "finishing", "delivery"}),
-    frozenset({"api"}),
+    frozenset({"jobs", "engine", "artifacts", "delivery"}),
+    frozenset({"api", "tasks"}),
     frozenset({"cluster"}),
     frozenset({"app"}),
     frozenset({"tools"}),
@@ -173,6 +173,7 @@ def test_no_room_imports_upwards_or_sideways() -> None:
         ("delivery", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config"}),
         ("api", {"ray", *TORCH, "sqlite3", "serve_app.jobs", "serve_app.engine"}),
         ("catalog", {*FRAMEWORKS, *TORCH, "sqlite3"}),
+        ("tasks", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config", "serve_app.jobs.registry"}),
     ],
 )  # fmt: skip
 def test_a_room_does_not_know(room: str, forbidden: set[str]) -> None:

@@ -12,11 +12,25 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.catalog.syntax import syntax_notes
-from serve_app.messages import ImageFile, JobView
+from serve_app.messages import ImageFile, JobView, StoredFile
 from serve_app.params import GenerationParams
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 IMAGE_URL = f"/output/2026-11-22/icon_7_{JOB_ID}_0_1.png"
+
+
+class FileReply(BaseModel):
+    """One file of an image."""
+
+    role: str = Field(
+        description="What it is to the image: `original` (as it was drawn), `asset` (what effects made "
+        "of it), `normal_map`, ...",
+        examples=["original"],
+    )
+    url: str = Field(description="Path on this server; a secret.", examples=[IMAGE_URL])
+    content_type: str = Field(description="Media type.", examples=["image/png"])
+    size_bytes: int = Field(description="Bytes of the file.", examples=[31_234])
+    sha256: str = Field(description="Of the file.", examples=["9f86d081" * 8])
 
 
 class ImageReply(BaseModel):
@@ -24,6 +38,11 @@ class ImageReply(BaseModel):
 
     url: str = Field(
         description="Path on this server. Whoever has it may fetch it: it is a secret.",
+        examples=[IMAGE_URL],
+    )
+    original_url: str = Field(
+        description="The picture before its effects; without effects the same as `url`. Of a derived "
+        "image it is a file of another job, and goes with that.",
         examples=[IMAGE_URL],
     )
     index: int = Field(description="Place in the order, from 0.", examples=[0])
@@ -34,15 +53,40 @@ class ImageReply(BaseModel):
     size_bytes: int = Field(description="Bytes of the file.", examples=[31_234])
     sha256: str = Field(description="Of the file.", examples=["9f86d081" * 8])
     has_alpha: bool = Field(description="True: it has transparent pixels.", examples=[False])
+    files: list[FileReply] = Field(
+        description="Every file of this image that its job has stored.", examples=[[]]
+    )
+    quality: dict[str, Any] | None = Field(
+        description="What the gates of `require` measured; null: there were none.", examples=[None]
+    )
     notes: list[str] = Field(
         description="What a buyer should know, e.g. a truncated prompt.", examples=[[]]
     )
 
     @classmethod
-    def of(cls, file: ImageFile, root: str = "") -> Self:
+    def of(cls, image: ImageFile, root: str = "") -> Self:
         """`root`: prefix of every link, as `forwarded.root_of` finds it."""
-        rest = {key: value for key, value in file.items() if key != "path"}
-        return cls.model_validate({"url": f"{root}/output/{quote(file['path'])}", **rest})
+
+        def link(path: str) -> str:
+            return f"{root}/output/{quote(path)}"
+
+        own = StoredFile(
+            role="original",
+            path=image["path"],
+            content_type=image["content_type"],
+            size_bytes=image["size_bytes"],
+            sha256=image["sha256"],
+        )
+        files = [{**file, "url": link(file["path"])} for file in image.get("files") or [own]]
+        return cls.model_validate(
+            {
+                **image,
+                "url": link(image["path"]),
+                "original_url": link(image.get("original", image["path"])),
+                "files": files,
+                "quality": image.get("quality"),
+            }
+        )
 
 
 class ProgressReply(BaseModel):
@@ -54,7 +98,9 @@ class ProgressReply(BaseModel):
     image: int = Field(default=0, description="Images finished.", examples=[0])
     images: int = Field(default=0, description="Images in all.", examples=[1])
     stage: str | None = Field(
-        default=None, description="queued, encoding, denoising, decoding.", examples=["denoising"]
+        default=None,
+        description="queued, encoding, denoising, decoding; finishing, packing.",
+        examples=["denoising"],
     )
 
 
@@ -153,6 +199,7 @@ class UrlsReply(BaseModel):
     )
 
 
+Kind = Literal["generate", "derive", "sheet"]
 Priority = Literal["low", "normal", "high"]
 Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
 
@@ -161,6 +208,10 @@ class JobStatusResponse(BaseModel):
     """A job: what was ordered, how far it is, and what came of it. Times are RFC 3339, UTC."""
 
     job_id: str = Field(description="UUIDv7: sorts by time of order.", examples=[JOB_ID])
+    kind: Kind = Field(
+        description="`generate` draws, `derive` finishes pictures that exist, `sheet` packs them.",
+        examples=["generate"],
+    )
     status: Status = Field(
         description="PENDING waits; STARTED runs; RETRY waits to run again; SUCCESS, FAILURE and "
         "REVOKED are final.",
@@ -196,8 +247,15 @@ class JobStatusResponse(BaseModel):
     error: ErrorReply | None = Field(
         description="Why it is a FAILURE, or REVOKED.", examples=[None]
     )
-    request: AsOrdered = Field(description="The order, every choice made.")
-    resolved: ResolvedReply = Field(description="What the style and the model made of it.")
+    request: AsOrdered | dict[str, Any] = Field(
+        description="The order, every choice made; of a job that draws nothing, its body."
+    )
+    resolved: ResolvedReply | None = Field(
+        description="What the style and the model made of it; null for a job that draws nothing."
+    )
+    derived_from: str | None = Field(
+        description="The job whose pictures this one finishes.", examples=[None]
+    )
     retry_of: str | None = Field(description="The job this one repeats.", examples=[None])
     priority: Priority = Field(description="As it was ordered.", examples=["normal"])
     tags: list[str] = Field(description="As they were given.", examples=[["level-3"]])
@@ -213,8 +271,11 @@ class JobStatusResponse(BaseModel):
         images = [ImageReply.of(file, root) for file in sorted(job["images"], key=_index)]
         own = f"{root}/v1/jobs/{job['job_id']}"
         progress, error, labels = job["progress"], job["error"], job["labels"]
+        params, kind = job["params"], job["summary"]["kind"]
+        drawn = kind == "generate"
         return cls(
             job_id=job["job_id"],
+            kind=kind,  # pyright: ignore[reportArgumentType]
             status=job["status"],  # pyright: ignore[reportArgumentType]
             result_urls=[image.url for image in images],
             images=images,
@@ -228,8 +289,9 @@ class JobStatusResponse(BaseModel):
             waiting_for=job["waiting_for"],
             progress=None if progress is None else ProgressReply.model_validate(progress),
             error=None if error is None else ErrorReply.model_validate(error),
-            request=AsOrdered.model_validate(_as_ordered(job["params"])),
-            resolved=ResolvedReply.model_validate(job["params"]),
+            request=(AsOrdered.model_validate(_as_ordered(params)) if drawn else params["request"]),
+            resolved=ResolvedReply.model_validate(params) if drawn else None,
+            derived_from=labels.get("derived_from"),
             retry_of=labels["retry_of"],
             priority=labels["priority"],  # pyright: ignore[reportArgumentType]
             tags=labels["tags"],

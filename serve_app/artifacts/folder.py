@@ -79,15 +79,9 @@ class OutputDir:
         """
         image = {**image, "notes": [*image["notes"], *syntax_notes(params)]}
         index = image["index"]
-        name = ArtifactName(params.style_id, params.seed_of(index), job_id, index, fence)
+        name = ArtifactName(params.style_id, image["seed"], job_id, index, fence)
         data = with_metadata(image, params, job_id, fence)
-        try:
-            self._store(name, data)
-        except OSError as error:
-            log.error("could not write %s below %s: %s", name.path, self._root, error.strerror)
-            # A name that is taken stays taken. All else can be mended while the job waits.
-            passes = not os.path.exists(self._root / name.path)  # noqa: PTH110 - Path.exists raises EACCES
-            raise StorageFailed(_reason(error), passes=passes) from error
+        self.put(name, data)
         return ImageFile(
             path=name.path,
             index=index,
@@ -100,6 +94,28 @@ class OutputDir:
             has_alpha=image["has_alpha"],
             notes=image["notes"],
         )
+
+    def put(self, name: ArtifactName, data: bytes) -> None:
+        """Store one file. When it returns, file and directory entry are on disk (fsync).
+
+        Raises StorageFailed, and then leaves no part of a file.
+        """
+        try:
+            self._store(name, data)
+        except OSError as error:
+            log.error("could not write %s below %s: %s", name.path, self._root, error.strerror)
+            # A name that is taken stays taken. All else can be mended while the job waits.
+            passes = not os.path.exists(self._root / name.path)  # noqa: PTH110 - Path.exists raises EACCES
+            raise StorageFailed(_reason(error), passes=passes) from error
+
+    def read(self, path: str) -> bytes:
+        """A stored file. Raises OSError, also where a link is on the way, and ValueError for a path that is
+        not one of ours."""
+        if not is_ours(path):
+            raise ValueError(f"not a path of ours: {path!r}")
+        day, _, name = path.partition("/")
+        with self._folder(day) as folder, open(name, "rb", opener=_to_read_within(folder)) as file:
+            return file.read()
 
     def probe(self) -> None:
         """Try what `write` needs: a new file in the folder of today, under a second name. The folder has an
@@ -143,9 +159,10 @@ class OutputDir:
         """Every path that attempts 1 to `fence` at this job may have written, finished or not.
 
         Most of them do not exist. Trying them all costs less than reading the directory of a busy day, but
-        for a job of very many attempts, of which most found no renderer: then the directory is read.
+        for a job of very many attempts, of which most found no renderer, or one with more files than its
+        images: then the directory is read.
         """
-        if fence * summary["n"] > MOST_GUESSED:
+        if summary.get("extra_files") or fence * summary["n"] > MOST_GUESSED:
             return [path for path in self.files_of([job_id])[job_id] if fence_of(path) <= fence]
         names = [
             ArtifactName(summary["style_id"], summary["seed"] + index, job_id, index, attempt)
@@ -225,6 +242,10 @@ class OutputDir:
 
 def _within(folder: int) -> Callable[[str, int], int]:
     return lambda name, flags: os.open(name, flags, 0o666, dir_fd=folder)
+
+
+def _to_read_within(folder: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
 
 
 def _reason(error: OSError) -> str:

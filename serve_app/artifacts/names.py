@@ -13,23 +13,28 @@ from uuid import UUID
 _NAME = re.compile(
     r"(?P<style_id>[a-z0-9_]+)_(?P<seed>0|[1-9][0-9]*)"
     r"_(?P<job_id>[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})"
-    r"_(?P<index>0|[1-9][0-9]*)_(?P<fence>0|[1-9][0-9]*)\.png"
+    r"_(?P<index>0|[1-9][0-9]*)_(?P<fence>0|[1-9][0-9]*)"
+    r"(?:-(?P<role>[a-z][a-z0-9_]{0,39}))?\.(?P<extension>[a-z0-9]{1,8})"
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
-    """The file of one attempt at one image. `fence` is the attempt's, so no other attempt has this name."""
+    """A file of one attempt at one image. `fence` is the attempt's, so no other attempt has this name.
+    `role`: what the file is to its image; the picture as it was drawn has none."""
 
     style_id: str
     seed: int
     job_id: str
     index: int
     fence: int
+    role: str = ""
+    extension: str = "png"
 
     def __str__(self) -> str:
-        return f"{self.style_id}_{self.seed}_{self.job_id}_{self.index}_{self.fence}.png"
+        base = f"{self.style_id}_{self.seed}_{self.job_id}_{self.index}_{self.fence}"
+        return f"{base}-{self.role}.{self.extension}" if self.role else f"{base}.{self.extension}"
 
     @property
     def path(self) -> str:
@@ -42,8 +47,8 @@ def parse_name(name: str) -> ArtifactName | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    style_id, seed, job_id, index, fence = match.groups()
-    return ArtifactName(style_id, int(seed), job_id, int(index), int(fence))
+    style_id, seed, job_id, index, fence, role, extension = match.groups()
+    return ArtifactName(style_id, int(seed), job_id, int(index), int(fence), role or "", extension)
 
 
 def temporary_name(name: ArtifactName) -> str:

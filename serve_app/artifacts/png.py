@@ -11,6 +11,8 @@ import struct
 import zlib
 from typing import Any
 
+from PIL import ExifTags, Image
+
 from serve_app import __version__
 from serve_app.catalog.resolve import order_again
 from serve_app.catalog.schedulers import SCHEDULERS
@@ -85,6 +87,16 @@ def record(
         "made_by": image["made_by"],
         "notes": image["notes"],
     }
+
+
+def exif_of(parameters: str) -> bytes:
+    """EXIF with the `parameters` text as a user comment, where viewers look for it in a WebP."""
+    if not parameters:
+        return b""
+    exif = Image.Exif()
+    comment = b"UNICODE\0" + parameters.encode("utf-16-be")
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
+    return exif.tobytes()
 
 
 _XMP = (

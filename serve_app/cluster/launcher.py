@@ -28,6 +28,7 @@ from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
+from serve_app.jobs.lines import needs_renderer
 from serve_app.messages import Outcome, OutputFolder, Ticket
 
 BROADCAST_TIMEOUT_S = 5.0
@@ -35,6 +36,9 @@ HANDLE_CHECKED_EVERY_S = 1.0
 """A handle is asked for again so often: Serve may have been shut down and started again."""
 
 LACKING_ASKED_EVERY_S = 2.0
+CPUS_WITHOUT_RENDERER = 0.5
+"""Logical CPUs of a task that does all the work. Less than one, so that it finds room beside a renderer on a
+machine of two."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,8 +51,8 @@ class RunningAttempt:
 
 
 class RayLauncher:
-    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, folder)` is the remote function of
-    `app.py`; all attempts are owned by this process."""
+    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, folder, app_name)` is the remote function
+    of `app.py`; all attempts are owned by this process."""
 
     def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
         self._app_name = app_name
@@ -74,6 +78,8 @@ class RayLauncher:
                 del self._running[job_id]
 
     async def _run(self, run: RunningAttempt, ticket: Ticket) -> Outcome:
+        if not needs_renderer(ticket["summary"]["pool"]):
+            return await self._run_task(run, ticket, None)
         try:
             run.response = self._renderer().render.remote(ticket)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it
@@ -86,10 +92,17 @@ class RayLauncher:
             return Outcome(kind="released", reason=_short(error))
         if run.killed:  # just when a renderer had accepted it
             raise TaskLost("it was stopped as a renderer had it")
-        task = self._task.options(name=f"job:{ticket['job_id']}", runtime_env=worker_env())
+        return await self._run_task(run, ticket, rendered)
+
+    async def _run_task(self, run: RunningAttempt, ticket: Ticket, rendered: Any) -> Outcome:
+        """`rendered`: ref of what a renderer returns; None: the task does all the work."""
+        options = {"name": f"job:{ticket['job_id']}", "runtime_env": worker_env()}
+        if rendered is None:
+            options |= {"num_cpus": CPUS_WITHOUT_RENDERER, "scheduling_strategy": "SPREAD"}
+        task = self._task.options(**options)
         output = self.output
         folder = OutputFolder(path=output.path, id=output.id)
-        run.task = task.remote(ticket, rendered, folder)
+        run.task = task.remote(ticket, rendered, folder, self._app_name)
         try:
             outcome: Outcome = await run.task
             if outcome["kind"] == "drawn" and self.output is not output:

@@ -157,6 +157,7 @@ def limits_of(settings: Settings) -> dict[str, Any]:
     """Fields of RegistryLimits."""
     return {
         "max_in_flight": settings.max_in_flight,
+        "cpu_slots": settings.cpu_slots,
         "max_pending": settings.max_pending,
         "max_attempts": settings.max_attempts,
         "cached_jobs": settings.cached_jobs,

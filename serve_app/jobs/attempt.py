@@ -49,7 +49,7 @@ def store_images(ticket: Ticket, rendered: Rendered, output: ImageWriter) -> Out
     except StorageFailed as error:
         output.remove([image["path"] for image in stored])
         if not error.passes:
-            return Outcome(kind="failed", reason=error.detail, error=_told(error))
+            return Outcome(kind="failed", reason=error.detail, error=told(error))
         return Outcome(kind="full", reason=error.detail)
     except Exception as bug:
         log.exception("attempt failed", extra={"job_id": ticket["job_id"]})
@@ -78,7 +78,8 @@ def _not_drawn(failed: RenderFailed) -> Outcome:
             return Outcome(kind=kind, reason=reason, error=error)
 
 
-def _told(error: ServiceError) -> JobError:
+def told(error: ServiceError) -> JobError:
+    """What a client is told of an error that was raised on purpose."""
     return JobError(
         code=error.code, title=error.title, detail=error.detail, retryable=error.retryable
     )

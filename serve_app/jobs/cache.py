@@ -10,7 +10,7 @@ import asyncio
 import bisect
 import contextlib
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 from serve_app.jobs.job import Job
 from serve_app.jobs.load import Load
@@ -26,7 +26,7 @@ class JobCache:
     def __init__(self, cached_jobs: int) -> None:
         self.cached_jobs = cached_jobs
         self.running: dict[str, Job] = {}  # jobs with an attempt in flight
-        self.load = Load()  # of the same jobs
+        self.loads: defaultdict[str, Load] = defaultdict(Load)  # of the same jobs, by pool
         self._others: OrderedDict[str, Job] = OrderedDict()  # waiting or final, newest change last
         self.seq = 0  # newest revision
         self.forgotten_seq = 0  # newest revision that has left the cache
@@ -62,8 +62,8 @@ class JobCache:
     def forget(self, job_id: str) -> None:
         """The job is deleted. Watchers hear of it, too."""
         running, other = self.running.pop(job_id, None), self._others.pop(job_id, None)
-        self.load.drop(job_id)
         if (job := running or other) is not None:
+            self.loads[job.pool].drop(job_id)
             self._drop_change(job)
         self.seq += 1
         self._gone.pop(job_id, None)  # two clients may delete a job at once; keep `_gone` sorted
@@ -135,10 +135,10 @@ class JobCache:
         self._others.pop(job.job_id, None)
         if running:
             self.running[job.job_id] = job
-            self.load.put(job)
+            self.loads[job.pool].put(job)
             return
         if self.running.pop(job.job_id, None) is not None:
-            self.load.drop(job.job_id)
+            self.loads[job.pool].drop(job.job_id)
         self._others[job.job_id] = job
         while len(self._others) > self.cached_jobs:
             _, forgotten = self._others.popitem(last=False)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal, Protocol
 
-from serve_app.jobs.job import Job
+from serve_app.jobs.job import Job, Status, paths_of
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, Summary
 
@@ -72,9 +72,7 @@ class Cleaning:
     async def remove(self, jobs: Iterable[Job], *, but: Iterable[ImageFile] = ()) -> None:
         """Remove whatever attempts at these jobs, up to their fences, have written. `but`: files to keep."""
         with contextlib.suppress(OSError):  # the sweep at the next start removes them
-            await asyncio.to_thread(
-                self._remove, [*jobs], {image["path"] for image in but}, self.files
-            )
+            await asyncio.to_thread(self._remove, [*jobs], paths_of(but), self.files)
 
     async def retire(
         self,
@@ -99,7 +97,10 @@ class Cleaning:
 
     def _remove(self, jobs: list[Job], kept: set[str], files: JobFiles) -> None:
         for job in jobs:
-            paths = files.names_for(job.job_id, job.summary, job.fence)
+            if job.status is Status.SUCCESS and job.fence == 1:  # it wrote what it published
+                paths = sorted(paths_of(job.images))
+            else:
+                paths = files.names_for(job.job_id, job.summary, job.fence)
             files.remove([path for path in paths if path not in kept])
 
     def _sweep(self, published: dict[str, set[str]]) -> None:

@@ -1,6 +1,6 @@
 """Dispatcher: launches jobs while there is room, and drives each attempt to its end.
 
-Knows nothing of Ray. `launcher` runs attempts, `line` says which job is next, `pauses` whether anything may
+Knows nothing of Ray. `launcher` runs attempts, `lines` say which job is next, `pauses` whether anything may
 be launched, and `settle` decides what the end of an attempt means for its job.
 
 The life of an attempt: its fence, the job's fence + 1, is committed; it is launched; it ends. If the registry
@@ -14,12 +14,14 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from serve_app.jobs.background import Background
 from serve_app.jobs.job import Job
-from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.line import Entry
+from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.pauses import Pauses, backoff
 from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
@@ -68,7 +70,7 @@ class Dispatcher:
     def __init__(
         self,
         jobs: JobRepository,
-        line: Line,
+        lines: Lines,
         launcher: Launcher,
         metrics: JobMetrics,
         background: Background,
@@ -78,13 +80,15 @@ class Dispatcher:
         settle: Callable[[Job, Outcome], Awaitable[bool]],
         can_store: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._jobs, self._line, self._launcher = jobs, line, launcher
+        self._jobs, self._lines, self._launcher = jobs, lines, launcher
         self._metrics, self._background = metrics, background
         self._epoch, self._renderers = epoch, renderers
         self._settle, self._can_store = settle, can_store
         self._wake = asyncio.Event()
         self.pauses = Pauses(self._launching_may_go_on, background)
-        self.max_in_flight = 1
+        self.max_in_flight = 1  # of the jobs that need a renderer
+        self.cpu_slots = 1  # of those that need none
+        self._busy: Counter[str] = Counter()  # pool -> attempts in flight
         self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
         self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
         self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
@@ -95,21 +99,28 @@ class Dispatcher:
         """Launch jobs, for ever."""
         while True:
             self._wake.clear()
-            while self.pauses.why() is None and len(self._jobs.in_flight) < self.max_in_flight:
-                if (entry := self._line.pop()) is None:
-                    break
+            while (entry := self._lines.pop(self._may_launch)) is not None:
                 self._jobs.in_flight[entry.job_id] = 0  # no attempt is committed yet
+                self._busy[entry.pool] += 1
                 self._background.spawn(self._drive(entry))
             await self._wake.wait()
 
+    def _may_launch(self, pool: str) -> bool:
+        slots = self.max_in_flight if needs_renderer(pool) else self.cpu_slots
+        return self._busy[pool] < slots and self.pauses.why(pool) is None
+
+    def beside(self, job: Job) -> int:
+        """Number of attempts in flight in the job's pool, without its own."""
+        return self._busy[job.pool] - (job.job_id in self._jobs.in_flight)
+
     def enqueue(self, entry: Entry) -> None:
         if entry.job_id not in self._jobs.in_flight:
-            self._line.add(entry)
+            self._lines.add(entry)
             self._wake.set()
 
     def waiting(self) -> int:
         """Number of live jobs without an attempt in flight."""
-        return len(self._line) + len(self._later)
+        return len(self._lines) + len(self._later)
 
     def observe_depth(self) -> None:
         self._metrics.depth(self.waiting(), len(self._jobs.in_flight))
@@ -142,7 +153,7 @@ class Dispatcher:
         """What launched jobs wait for has changed."""
         waits_for = self._waits_for()
         for job in list(self._jobs.cache.running.values()):
-            if job.status.waiting and job.waiting_for != waits_for:
+            if needs_renderer(job.pool) and job.status.waiting and job.waiting_for != waits_for:
                 self._jobs.remember(job.evolve(waiting_for=waits_for))
 
     def admitted(self, job_id: str) -> None:
@@ -161,7 +172,7 @@ class Dispatcher:
 
     def stop(self, job: Job) -> None:
         """The job was revoked: take it out of the line, and stop its attempt."""
-        self._line.remove(job.job_id)
+        self._lines.remove(job.job_id)
         if (timer := self._later.pop(job.job_id, None)) is not None:
             timer.cancel()
         self._forget(job.job_id)
@@ -169,6 +180,11 @@ class Dispatcher:
             self._background.spawn(self._stop_attempt(job))
 
     async def _stop_attempt(self, job: Job) -> None:
+        if not needs_renderer(
+            job.pool
+        ):  # no engine hears of it, and its task cannot be asked to end
+            self._launcher.kill(job.job_id)
+            return
         await self._launcher.drop(self._epoch, {job.job_id: job.fence})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_GRACE_S):
@@ -180,7 +196,7 @@ class Dispatcher:
 
     async def send_previews(self, job_id: str) -> None:
         """Somebody watches how the job is drawn. Does nothing if the job has ended."""
-        lives = job_id in self._line or job_id in self._later or job_id in self._jobs.in_flight
+        lives = job_id in self._lines or job_id in self._later or job_id in self._jobs.in_flight
         if lives and job_id not in self.previewed:
             self.previewed.add(job_id)
             if self._jobs.in_flight.get(job_id):
@@ -206,6 +222,7 @@ class Dispatcher:
             self.pauses.pause("storage")
         finally:
             self._jobs.in_flight.pop(job_id, None)
+            self._busy[entry.pool] -= 1
             self._jobs.cache.no_longer_runs(job_id)
             if over:
                 self._forget(job_id)
@@ -219,11 +236,12 @@ class Dispatcher:
         """Commit the fence, launch, wait for the end, settle. Raises sqlite3.Error."""
         job_id, fence = job.job_id, job.fence + 1
         self._jobs.in_flight[job_id] = fence
-        begun = job.evolve(fence=fence, waiting_for=self._waits_for())
+        waits_for = self._waits_for() if needs_renderer(job.pool) else None
+        begun = job.evolve(fence=fence, waiting_for=waits_for)
         if not await self._jobs.save(begun, job.fence):
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
-        if self._jobs.held_by(job_id, fence) is not None:
+        if needs_renderer(job.pool) and self._jobs.held_by(job_id, fence) is not None:
             # The registry has no result of it, so an engine may still work for it.
             await self._launcher.drop(self._epoch, {job_id: fence})
         if await self._settle(begun, outcome):
@@ -270,5 +288,5 @@ class Dispatcher:
 
     def _again(self, entry: Entry) -> None:
         self._later.pop(entry.job_id, None)
-        self._line.put_back(entry)
+        self._lines.put_back(entry)
         self._wake.set()

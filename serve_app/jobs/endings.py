@@ -16,6 +16,7 @@ from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.lines import needs_renderer
 from serve_app.jobs.repository import JobRepository
 from serve_app.messages import JobError
 from serve_app.metrics import JobMetrics
@@ -114,9 +115,7 @@ class Endings:
 
     def _observe(self, job: Job) -> None:
         assert job.completed_at is not None
-        in_flight = self._jobs.in_flight
-        others = len(in_flight) - (job.job_id in in_flight)
-        said = self._estimates.ended(job, others=others)
+        said = self._estimates.ended(job, others=self._dispatcher.beside(job))
         self._metrics.finished(job.status.value, job.summary["model"])
         self._dispatcher.observe_depth()
         if job.status is Status.REVOKED or job.started_at is None:
@@ -125,6 +124,7 @@ class Endings:
         run = job.completed_at - job.started_at
         if said is not None:
             self._metrics.eta_error(abs(said - (job.completed_at - job.created_at)))
-        self._metrics.share(job.client, self._estimates.device_seconds(job) or run)
+        if needs_renderer(job.pool):
+            self._metrics.share(job.client, self._estimates.device_seconds(job) or run)
         self._metrics.times(queue_s=job.started_at - job.created_at, run_s=run)
         log.info("%s after %.2f s", job.status.value, run, extra={"job_id": job.job_id})

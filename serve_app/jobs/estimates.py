@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.durations import Durations
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.line import Ahead, Line
+from serve_app.jobs.line import Ahead
+from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.messages import JobView
+from serve_app.params import DEFAULT_POOL
 from serve_app.priorities import PATIENCE_OF
 
 NOTHING = Ahead(0, 0.0)
@@ -27,14 +30,14 @@ class Estimates:
     def __init__(
         self,
         cache: JobCache,
-        line: Line,
-        why_paused: Callable[[], str | None],
+        lines: Lines,
+        why_paused: Callable[[str], str | None],
         epoch: int,
         now: Callable[[], float],
     ) -> None:
-        self._load, self._line, self._why_paused, self._epoch = cache.load, line, why_paused, epoch
+        self._loads, self._lines, self._why_paused, self._epoch = cache.loads, lines, why_paused, epoch
         self._now = now
-        self._durations = Durations()
+        self._durations: defaultdict[str, Durations] = defaultdict(Durations)  # by pool
         self._promised: dict[str, float] = {}  # job id -> seconds, estimated at submit
         self.retention_s: float | None = None
 
@@ -43,29 +46,29 @@ class Estimates:
     def view(self, job: Job) -> JobView:
         """What a client may see of the job now."""
         position, eta = None, None
-        paused = self._why_paused()
+        paused = self._why_paused(job.pool)
         if job.status.waiting:
-            ahead = self._line.ahead_of(job.job_id) or NOTHING
-            position = self._load.launched_before(job) + ahead.jobs + 1
+            ahead = self._lines.of(job.pool).ahead_of(job.job_id) or NOTHING
+            position = self._loads[job.pool].launched_before(job) + ahead.jobs + 1
             if paused is None:
-                eta = self._until_done(job.work, job.priority, ahead, job)
+                eta = self._until_done(job.pool, job.work, job.priority, ahead, job)
         elif job.status is Status.STARTED:
             eta = self._eta_of_running(job)
         return job.view(
             self._epoch, position=position, eta=eta, paused=paused, retention_s=self.retention_s
         )
 
-    def of_new(self, work: float, client: str) -> float | None:
+    def of_new(self, work: float, client: str, pool: str = DEFAULT_POOL) -> float | None:
         """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown,
         because nothing has run yet or nothing is launched."""
-        if self._why_paused():
+        if self._why_paused(pool):
             return None
-        return self._until_done(work, "normal", self._line.ahead_of_new(client))
+        return self._until_done(pool, work, "normal", self._lines.of(pool).ahead_of_new(client))
 
-    def seconds_per_place(self) -> float:
+    def seconds_per_place(self, pool: str = DEFAULT_POOL) -> float:
         """Seconds until the line is one job shorter; 1 while nothing is known."""
-        mean = self._line.mean_work() or 1.0
-        return self._durations.until_done(mean, 0.0) or 1.0
+        mean = self._lines.of(pool).mean_work() or 1.0
+        return self._durations[pool].until_done(mean, 0.0) or 1.0
 
     # ---- learning ----
 
@@ -76,35 +79,36 @@ class Estimates:
 
     def admitted(self, job: Job, solo_seconds: float | None) -> None:
         """A renderer has the job. `solo_seconds`: what its engine predicts, if it does."""
-        self._durations.busy(time.monotonic())
+        durations = self._durations[job.pool]
+        durations.busy(time.monotonic())
         if solo_seconds is not None:
-            self._durations.admitted(job.work, solo_seconds)
+            durations.admitted(job.work, solo_seconds)
 
     def ended(self, job: Job, *, others: int) -> float | None:
-        """`others`: jobs in flight beside it. Returns the seconds estimated at submit, if the job succeeded
-        at its first attempt: only then do they compare with the time it took."""
-        said = self._promised.pop(job.job_id, None)
+        """`others`: jobs in flight beside it in its pool. Returns the seconds estimated at submit, if the job
+        succeeded at its first attempt: only then do they compare with the time it took."""
+        said, durations = self._promised.pop(job.job_id, None), self._durations[job.pool]
         if job.status is not Status.SUCCESS or job.started_at is None or job.completed_at is None:
             # The time of a job that was cut short says nothing about complete ones.
             if others == 0:
-                self._durations.idle()
+                durations.idle()
             return None
         run = job.completed_at - job.started_at
-        self._durations.ended(job.work, run, time.monotonic(), idle=others == 0)
+        durations.ended(job.work, run, time.monotonic(), idle=others == 0)
         if said is None or job.fence > 1:
             return None
-        self._durations.compare(said, job.completed_at - job.created_at)
+        durations.compare(said, job.completed_at - job.created_at)
         return said
 
     def device_seconds(self, job: Job) -> float | None:
         """Seconds it takes alone on a device. None: nothing has run yet."""
-        return self._durations.solo(job.work)
+        return self._durations[job.pool].solo(job.work)
 
     def stats(self) -> dict[str, Any]:
         return {
             "promised": len(self._promised),
-            "pace": round(self._durations.pace, 3),
-            "eta_error": self._durations.errors(),
+            "pace": {pool: round(known.pace, 3) for pool, known in self._durations.items()},
+            "eta_error": {pool: known.errors() for pool, known in self._durations.items()},
         }
 
     # ---- how an estimate is made ----
@@ -114,16 +118,17 @@ class Estimates:
         said = (job.progress or {}).get("eta_seconds")
         if said is not None:
             return max(0.0, said - (time.monotonic() - job.reported_at))
-        return self._durations.until_done(job.work, 0.0)
+        return self._durations[job.pool].until_done(job.work, 0.0)
 
     def _until_done(
-        self, work: float, priority: str, queued: Ahead, job: Job | None = None
+        self, pool: str, work: float, priority: str, queued: Ahead, job: Job | None = None
     ) -> float | None:
         """With jobs queued ahead: after all running ones. Otherwise: only after the running ones that are due
         earlier, since engines draw what is due first. `job`: None if it is not submitted yet."""
-        now = self._now()
-        rate = self._durations.solo(1.0) or 0.0
-        due = math.inf if queued.jobs else now + PATIENCE_OF[priority] * rate * work
-        return self._durations.until_done(
-            work, queued.work + self._load.before(due, now, rate, job)
-        )
+        now, durations = self._now(), self._durations[pool]
+        rate = durations.solo(1.0) or 0.0
+        # Tasks without a renderer run to their end: nobody passes.
+        in_turn = queued.jobs or not needs_renderer(pool)
+        due = math.inf if in_turn else now + PATIENCE_OF[priority] * rate * work
+        before = self._loads[pool].before(due, now, rate, job)
+        return durations.until_done(work, queued.work + before)

@@ -16,7 +16,8 @@ from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job
-from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.line import Entry
+from serve_app.jobs.lines import Lines
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import Inserted, LiveJob
 from serve_app.messages import JobError, Submission, SubmitReply
@@ -33,14 +34,14 @@ class Intake:
     def __init__(
         self,
         jobs: JobRepository,
-        line: Line,
+        lines: Lines,
         dispatcher: Dispatcher,
         estimates: Estimates,
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
     ) -> None:
-        self._jobs, self._line, self._dispatcher = jobs, line, dispatcher
+        self._jobs, self._lines, self._dispatcher = jobs, lines, dispatcher
         self._estimates = estimates
         self._deadlines, self._metrics, self._clock = deadlines, metrics, clock
         self.max_pending = 1  # jobs that may wait
@@ -65,7 +66,7 @@ class Intake:
             self._arriving[job.owner] -= 1
             if not self._arriving[job.owner]:
                 del self._arriving[job.owner]
-        return self._full() if stands == "queue_full" else _too_late()
+        return self._full(job.pool) if stands == "queue_full" else _too_late()
 
     async def _insert(self, job: Job, order: Submission, *, full: bool) -> Inserted | str:
         """Which job stands for the order, or the code of its refusal. Raises sqlite3.Error."""
@@ -112,13 +113,15 @@ class Intake:
         waiting = self._dispatcher.waiting() + self._arriving.total()
         if waiting < self.max_pending:
             return False
-        owners = self._line.owners
+        owners = self._lines.owners
         own = owners[owner] + self._arriving[owner]
         return own * len(owners.keys() | self._arriving.keys() | {owner}) >= self.max_pending
 
     def join(self, job: Job | LiveJob) -> None:
         """A stored job joins the line, and its deadline counts."""
-        self._dispatcher.enqueue(Entry(job.place, job.job_id, job.owner, job.client, job.work))
+        self._dispatcher.enqueue(
+            Entry(job.place, job.job_id, job.owner, job.client, job.work, job.pool)
+        )
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - self._clock.now())
 
@@ -153,9 +156,9 @@ class Intake:
             deadline=None if cancel_after is None else created_at + cancel_after,
         )
 
-    def _full(self) -> SubmitReply:
+    def _full(self, pool: str) -> SubmitReply:
         """Refused until ten jobs have left the line, as a guess: between a second and a minute."""
-        wait = self._estimates.seconds_per_place() * 10
+        wait = self._estimates.seconds_per_place(pool) * 10
         detail = f"{self._dispatcher.waiting()} jobs wait already."
         return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
 

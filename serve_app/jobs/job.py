@@ -17,7 +17,7 @@ so if that attempt found no renderer. The report of its admission may come after
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -115,6 +115,11 @@ class Job:
         return self.summary["work"]
 
     @property
+    def pool(self) -> str:
+        """Whose slots it takes."""
+        return self.summary["pool"]
+
+    @property
     def place(self) -> float:
         """Sorts it among its client's waiting jobs, smaller first."""
         return place_in_line(self.number, self.priority)
@@ -160,10 +165,20 @@ class Job:
             images=list(self.images),
             error=self.error,
             params=self.params,
+            summary=self.summary,
             labels=self.labels,
             queue_ms=_ms(self.created_at, self.started_at),
             execution_ms=_ms(self.started_at, self.completed_at),
         )
+
+
+def paths_of(images: Iterable[ImageFile]) -> set[str]:
+    """Every file that these images publish."""
+    found: set[str] = set()
+    for image in images:
+        found.add(image["path"])
+        found.update(file["path"] for file in image.get("files", ()))
+    return found
 
 
 def _ms(start: float | None, end: float | None) -> int | None:

@@ -16,18 +16,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serve_app.jobs.columns import Columns
+from serve_app.params import DEFAULT_POOL
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
     """A waiting job. `place`: sorts it among its client's jobs, smaller first. `work`: megapixel steps.
-    `owner`: whoever ordered it, under whatever names of clients."""
+    `owner`: whoever ordered it, under whatever names of clients. `pool`: whose slots it waits for."""
 
     place: float
     job_id: str
     owner: str = field(compare=False)
     client: str = field(compare=False)
     work: float = field(compare=False)
+    pool: str = field(default=DEFAULT_POOL, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

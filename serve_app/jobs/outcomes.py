@@ -26,8 +26,10 @@ OUTDATED = 6
 STOPS_ALONE = 3
 STOPS = 8
 """A job whose renderers are told to stop, or whose registry ends, time after time, runs alone from the third
-on; from the eighth on each counts like a death: what looks like bad luck may be the job. A lost task never
-counts: it drew nothing, and a cluster where tasks cannot run would fail the whole line."""
+on; from the eighth on each counts like a death: what looks like bad luck may be the job. A task that is lost
+before it said that it works never counts: a cluster where tasks cannot run would fail the whole line."""
+TASK_STAGES = frozenset({"finishing", "packing"})
+"""Stages of a job whose own Ray task works on pixels."""
 
 
 class Outcomes:
@@ -108,9 +110,13 @@ class Outcomes:
     def _counts(self, job: Job, kind: str, times: int) -> bool:
         """Whether this is a death that the job may have caused. The report of an admission in company may
         have been lost, so such a job runs alone next; alone it does not begin before it is STARTED here."""
-        if kind == "died":
-            return job.status is Status.STARTED
-        return kind == "stopped" and times >= STOPS
+        match kind:
+            case "died":
+                return job.status is Status.STARTED
+            case "lost":  # while its own task worked on pixels, which may be too much for a process
+                return (job.progress or {}).get("stage") in TASK_STAGES
+            case _:
+                return kind == "stopped" and times >= STOPS
 
     def _final(self, job: Job, outcome: Outcome, times: int, attempts: int) -> JobError | None:
         """Why the job is given up; None: it is tried again."""
@@ -140,6 +146,13 @@ MODEL_CHANGED = JobError(
 
 
 def _given_up(kind: str, times: int, deaths: int) -> JobError:
+    if kind == "lost":
+        return JobError(
+            code="task_died",
+            title="The process that worked on it died",
+            detail=f"This happened {deaths} times; it may need more memory than there is.",
+            retryable=True,
+        )
     if kind == "stopped":
         detail = f"Its renderer or its registry was stopped {times} times."
     else:

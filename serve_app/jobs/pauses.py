@@ -1,6 +1,6 @@
 """Pauses: whether jobs may be launched now, and if not, why.
 
-Knows reasons and times; nothing of jobs, attempts or the line.
+Knows reasons and times, and which pools need a renderer; nothing of jobs, attempts or lines.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from serve_app.jobs.background import Background
+from serve_app.jobs.lines import needs_renderer
 
 log = logging.getLogger("assets.registry")
 
@@ -32,11 +33,16 @@ class Pauses:
         self._watched_at = float("-inf")  # monotonic seconds
         self._draining = False
 
-    def why(self) -> str | None:
-        """None: jobs may be launched. Otherwise application, draining, renderer or storage."""
+    def why(self, pool: str | None = None) -> str | None:
+        """None: jobs may be launched. Otherwise application, draining, renderer or storage. `pool`: of which
+        jobs; None: of those that need a renderer."""
         if self._absent():
             return "application"
-        return "draining" if self._draining else self._reason
+        if self._draining:
+            return "draining"
+        if self._reason == "renderer" and pool is not None and not needs_renderer(pool):
+            return None
+        return self._reason
 
     def watched(self) -> None:
         """An ingress asked for changes, so there is an application."""

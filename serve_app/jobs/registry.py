@@ -4,7 +4,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
 
     intake       an order becomes a job, or is refused
     repository   rows, and the memory of them (`cache`), in step
-    line         which waiting job is next
+    lines        which waiting job of a pool is next
     dispatcher   launches attempts and drives each to its end; `pauses` says when nothing is launched
     outcomes     what the end of an attempt means for its job
     endings      how a job ends
@@ -44,7 +44,7 @@ from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.intake import Intake
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.line import Line
+from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
 from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
@@ -74,6 +74,7 @@ class RegistryLimits:
     max_pending: int
     max_attempts: int
     cached_jobs: int
+    cpu_slots: int = 2  # attempts at once at jobs that need no renderer
     idempotency_s: float
     retention_s: float | None = None  # None: finished jobs stay until a client deletes them
     client_weights: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -96,13 +97,13 @@ class JobRegistry:
         self._cache = JobCache(limits.cached_jobs)
         self._jobs = JobRepository(store, self._cache)
         self._background = Background()
-        self._line = Line()
+        self._lines = Lines()
         self._clock = Clock()
         self._renderers = Renderers()
         self._cleaning = Cleaning(store, files)
         self._dispatcher = Dispatcher(
             self._jobs,
-            self._line,
+            self._lines,
             launcher,
             metrics,
             self._background,
@@ -113,7 +114,7 @@ class JobRegistry:
         )
         self._pauses = self._dispatcher.pauses
         self._estimates = Estimates(
-            self._cache, self._line, self._pauses.why, store.epoch, self._clock.now
+            self._cache, self._lines, self._pauses.why, store.epoch, self._clock.now
         )
         self._bulletin = Bulletin(self._estimates.view)
         self._deadlines = Deadlines(
@@ -121,7 +122,7 @@ class JobRegistry:
         )
         self._intake = Intake(
             self._jobs,
-            self._line,
+            self._lines,
             self._dispatcher,
             self._estimates,
             self._deadlines,
@@ -160,9 +161,10 @@ class JobRegistry:
         self._intake.max_pending = limits.max_pending
         self._intake.idempotency_s = limits.idempotency_s
         self._dispatcher.max_in_flight = limits.max_in_flight
+        self._dispatcher.cpu_slots = limits.cpu_slots
         self._outcomes.max_attempts = limits.max_attempts
         self._cache.cached_jobs = limits.cached_jobs
-        self._line.weights = limits.client_weights
+        self._lines.weights = limits.client_weights
         self._estimates.retention_s = self._endings.retention_s = limits.retention_s
 
     def store_in(self, files: JobFiles) -> None:
@@ -371,11 +373,13 @@ class JobRegistry:
         return {job: fence for job, fence, _ in told if self._jobs.held_by(job, fence) is None}
 
     async def admitted(self, job_id: str, fence: int, solo_seconds: float | None = None) -> bool:
-        """A renderer starts to work on the attempt. False: it is superseded. Raises sqlite3.Error."""
+        """A renderer, or its own task, starts to work on the attempt. False: it is superseded. Raises
+        sqlite3.Error."""
         job = self._jobs.held_by(job_id, fence)
         if job is None:
             return False
-        self._renderers.draws(job.summary["model"], job.summary["model_revision"])
+        if needs_renderer(job.pool):
+            self._renderers.draws(job.summary["model"], job.summary["model_revision"])
         self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
             self._estimates.admitted(job, solo_seconds)

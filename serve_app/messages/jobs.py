@@ -19,20 +19,22 @@ class Labels(TypedDict):
     tags: list[str]
     metadata: dict[str, Any]
     retry_of: str | None  # the job this one repeats
+    derived_from: NotRequired[str | None]  # the job whose pictures this one finishes
 
 
 class Summary(TypedDict):
     """All that the registry and the output folder know of an order's sealed `params`. Made once, at submit,
     by `params.summary_of`."""
 
-    kind: str  # generate
-    pool: str  # the renderers that can draw it
+    kind: str  # generate, derive, sheet
+    pool: str  # the renderers that can draw it; `params.CPU_POOL`: none is needed
     model: str
     model_revision: str
     style_id: str
     seed: int  # of image 0
     n: int  # images
     work: float  # megapixel steps; guidance counts twice
+    extra_files: NotRequired[bool]  # attempts write more than one PNG for each image
 
 
 class Submission(TypedDict):
@@ -86,6 +88,7 @@ class JobView(TypedDict):
     images: list[ImageFile]
     error: JobError | None
     params: dict[str, Any]
+    summary: Summary
     labels: Labels
     queue_ms: int | None
     execution_ms: int | None
@@ -107,8 +110,19 @@ class Tombstone(TypedDict):
     gone: Literal["deleted", "expired"]
 
 
+class StoredFile(TypedDict):
+    """A file of an image. `path` is relative to output/, with forward slashes."""
+
+    role: str  # original, asset, normal_map, ...: what it is to the image
+    path: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+
+
 class ImageFile(TypedDict):
-    """One published file. `path` is relative to output/, with forward slashes."""
+    """One published image: its main file, and the others that belong to it. `path` is relative to output/,
+    with forward slashes."""
 
     path: str
     index: int
@@ -120,6 +134,9 @@ class ImageFile(TypedDict):
     sha256: str
     has_alpha: bool
     notes: list[str]
+    original: NotRequired[str]  # path of the picture before its effects; left out: the file itself
+    files: NotRequired[list[StoredFile]]  # all files of the image; left out: only the main one
+    quality: NotRequired[dict[str, Any]]  # what quality gates measured
 
 
 class JobError(TypedDict):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.api.replies import EstimateReply, JobStatusResponse, ProgressEvent, Status
+from serve_app.api.replies import AsOrdered, EstimateReply, JobStatusResponse, ProgressEvent, Status
 from serve_app.jobs.job import Status as JobStatus
+from serve_app.messages import StoredFile
 from serve_app.params import GenerationParams
-from tests.factories import JOB_ID, image_file, job_view, labels, params
+from tests.factories import JOB_ID, image_file, job_view, labels, params, summary
 
 
 def test_times_are_utc_and_images_in_order() -> None:
@@ -36,8 +37,31 @@ def test_the_request_is_as_it_was_sent() -> None:
         negative_prompt="text, blurry",
     )
     job = JobStatusResponse.of(job_view(params=styled.model_dump()))
+    assert isinstance(job.request, AsOrdered)
+    assert job.resolved is not None
     assert (job.request.prompt, job.request.negative_prompt) == ("a sword", "text")
     assert (job.resolved.prompt, job.resolved.negative_prompt) == ("a sword, icon", "text, blurry")
+
+
+def test_files_of_an_image_and_the_picture_before_its_effects() -> None:
+    """An image of one file has that one; a job that draws nothing shows its own body."""
+    asset = StoredFile(
+        role="asset", path="day/b c.png", content_type="image/png", size_bytes=3, sha256="ab"
+    )
+    finished = image_file(path="day/b c.png", original="day/a.png", files=[asset])
+    derived = summary(kind="derive", pool="cpu")
+    body = {"effects": [{"op": "trim"}]}
+    job = JobStatusResponse.of(
+        job_view(images=[finished], summary=derived, params={"request": body}), root="/x"
+    )
+    assert job.images[0].original_url == "/x/output/day/a.png"
+    assert [(f.role, f.url) for f in job.images[0].files] == [("asset", "/x/output/day/b%20c.png")]
+    assert (job.kind, job.request, job.resolved) == ("derive", body, None)
+    plain = JobStatusResponse.of(job_view(images=[image_file()])).images[0]
+    assert plain.original_url == plain.url
+    assert [(f.role, f.url, f.sha256) for f in plain.files] == [
+        ("original", plain.url, plain.sha256)
+    ]
 
 
 def test_labels_are_shown_and_the_client_is_not() -> None:

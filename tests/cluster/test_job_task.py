@@ -24,7 +24,7 @@ def _folder(tmp_path: Path) -> OutputFolder:
 
 
 def test_it_writes_where_the_registry_looks(folder: OutputFolder) -> None:
-    outcome = job_task.run(ticket(), DRAWN, folder)
+    outcome = job_task.run(ticket(), DRAWN, folder, "assets")
     assert outcome["kind"] == "drawn"
     assert "images" in outcome
     assert (Path(folder["path"]) / outcome["images"][0]["path"]).is_file()
@@ -37,14 +37,18 @@ def test_on_a_node_without_that_folder_nothing_is_written(
     OutputDir(tmp_path / "own").probe()
     for path in ("own", "nothing"):
         elsewhere = OutputFolder(path=str(tmp_path / path), id=folder["id"])
-        assert job_task.run(ticket(), DRAWN, elsewhere)["kind"] == "full"
-    assert job_task.run(ticket(), DRAWN, OutputFolder(path=folder["path"], id=""))["kind"] == "full"
+        assert job_task.run(ticket(), DRAWN, elsewhere, "assets")["kind"] == "full"
+    unseen = OutputFolder(path=folder["path"], id="")
+    assert job_task.run(ticket(), DRAWN, unseen, "assets")["kind"] == "full"
     assert list(tmp_path.rglob("*.png")) == []
 
 
 def test_what_could_not_be_drawn_needs_no_folder(tmp_path: Path) -> None:
     failed = RenderFailed(kind="failed", code="flagged", title="t", detail="d", retryable=False)
     outcome = job_task.run(
-        ticket(), Rendered(images=[], failed=failed), OutputFolder(path=str(tmp_path), id="")
+        ticket(),
+        Rendered(images=[], failed=failed),
+        OutputFolder(path=str(tmp_path), id=""),
+        "assets",
     )
     assert outcome["kind"] == "failed"

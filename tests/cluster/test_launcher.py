@@ -24,7 +24,8 @@ from serve_app.cluster import launcher as launcher_module
 from serve_app.cluster.launcher import RayLauncher, _outcome_of
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome
-from tests.factories import JOB_ID, ticket
+from serve_app.params import CPU_POOL
+from tests.factories import JOB_ID, summary, ticket
 
 ACTOR = "ab" * 16
 
@@ -136,6 +137,7 @@ class Renderer:
         self.refusal: Exception | None = None
         self.render = self
         self.name = ""
+        self.cpus: float | None = None  # of the newest task, if it asked for some
 
     def remote(self, *args: Any) -> Any:
         if len(args) > 1:
@@ -147,6 +149,7 @@ class Renderer:
         return self.responses[-1]
 
     def options(self, **options: Any) -> Renderer:
+        self.cpus = options.get("num_cpus")
         if "name" in options:
             self.names.append(options["name"])
         return self
@@ -185,6 +188,26 @@ async def test_an_attempt_that_is_drawn(renderer: Renderer) -> None:
     drawn = Outcome(kind="drawn", reason="", images=[])
     renderer.tasks[0].set_result(drawn)
     assert await attempt == drawn
+    assert not launcher._running
+
+
+async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> None:
+    """Its task starts at once, with a share of a CPU; it is stopped by its death."""
+    renderer.refusal = KeyError("no such application")
+    launcher = RayLauncher("assets", renderer, "output")
+    order = ticket(summary=summary(kind="derive", pool=CPU_POOL))
+    first = asyncio.create_task(launcher.run(order))
+    await turn()
+    assert (len(renderer.responses), len(renderer.tasks)) == (0, 1)
+    assert renderer.cpus is not None
+    launcher.kill(JOB_ID)
+    with pytest.raises(TaskLost):
+        await first
+    second = asyncio.create_task(launcher.run({**order, "fence": 2}))
+    await turn()
+    drawn = Outcome(kind="drawn", reason="", images=[])
+    renderer.tasks[1].set_result(drawn)
+    assert await second == drawn
     assert not launcher._running
 
 

@@ -120,6 +120,8 @@ class Folder:
         return {job_id: [path.name for path in self.root.glob(f"{job_id}_*")] for job_id in job_ids}
 
     def names_for(self, job_id: str, summary: Summary, fence: int) -> list[str]:
+        if summary.get("extra_files"):
+            return self.files_of([job_id])[job_id]
         return [f"{job_id}_{attempt}.png" for attempt in range(1, fence + 1)]
 
     def probe(self) -> None:

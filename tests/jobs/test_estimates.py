@@ -12,7 +12,8 @@ import pytest
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.line import Entry, Line
+from serve_app.jobs.line import Entry
+from serve_app.jobs.lines import Lines
 from tests import factories
 
 from .harness import World
@@ -34,14 +35,16 @@ class Device:
     paused: str | None = None
     now: float = 1000.0
     cache: JobCache = field(default_factory=lambda: JobCache(1000))
-    line: Line = field(default_factory=Line)
+    lines: Lines = field(default_factory=Lines)
     submitted: int = 0
     came: dict[str, float] = field(default_factory=dict[str, float])
     running: list[Job] = field(default_factory=list[Job])  # first in, first out
 
     def __post_init__(self) -> None:
         self.monkeypatch.setattr("serve_app.jobs.estimates.time", self)
-        self.estimates = Estimates(self.cache, self.line, lambda: self.paused, 1, lambda: self.now)
+        self.estimates = Estimates(
+            self.cache, self.lines, lambda _: self.paused, 1, lambda: self.now
+        )
 
     def monotonic(self) -> float:
         return self.now
@@ -55,14 +58,16 @@ class Device:
             created_at=self.now,
             number=self.submitted,
         )
-        self.line.add(Entry(new.place, new.job_id, new.owner, new.client, new.work))
+        self.lines.add(Entry(new.place, new.job_id, new.owner, new.client, new.work))
         held = self.cache.hold(new, running=False)
         self.estimates.promised(self.estimates.view(held))
         return held
 
     def fill(self) -> None:
         """Launch and admit what the slots take."""
-        while len(self.running) < self.slots and (entry := self.line.pop()) is not None:
+        while (
+            len(self.running) < self.slots and (entry := self.lines.pop(lambda _: True)) is not None
+        ):
             job = self.cache.get(entry.job_id)
             assert job is not None
             self.estimates.admitted(job, job.work * SECONDS / WORK if self.says else None)
@@ -117,7 +122,7 @@ def test_a_line_of_equal_jobs_ends_when_it_was_said(
     said: list[tuple[Job, float, float]] = []
     one.fill()
     while one.running:
-        waiting = [job for job in jobs if job.job_id in one.line]
+        waiting = [job for job in jobs if job.job_id in one.lines]
         said += [(job, one.now, one.eta(job)) for job in waiting]
         one.end_first()
         one.fill()

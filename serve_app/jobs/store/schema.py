@@ -12,7 +12,7 @@ COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
     "fence", "attempts", "alone", "ended", "kind", "pool", "model", "model_revision",
     "style_id", "seed", "n", "work", "client", "priority", "labels", "params", "images", "error",
-    "troubles",
+    "troubles", "extra_files",
 )  # fmt: skip
 NAMED = ", ".join(COLUMNS)
 VALUES = ", ".join(f":{name}" for name in COLUMNS)
@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     kind TEXT NOT NULL, pool TEXT NOT NULL, model TEXT NOT NULL, model_revision TEXT NOT NULL,
     style_id TEXT NOT NULL, seed INTEGER NOT NULL, n INTEGER NOT NULL, work REAL NOT NULL,
     client TEXT NOT NULL, priority TEXT NOT NULL, labels TEXT NOT NULL,
-    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{}'
+    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{}',
+    extra_files INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS tags (
     owner TEXT NOT NULL, tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (owner, tag, number)

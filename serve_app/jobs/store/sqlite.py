@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serve_app.jobs.job import Job, place_in_line
+from serve_app.jobs.job import Job, paths_of, place_in_line
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.queries import listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
@@ -45,6 +45,7 @@ class LiveJob:
     number: int
     deadline: float | None
     work: float
+    pool: str
 
     @property
     def place(self) -> float:
@@ -190,7 +191,7 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> list[LiveJob]:
             rows = db.execute(
-                f"SELECT job_id, owner, client, priority, number, deadline, work FROM jobs WHERE {LIVE}"
+                f"SELECT job_id, owner, client, priority, number, deadline, work, pool FROM jobs WHERE {LIVE}"
             )
             return [LiveJob(*row) for row in rows]
 
@@ -249,10 +250,7 @@ class SqliteStore:
                 f"SELECT job_id, images FROM jobs WHERE ended > {swept}"
                 " AND (fence > 1 OR status != 'SUCCESS')"
             )
-            found = {
-                row["job_id"]: {image["path"] for image in json.loads(row["images"])}
-                for row in rows
-            }
+            found = {row["job_id"]: paths_of(json.loads(row["images"])) for row in rows}
             gone = db.execute(f"SELECT job_id FROM gone WHERE epoch > {swept}")
             return found | {row["job_id"]: set[str]() for row in gone}
 

@@ -25,7 +25,7 @@ INSERT INTO jobs ({NAMED}) SELECT
     'generate', 'default', json_extract(params, '$.model'),
     json_extract(params, '$.model_revision'), COALESCE(json_extract(params, '$.style_id'), 'none'),
     json_extract(params, '$.seed'), COALESCE(json_extract(params, '$.n'), 1), work_of(params),
-    owner, 'normal', labels_of(owner, 'normal', '[]', '{{}}', NULL), params, images, error, '{{}}'
+    owner, 'normal', labels_of(owner, 'normal', '[]', '{{}}', NULL), params, images, error, '{{}}', 0
 FROM jobs_1;
 DROP TABLE jobs_1;
 """
@@ -44,15 +44,20 @@ INSERT INTO jobs ({NAMED}) SELECT
     ended, 'generate', 'default', json_extract(params, '$.model'),
     json_extract(params, '$.model_revision'), style_id,
     json_extract(params, '$.seed'), COALESCE(json_extract(params, '$.n'), 1), work,
-    client, priority, labels_of(client, priority, tags, metadata, retry_of), params, images, error, '{{}}'
+    client, priority, labels_of(client, priority, tags, metadata, retry_of), params, images, error,
+    '{{}}', 0
 FROM jobs_2 ORDER BY line;
 DROP TABLE jobs_2;
 INSERT INTO gone SELECT job_id, owner, why, epoch, CAST(strftime('%s', 'now') AS REAL) FROM gone_2;
 DROP TABLE gone_2;
 """
 
-# Version 3: how often a job met which trouble was in memory only.
-_FROM_3 = "ALTER TABLE jobs ADD COLUMN troubles TEXT NOT NULL DEFAULT '{}';"
+# Version 3: how often a job met which trouble was in memory only, and every attempt wrote one file for each
+# image.
+_FROM_3 = """
+ALTER TABLE jobs ADD COLUMN troubles TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE jobs ADD COLUMN extra_files INTEGER NOT NULL DEFAULT 0;
+"""
 
 UPGRADES = {1: _FROM_1, 2: _FROM_2, 3: _FROM_3}
 """SQL by the version that is found. It calls the functions below."""

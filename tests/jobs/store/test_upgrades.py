@@ -322,6 +322,7 @@ async def test_jobs_of_version_3_go_on_as_if_nothing_had_happened(tmp_path: Path
         found = [await world.registry._jobs.find(row["job_id"]) for row in rows]
         assert [job and job.troubles for job in found] == [{}, {"stopped": 1}, {}]
         assert [await world.draw_next() for _ in "ab"] == ["ran", "waits"]
+        assert not world.launcher.launched[0]["summary"].get("extra_files")
 
 
 async def keys_still_hold(world: World, keys: dict[str, str]) -> None:

@@ -92,7 +92,7 @@ def etas(service: Service, count: int, rng: random.Random) -> list[tuple[str, st
         if eta is not None and i >= 10:
             errors.append(abs(eta - came[i]))
             naive.append(abs(statistics.mean(came[:i]) - came[i]))
-    registry = service.registry("stats")["eta_error"]
+    registry = service.registry("stats")["eta_error"]["default"]
     return [
         ("jobs took, p50 / p95", f"{p(came, 50):.1f} / {p(came, 95):.1f} s"),
         ("first ETA off by, p50 / p95", f"{p(errors, 50):.2f} / {p(errors, 95):.2f} s"),

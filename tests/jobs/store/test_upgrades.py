@@ -165,7 +165,8 @@ def row_3(job_id: str, number: int, status: str = "PENDING", **more: Any) -> Row
     row = row_2(job_id, number, status, **more)
     said = {name: json.loads(row.pop(name)) for name in ("tags", "metadata")}
     said |= {"client": row["client"], "priority": row["priority"], "retry_of": row.pop("retry_of")}
-    summary = summary_of(params(style_id=row["style_id"], n=1 + number % 2))
+    summary = dict(summary_of(params(style_id=row["style_id"], n=1 + number % 2)))
+    del summary["extra_files"]
     return {"number": row.pop("line"), **row, **summary, "labels": json.dumps(said)}
 
 

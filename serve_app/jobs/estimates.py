@@ -35,7 +35,12 @@ class Estimates:
         epoch: int,
         now: Callable[[], float],
     ) -> None:
-        self._loads, self._lines, self._why_paused, self._epoch = cache.loads, lines, why_paused, epoch
+        self._loads, self._lines, self._why_paused, self._epoch = (
+            cache.loads,
+            lines,
+            why_paused,
+            epoch,
+        )
         self._now = now
         self._durations: defaultdict[str, Durations] = defaultdict(Durations)  # by pool
         self._promised: dict[str, float] = {}  # job id -> seconds, estimated at submit

@@ -19,8 +19,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
 
-INGRESS_REQUESTS = 1000
-"""Requests one ingress replica works on at a time."""
+INGRESS_REQUESTS = 5000
+"""Requests one ingress replica works on at a time. Most of them are streams, which seldom have work."""
 
 
 def user_path(path: str | Path) -> Path:
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     @property
     def max_streams(self) -> int:
         """Event streams and held answers of one ingress replica, so that they leave room for the rest."""
-        return INGRESS_REQUESTS // 4
+        return INGRESS_REQUESTS // 2
 
     @property
     def max_in_flight(self) -> int:

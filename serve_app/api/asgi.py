@@ -28,6 +28,7 @@ from serve_app.api.registry_client import RegistryClient
 from serve_app.api.routes import catalog, events, files, health, inspect, jobs
 from serve_app.api.service import JobService
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
+from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
 from serve_app.catalog.models import Models
@@ -113,6 +114,7 @@ def create_app(
     app.add_middleware(security.Answers)
     if settings.cors_origins:  # outside of `Answers`: a page may read why it was refused
         app.add_middleware(Cors, origins=settings.cors_origins)
+    app.add_middleware(SlowReaders)
     app.add_middleware(security.Doorstep)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies)
     return app

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from serve_app.api.registry_client import RegistryClient
+from serve_app.api.subscribers import Subscribers
 from serve_app.encoding import decoded_views
 from serve_app.errors import Unavailable
 from serve_app.messages import TERMINAL, JobView, WatchReply
@@ -32,10 +33,6 @@ def rev_of(job: JobView) -> tuple[int, int]:
     return int(epoch), int(n)
 
 
-Subscriber = Callable[[JobView | None], None]
-"""Called with every job that changed; with None when changes may have been missed."""
-
-
 class LocalView:
     """All jobs that run, and the `max_others` newest of those that wait or have ended. What it returns for
     a job never goes back to an older revision. A job that it does not hold may still exist: ask the
@@ -52,7 +49,7 @@ class LocalView:
         self._heard_at: dict[
             str, float
         ] = {}  # when the registry last sent each job; same keys as both
-        self._subscribers: set[Subscriber] = set()
+        self.subscribers = Subscribers()
         self._fed_at = -math.inf
         self.cursor = (0, 0)  # epoch and sequence number of the last watch
         self.successors = 0  # ingresses that came up after this one
@@ -75,7 +72,7 @@ class LocalView:
         self._deployment = reply["deployment"]  # a restarted registry counts from 0 again
         self._fed_at = self._clock()
         if reply["resync"]:
-            self._notify(None)
+            self.subscribers.tell_all_that_changes_may_lack()
         return True
 
     def remember(self, job: JobView) -> JobView:
@@ -96,7 +93,8 @@ class LocalView:
         self._others.pop(job_id, None)
         self._heard_at.pop(job_id, None)
         if held is not None and held["status"] not in TERMINAL:
-            self._notify(None)  # no change will report its end
+            # No change will report its end.
+            self.subscribers.tell_all_that_changes_may_lack()
 
     def get(self, job_id: str) -> JobView | None:
         return self._running.get(job_id) or self._others.get(job_id)
@@ -105,11 +103,6 @@ class LocalView:
         """The held jobs whose revision is newer than `rev`."""
         held = [*self._running.values(), *self._others.values()]
         return [job for job in held if rev_of(job) > rev]
-
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Returns a function that ends the subscription."""
-        self._subscribers.add(subscriber)
-        return lambda: self._subscribers.discard(subscriber)
 
     def age(self) -> float:
         """Seconds since the last reply of the registry."""
@@ -149,7 +142,7 @@ class LocalView:
             self._trim()
         # A revision that the watch has already passed is no change: somebody only asked for an old job.
         if rev_of(job) > (self.cursor if held is None else rev_of(held)):
-            self._notify(job)
+            self.subscribers.tell(job)
 
     def _trim(self) -> None:
         while len(self._others) > self._max_others:
@@ -163,10 +156,6 @@ class LocalView:
         self._running.clear()
         self._heard_at = dict.fromkeys(self._others, -math.inf)
         self._trim()
-
-    def _notify(self, job: JobView | None) -> None:
-        for subscriber in list(self._subscribers):
-            subscriber(job)
 
 
 async def follow(registry: RegistryClient, view: LocalView) -> None:

@@ -13,7 +13,7 @@ from serve_app.api.registry_client import RegistryClient
 from serve_app.api.view import LocalView, follow, rev_of
 from serve_app.messages import JobView
 from tests.api.harness import LocalTransport
-from tests.factories import TERMINAL, job_view, watch_reply
+from tests.factories import JOB_ID, TERMINAL, job_view, watch_reply
 from tests.jobs.harness import World
 
 IDS = ["a", "b", "c"]
@@ -144,7 +144,7 @@ def test_a_waiting_job_is_good_enough_for_a_second_and_a_running_one_while_fed()
 def test_subscribers_hear_what_changed_and_when_they_may_have_missed_something() -> None:
     view = LocalView()
     heard: list[str | None] = []
-    stop = view.subscribe(lambda job: heard.append(job and job["rev"]))
+    stop = view.subscribers.of_job(JOB_ID, lambda job: heard.append(job and job["rev"]))
     view.apply(watch_reply([job_view(rev="1.1")], 1))
     view.remember(job_view(rev="1.1"))
     view.apply(watch_reply([job_view(rev="2.1")], 1, epoch=2, resync=True))
@@ -196,7 +196,7 @@ def test_an_old_job_that_somebody_asks_for_is_no_news() -> None:
     view = LocalView()
     view.apply(watch_reply([], 7))
     heard: list[str | None] = []
-    view.subscribe(lambda job: heard.append(job and job["rev"]))
+    view.subscribers.of_owner("ann", lambda job: heard.append(job and job["rev"]))
     view.remember(job_view("a", rev="1.7", status="SUCCESS"))
     view.remember(job_view("b", rev="1.8", status="SUCCESS"))
     assert heard == ["1.8"]
@@ -207,7 +207,7 @@ def test_who_watches_a_live_job_hears_that_it_is_deleted() -> None:
     jobs = [job_view("a", rev="1.1"), job_view("b", rev="1.2", status="REVOKED")]
     view.apply(watch_reply(jobs, 2))
     heard: list[JobView | None] = []
-    view.subscribe(heard.append)
+    view.subscribers.of_owner("ann", heard.append)
     view.apply(watch_reply([], 3, gone=["b", "c"]))
     assert heard == []
     view.apply(watch_reply([], 4, gone=["a"]))

@@ -11,9 +11,9 @@ Workload of one round: the peer is `tests/benchmarks/peer`; here the model is th
 HAProxy with an API key (`--proxy default`: Serve's own proxy, without one), 4 CPUs, 4 slots, 8 jobs in
 flight. Orders have 2 steps, no guidance and a random seed. wrk sends with 16 connections:
 
-1. polls of a job that is done; 2. 20 jobs one after another, from the order until SUCCESS is seen; 3. 200
-jobs in line when the drawing begins; 4. submits while the process that draws is suspended; 5. the drawing
-goes on, until what was ordered in 4 is done, or for 20 s; 6. submits while it goes on. Then the idle service.
+1. nothing for 5 s; 2. polls of a job that is done; 3. 20 jobs one after another, from the order until SUCCESS
+is seen; 4. 200 jobs in line when the drawing begins; 5. submits while the process that draws is suspended;
+6. the drawing goes on, until what was ordered in 5 is done, or for 20 s; 7. submits while it goes on.
 
 Needs `redis-server` and `wrk` (of Debian) and the extra `benchmark`.
 """
@@ -230,6 +230,7 @@ def run_round(out: Path, proxy: str) -> dict[str, Any]:
         service.start()
         taken = Round({"ours": ours, "peer": theirs}, folder)
         taken.drain_of(24)(ours)  # every kind of process is there from now on
+        taken.each("idle", taken.idle, 1)
         taken.each("polls", taken.polls, 2)
         taken.each("one job alone", taken.alone, 1)
         taken.each("drain of 200", taken.drain_of(200), 2)
@@ -243,7 +244,6 @@ def run_round(out: Path, proxy: str) -> dict[str, Any]:
             one.each("submits while drawing", one.submits_while_drawing, 1)
             taken.figures[name] |= one.figures[name]
             peer.forget_all()
-        taken.each("idle", taken.idle, 1) if not ours.waiting() else None
     finally:
         peer.stop()
         service.stop()

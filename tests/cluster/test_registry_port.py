@@ -1,10 +1,12 @@
-"""Why `/readyz` says that a job would not be served: from what the registry and Serve say."""
+"""Why `/readyz` says that a job would not be served: from what the registry and Serve say. And how an ingress
+calls the registry when there is much to ask."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import ActorUnavailableError
@@ -19,7 +21,9 @@ from ray.serve.schema import (
 )
 
 from serve_app.cluster import registry_port
+from serve_app.cluster.grouped_calls import MOST, UNDER_WAY
 from serve_app.cluster.registry_port import ActorTransport
+from serve_app.errors import Unavailable
 
 
 class Registry:
@@ -117,3 +121,58 @@ async def test_it_is_asked_once_a_second_at_most(monkeypatch: pytest.MonkeyPatch
     clock.now += registry_port.READINESS_AGE_S + 0.1
     assert await port.readiness() == "nothing is launched: storage"
     assert registry.asked == 2
+
+
+# ---- calls ----
+
+
+class Busy:
+    """Stands for the actor's handle: a registry that knows no job, and answers looks when it is told to."""
+
+    def __init__(self) -> None:
+        self.groups: list[tuple[str, int]] = []
+        self.looks = asyncio.Event()
+        self.call_many = self
+
+    def remote(self, method: str, many: list[tuple[Any, ...]]) -> Any:
+        self.groups.append((method, len(many)))
+        return asyncio.ensure_future(self._answer(method, many))
+
+    async def _answer(self, method: str, many: list[tuple[Any, ...]]) -> list[Any]:
+        if method == "get":
+            await self.looks.wait()
+            return [None] * len(many)
+        return [
+            sqlite3.OperationalError("disk I/O error") if order == "bad" else order
+            for (order,) in many
+        ]
+
+
+async def test_five_thousand_polls_of_unknown_ids_neither_flood_the_registry_nor_hold_up_an_order() -> (
+    None
+):
+    """They share few calls, of which two are under way. Orders have calls of their own."""
+    busy = Busy()
+    port = transport(cast(Any, busy))
+    polls = [asyncio.create_task(port.call("get", f"{n}", timeout_s=5)) for n in range(5000)]
+    await asyncio.sleep(0)
+    assert await port.call("submit", "an order", timeout_s=5) == "an order"
+    assert sum(method == "get" for method, _ in busy.groups) <= UNDER_WAY
+    busy.looks.set()
+    assert await asyncio.gather(*polls) == [None] * 5000
+    assert len(busy.groups) <= 5000 / MOST + 2
+
+
+async def test_an_order_that_cannot_be_stored_is_refused_alone() -> None:
+    port = transport(cast(Any, Busy()))
+    orders = [asyncio.create_task(port.call("submit", o, timeout_s=5)) for o in ("a", "bad", "b")]
+    assert (await orders[0], await orders[2]) == ("a", "b")
+    with pytest.raises(Unavailable) as raised:
+        await orders[1]
+    assert raised.value.code == "storage_failed"
+
+
+async def test_a_look_that_nobody_answers_is_given_up() -> None:
+    port = transport(cast(Any, Busy()))
+    with pytest.raises(Unavailable):
+        await port.call("get", "a", timeout_s=0.01)

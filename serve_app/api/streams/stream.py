@@ -25,19 +25,18 @@ class Stream:
     """`take` takes changes in, `changes` makes events of them. Of a job that changes several times before
     the reader takes its event, only the newest state is kept: memory is bounded by the number of jobs.
 
-    `wants`: whether a job belongs to this stream. `preview`: the reader asked for previews, and
-    `send_previews` makes a job's renderer produce them. `root`: prefix of every link.
+    `preview`: the reader asked for previews, and `send_previews` makes a job's renderer produce them. `root`:
+    prefix of every link.
     """
 
     def __init__(
         self,
         view: LocalView,
-        wants: Callable[[JobView], bool],
         preview: bool,
         send_previews: Callable[[str], Awaitable[None]],
         root: str = "",
     ) -> None:
-        self._view, self._wants, self._root = view, wants, root
+        self._view, self._root = view, root
         self._preview, self._send_previews = preview, send_previews
         self._sent: dict[str, JobView] = {}  # live jobs, in the state that the reader has
         self._previewed: set[str] = set()
@@ -61,11 +60,11 @@ class Stream:
         if job is None:
             self.may_lack_changes = True
             self._woken.set()
-        elif self._wants(job):
-            newer = self._new.get(job["job_id"])
-            if newer is None or rev_of(job) >= rev_of(newer):
-                self._new[job["job_id"]] = job
-                self._woken.set()
+            return
+        newer = self._new.get(job["job_id"])
+        if newer is None or rev_of(job) >= rev_of(newer):
+            self._new[job["job_id"]] = job
+            self._woken.set()
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for a change, at most `timeout_s`. True: there is one."""

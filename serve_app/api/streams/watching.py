@@ -10,6 +10,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -22,6 +23,7 @@ from serve_app.messages import TERMINAL, JobView
 
 PACE_S = 0.25  # least time between two batches of events of one stream
 REFRESH_S = 1.0  # between two questions for a waiting job's place; longer when many streams ask
+REFRESHES_PER_S = 500  # of one ingress: 5 s between two questions, when all seats are taken
 LONGEST_S = 600.0  # life of a stream; a reader that is still there connects again
 SHORTEST_LIFE = 0.8  # of LONGEST_S, so that streams that began together do not end together
 SPREAD_S = 2.0  # in which all streams end when a newer ingress comes up: each reader connects again
@@ -49,10 +51,10 @@ class Watching:
         changed.set()  # the job may have ended before the subscription: check once at the start
 
         def notice(latest: JobView | None) -> None:
-            if latest is None or (latest["job_id"] == job_id and latest["status"] in TERMINAL):
+            if latest is None or latest["status"] in TERMINAL:
                 changed.set()
 
-        stop = self._view.subscribe(notice)
+        stop = self._view.subscribers.of_job(job_id, notice)
         try:
             with self._seats.taking(), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -70,9 +72,6 @@ class Watching:
     def of_job(self, job: JobView, root: str, *, preview: bool) -> EventSourceResponse:
         """The stream of one job. It ends with the job. `root`: prefix of every link."""
 
-        def wants(changed: JobView) -> bool:
-            return changed["job_id"] == job["job_id"]
-
         def first() -> list[JobView]:
             return [job, self._view.get(job["job_id"]) or job]
 
@@ -84,8 +83,9 @@ class Watching:
             stream.take(latest)
             return True
 
-        stream = Stream(self._view, wants, preview, self._registry.send_previews, root)
-        events = self._events(stream, first, refresh, lambda: stream.ended)
+        stream = Stream(self._view, preview, self._registry.send_previews, root)
+        subscribe = partial(self._view.subscribers.of_job, job["job_id"], stream.take)
+        events = self._events(stream, subscribe, first, refresh, lambda: stream.ended)
         return SeatedResponse(events, self._seats)
 
     def of_owner(
@@ -108,11 +108,9 @@ class Watching:
             )  # `first` adds what the view learns while the registry is asked
             known.extend([*await live(), *await missed()])
 
-        def wants(changed: JobView) -> bool:
-            return changed["owner"] == owner
-
         def first() -> list[JobView]:
-            jobs = [*known, *self._view.after(seen)]
+            meanwhile = [job for job in self._view.after(seen) if job["owner"] == owner]
+            jobs = [*known, *meanwhile]
             known.clear()  # this closure lives as long as the stream
             return jobs
 
@@ -136,22 +134,25 @@ class Watching:
                     stream.take(job)
             return True
 
-        stream = Stream(self._view, wants, preview, self._registry.send_previews, root)
-        events = self._events(stream, first, refresh, lambda: False)
+        stream = Stream(self._view, preview, self._registry.send_previews, root)
+        subscribe = partial(self._view.subscribers.of_owner, owner, stream.take)
+        events = self._events(stream, subscribe, first, refresh, lambda: False)
         return SeatedResponse(events, self._seats, ask)
 
     async def _events(
         self,
         stream: Stream,
+        subscribe: Callable[[], Callable[[], None]],
         first: Callable[[], Iterable[JobView]],
         refresh: Callable[[], Awaitable[bool]],
         ended: Callable[[], bool],
     ) -> AsyncGenerator[ServerSentEvent]:
-        """`first` gives the jobs to begin with. `refresh` asks the registry for what no change reports; if
+        """`subscribe` makes the stream hear of changes, and returns what ends that. `first` gives the jobs to
+        begin with. `refresh` asks the registry for what no change reports; if
         it returns False, the job was deleted and the stream ends."""
         ends = time.monotonic() + LONGEST_S * random.uniform(SHORTEST_LIFE, 1)
         successors, sent = self._view.successors, 0
-        stop = self._view.subscribe(stream.take)
+        stop = subscribe()
         try:
             for job in first():
                 stream.take(job)
@@ -165,7 +166,7 @@ class Watching:
                     return  # the reader connects again, to a newer replica if there is one
                 if sent > MOST_BYTES:
                     return  # the reader connects again
-                changed = await stream.changed(max(REFRESH_S, self._seats.taken / 50))
+                changed = await stream.changed(max(REFRESH_S, self._seats.taken / REFRESHES_PER_S))
                 if stream.may_lack_changes or not changed:
                     try:
                         if not await refresh():

@@ -22,7 +22,7 @@ class Reader:
     def __init__(self, *, preview: bool = False, away: bool = False) -> None:
         self.asked: list[str] = []
         self._away = away
-        self.stream = Stream(LocalView(), lambda job: True, preview, self._send_previews)
+        self.stream = Stream(LocalView(), preview, self._send_previews)
 
     async def _send_previews(self, job_id: str) -> None:
         self.asked.append(job_id)

@@ -340,7 +340,7 @@ async def test_a_job_that_is_deleted_is_waited_for_no_longer(
     found, granted = await asyncio.wait_for(waiting, WAIT_S)
     assert granted
     assert found["job_id"] == job["job_id"]
-    assert not service.view._subscribers
+    assert not service.view.subscribers
 
 
 async def test_a_job_that_has_ended_already_is_not_waited_for(

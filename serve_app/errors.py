@@ -12,6 +12,7 @@ ServiceError               500  internal
   |- Gone                  410  deleted          or expired
   |- NotFinal              409  not_final        this can be done only when the job has ended
   |- TooManyStreams        503  too_many_streams
+  |- StreamShareTaken      429  stream_share_taken   of all streams, the client has its part
   |- Unavailable           503  unavailable      the registry does not answer
   |- Refused               any  any              in api/problems.py: the registry's answer to a submission
   |- ConfigError           500  bad_config       in styles.yaml, models.yaml or the arguments: file and line
@@ -90,6 +91,15 @@ class NotFinal(ServiceError):
 
 class TooManyStreams(ServiceError):
     code, status, title, retryable = "too_many_streams", 503, "Too many streams", True
+
+
+class StreamShareTaken(ServiceError):
+    code, status, title, retryable = (
+        "stream_share_taken",
+        429,
+        "Your share of streams is open",
+        True,
+    )
 
 
 class Unavailable(ServiceError):

@@ -380,12 +380,15 @@ def test_a_job_that_is_deleted_while_it_is_watched() -> None:
 
 
 @pytest.mark.parametrize("job_id", [JOB_ID, None])
-def test_too_many_streams(job_id: str | None) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "too_many_streams"), (429, "stream_share_taken")]
+)
+def test_too_many_streams(job_id: str | None, status: int, code: str) -> None:
     """Asked again when the server says, and no longer than patience lasts."""
-    talk = Talk(problem(503, "too_many_streams", retry_after=600))
+    talk = Talk(problem(status, code, retry_after=600))
     with pytest.raises(Rejected) as raised:
         next(talk.client.events(job_id))
-    assert raised.value.code == "too_many_streams"
+    assert raised.value.code == code
     assert talk.pauses == []
 
 

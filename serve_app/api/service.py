@@ -143,10 +143,17 @@ class JobService:
         )
 
     def events(
-        self, owner: str, since: tuple[int, int] | None, root: str, *, preview: bool
+        self,
+        owner: str,
+        client: str,
+        since: tuple[int, int] | None,
+        root: str,
+        *,
+        preview: bool,
     ) -> EventSourceResponse:
         """A stream of all jobs of an owner. It begins with those that run, the newest of those that wait, and
-        those that changed after `since`, the last revision that the reader saw."""
+        those that changed after `since`, the last revision that the reader saw. `client`: whose seat it
+        takes."""
 
         async def live() -> list[JobView]:
             found: list[JobView] = []
@@ -159,7 +166,7 @@ class JobService:
         async def missed() -> list[JobView]:
             return [] if since is None else await self._changed(owner, since)
 
-        return self.watching.of_owner(owner, live, missed, root, preview=preview)
+        return self.watching.of_owner(owner, client, live, missed, root, preview=preview)
 
     async def _changed(self, owner: str, since: tuple[int, int]) -> list[JobView]:
         """Jobs that changed at `since` or later. The registry is asked, because the reader may have been

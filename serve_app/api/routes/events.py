@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Response
 
 from serve_app.api.headers import last_revision
 from serve_app.api.openapi import EVENTS, TOLD, problems
-from serve_app.api.routes.inputs import JobId, Owner, Preview, Root, Service
+from serve_app.api.routes.inputs import Client, JobId, Owner, Preview, Root, Service
 from serve_app.api.view import rev_of
 from serve_app.messages import TERMINAL
 
@@ -26,17 +26,18 @@ LastEventId = Annotated[
     operation_id="watch_jobs",
     summary="Watch all your jobs",
     response_class=Response,
-    responses=EVENTS | problems(400, 401, 422, 503),
+    responses=EVENTS | problems(400, 401, 422, 429, 503),
 )
 async def all_events(
     service: Service,
     owner: Owner,
+    client: Client,
     root: Root,
     preview: Preview = False,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Begins with the jobs that live. When it ends, connect again."""
-    return service.events(owner, last_revision(last_event_id), root, preview=preview)
+    return service.events(owner, client, last_revision(last_event_id), root, preview=preview)
 
 
 @router.get(
@@ -44,12 +45,13 @@ async def all_events(
     operation_id="watch_job",
     summary="Watch a job",
     response_class=Response,
-    responses=EVENTS | TOLD | problems(400, 401, 404, 410, 422, 503),
+    responses=EVENTS | TOLD | problems(400, 401, 404, 410, 422, 429, 503),
 )
 async def events(
     job_id: JobId,
     service: Service,
     owner: Owner,
+    client: Client,
     root: Root,
     preview: Preview = False,
     last_event_id: LastEventId = None,
@@ -59,4 +61,4 @@ async def events(
     job = await service.job(job_id, owner)
     if job["status"] in TERMINAL and last_revision(last_event_id) == rev_of(job):
         return Response(status_code=204)
-    return service.watching.of_job(job, root, preview=preview)
+    return service.watching.of_job(job, client, root, preview=preview)

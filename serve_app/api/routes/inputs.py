@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 
 from serve_app.api.forwarded import root_of
-from serve_app.api.headers import LONGEST_WAIT_S
+from serve_app.api.headers import LONGEST_WAIT_S, client_name
 from serve_app.api.replies import JOB_ID
 from serve_app.api.service import JobService
 from serve_app.api.shapes import PRINTABLE, shaped
@@ -25,15 +25,31 @@ async def owner_of(request: Request) -> str:
     return request.state.owner
 
 
+Service = Annotated[JobService, Depends(service_of)]
+Owner = Annotated[str, Depends(owner_of)]
+XClientId = Annotated[
+    str | None,
+    Header(
+        description="Where no API keys are used: whom to count the request for, so that each client "
+        "gets a fair share.",
+        examples=["level-editor"],
+    ),
+]
+
+
+async def client_of(service: Service, owner: Owner, x_client_id: XClientId = None) -> str:
+    keys = service.settings.api_keys_file is not None
+    return client_name(x_client_id, owner, keys=keys)
+
+
 async def links_of(request: Request) -> str:
     return root_of(request.scope)
 
 
-Service = Annotated[JobService, Depends(service_of)]
-Owner = Annotated[str, Depends(owner_of)]
 Root = Annotated[str, Depends(links_of)]
 """Prefix of every link in the answer."""
-
+Client = Annotated[str, Depends(client_of)]
+"""Whose share of devices, of the line and of streams it takes."""
 
 IdempotencyKey = Annotated[
     Annotated[str, *shaped(PRINTABLE)] | None,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from serve_app.api.headers import client_name, life_seconds, wait_seconds
+from serve_app.api.headers import life_seconds, wait_seconds
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.openapi import (
     FINAL_OR_ESTIMATE,
@@ -21,7 +21,15 @@ from serve_app.api.openapi import (
 )
 from serve_app.api.replies import JobStatusResponse
 from serve_app.api.routes.answers import accepted, current
-from serve_app.api.routes.inputs import IdempotencyKey, JobId, Owner, Prefer, Root, Service
+from serve_app.api.routes.inputs import (
+    Client,
+    IdempotencyKey,
+    JobId,
+    Owner,
+    Prefer,
+    Root,
+    Service,
+)
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
 from serve_app.messages import JobView
@@ -45,6 +53,7 @@ async def generate(
     body: GenerateRequest,
     service: Service,
     owner: Owner,
+    client: Client,
     root: Root,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -55,19 +64,9 @@ async def generate(
             examples=["15m"],
         ),
     ] = None,
-    x_client_id: Annotated[
-        str | None,
-        Header(
-            description="Where no API keys are used: whom to count the job for, so that each client "
-            "gets a fair share.",
-            examples=["level-editor"],
-        ),
-    ] = None,
 ) -> Response:
     """Queues one job and answers at once; watch it under `Location`."""
     wait, life = wait_seconds(prefer), life_seconds(cancel_after)
-    keys = service.settings.api_keys_file is not None
-    client = client_name(x_client_id, owner, keys=keys)
     if body.dry_run:
         estimate = await service.estimate(body, client)
         return Response(estimate.model_dump_json(), 200, media_type="application/json")
@@ -75,7 +74,7 @@ async def generate(
         body, owner=owner, client=client, life_s=life, key=idempotency_key
     )
     log.info("job accepted", extra={"job_id": job["job_id"]})
-    job, waited = await held(service, job, wait)
+    job, waited = await held(service, job, wait, client)
     return accepted(service.texts, job, root, replayed=replayed, waited=waited)
 
 
@@ -105,6 +104,7 @@ async def job(
     job_id: JobId,
     service: Service,
     owner: Owner,
+    client: Client,
     root: Root,
     if_none_match: Annotated[
         str | None, Header(description="The last `ETag`.", examples=['W/"3.117"'])
@@ -113,7 +113,7 @@ async def job(
 ) -> Response:
     """Poll no sooner than `Retry-After` says, with `If-None-Match`: what did not change is a 304."""
     wait = wait_seconds(prefer)
-    found, waited = await held(service, await service.job(job_id, owner), wait)
+    found, waited = await held(service, await service.job(job_id, owner), wait, client)
     return current(service.texts, found, root, if_none_match, waited)
 
 
@@ -166,9 +166,11 @@ async def delete(job_id: JobId, service: Service, owner: Owner) -> Response:
     return Response(status_code=204)
 
 
-async def held(service: JobService, job: JobView, wait: int | None) -> tuple[JobView, int | None]:
+async def held(
+    service: JobService, job: JobView, wait: int | None, client: str
+) -> tuple[JobView, int | None]:
     """The job when it is final or the wait is over, and the wait if it was granted."""
     if wait is None:
         return job, None
-    job, granted = await service.watching.until_final(job, wait)
+    job, granted = await service.watching.until_final(job, wait, client)
     return job, wait if granted else None

@@ -1,19 +1,21 @@
-"""Seats: a limit on the requests that stay open, and a stream response that takes one of them.
+"""Seats: a limit on the requests that stay open, each client's share of it, and a stream response that takes
+one of them.
 
-Knows the limit and Starlette's response; nothing of jobs.
+Knows the limit, names of clients and Starlette's response; nothing of jobs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from serve_app.errors import TooManyStreams
+from serve_app.errors import StreamShareTaken, TooManyStreams
 
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
@@ -22,30 +24,38 @@ log = logging.getLogger("assets.api")
 
 
 class Seats:
-    """A counter with a limit: streams and held answers of one ingress process."""
+    """The streams and held answers of one ingress process, by client.
+
+    A client gets another seat while it holds fewer than are free. So one alone may hold half of them, each of
+    two a third, and there is always one for who comes next. (Dynamic thresholds, as switches share their
+    buffers: Choudhury and Hahne, 1998.)
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.taken = 0
+        self._held = Counter[str]()
 
     @property
-    def free(self) -> bool:
-        return self.taken < self.limit
+    def taken(self) -> int:
+        return self._held.total()
 
-    def must_be_free(self) -> None:
-        """Raises TooManyStreams."""
-        if not self.free:
-            raise TooManyStreams(f"{self.limit} streams are open already.")
+    def free_for(self, client: str) -> bool:
+        return self._held[client] < self.limit - self.taken
 
     @contextlib.contextmanager
-    def taking(self) -> Generator[None]:
-        """Raises TooManyStreams."""
-        self.must_be_free()
-        self.taken += 1
+    def taking(self, client: str) -> Generator[None]:
+        """Raises TooManyStreams, or StreamShareTaken if the client itself holds the most."""
+        if not self.free_for(client):
+            if (own := self._held[client]) > 0:
+                raise StreamShareTaken(f"You have {own} open: close one, or come back.")
+            raise TooManyStreams(f"{self.limit} streams are open already.")
+        self._held[client] += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]
 
 
 class SeatedResponse(EventSourceResponse):
@@ -56,14 +66,15 @@ class SeatedResponse(EventSourceResponse):
         self,
         events: AsyncGenerator[ServerSentEvent],
         seats: Seats,
+        client: str,
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(events, ping=PING_S, send_timeout=SEND_TIMEOUT_S)
-        self._seats = seats
+        self._seats, self._client = seats, client
         self._prepare = prepare
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._seats.taking():
+        with self._seats.taking(self._client):
             if self._prepare is not None:
                 await self._prepare()
             try:

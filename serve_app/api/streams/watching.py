@@ -41,10 +41,10 @@ class Watching:
         self._view, self._registry = view, registry
         self._seats = Seats(seats)
 
-    async def until_final(self, job: JobView, seconds: int) -> tuple[JobView, bool]:
+    async def until_final(self, job: JobView, seconds: int, client: str) -> tuple[JobView, bool]:
         """The job when it is final or the time is over, and whether the wait was granted. It is not, and the
-        answer comes at once, while no seat is free."""
-        if job["status"] in TERMINAL or not self._seats.free:
+        answer comes at once, while no seat is free for the client."""
+        if job["status"] in TERMINAL or not self._seats.free_for(client):
             return job, job["status"] in TERMINAL
         job_id = job["job_id"]
         changed = asyncio.Event()
@@ -56,7 +56,7 @@ class Watching:
 
         stop = self._view.subscribers.of_job(job_id, notice)
         try:
-            with self._seats.taking(), contextlib.suppress(TimeoutError):
+            with self._seats.taking(client), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     while job["status"] not in TERMINAL:
                         await changed.wait()
@@ -69,8 +69,9 @@ class Watching:
             stop()
         return self._view.get(job_id) or job, True
 
-    def of_job(self, job: JobView, root: str, *, preview: bool) -> EventSourceResponse:
-        """The stream of one job. It ends with the job. `root`: prefix of every link."""
+    def of_job(self, job: JobView, client: str, root: str, *, preview: bool) -> EventSourceResponse:
+        """The stream of one job. It ends with the job. `client`: whose seat it takes. `root`: prefix of every
+        link."""
 
         def first() -> list[JobView]:
             return [job, self._view.get(job["job_id"]) or job]
@@ -86,11 +87,12 @@ class Watching:
         stream = Stream(self._view, preview, self._registry.send_previews, root)
         subscribe = partial(self._view.subscribers.of_job, job["job_id"], stream.take)
         events = self._events(stream, subscribe, first, refresh, lambda: stream.ended)
-        return SeatedResponse(events, self._seats)
+        return SeatedResponse(events, self._seats, client)
 
     def of_owner(
         self,
         owner: str,
+        client: str,
         live: Callable[[], Awaitable[list[JobView]]],
         missed: Callable[[], Awaitable[list[JobView]]],
         root: str,
@@ -137,7 +139,7 @@ class Watching:
         stream = Stream(self._view, preview, self._registry.send_previews, root)
         subscribe = partial(self._view.subscribers.of_owner, owner, stream.take)
         events = self._events(stream, subscribe, first, refresh, lambda: False)
-        return SeatedResponse(events, self._seats, ask)
+        return SeatedResponse(events, self._seats, client, ask)
 
     async def _events(
         self,

@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from serve_app.api.streams import seats
 from serve_app.api.view import LocalView
-from serve_app.errors import TooManyStreams
+from serve_app.errors import StreamShareTaken, TooManyStreams
 from tests.api.harness import (
     STEP,
     LocalTransport,
@@ -35,9 +35,9 @@ class CountedSeats(seats.Seats):
         self._changed = asyncio.Event()
 
     @contextlib.contextmanager
-    def taking(self) -> Generator[None]:
+    def taking(self, client: str) -> Generator[None]:
         try:
-            with super().taking():
+            with super().taking(client):
                 self._changed.set()
                 yield
         finally:
@@ -60,21 +60,49 @@ def counted(app: FastAPI) -> CountedSeats:
 
 def test_a_seat_is_left_however_its_taker_ends() -> None:
     one = seats.Seats(1)
-    with contextlib.suppress(KeyError), one.taking():
-        assert not one.free
+    with contextlib.suppress(KeyError), one.taking("ann"):
+        assert not one.free_for("ann")
         raise KeyError
-    with one.taking(), pytest.raises(TooManyStreams), one.taking():
+    with one.taking("ann"), pytest.raises(TooManyStreams), one.taking("bob"):
         pass
-    assert one.free
+    assert one.free_for("bob")
+    assert not one._held
+
+
+@pytest.mark.parametrize(("clients", "share"), [(1, 50), (2, 34), (3, 25), (9, 10)])
+def test_clients_that_want_all_get_equal_shares_and_leave_one(clients: int, share: int) -> None:
+    """Whoever came first. Who holds nothing yet finds a seat, and who holds the most is told so."""
+    hundred = seats.Seats(100)
+    names = [f"client {number}" for number in range(clients)]
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(100):
+            for name in names:
+                if hundred.free_for(name):
+                    open_ones.enter_context(hundred.taking(name))
+        assert all(abs(hundred._held[name] - share) <= 1 for name in names)
+        assert hundred.free_for("who comes next")
+        with pytest.raises(StreamShareTaken, match=f"You have {hundred._held[names[0]]} open"):
+            open_ones.enter_context(hundred.taking(names[0]))
+    assert (hundred.taken, hundred._held) == (0, {})
+
+
+def test_who_came_first_keeps_what_it_has_and_gets_no_more() -> None:
+    hundred = seats.Seats(100)
+    with contextlib.ExitStack() as open_ones:
+        for name in ("greedy", "late"):
+            while hundred.free_for(name):
+                open_ones.enter_context(hundred.taking(name))
+        assert hundred._held == {"greedy": 50, "late": 25}
+        assert not hundred.free_for("greedy")
 
 
 async def test_seats_are_limited_and_come_back(
     client: httpx.AsyncClient, counted: CountedSeats, app: FastAPI
 ) -> None:
-    """Five hundred at once: as many as there are seats are served, the rest are told when to come
-    back; and the server answers all the while."""
-    count = 500
-    assert counted.limit < count
+    """Five hundred of one client at once: its share of the seats is served, the rest are told when to come
+    back; and the server answers all the while, another client's streams too."""
+    count, share = 500, counted.limit // 2
+    assert share < count
     job = await ordered(client)
     leave = asyncio.Event()
     replies: list[bytes] = []
@@ -92,10 +120,12 @@ async def test_seats_are_limited_and_come_back(
     async with asyncio.timeout(60):
         while len(replies) < count:
             assert (await client.get("/healthz")).status_code == 200
-    refused = [head for head in replies if head.startswith(b"HTTP/1.1 503")]
-    assert (len(refused), counted.taken) == (count - counted.limit, counted.limit)
+    refused = [head for head in replies if head.startswith(b"HTTP/1.1 429")]
+    assert (len(refused), counted.taken) == (count - share, share)
     assert all(b"\r\nretry-after: 2\r\n" in head for head in refused)
-    assert_problem(await client.get("/v1/events"), 503, "too_many_streams")
+    assert_problem(await client.get("/v1/events"), 429, "stream_share_taken")
+    async with reading(client, "/v1/events", **{"X-Client-Id": "bob"}) as reader:
+        assert (await reader.next()).kind == "status"
     assert (await client.get(job["urls"]["self"])).status_code == 200
     held = await client.get(job["urls"]["self"], headers={"Prefer": "wait=60"})
     assert "preference-applied" not in held.headers

@@ -185,7 +185,7 @@ async def test_a_seat_is_taken_before_the_registry_is_asked(
     opening = asyncio.create_task(read())
     await answer.reached.wait()
     asked = transport.calls["page"]
-    assert_problem(await client.get("/v1/events"), 503, "too_many_streams")
+    assert_problem(await client.get("/v1/events"), 429, "stream_share_taken")
     assert transport.calls["page"] == asked
     answer.released.set()
     await opening
@@ -334,7 +334,7 @@ async def test_a_job_that_is_deleted_is_waited_for_no_longer(
     limit(world, max_in_flight=0)
     service = service_of(app)
     job = await service.job((await ordered(client))["job_id"], "local")
-    waiting = asyncio.create_task(service.watching.until_final(job, 60))
+    waiting = asyncio.create_task(service.watching.until_final(job, 60, "local"))
     await asyncio.wait([waiting], timeout=0)
     await world.registry.delete(job["job_id"], "local")
     found, granted = await asyncio.wait_for(waiting, WAIT_S)
@@ -351,7 +351,7 @@ async def test_a_job_that_has_ended_already_is_not_waited_for(
     job = await service.job((await ordered(client))["job_id"], "local")
     await world.draw(job["job_id"])
     await transport.caught_up()
-    waiting = service.watching.until_final(job, 60)
+    waiting = service.watching.until_final(job, 60, "local")
     found, granted = await asyncio.wait_for(waiting, WAIT_S)
     assert (found["status"], granted) == ("SUCCESS", True)
 
@@ -361,7 +361,7 @@ async def test_steps_do_not_end_a_wait(
 ) -> None:
     service = service_of(app)
     job = await service.job((await ordered(client))["job_id"], "local")
-    waiting = asyncio.create_task(service.watching.until_final(job, 60))
+    waiting = asyncio.create_task(service.watching.until_final(job, 60, "local"))
     await world.started(job["job_id"])
     assert await world.progress(job["job_id"], 1, STEP)
     await transport.caught_up()

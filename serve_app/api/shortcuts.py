@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.forwarded import path_of, root_of
 from serve_app.api.routes import jobs
+from serve_app.api.routes.inputs import client_of
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
 from serve_app.errors import ServiceError
@@ -24,7 +25,7 @@ _POLL = re.compile(r"/v1/jobs/([0-9a-f-]{36})")
 
 
 class PollShortcut:
-    """`GET /v1/jobs/{id}` and its HEAD. The route takes two headers, as they are, and no body or query."""
+    """`GET /v1/jobs/{id}` and its HEAD. The route takes three headers, as they are, and no body or query."""
 
     def __init__(self, app: ASGIApp, service: JobService) -> None:
         self._app, self._service = app, service
@@ -41,7 +42,8 @@ class PollShortcut:
         reply = await jobs.job(
             poll[1],
             self._service,
-            scope["state"]["owner"],
+            owner := scope["state"]["owner"],
+            await client_of(self._service, owner, headers.get("x-client-id")),
             root_of(scope),
             headers.get("if-none-match"),
             headers.get("prefer"),
@@ -72,11 +74,11 @@ class OrderShortcut:
         reply = await jobs.generate(
             order,
             self._service,
-            scope["state"]["owner"],
+            owner := scope["state"]["owner"],
+            await client_of(self._service, owner, headers.get("x-client-id")),
             root_of(scope),
             prefer=headers.get("prefer"),
             cancel_after=headers.get("cancel-after"),
-            x_client_id=headers.get("x-client-id"),
         )
         await reply(scope, receive, send)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -89,6 +90,23 @@ async def test_ids_grow_whatever_the_order_of_the_changes() -> None:
     jobs = [job_view(job_id, rev=f"1.{n}") for job_id, n in (("a", 12), ("b", 9), ("c", 10))]
     events = await Reader().reads(*jobs)
     assert [rev for _, rev, _ in events] == ["1.9", "1.10", "1.12"]
+
+
+async def test_a_long_tale_leaves_turns_to_others() -> None:
+    """A stream may begin with a thousand jobs. The process answers meanwhile, and hears who has left."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    told = await Reader().reads(*(job_view(str(n), rev=f"1.{n}") for n in range(100)))
+    running.cancel()
+    assert len(told) == 100
+    assert turns >= 100
 
 
 async def test_of_many_changes_of_a_job_the_newest_is_told() -> None:

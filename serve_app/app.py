@@ -24,6 +24,7 @@ from serve_app.cluster import job_task
 from serve_app.cluster.checks import gpus_per_replica, refuse_anothers_cluster, refuse_bad_files
 from serve_app.cluster.handles import NAMESPACE, RENDERER, registry_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
+from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
@@ -95,7 +96,22 @@ class Registry(RegistryActor):
     """Detached: it outlives every deployment. It launches the tasks itself and owns them."""
 
     def __init__(self, settings: dict[str, Any], version: int) -> None:
-        super().__init__(settings, version, run_job_task)
+        super().__init__(settings, version, run_job_task, create_launcher)
+
+
+@ray.remote
+class Launcher(LauncherActor):
+    """On any node. The registry owns it, so they die together; it owns the tasks that it starts."""
+
+
+def create_launcher(app_name: str) -> ActorHandle:
+    actor = cast(Any, Launcher).options(
+        num_cpus=0,
+        max_concurrency=1000,
+        scheduling_strategy="SPREAD",
+        runtime_env=worker_env(),
+    )
+    return actor.remote(app_name, run_job_task)
 
 
 def create_registry(settings: Settings) -> ActorHandle:

@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         default={}, description="Shares of the device by client; 1 for whoever is not named."
     )
     ingress_replicas: int = Field(default=1, ge=1)
+    launchers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes that launch jobs for the registry: one for each 150 jobs a second.",
+    )
 
     # ---- limits of one request ----
     max_images: int = Field(default=16, ge=1, description="n")

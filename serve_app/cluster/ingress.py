@@ -70,5 +70,6 @@ def _deployment(settings: Settings) -> Deployment:
         model_revision=weights_revision(spec, PROJECT_ROOT),
         gpus=gpus_per_replica(settings),
         nodes_on_demand=settings.nodes_on_demand,
+        launchers=settings.launchers,
         output_dir=str(settings.path(settings.output_dir)),
     )

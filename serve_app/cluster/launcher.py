@@ -1,126 +1,59 @@
-"""RayLauncher: runs attempts on the cluster. It calls a renderer, and hands the result's reference to one Ray
-task per attempt, which starts when the pictures are there. So nobody waits in a process while it is drawn.
+"""RayLauncher: `jobs.dispatcher.Launcher` on a cluster. The registry runs attempts itself, or lets other
+processes run them.
 
-Knows handles, tasks and Ray's errors; nothing of why an attempt is launched or stopped.
+Knows where files go and what a renderer needs; how an attempt runs is in `attempts`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import (
-    ActorDiedError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    TaskCancelledError,
-)
-from ray.serve.exceptions import RayServeException, RequestCancelledError
-
 from serve_app.artifacts.folder import OutputDir
+from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.checks import lacking_gpus
-from serve_app.cluster.handles import renderer_handle, worker_env
-from serve_app.jobs.attempt import internal_error
-from serve_app.jobs.dispatcher import TaskLost
-from serve_app.jobs.lines import needs_renderer
+from serve_app.cluster.launcher_process import LauncherProcess
 from serve_app.messages import Outcome, OutputFolder, Ticket
 
-BROADCAST_TIMEOUT_S = 5.0
-HANDLE_CHECKED_EVERY_S = 1.0
-"""A handle is asked for again so often: Serve may have been shut down and started again."""
-
 LACKING_ASKED_EVERY_S = 2.0
-CPUS_WITHOUT_RENDERER = 0.5
-"""Logical CPUs of a task that does all the work. Less than one, so that it finds room beside a renderer on a
-machine of two."""
-
-
-@dataclass(eq=False, slots=True)
-class RunningAttempt:
-    """One attempt on the cluster."""
-
-    response: Any = None  # of the call to a renderer
-    task: Any = None  # ref of the task that writes the files
-    killed: bool = False
 
 
 class RayLauncher:
-    """`jobs.dispatcher.Launcher`. `run_job_task(ticket, rendered, folder, app_name)` is the remote function
-    of `app.py`; all attempts are owned by this process."""
+    """`attempts`: those of this process. `create_process()` starts a `LauncherActor`."""
 
-    def __init__(self, app_name: str, run_job_task: Any, output_dir: str) -> None:
-        self._app_name = app_name
+    def __init__(
+        self, attempts: Attempts, output_dir: str, create_process: Callable[[], Any]
+    ) -> None:
         self.output = OutputDir(Path(output_dir))  # where attempts write from now on
-        self._task = run_job_task
+        self._attempts, self._create_process = attempts, create_process
+        self._processes: list[LauncherProcess] = []
         self._session: str | None = None
-        self._running: dict[str, RunningAttempt] = {}  # by job id
-        self._handle: Any = None
-        self._checked_at = float("-inf")
         self._gpus = 0.0
         self._lacking: str | None = None
         self._lacking_at = float("-inf")
 
+    def use(self, processes: int) -> None:
+        """So many processes run the attempts that begin from now on. 0: this process runs them."""
+        while len(self._processes) > processes:
+            self._processes.pop().retire()
+        while len(self._processes) < processes:
+            self._processes.append(LauncherProcess(self._create_process))
+            if self._session is not None:
+                self._processes[-1].serve_is(self._session)
+
     async def run(self, ticket: Ticket) -> Outcome:
-        job_id = ticket["job_id"]
-        run = self._running[job_id] = RunningAttempt()
-        try:
-            return await self._run(run, ticket)
-        except RayError as error:
-            raise TaskLost(_short(error)) from error
-        finally:
-            if self._running.get(job_id) is run:  # else another attempt at the job has begun
-                del self._running[job_id]
-
-    async def _run(self, run: RunningAttempt, ticket: Ticket) -> Outcome:
-        if not needs_renderer(ticket["summary"]["pool"]):
-            return await self._run_task(run, ticket, None)
-        try:
-            run.response = self._renderer().render.remote(ticket)
-            rendered = await run.response._to_object_ref()  # a renderer has accepted it
-        except (RequestCancelledError, TaskCancelledError, asyncio.CancelledError) as error:
-            if not run.killed:
-                raise
-            raise TaskLost("it was stopped before a renderer had it") from error
-        except Exception as error:
-            # Without an application or a replica; Serve's router may raise anything when they go away.
-            return Outcome(kind="released", reason=_short(error))
-        if run.killed:  # just when a renderer had accepted it
-            raise TaskLost("it was stopped as a renderer had it")
-        return await self._run_task(run, ticket, rendered)
-
-    async def _run_task(self, run: RunningAttempt, ticket: Ticket, rendered: Any) -> Outcome:
-        """`rendered`: ref of what a renderer returns; None: the task does all the work."""
-        options = {"name": f"job:{ticket['job_id']}", "runtime_env": worker_env()}
-        if rendered is None:
-            options |= {"num_cpus": CPUS_WITHOUT_RENDERER, "scheduling_strategy": "SPREAD"}
-        task = self._task.options(**options)
         output = self.output
-        folder = OutputFolder(path=output.path, id=output.id)
-        run.task = task.remote(ticket, rendered, folder, self._app_name)
-        try:
-            outcome: Outcome = await run.task
-            if outcome["kind"] == "drawn" and self.output is not output:
-                return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
-            return outcome
-        except RayError as error:
-            if (gone := _outcome_of(error)) is None:
-                raise  # the task's own process is gone, or what it was to write
-            return gone
+        least = min(self._processes, key=len, default=self._attempts)
+        outcome = await least.run(ticket, OutputFolder(path=output.path, id=output.id))
+        if outcome["kind"] == "drawn" and self.output is not output:
+            return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
+        return outcome
 
     def kill(self, job_id: str) -> None:
-        if (run := self._running.get(job_id)) is None:
-            return
-        run.killed = True
-        if run.response is not None:
-            run.response.cancel()
-        if run.task is not None:
-            ray.cancel(run.task, force=True)
+        for place in (self._attempts, *self._processes):
+            place.kill(job_id)
 
     def needs(self, gpus: float, *, nodes_on_demand: bool) -> None:
         """What one renderer needs; `nodes_on_demand`: the cluster adds the nodes it lacks."""
@@ -134,64 +67,16 @@ class RayLauncher:
         return self._lacking
 
     def serve_is(self, session: str) -> None:
-        """`session`: of the Serve that runs now. If it is another one, end all attempts: they would wait for
-        ever for the one that was shut down."""
-        if self._session not in (None, session):
-            self._handle = None
-            for job_id in list(self._running):
-                self.kill(job_id)
+        """`session`: of the Serve that runs now. Attempts of another one end."""
         self._session = session
+        for place in (self._attempts, *self._processes):
+            place.serve_is(session)
 
     async def drop(self, epoch: int, fences: dict[str, int]) -> None:
         """May miss a renderer; that one learns the same from the next attempt at the job, from the next
         epoch, or when it reports."""
-        await self._broadcast("drop", epoch, fences)
+        await self._attempts.broadcast("drop", epoch, fences)
 
     async def send_previews(self, job_id: str) -> None:
         """May miss a renderer: then this attempt has no previews."""
-        await self._broadcast("send_previews", job_id)
-
-    async def _broadcast(self, method: str, *args: Any) -> None:
-        with contextlib.suppress(
-            RayServeException, RayError, TimeoutError, LookupError, ValueError
-        ):
-            answers = self._renderer().broadcast(method, *args)
-            async with asyncio.timeout(BROADCAST_TIMEOUT_S):
-                await answers.results_async()
-
-    def _renderer(self) -> Any:
-        """Raises ValueError or RayServeException without Serve, KeyError without the application."""
-        now = time.monotonic()
-        if self._handle is None or now - self._checked_at > HANDLE_CHECKED_EVERY_S:
-            self._handle, self._checked_at = renderer_handle(self._app_name), now
-        return self._handle
-
-
-def _outcome_of(error: RayError) -> Outcome | None:
-    """What a task's error says of its attempt; None: the attempt is lost, and nobody knows why.
-
-    A renderer's death reaches the task as the error of its argument, and so does what a renderer raised.
-    """
-    root: BaseException = error
-    while isinstance(root, RayTaskError) and isinstance(root.cause, BaseException):
-        root = root.cause
-    if isinstance(root, RayActorError):
-        return _of_dead_renderer(root)
-    if isinstance(root, RayError | asyncio.CancelledError):
-        return None
-    # A bug, of this renderer's code or of the task's. Another node may have newer code.
-    return Outcome(kind="refused", reason=_short(root), error=internal_error(root))
-
-
-def _of_dead_renderer(error: RayActorError) -> Outcome:
-    text = str(error)
-    if isinstance(error, ActorDiedError) and (
-        error.preempted or "killed by `ray.kill`" in text or "its node has died" in text
-    ):
-        # It was told to stop, or its machine went away: no fault of what it drew.
-        return Outcome(kind="stopped", reason=_short(error))
-    return Outcome(kind="died", reason=_short(error))
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+        await self._attempts.broadcast("send_previews", job_id)

@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import ray
 
 from serve_app import logs
 from serve_app.artifacts.folder import OutputDir
+from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.config import Settings
 from serve_app.jobs.registry import JobRegistry, RegistryLimits
@@ -40,9 +42,16 @@ log = logging.getLogger("assets.registry")
 
 
 class RegistryActor:
-    """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt."""
+    """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt.
+    `create_launcher(app_name)` starts a `LauncherActor`."""
 
-    def __init__(self, settings: dict[str, Any], version: int, run_job_task: Any) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        version: int,
+        run_job_task: Any,
+        create_launcher: Callable[[str], Any],
+    ) -> None:
         logs.configure()
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
@@ -51,7 +60,12 @@ class RegistryActor:
         # Ray restarts an actor with the arguments of its creation, and output_dir may be another one since.
         output_dir = _noted(self._output_note) if restarted else ""
         output_dir = output_dir or str(parsed.path(parsed.output_dir))
-        self._launcher = RayLauncher(parsed.app_name, run_job_task, output_dir)
+        self._launcher = RayLauncher(
+            Attempts(parsed.app_name, run_job_task),
+            output_dir,
+            lambda: create_launcher(parsed.app_name),
+        )
+        self._launcher.use(parsed.launchers)
         metrics = RayJobMetrics(parsed.app_name)
 
         def open_store() -> SqliteStore:
@@ -101,6 +115,8 @@ class RegistryActor:
         it cannot be written now."""
         self._launcher.serve_is(deployment["session"])
         self._launcher.needs(deployment["gpus"], nodes_on_demand=deployment["nodes_on_demand"])
+        if "launchers" in deployment:
+            self._launcher.use(deployment["launchers"])
         registry = await self._registry()
         output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])

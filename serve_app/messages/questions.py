@@ -63,4 +63,5 @@ class Deployment(TypedDict):
     model_revision: str
     gpus: float  # that one renderer needs
     nodes_on_demand: bool  # a cluster that adds the nodes it lacks
+    launchers: int  # processes that launch jobs for the registry
     output_dir: str  # an absolute path

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.cluster import checks
+from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.checks import lacking_gpus
 from serve_app.cluster.launcher import RayLauncher
 
@@ -37,17 +38,10 @@ def test_a_renderer_needs_its_gpus_on_one_node(
     assert lacking_gpus(gpus) == (f"no node offers {gpus:g} GPU" if lacks else None)
 
 
-class Task:
-    """Of no attempt: nothing is launched here."""
-
-    def options(self, **_: Any) -> Task:
-        return self
-
-
 def test_a_cluster_that_adds_nodes_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what a deployment changes holds at once."""
     monkeypatch.setattr(checks.ray, "nodes", lambda: [node()])
-    launcher = RayLauncher("assets", Task(), "output")
+    launcher = RayLauncher(Attempts("assets", None), "output", list)
     assert launcher.lacking() is None, "nothing is known of what it needs"
     launcher.needs(1, nodes_on_demand=False)
     assert launcher.lacking() == "no node offers 1 GPU"
@@ -63,7 +57,7 @@ def test_nodes_are_not_asked_for_at_each_look(monkeypatch: pytest.MonkeyPatch) -
         return [node()]
 
     monkeypatch.setattr(checks.ray, "nodes", nodes)
-    launcher = RayLauncher("assets", Task(), "output")
+    launcher = RayLauncher(Attempts("assets", None), "output", list)
     launcher.needs(1, nodes_on_demand=False)
     assert {launcher.lacking() for _ in range(100)} == {"no node offers 1 GPU"}
     assert len(asked) == 1

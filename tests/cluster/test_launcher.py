@@ -20,8 +20,9 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import BackPressureError, RequestCancelledError
 
-from serve_app.cluster import launcher as launcher_module
-from serve_app.cluster.launcher import RayLauncher, _outcome_of
+from serve_app.cluster import attempts as attempts_module
+from serve_app.cluster.attempts import Attempts, _outcome_of
+from serve_app.cluster.launcher import RayLauncher
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome
 from serve_app.params import CPU_POOL
@@ -163,13 +164,20 @@ async def _renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
         assert force
         task.set_exception(TaskCancelledError())
 
-    monkeypatch.setattr(launcher_module, "renderer_handle", lambda app_name: renderer)  # pyright: ignore
-    monkeypatch.setattr(launcher_module.ray, "cancel", cancel)
+    monkeypatch.setattr(attempts_module, "renderer_handle", lambda app_name: renderer)  # pyright: ignore
+    monkeypatch.setattr(attempts_module.ray, "cancel", cancel)
     return renderer
 
 
+def launcher_of(renderer: Renderer) -> RayLauncher:
+    def create() -> Any:
+        raise AssertionError("no process of its own is asked for")
+
+    return RayLauncher(Attempts("assets", renderer), "output", create)
+
+
 def launch(renderer: Renderer) -> tuple[RayLauncher, asyncio.Task[Outcome]]:
-    launcher = RayLauncher("assets", renderer, "output")
+    launcher = launcher_of(renderer)
     return launcher, asyncio.create_task(launcher.run(ticket()))
 
 
@@ -188,7 +196,7 @@ async def test_an_attempt_that_is_drawn(renderer: Renderer) -> None:
     drawn = Outcome(kind="drawn", reason="", images=[])
     renderer.tasks[0].set_result(drawn)
     assert await attempt == drawn
-    assert not launcher._running
+    assert not launcher._attempts
 
 
 async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> None:
@@ -218,7 +226,7 @@ async def test_without_a_renderer_the_attempt_is_released(
     renderer.refusal = error
     launcher, attempt = launch(renderer)
     assert (await attempt)["kind"] == "released"
-    assert not launcher._running
+    assert not launcher._attempts
 
 
 async def test_an_attempt_that_is_stopped_while_it_waits_for_a_renderer(
@@ -230,7 +238,7 @@ async def test_an_attempt_that_is_stopped_while_it_waits_for_a_renderer(
     with pytest.raises(TaskLost):
         await attempt
     assert not renderer.tasks
-    assert not launcher._running
+    assert not launcher._attempts
     launcher.kill(JOB_ID)  # again, and of what does not run: nothing happens
     assert renderer.responses[0].cancelled == 1
 
@@ -275,8 +283,8 @@ async def test_a_broadcast_without_an_application_is_no_error(
     def gone(app_name: str) -> Any:
         raise KeyError(app_name)
 
-    monkeypatch.setattr(launcher_module, "renderer_handle", gone)
-    launcher = RayLauncher("assets", renderer, "output")
+    monkeypatch.setattr(attempts_module, "renderer_handle", gone)
+    launcher = launcher_of(renderer)
     await launcher.drop(1, {JOB_ID: 1})
     await launcher.send_previews(JOB_ID)
 

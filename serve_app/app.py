@@ -100,12 +100,12 @@ class Registry(RegistryActor):
 
 
 @ray.remote
-class Launcher(LauncherActor):
+class JobLauncher(LauncherActor):
     """On any node. The registry owns it, so they die together; it owns the tasks that it starts."""
 
 
 def create_launcher(app_name: str) -> ActorHandle:
-    actor = cast(Any, Launcher).options(
+    actor = cast(Any, JobLauncher).options(
         num_cpus=0,
         max_concurrency=1000,
         scheduling_strategy="SPREAD",

@@ -21,7 +21,10 @@ from serve_app.messages import TERMINAL, JobView, WatchReply
 
 MAX_AGE_S = 1.0  # of what is answered without asking the registry
 WATCH_TIMEOUT_S = 0.5  # half of MAX_AGE_S, so that a view stays fresh while nothing changes
-COALESCE_S = 0.05  # pause between two watches: changes are fetched together, in <= 20 calls/s
+COALESCE_S = 0.05
+"""Longest pause between two watches: where much happens, changes are fetched together, in <= 20 calls/s."""
+PAUSE_PER_CHANGE_S = 0.005
+"""Where little happens the pause is shorter: whoever waits for one job sees its end at once."""
 BACKOFF_S = (0.1, 5.0)  # first and longest pause while the registry does not answer
 
 log = logging.getLogger("assets.api")
@@ -164,9 +167,11 @@ async def follow(registry: RegistryClient, view: LocalView) -> None:
     while True:
         try:
             reply = await registry.watch(*view.cursor, WATCH_TIMEOUT_S)
+            before = view.cursor
             if view.apply(reply):
                 pause = BACKOFF_S[0]
-                await asyncio.sleep(COALESCE_S)
+                changes = reply["seq"] - before[1] if reply["epoch"] == before[0] else math.inf
+                await asyncio.sleep(min(COALESCE_S, changes * PAUSE_PER_CHANGE_S))
                 continue
             log.warning("a registry of the older epoch %d answered", reply["epoch"])
         except Unavailable as error:

@@ -202,7 +202,7 @@ async def test_an_attempt_that_is_drawn(renderer: Renderer) -> None:
 async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> None:
     """Its task starts at once, with a share of a CPU; it is stopped by its death."""
     renderer.refusal = KeyError("no such application")
-    launcher = RayLauncher("assets", renderer, "output")
+    launcher = launcher_of(renderer)
     order = ticket(summary=summary(kind="derive", pool=CPU_POOL))
     first = asyncio.create_task(launcher.run(order))
     await turn()
@@ -216,7 +216,7 @@ async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> Non
     drawn = Outcome(kind="drawn", reason="", images=[])
     renderer.tasks[1].set_result(drawn)
     assert await second == drawn
-    assert not launcher._running
+    assert not launcher._attempts
 
 
 @pytest.mark.parametrize("error", [BackPressureError(1, 1), KeyError("no such application")])

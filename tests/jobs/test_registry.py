@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from serve_app.encoding import decoded_views
+from serve_app.jobs.store import database as database_module
+from serve_app.messages import Outcome, Report
 from serve_app.params import summary_of
 from tests.factories import labels, params
 
-from .harness import World
+from .harness import World, disk_held, turns
 
 # ---- restart ----
 
@@ -151,3 +155,65 @@ async def test_a_watcher_that_fell_behind_the_cache_resyncs(tmp_path: Path) -> N
         reply = await world.registry.watch(world.registry.epoch, cursor, 0)
         assert reply["resync"]
         assert not (await world.registry.watch(world.registry.epoch, reply["seq"], 0))["resync"]
+
+
+# ---- what comes too late, or waits ----
+
+
+@pytest.mark.parametrize("how", ["published", "cancelled", "lost"])
+async def test_a_report_that_comes_after_the_end_changes_nothing(tmp_path: Path, how: str) -> None:
+    """And its renderer is told to stop."""
+    async with World(tmp_path) as world:
+        job_id = await world.submit()
+        await world.launched(job_id)
+        if how == "published":
+            assert await world.finish(job_id, 1, [world.files.put(job_id, 1)])
+        elif how == "cancelled":
+            await world.registry.cancel(job_id, "ann")
+        else:
+            world.launcher.end(job_id, 1, None)
+            await world.launched(job_id, 2)
+        before = await world.look(job_id)
+        late = Report(
+            admitted=[(job_id, 1, 0.5)],
+            progress=[(job_id, 1, {"value": 0.5, "step": 1, "steps": 2})],
+            previews=[(job_id, 1, 0, b"jpeg")],
+        )
+        for _ in range(2):
+            assert await world.registry.report(late) == {job_id: 1}
+            assert await world.look(job_id) == before
+
+
+async def test_a_slow_disk_delays_answers_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a commit takes its time, looks are answered; what came meanwhile shares the next one, and
+    nobody is told of what is not on disk."""
+    async with World(tmp_path, {"max_in_flight": 60, "max_pending": 1000}) as world:
+        running = [await world.submit() for _ in range(50)]
+        for job_id in running:
+            await world.started(job_id)
+        commits: list[int] = []
+        commit = database_module._together
+        monkeypatch.setattr(
+            database_module,
+            "_together",
+            lambda db, group: (commits.append(len(group)), commit(db, group))[1],
+        )
+        async with disk_held(world):
+            submits = [asyncio.create_task(world.submit()) for _ in range(100)]
+            for job_id in running:
+                files = [world.files.put(job_id, 1)]
+                world.launcher.end(job_id, 1, Outcome(kind="drawn", reason="", images=files))
+            cancelled = asyncio.create_task(world.registry.cancel(running[0], "ann"))
+            await turns(50)
+            assert {await world.status(job_id) for job_id in running} == {"STARTED"}
+            assert not any(submit.done() for submit in submits)
+        jobs = await asyncio.gather(*submits)
+        await cancelled
+        for job_id in running:
+            await world.ended(job_id)
+        assert commits[1] == 151, "after the one that held the disk"
+        while world.launcher.running or world.registry.stats()["waiting"]:
+            await world.draw_next()
+        assert {await world.status(job_id) for job_id in [*jobs, *running[1:]]} == {"SUCCESS"}

@@ -28,7 +28,7 @@ from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
-from serve_app.config import INGRESS_REQUESTS, Settings
+from serve_app.config import INGRESS_CPUS, INGRESS_REQUESTS, Settings
 from serve_app.messages import Outcome, OutputFolder, Rendered, Ticket
 
 ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
@@ -48,7 +48,7 @@ def build(args: Settings | dict[str, Any]) -> Application:
     renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
     ingress = Ingress.options(
         num_replicas=settings.ingress_replicas,
-        ray_actor_options={"num_cpus": 0.1, "runtime_env": worker_env(**ON_ONE_LOOP)},
+        ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": worker_env(**ON_ONE_LOOP)},
     )
     return ingress.bind(dumped, renderer)
 
@@ -131,7 +131,7 @@ def create_registry(settings: Settings) -> ActorHandle:
     return actor.remote(settings.model_dump(mode="json"), REGISTRY_VERSION)
 
 
-@ray.remote(max_retries=0, num_cpus=0.05)
+@ray.remote(max_retries=0)
 def run_job_task(
     ticket: Ticket, rendered: Rendered | None, folder: OutputFolder, app_name: str
 ) -> Outcome:

@@ -21,6 +21,8 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
 
 INGRESS_REQUESTS = 5000
 """Requests one ingress replica works on at a time. Most of them are streams, which seldom have work."""
+INGRESS_CPUS = 0.1
+"""Logical CPUs that one ingress replica reserves."""
 
 
 def user_path(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import (
@@ -37,6 +37,13 @@ CPUS_WITHOUT_RENDERER = 0.5
 machine of two."""
 
 
+class Means(NamedTuple):
+    """What the task of an attempt gets."""
+
+    folder: OutputFolder  # where it writes
+    cpus: float  # logical ones, if all it does is to write
+
+
 @dataclass(eq=False, slots=True)
 class RunningAttempt:
     """One attempt on the cluster."""
@@ -60,21 +67,21 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._running)
 
-    async def run(self, ticket: Ticket, folder: OutputFolder) -> Outcome:
+    async def run(self, ticket: Ticket, means: Means) -> Outcome:
         """Run one attempt to its end. Raises TaskLost."""
         job_id = ticket["job_id"]
         run = self._running[job_id] = RunningAttempt()
         try:
-            return await self._run(run, ticket, folder)
+            return await self._run(run, ticket, means)
         except RayError as error:
             raise TaskLost(_short(error)) from error
         finally:
             if self._running.get(job_id) is run:  # else another attempt at the job has begun
                 del self._running[job_id]
 
-    async def _run(self, run: RunningAttempt, ticket: Ticket, folder: OutputFolder) -> Outcome:
+    async def _run(self, run: RunningAttempt, ticket: Ticket, means: Means) -> Outcome:
         if not needs_renderer(ticket["summary"]["pool"]):
-            return await self._run_task(run, ticket, None, folder)
+            return await self._run_task(run, ticket, None, means)
         try:
             run.response = self._renderer().render.remote(ticket)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it
@@ -87,16 +94,21 @@ class Attempts:
             return Outcome(kind="released", reason=_short(error))
         if run.killed:  # just when a renderer had accepted it
             raise TaskLost("it was stopped as a renderer had it")
-        return await self._run_task(run, ticket, rendered, folder)
+        return await self._run_task(run, ticket, rendered, means)
 
     async def _run_task(
-        self, run: RunningAttempt, ticket: Ticket, rendered: Any, folder: OutputFolder
+        self, run: RunningAttempt, ticket: Ticket, rendered: Any, means: Means
     ) -> Outcome:
         """`rendered`: ref of what a renderer returns; None: the task does all the work."""
-        options = {"name": f"job:{ticket['job_id']}", "runtime_env": worker_env()}
+        options = {
+            "name": f"job:{ticket['job_id']}",
+            "num_cpus": means.cpus,
+            "runtime_env": worker_env(),
+        }
         if rendered is None:
             options |= {"num_cpus": CPUS_WITHOUT_RENDERER, "scheduling_strategy": "SPREAD"}
-        run.task = self._task.options(**options).remote(ticket, rendered, folder, self._app_name)
+        task = self._task.options(**options)
+        run.task = task.remote(ticket, rendered, means.folder, self._app_name)
         try:
             return await run.task
         except RayError as error:

@@ -24,6 +24,9 @@ from serve_app.errors import ConfigError, ServiceError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+TASK_CPUS = 0.9  # less than 1: on two CPUs, a renderer of one and an ingress leave so much
+SMALL_TASK_CPUS = 0.05
+
 T = TypeVar("T")
 
 
@@ -45,6 +48,19 @@ def lacking_gpus(gpus: float) -> str | None:
     if most >= gpus:
         return None
     return f"no node offers {gpus:g} GPU"
+
+
+def job_task_cpus(reserved: float) -> float:
+    """Logical CPUs for a task that writes files, beside replicas that reserve so many in all.
+
+    Ray keeps as many idle workers as it has CPUs free, and ends the others after a second; to start one takes
+    seconds of CPU. Tasks of nearly a whole CPU are never more than it keeps. Where there is no room for such
+    ones they get next to nothing, so that they find room at all.
+    """
+    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    spare = sum(nodes) - reserved
+    # Rounded: 2 - 1.1 is a little less than 0.9.
+    return TASK_CPUS if nodes and round(spare / len(nodes), 6) >= TASK_CPUS else SMALL_TASK_CPUS
 
 
 def gpus_per_replica(settings: Settings) -> float:

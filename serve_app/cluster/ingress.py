@@ -20,7 +20,7 @@ from serve_app.cluster.handles import serve_session
 from serve_app.cluster.registry_actor import limits_of
 from serve_app.cluster.registry_port import attach
 from serve_app.cluster.replica_port import listen_on_node_address
-from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.config import INGRESS_CPUS, PROJECT_ROOT, Settings
 from serve_app.messages import Deployment
 
 
@@ -71,5 +71,6 @@ def _deployment(settings: Settings) -> Deployment:
         gpus=gpus_per_replica(settings),
         nodes_on_demand=settings.nodes_on_demand,
         launchers=settings.launchers,
+        cpus=settings.max_replicas * settings.num_cpus + settings.ingress_replicas * INGRESS_CPUS,
         output_dir=str(settings.path(settings.output_dir)),
     )

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.artifacts.folder import OutputDir
-from serve_app.cluster.attempts import Attempts
-from serve_app.cluster.checks import lacking_gpus
+from serve_app.cluster.attempts import Attempts, Means
+from serve_app.cluster.checks import SMALL_TASK_CPUS, job_task_cpus, lacking_gpus
 from serve_app.cluster.launcher_process import LauncherProcess
 from serve_app.messages import Outcome, OutputFolder, Ticket
 
-LACKING_ASKED_EVERY_S = 2.0
+RAY_ASKED_EVERY_S = 2.0
 
 
 class RayLauncher:
@@ -30,9 +30,10 @@ class RayLauncher:
         self._attempts, self._create_process = attempts, create_process
         self._processes: list[LauncherProcess] = []
         self._session: str | None = None
-        self._gpus = 0.0
+        self._gpus = self._reserved_cpus = 0.0
         self._lacking: str | None = None
-        self._lacking_at = float("-inf")
+        self._task_cpus = SMALL_TASK_CPUS
+        self._asked_at = float("-inf")
 
     def use(self, processes: int) -> None:
         """So many processes run the attempts that begin from now on. 0: this process runs them."""
@@ -46,7 +47,9 @@ class RayLauncher:
     async def run(self, ticket: Ticket) -> Outcome:
         output = self.output
         least = min(self._processes, key=len, default=self._attempts)
-        outcome = await least.run(ticket, OutputFolder(path=output.path, id=output.id))
+        self._ask_ray()
+        folder = OutputFolder(path=output.path, id=output.id)
+        outcome = await least.run(ticket, Means(folder, self._task_cpus))
         if outcome["kind"] == "drawn" and self.output is not output:
             return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
         return outcome
@@ -58,13 +61,23 @@ class RayLauncher:
     def needs(self, gpus: float, *, nodes_on_demand: bool) -> None:
         """What one renderer needs; `nodes_on_demand`: the cluster adds the nodes it lacks."""
         self._gpus = 0.0 if nodes_on_demand else gpus
-        self._lacking_at = float("-inf")
+        self._asked_at = float("-inf")
+
+    def leave(self, cpus: float) -> None:
+        """Job tasks leave so many logical CPUs to the replicas of the application."""
+        self._reserved_cpus = cpus
+        self._asked_at = float("-inf")
 
     def lacking(self) -> str | None:
-        now = time.monotonic()
-        if now - self._lacking_at > LACKING_ASKED_EVERY_S:
-            self._lacking, self._lacking_at = lacking_gpus(self._gpus), now
+        self._ask_ray()
         return self._lacking
+
+    def _ask_ray(self) -> None:
+        now = time.monotonic()
+        if now - self._asked_at > RAY_ASKED_EVERY_S:
+            self._asked_at = now
+            self._lacking = lacking_gpus(self._gpus)
+            self._task_cpus = job_task_cpus(self._reserved_cpus)
 
     def serve_is(self, session: str) -> None:
         """`session`: of the Serve that runs now. Attempts of another one end."""

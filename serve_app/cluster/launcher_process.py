@@ -17,10 +17,10 @@ import ray
 from ray.exceptions import RayError
 
 from serve_app import logs
-from serve_app.cluster.attempts import Attempts
+from serve_app.cluster.attempts import Attempts, Means
 from serve_app.jobs.background import Background
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.messages import Outcome, OutputFolder, Ticket
+from serve_app.messages import Outcome, Ticket
 
 log = logging.getLogger("assets.registry")
 
@@ -39,9 +39,9 @@ class LauncherActor:
         self._ended: list[tuple[Key, Outcome]] = []
         self._something_ended = asyncio.Event()
 
-    async def begin(self, attempts: list[tuple[Ticket, OutputFolder]]) -> None:
-        for ticket, folder in attempts:
-            self._background.spawn(self._run(ticket, folder))
+    async def begin(self, attempts: list[tuple[Ticket, Means]]) -> None:
+        for ticket, means in attempts:
+            self._background.spawn(self._run(ticket, means))
 
     async def ended(self) -> list[tuple[Key, Outcome]]:
         """The attempts that ended since the last answer. Waits for one."""
@@ -56,10 +56,10 @@ class LauncherActor:
     async def serve_is(self, session: str) -> None:
         self._attempts.serve_is(session)
 
-    async def _run(self, ticket: Ticket, folder: OutputFolder) -> None:
+    async def _run(self, ticket: Ticket, means: Means) -> None:
         outcome = Outcome(kind="lost", reason="a bug of the launcher")
         try:
-            outcome = await self._attempts.run(ticket, folder)
+            outcome = await self._attempts.run(ticket, means)
         except TaskLost as error:
             outcome = Outcome(kind="lost", reason=str(error))
         finally:
@@ -78,17 +78,17 @@ class LauncherProcess:
         self._session: str | None = None
         self._retired = False
         self._running: dict[Key, asyncio.Future[Outcome]] = {}
-        self._new: dict[Key, tuple[Ticket, OutputFolder]] = {}  # not sent yet
+        self._new: dict[Key, tuple[Ticket, Means]] = {}  # not sent yet
         self._something_new = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._running)
 
-    async def run(self, ticket: Ticket, folder: OutputFolder) -> Outcome:
+    async def run(self, ticket: Ticket, means: Means) -> Outcome:
         """Run one attempt to its end. It is `lost` if that process is."""
         key = ticket["job_id"], ticket["fence"]
         ended = self._running[key] = asyncio.get_running_loop().create_future()
-        self._new[key] = ticket, folder
+        self._new[key] = ticket, means
         self._something_new.set()
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve(), context=contextvars.Context())

@@ -117,6 +117,7 @@ class RegistryActor:
         self._launcher.needs(deployment["gpus"], nodes_on_demand=deployment["nodes_on_demand"])
         if "launchers" in deployment:
             self._launcher.use(deployment["launchers"])
+            self._launcher.leave(deployment["cpus"])
         registry = await self._registry()
         output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])

@@ -19,16 +19,17 @@ class Columns:
         self._index = {name: column for column, name in enumerate(names)}
         self._table: Floats = np.zeros((len(names), 16))
         self._rows: dict[str, int] = {}
-        self._keys: list[str] = []  # of row 0, 1, ...
+        self._keys = np.empty(16, dtype=object)  # of row 0, 1, ...
 
     def put(self, key: str, *values: float) -> None:
         """Its row, in the order of the columns; an older one is replaced."""
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = len(self._keys)
-            self._keys.append(key)
-            if row == self._table.shape[1]:
+            row = len(self._rows)
+            if row == len(self._keys):
                 self._table = np.hstack([self._table, np.zeros_like(self._table)])
+                self._keys = np.concatenate([self._keys, np.empty_like(self._keys)])
+            self._rows[key], self._keys[row] = row, key
         self._table[:, row] = values
 
     def drop(self, key: str) -> None:
@@ -36,20 +37,21 @@ class Columns:
         row = self._rows.pop(key, None)
         if row is None:
             return
-        last = self._keys.pop()
+        end = len(self._rows)
+        last, self._keys[end] = self._keys[end], None
         if last != key:  # it moves into the gap
-            self._table[:, row] = self._table[:, len(self._keys)]
+            self._table[:, row] = self._table[:, end]
             self._keys[row], self._rows[last] = last, row
 
     def row(self, key: str) -> int | None:
         return self._rows.get(key)
 
-    def keys_of(self, rows: NDArray[np.intp]) -> list[str]:
-        return [self._keys[row] for row in rows]
+    def keys_of(self, rows: NDArray[np.intp]) -> NDArray[np.object_]:
+        return self._keys[rows]
 
     def __getitem__(self, name: str) -> Floats:
         """A column, as a view that the next `put` or `drop` changes."""
-        return self._table[self._index[name], : len(self._keys)]
+        return self._table[self._index[name], : len(self._rows)]
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._rows)

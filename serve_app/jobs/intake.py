@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 
+from serve_app.jobs.bulletin import Bulletin
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
 from serve_app.jobs.dispatcher import Dispatcher
@@ -37,12 +38,13 @@ class Intake:
         lines: Lines,
         dispatcher: Dispatcher,
         estimates: Estimates,
+        bulletin: Bulletin,
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
     ) -> None:
         self._jobs, self._lines, self._dispatcher = jobs, lines, dispatcher
-        self._estimates = estimates
+        self._estimates, self._bulletin = estimates, bulletin
         self._deadlines, self._metrics, self._clock = deadlines, metrics, clock
         self.max_pending = 1  # jobs that may wait
         self.idempotency_s = 0.0  # how long an idempotency key is remembered
@@ -130,7 +132,7 @@ class Intake:
         self.join(job)
         self._metrics.submitted()
         self._dispatcher.observe_depth()
-        view = self._estimates.view(job)
+        view = self._bulletin.view(job)
         self._estimates.promised(view)
         return SubmitReply(job=view, replayed=False)
 

@@ -179,12 +179,13 @@ class Line:
         waiting = self._waiting["jobs"]
         mean = self._waiting["work"] / waiting
         late = (starts - self._waiting["clock"]) * self._waiting["weight"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            due = np.where(mean > 0, late / mean, np.where(late < 0, -np.inf, np.inf))
+        # Jobs without any work are all due as soon as their client's turn comes.
+        due = np.where(late < 0, -np.inf, np.inf)
+        np.divide(late, mean, out=due, where=mean > 0)
         whole = np.floor(due)
         jobs = np.where(due < waiting, np.maximum(0.0, whole + (due > whole)), waiting)
         ties = np.flatnonzero((due == whole) & (due >= 0) & (due < waiting))
-        jobs[ties] += [name < own for name in self._waiting.keys_of(ties)]
+        jobs[ties] += self._waiting.keys_of(ties) < own
         if (row := self._waiting.row(own)) is not None:
             jobs[row] = 0
         return int(jobs.sum()), float(jobs @ mean)

@@ -125,6 +125,7 @@ class JobRegistry:
             self._lines,
             self._dispatcher,
             self._estimates,
+            self._bulletin,
             self._deadlines,
             metrics,
             self._clock,

@@ -64,4 +64,5 @@ class Deployment(TypedDict):
     gpus: float  # that one renderer needs
     nodes_on_demand: bool  # a cluster that adds the nodes it lacks
     launchers: int  # processes that launch jobs for the registry
+    cpus: float  # logical ones that all its replicas reserve, when they are as many as they may be
     output_dir: str  # an absolute path

@@ -24,13 +24,14 @@ import ray
 
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.view import LocalView, follow
+from serve_app.cluster.attempts import Means
 from serve_app.cluster.handles import NAMESPACE, call_registry, registry_name
 from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor, limits_of
 from serve_app.cluster.registry_port import REGISTRY_VERSION, ActorTransport
 from serve_app.cluster.reporter import PACE_S
 from serve_app.config import Settings
-from serve_app.messages import Deployment, Outcome, OutputFolder, Report, Ticket
+from serve_app.messages import Deployment, Outcome, Report, Ticket
 from tests.factories import image_file, labels, params, submission
 
 APP = "ceiling"
@@ -48,7 +49,7 @@ class NullLauncher(LauncherActor):
         self._untold: list[tuple[str, int, float | None]] = []
         self._reporting = asyncio.create_task(self._report())
 
-    async def begin(self, attempts: list[tuple[Ticket, OutputFolder]]) -> None:
+    async def begin(self, attempts: list[tuple[Ticket, Means]]) -> None:
         for ticket, _ in attempts:
             self._held.append((ticket["job_id"], ticket["fence"]))
             self._untold.append((ticket["job_id"], ticket["fence"], 0.1))
@@ -79,6 +80,7 @@ class NullIngress:
             gpus=0.0,
             nodes_on_demand=False,
             launchers=parsed.launchers,
+            cpus=0.0,
             output_dir=str(parsed.output_dir),
         )
         self._actor = ray.get_actor(registry_name(APP), namespace=NAMESPACE)
@@ -92,7 +94,7 @@ class NullIngress:
 
     async def begin(self) -> None:
         views = [LocalView() for _ in self._registries]
-        views[0].subscribe(self._see)
+        views[0].subscribers.of_owner("ann", self._see)
         self._following = [
             asyncio.create_task(follow(registry, view))
             for registry, view in zip(self._registries, views, strict=True)
@@ -159,16 +161,16 @@ def play(
         registry = registry_class.options(
             name=registry_name(APP), namespace=NAMESPACE, num_cpus=0, max_concurrency=2000
         ).remote(settings, in_flight)
-        pid = ray.get(registry.hello.remote())["pid"]
+        hello: Any = ray.get(registry.hello.remote())
         ingress_class: Any = ray.remote(NullIngress)
         ingress = ingress_class.options(num_cpus=0).remote(settings, watchers, clients)
         ray.get(ingress.begin.remote())
-        process = psutil.Process(pid)
+        process = psutil.Process(hello["pid"])
         _rest(2.0)  # warm, and full
-        before = ray.get([ingress.count.remote(), registry.calls.remote()])
+        before: Any = ray.get([ingress.count.remote(), registry.calls.remote()])
         began, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
         _rest(seconds)
-        after = ray.get([ingress.count.remote(), registry.calls.remote()])
+        after: Any = ray.get([ingress.count.remote(), registry.calls.remote()])
         took, used = time.perf_counter() - began, sum(process.cpu_times()[:2]) - cpu
         jobs = max(1, after[0] - before[0])
         calls = sum(after[1].values()) - sum(before[1].values())

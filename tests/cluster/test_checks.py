@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.cluster import checks
 from serve_app.cluster.attempts import Attempts
-from serve_app.cluster.checks import lacking_gpus
+from serve_app.cluster.checks import SMALL_TASK_CPUS, TASK_CPUS, lacking_gpus
 from serve_app.cluster.launcher import RayLauncher
 
 
@@ -60,4 +60,28 @@ def test_nodes_are_not_asked_for_at_each_look(monkeypatch: pytest.MonkeyPatch) -
     launcher = RayLauncher(Attempts("assets", None), "output", list)
     launcher.needs(1, nodes_on_demand=False)
     assert {launcher.lacking() for _ in range(100)} == {"no node offers 1 GPU"}
-    assert len(asked) == 1
+    assert len(asked) == 2, "for GPUs, and for CPUs of tasks"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "reserved", "least"),
+    [
+        ([4.0], 0.6, TASK_CPUS),
+        ([2.0], 1.1, TASK_CPUS),  # a laptop: a renderer of one, and an ingress
+        ([2.0], 0.6, TASK_CPUS),
+        ([2.0], 1.2, SMALL_TASK_CPUS),
+        ([1.0], 0.6, SMALL_TASK_CPUS),
+        ([8.0, 8.0], 8.2, TASK_CPUS),
+        ([8.0, 8.0], 14.6, SMALL_TASK_CPUS),  # it may be that neither has room for one
+        ([], 0.6, SMALL_TASK_CPUS),
+    ],
+)
+def test_a_job_task_always_finds_room(
+    monkeypatch: pytest.MonkeyPatch, cpus: list[float], reserved: float, least: float
+) -> None:
+    """Even if all replicas run that may."""
+    monkeypatch.setattr(checks.ray, "nodes", lambda: [node(CPU=each) for each in cpus])
+    launcher = RayLauncher(Attempts("assets", None), "output", list)
+    launcher.leave(reserved)
+    launcher.lacking()
+    assert launcher._task_cpus == least

@@ -166,6 +166,7 @@ async def _renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
 
     monkeypatch.setattr(attempts_module, "renderer_handle", lambda app_name: renderer)  # pyright: ignore
     monkeypatch.setattr(attempts_module.ray, "cancel", cancel)
+    monkeypatch.setattr(attempts_module.ray, "nodes", list)
     return renderer
 
 
@@ -207,7 +208,7 @@ async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> Non
     first = asyncio.create_task(launcher.run(order))
     await turn()
     assert (len(renderer.responses), len(renderer.tasks)) == (0, 1)
-    assert renderer.cpus is not None
+    assert renderer.cpus == attempts_module.CPUS_WITHOUT_RENDERER
     launcher.kill(JOB_ID)
     with pytest.raises(TaskLost):
         await first

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
-from serve_app.cluster import launcher_process
-from serve_app.cluster.attempts import Attempts
+from serve_app.cluster import checks, launcher_process
+from serve_app.cluster.attempts import Attempts, Means
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.cluster.launcher_process import LauncherActor, LauncherProcess
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome, OutputFolder, Ticket
 from tests.factories import JOB_ID, new_id, ticket
 
-FOLDER = OutputFolder(path="output", id="")
+MEANS = Means(OutputFolder(path="output", id=""), 0.5)
 DRAWN = Outcome(kind="drawn", reason="", images=[])
 
 
@@ -34,7 +34,7 @@ class Actor:
         self.inside._attempts.run = self._run_attempt
         self.inside._attempts.kill = self._kill_attempt
 
-    async def _run_attempt(self, ticket: Ticket, folder: OutputFolder) -> Outcome:
+    async def _run_attempt(self, ticket: Ticket, means: Means) -> Outcome:
         ends = self.runs[ticket["job_id"]] = asyncio.get_running_loop().create_future()
         self._moved.set()
         return await ends
@@ -83,12 +83,13 @@ class Actors(list[Actor]):
 @pytest.fixture(name="actors")
 async def _actors(monkeypatch: pytest.MonkeyPatch) -> Actors:
     monkeypatch.setattr(launcher_process.ray, "kill", lambda actor: actor.dead.set())  # pyright: ignore
+    monkeypatch.setattr(checks.ray, "nodes", list)
     return Actors()
 
 
 async def test_attempts_begin_and_end_by_the_handful(actors: Actors) -> None:
     process, ids = LauncherProcess(actors.create), [new_id() for _ in range(50)]
-    attempts = [asyncio.create_task(process.run(ticket(job_id=i), FOLDER)) for i in ids]
+    attempts = [asyncio.create_task(process.run(ticket(job_id=i), MEANS)) for i in ids]
     await actors.run(*ids)
     assert len(process) == 50
     for job_id in ids:
@@ -103,11 +104,11 @@ async def test_a_process_that_is_gone_loses_its_attempts_and_the_next_begins_ano
     actors: Actors,
 ) -> None:
     process, ids = LauncherProcess(actors.create), [new_id() for _ in range(200)]
-    attempts = [asyncio.create_task(process.run(ticket(job_id=i), FOLDER)) for i in ids]
+    attempts = [asyncio.create_task(process.run(ticket(job_id=i), MEANS)) for i in ids]
     await actors.run(*ids)
     actors[0].dead.set()
     assert {outcome["kind"] for outcome in await asyncio.gather(*attempts)} == {"lost"}
-    again = asyncio.create_task(process.run(ticket(fence=2), FOLDER))
+    again = asyncio.create_task(process.run(ticket(fence=2), MEANS))
     await actors.run(JOB_ID)
     actors[1].runs[JOB_ID].set_result(DRAWN)
     assert await again == DRAWN
@@ -117,12 +118,12 @@ async def test_a_process_that_is_gone_loses_its_attempts_and_the_next_begins_ano
 async def test_an_attempt_that_is_killed(actors: Actors) -> None:
     """Before its ticket was sent, and after."""
     process = LauncherProcess(actors.create)
-    unsent = asyncio.create_task(process.run(ticket(), FOLDER))
+    unsent = asyncio.create_task(process.run(ticket(), MEANS))
     await asyncio.sleep(0)
     process.kill(JOB_ID)
     assert (await unsent)["kind"] == "lost"
     other = new_id()
-    sent = asyncio.create_task(process.run(ticket(job_id=other), FOLDER))
+    sent = asyncio.create_task(process.run(ticket(job_id=other), MEANS))
     await actors.run(other)
     process.kill(other)
     process.kill(new_id())  # of what does not run: nothing happens

@@ -1,135 +1,116 @@
-"""Markdown as the tests of the documentation read it: prose, names in backticks, tables, fences, links.
+"""The documents of this project, the interface they describe, and how they write defaults.
 
-Knows Markdown only; nothing of what the documents are about.
+Knows where they are; the tests of `test_readme*.py` know what must be true of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from serve_app.api.asgi import create_app
+from serve_app.api.registry_client import RegistryClient
+from serve_app.catalog.models import load_models
+from serve_app.catalog.styles import load_styles
+from serve_app.config import Settings
+from tests.markdown import ROOT, Cell, Document
 
+README = Document(ROOT / "README.md")
+INSIDE = Document(ROOT / "serve_app/README.md")
+RUNNING = Document(ROOT / "configs/README.md")
+FIGURES = Document(ROOT / "tests/benchmarks/README.md")
+DOCS = [README, INSIDE, RUNNING, FIGURES]
 
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    names: tuple[str, ...]  # what stands in backticks
+PATH = re.compile(r"[\w.-]+(/[\w.-]+)*(\.(py|md|ya?ml|toml|txt|svg|png|sh)|/)|\.ci/\w+|Makefile")
+COMMAND = re.compile(r"(\.venv/bin/)?(assets|make|python) .*")
+ROUTE = re.compile(r"((GET|POST|DELETE) )?/([a-z0-9]+|v1/\S*|output/\S*)/?")
 
-
-@dataclass(frozen=True)
-class Table:
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-    @property
-    def names(self) -> set[str]:
-        """Of the first column."""
-        return {name for row in self.rows for name in row[0].names}
-
-
-@dataclass(frozen=True)
-class Document:
-    path: Path
-
-    @cached_property
-    def tokens(self) -> Sequence[Token]:
-        return MarkdownIt("commonmark").enable("table").parse(self.path.read_text("utf-8"))
-
-    @cached_property
-    def lines(self) -> list[Sequence[Token]]:
-        """The content of each heading, paragraph, item and cell."""
-        return [token.children or [] for token in self.tokens if token.type == "inline"]
-
-    @property
-    def names(self) -> list[str]:
-        """What stands in backticks, tables included."""
-        return [t.content for line in self.lines for t in line if t.type == "code_inline"]
-
-    @property
-    def links(self) -> list[str]:
-        """Where links lead, and what pictures show."""
-        found = [t.attrGet("href") or t.attrGet("src") for line in self.lines for t in line]
-        return [str(target) for target in found if target]
-
-    @property
-    def anchors(self) -> set[str]:
-        """Of its headings, as GitHub makes them."""
-        heads = [i + 1 for i, t in enumerate(self.tokens) if t.type == "heading_open"]
-        texts = [_text(self.tokens[i].children or []) for i in heads]
-        return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
-
-    def fences(self, language: str) -> list[str]:
-        return [t.content for t in self.tokens if t.type == "fence" and t.info == language]
-
-    @property
-    def languages(self) -> set[str]:
-        return {t.info for t in self.tokens if t.type == "fence"}
-
-    @property
-    def prose(self) -> str:
-        """All that is read as sentences: no table, no fence, no picture's description."""
-        inside, read = False, list[str]()
-        for token in self.tokens:
-            if token.type in ("table_open", "table_close"):
-                inside = token.type == "table_open"
-            elif token.type == "inline" and not inside:
-                read.append(_text(token.children or []))
-        return "\n".join(read)
-
-    @cached_property
-    def tables(self) -> list[Table]:
-        found: list[Table] = []
-        row: list[Cell] = []
-        rows: list[tuple[Cell, ...]] = []
-        for i, token in enumerate(self.tokens):
-            match token.type:
-                case "table_open":
-                    rows = []
-                case "tr_open":
-                    row = []
-                case "th_open" | "td_open":
-                    line = self.tokens[i + 1].children or []
-                    names = tuple(t.content for t in line if t.type == "code_inline")
-                    row.append(Cell(_text(line), names))
-                case "tr_close":
-                    rows.append(tuple(row))
-                case "table_close":
-                    head, *rest = rows
-                    found.append(Table(tuple(cell.text for cell in head), tuple(rest)))
-                case _:
-                    pass
-        return found
-
-    def table(self, head: str) -> Table:
-        """The one whose first column is called so."""
-        (found,) = [table for table in self.tables if table.head[0] == head]
-        return found
-
-    def steps(self) -> list[str]:
-        """What each item of its numbered list begins with, in bold."""
-        starts = [i for i, t in enumerate(self.tokens) if t.type == "list_item_open" and t.info]
-        lines = [self.tokens[i + 2].children or [] for i in starts]
-        return [line[line.index(_opening(line)) + 1].content for line in lines]
+NOT_OURS = {
+    *("~/.ray/auth_token", "/tmp/ray/session_latest/logs", "serve run", "serve status"),
+    *("RAY_AUTH_MODE=token", "export RAY_AUTH_MODE=token", "import_path", "runtime_env"),
+    *("ray start --metrics-export-port=PORT", "registry.lock", "jobs.db-wal", "jobs.db-shm"),
+    *("/metrics", "/tmp/ray/prom_metrics_service_discovery.json", "file_sd_configs"),
+    *("/tmp/ray/ray_current_cluster", "--dashboard-host", "gcs_server.out"),
+    *("serve/controller_*.log", "serve/replica_*.log", "worker-*-PID.err"),
+}
+"""Names of Ray, of Serve and of files that SQLite makes."""
 
 
-def commands(fence: str) -> Iterator[str]:
-    """The commands of a shell fence, without comments; what a backslash continues is one line."""
-    for line in fence.replace("\\\n", " ").splitlines():
-        if text := re.sub(r"(^|\s)#.*", "", line).strip():
-            yield text
+def each(docs: list[Document]) -> Any:
+    ids = [str(doc.path.relative_to(ROOT)) for doc in docs]
+    return pytest.mark.parametrize("doc", docs, ids=ids)
 
 
-def _opening(line: Sequence[Token]) -> Token:
-    return next(token for token in line if token.type == "strong_open")
+def sources() -> list[Path]:
+    return sorted((ROOT / "serve_app").rglob("*.py"))
 
 
-def _text(line: Sequence[Token]) -> str:
-    shown = {"text", "code_inline"}
-    return "".join(t.content if t.type in shown else " " * ("break" in t.type) for t in line)
+def words(text: str) -> set[str]:
+    """Headers are written with `-` and read with `_`; case says nothing either."""
+    return {w.lower().replace("-", "_") for w in re.findall(r"[A-Za-z][\w-]{2,}", text)}
+
+
+def defaults(cell: Cell, many: int) -> list[str]:
+    """One each, or one for all. A list is a single one."""
+    if len(cell.names) == many:
+        return list(cell.names)
+    return [", ".join(cell.names) or cell.text] * many
+
+
+def as_written(default: Any) -> str:
+    if default in (None, {}, []):
+        return "none"
+    if isinstance(default, list):
+        return ", ".join(map(str, default))  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(default) or '""'
+
+
+class Nobody:
+    """A transport that is never used."""
+
+    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
+        raise NotImplementedError
+
+    async def introduce(self) -> None: ...
+
+    async def readiness(self) -> str | None: ...
+
+
+@cache
+def interface() -> dict[str, Any]:
+    """The OpenAPI description."""
+    settings = Settings()
+    models = load_models(settings.path(settings.models_file))
+    app = create_app(
+        settings,
+        RegistryClient(Nobody()),
+        styles=load_styles(settings.path(settings.styles_file), models),
+        models=models,
+        active=models.default,
+        revision_of=lambda name: name,
+    )
+    return app.openapi()
+
+
+@cache
+def operations() -> dict[str, dict[str, Any]]:
+    """By `METHOD /path`; the parts of a path have no names here."""
+    return {
+        f"{method.upper()} {bare(path)}": operation
+        for path, methods in interface()["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def bare(path: str) -> str:
+    return re.sub(r"\{.*?\}", "{}", path)
+
+
+def parameters(operation: dict[str, Any], where: str) -> set[str]:
+    return {p["name"].lower() for p in operation.get("parameters", []) if p["in"] == where}

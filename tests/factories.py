@@ -10,6 +10,7 @@ from typing import Any
 
 import uuid_utils
 
+from serve_app.catalog.models import ModelSpec
 from serve_app.encoding import encoded_view
 from serve_app.jobs.job import Job
 from serve_app.messages import (
@@ -42,6 +43,22 @@ def params(**changes: Any) -> GenerationParams:
             "scheduler": "euler",
             "model": "tiny",
             "model_revision": "0" * 12,
+            **changes,
+        }
+    )
+
+
+def model_spec(name: str = "tiny", **changes: Any) -> ModelSpec:
+    """A model of 64 x 64 pixels in four steps, of whose weights nobody asks."""
+    return ModelSpec.model_validate(
+        {
+            "name": name,
+            "family": "sd",
+            "path": "nowhere",
+            "native_size": (64, 64),
+            "steps": 4,
+            "guidance_scale": 3.0,
+            "schedulers": ["ddim", "euler"],
             **changes,
         }
     )

@@ -22,6 +22,7 @@ import yaml
 from serve_app.catalog.models import PROMPT, prompt_problem, template_problem
 from serve_app.catalog.styles import NONE
 from serve_app.catalog.syntax import syntax_in
+from serve_app.catalog.textfile import read_text
 from serve_app.errors import ConfigError
 
 KINDS = "a CSV with the columns `name` and `prompt`, or a JSON list of objects with these keys"
@@ -75,15 +76,7 @@ def import_styles(path: Path) -> Imported:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from error
+    text = read_text(path)
     return _json_rows(path, text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(path, text)
 
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_ori
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from serve_app.catalog.yamltree import At, YamlTree, loader_of, shown
+from serve_app.catalog.textfile import read_text, shown
+from serve_app.catalog.yamltree import At, YamlTree, loader_of
 from serve_app.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -73,16 +74,7 @@ class YamlFile:
 def read_yaml(path: Path) -> YamlFile:
     """Raises ConfigError, with the line where there is one, if the file cannot be read, is not YAML, holds
     what no setting can be, or has a key twice (YAML would keep the last). Merge keys (`<<: *base`) work."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{shown(path)}:{line}: not UTF-8: {error.reason}") from error
-    tree = YamlTree(path, loader_of(path, text))
+    tree = YamlTree(path, loader_of(path, read_text(path)))
     return YamlFile(path, tree.data, tree.lines)
 
 

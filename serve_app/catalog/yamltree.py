@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from serve_app.config import PROJECT_ROOT
+from serve_app.catalog.textfile import shown
 from serve_app.errors import ConfigError
 
 At = tuple[str | int, ...]
@@ -23,14 +23,6 @@ MERGE = "tag:yaml.org,2002:merge"
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
-
-
-def shown(path: Path) -> str:
-    """The path relative to the project root if it is below that, else as it is."""
-    absolute = path.absolute()
-    return str(
-        absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else path
-    )
 
 
 def loader_of(path: Path, text: str) -> yaml.SafeLoader:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.catalog.yamlfile import At, YamlFile, read_yaml, shown
+from serve_app.catalog.textfile import shown
+from serve_app.catalog.yamlfile import At, YamlFile, read_yaml
 from serve_app.cluster.checks import Fault, file_faults, open_bind_problem
 from serve_app.config import Settings
 from serve_app.errors import ConfigError

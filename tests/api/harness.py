@@ -24,25 +24,15 @@ from serve_app.api.asgi import create_app
 from serve_app.api.keys import add_key
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.service import JobService
-from serve_app.catalog.models import Models, ModelSpec
+from serve_app.catalog.models import Models
 from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
+from tests.factories import model_spec
 from tests.jobs.harness import World
 from tests.serving import WAIT_S, served
 
-MODEL = ModelSpec(
-    name="tiny",
-    title="Tiny",
-    family="sd",
-    path="nowhere",
-    native_size=(64, 64),
-    sizes=[(64, 64), (64, 128)],
-    steps=4,
-    max_steps=50,
-    guidance_scale=3.0,
-    schedulers=["ddim", "euler"],
-)
+MODEL = model_spec(title="Tiny", max_steps=50, sizes=[(64, 64), (64, 128)])
 OTHER = MODEL.model_copy(update={"name": "other", "title": "Other"})
 MODELS = Models({"tiny": MODEL, "other": OTHER}, "tiny")
 ICON = Style(

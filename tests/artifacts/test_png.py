@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serve_app.artifacts.png import infotext, with_metadata
-from serve_app.catalog.models import Models, ModelSpec
+from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import Order, resolve
 from serve_app.catalog.styles import Styles
 from serve_app.catalog.syntax import as_words
 from serve_app.params import GenerationParams
 from tests.artifacts.pictures import JOB, PARAMS, rendered
+from tests.factories import model_spec
 
 
 def chunks_of(data: bytes) -> dict[str, Any]:
@@ -62,15 +63,7 @@ def test_the_record_holds_everything_that_is_known() -> None:
 def test_an_image_can_be_ordered_again_from_its_file_alone() -> None:
     """The order in the record resolves to the same picture, without the style it came from."""
     order = json.loads(chunks_in_file(2)["job"])["order"]
-    spec = ModelSpec(
-        name="starter",
-        family="sd",
-        path="weights",
-        native_size=(24, 16),
-        steps=9,
-        guidance_scale=1,
-        schedulers=["ddim", PARAMS.scheduler],
-    )
+    spec = model_spec("starter", native_size=(24, 16), schedulers=["ddim", PARAMS.scheduler])
     again = resolve(
         Order(**order),
         styles=Styles({}),

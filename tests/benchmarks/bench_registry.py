@@ -40,10 +40,9 @@ from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.schema import LIVE
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile, JobFilter, Outcome, Submission
-from serve_app.metrics import NoMetrics
 from tests.benchmarks.fill_store import DAY, DAYS, RARE_TAG, Author, fill
 from tests.factories import submission
-from tests.jobs.harness import LIMITS, ManualLauncher
+from tests.jobs.harness import LIMITS, ManualLauncher, NoMetrics
 
 ARMS = ("empty", "filled")
 CALLS, CALLS_AT_ONCE = 2000, 16

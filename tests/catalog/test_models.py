@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.catalog.models import ModelSpec, load_models, size_problem
+from serve_app.catalog.models import load_models, size_problem
 from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
+from tests.factories import model_spec
 
 GOOD = """\
 default: tiny
@@ -145,10 +146,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_without_sizes_and_side_only_the_native_size_is_drawn() -> None:
     """Any other size might be one that the model cannot draw."""
-    spec = ModelSpec(
-        name="m", family="sd", path="m", native_size=(512, 512), steps=1, guidance_scale=1,
-        schedulers=["ddim"],
-    )  # fmt: skip
+    spec = model_spec(native_size=(512, 512))
     assert size_problem(spec, 512, 512) is None
     assert size_problem(spec, 512, 520)
 

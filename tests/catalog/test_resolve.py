@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.api.schemas import GenerateRequest
-from serve_app.catalog.models import Draft, Models, ModelSpec, SideLimits
+from serve_app.catalog.models import Draft, Models, SideLimits
 from serve_app.catalog.resolve import Order, order_again, resolve
 from serve_app.catalog.styles import Style, StyleDefaults, StyleForModel, Styles
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_SEED, GenerationParams
+from tests.factories import model_spec
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,7 @@ class Bounds:
 
 MODELS = Models(
     {
-        "tiny": ModelSpec(
-            name="tiny",
-            family="sd",
-            path="tiny",
+        "tiny": model_spec(
             native_size=(128, 128),
             sizes=[(128, 128), (128, 192)],
             token_limit=24,
@@ -41,10 +39,9 @@ MODELS = Models(
             tiny_decoder="taesd",
             draft=Draft(guidance_stop=0.4, decoder="tiny"),
         ),
-        "big": ModelSpec(
-            name="big",
+        "big": model_spec(
+            "big",
             family="sdxl",
-            path="big",
             native_size=(1024, 1024),
             side=SideLimits(min=512, max=1536),
             multiple=64,

@@ -16,23 +16,13 @@ from serve_app.catalog.revision import (
     weights_revision,
 )
 from serve_app.errors import ModelError
+from tests.factories import model_spec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def spec(**changes: Any) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "name": "m",
-            "family": "sd",
-            "path": "m",
-            "native_size": (64, 64),
-            "steps": 4,
-            "guidance_scale": 1.0,
-            "schedulers": ["ddim"],
-            **changes,
-        }
-    )
+    return model_spec(**{"path": "m", **changes})
 
 
 @pytest.fixture

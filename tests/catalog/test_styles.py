@@ -6,33 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.catalog.models import Models, ModelSpec, load_models
+from serve_app.catalog.models import Models, load_models
 from serve_app.catalog.styles import NONE, Style, StyleDefaults, StyleForModel, load_styles
 from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
+from tests.factories import model_spec
 
 MODELS = Models(
     {
-        "tiny": ModelSpec(
-            name="tiny",
-            family="sd",
-            path="tiny",
-            native_size=(128, 128),
-            sizes=[(128, 128)],
-            steps=20,
-            max_steps=50,
-            guidance_scale=4,
-            schedulers=["ddim"],
+        "tiny": model_spec(
+            native_size=(128, 128), sizes=[(128, 128)], steps=20, max_steps=50, schedulers=["ddim"]
         ),
-        "big": ModelSpec(
-            name="big",
+        "big": model_spec(
+            "big",
             family="sdxl",
-            path="big",
             native_size=(1024, 1024),
             sizes=[(1024, 1024), (832, 1216)],
             steps=30,
-            guidance_scale=6,
-            schedulers=["euler", "ddim"],
         ),
     },
     "tiny",

@@ -14,10 +14,8 @@ from serve_app.catalog.yamlfile import (
     YamlFile,
     did_you_mean,
     read_yaml,
-    shown,
     unknown_keys,
 )
-from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
 
 TEXT = """\
@@ -142,21 +140,3 @@ def test_the_nearest_name_is_suggested() -> None:
     assert did_you_mean("eulr", ["euler", "ddim"]) == "; did you mean 'euler'? Allowed: ddim, euler"
     assert did_you_mean("x", ["euler"]) == ". Allowed: euler"
     assert did_you_mean("x", []) == ". Allowed: nothing"
-
-
-def test_a_path_is_shown_as_the_repository_names_it(tmp_path: Path) -> None:
-    """Paths outside of the project are shown as they are."""
-    assert shown(PROJECT_ROOT / "configs" / "models.yaml") == "configs/models.yaml"
-    assert shown(tmp_path / "a.yaml") == str(tmp_path / "a.yaml")
-
-
-def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
-    """No traceback: missing, a directory, not UTF-8."""
-    (tmp_path / "latin.yaml").write_bytes(b"name: a\nby: \xe9")
-    for path, says in (
-        (tmp_path / "no.yaml", "cannot be read: No such file"),
-        (tmp_path, "cannot be read: Is a directory"),
-        (tmp_path / "latin.yaml", r"latin\.yaml:2: not UTF-8"),
-    ):
-        with pytest.raises(ConfigError, match=says):
-            read_yaml(path)

@@ -29,7 +29,6 @@ from serve_app.messages import (
     Summary,
     Ticket,
 )
-from serve_app.metrics import NoMetrics
 from serve_app.params import GenerationParams
 from tests.factories import image_file, submission
 
@@ -165,6 +164,18 @@ class Moves:
         self.known[view["job_id"]] = status
         if before is not status:
             self.seen.add((before, status))
+
+
+class NoMetrics:
+    """Where a registry reports to nobody."""
+
+    def submitted(self) -> None: ...
+    def finished(self, state: str, model: str) -> None: ...
+    def retried(self, reason: str) -> None: ...
+    def times(self, *, queue_s: float, run_s: float) -> None: ...
+    def depth(self, waiting: int, in_flight: int) -> None: ...
+    def share(self, client: str, seconds: float) -> None: ...
+    def eta_error(self, seconds: float) -> None: ...
 
 
 @dataclass

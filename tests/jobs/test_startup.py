@@ -14,9 +14,8 @@ from serve_app.jobs import startup
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.metrics import NoMetrics
 
-from .harness import LIMITS, Folder, ManualLauncher, World
+from .harness import LIMITS, Folder, ManualLauncher, NoMetrics, World
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,70 @@
+"""What an operator reads is true: settings, metrics, and how a backup is made."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from serve_app.config import Settings
+from tests.documents import RUNNING, as_written, defaults
+from tests.jobs.harness import World
+from tests.markdown import ROOT, commands
+
+
+def test_the_settings_are_those_there_are() -> None:
+    fields = Settings.model_fields
+    table = RUNNING.table("setting")
+    assert table.names == set(fields)
+    for row in table.rows:
+        for name, said in zip(row[0].names, defaults(row[1], len(row[0].names)), strict=True):
+            assert said == as_written(fields[name].default), name
+
+
+def test_the_metrics_are_those_that_are_exported() -> None:
+    """Ray puts `ray_` before a name and `_total` behind a counter's."""
+    exported: dict[str, set[str]] = {}
+    for part in ast.parse((ROOT / "serve_app/metrics.py").read_text()).body:
+        made = [node for node in ast.walk(part) if isinstance(node, ast.Call)]
+        shared = set(re.findall(r"keys = \('(\w+)',\)", ast.unparse(part)))
+        for kind, name, keys in filter(None, map(metric_of, made)):
+            end = "_total" if kind == "Counter" else ""
+            exported[f"ray_{name}{end}"] = (keys | shared) - {"application"}
+    rows = RUNNING.table("metric").rows
+    assert {row[0].names[0]: set(row[1].names) for row in rows} == exported
+
+
+def metric_of(call: ast.Call) -> tuple[str, str, set[str]] | None:
+    """Kind, name, and the tags it has beside those of its class."""
+    kind = ast.unparse(call.func)
+    if kind not in ("Counter", "Gauge", "Histogram"):
+        return None
+    return (
+        kind,
+        ast.literal_eval(call.args[0]),
+        set(re.findall(r"'(\w+)'", ast.unparse(call.args[-1]))),
+    )
+
+
+async def test_a_backup_of_a_store_in_use_is_taken_up_by_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had ended stays so; what waited is drawn."""
+    (fence,) = [text for text in RUNNING.fences("sh") if "VACUUM" in text]
+    monkeypatch.chdir(tmp_path)
+    async with World(tmp_path) as world:
+        done, waiting = await world.submit(), await world.submit()
+        await world.draw(done)
+        make_folder, copy, _ = commands(fence)
+        (tmp_path / shlex.split(make_folder)[-1]).mkdir()
+        exec(shlex.split(copy)[2].replace(".state", "state"), {})
+    restored = tmp_path / "restored"
+    (restored / "state").mkdir(parents=True)
+    (tmp_path / "backup/jobs.db").rename(restored / "state/jobs.db")
+    async with World(restored) as world:
+        assert await world.status(done) == "SUCCESS"
+        await world.draw_next()
+        assert await world.status(waiting) == "SUCCESS"

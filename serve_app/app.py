@@ -5,9 +5,12 @@ Ray decorators are applied here and nowhere else. What the parts do is in `clust
 `api/`, `jobs/` and `engine/`.
 
     HTTP -> Ingress -> Registry (one detached actor on the head node)
-                          |  one Ray task per attempt at a job
+                          |  one call per attempt at a job
                           v
-                       run_job_task -> Renderer (autoscaled, one engine per replica) -> output/
+                       Renderer (autoscaled, one engine per replica)
+                          |  the pictures, by reference
+                          v
+                       run_job_task (one Ray task per attempt) -> output/
 """
 
 from __future__ import annotations
@@ -37,10 +40,10 @@ to another and back, which is half of what a poll costs. So nothing in `api/` ma
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
-    """`import_path: serve_app.app:build`. Raises before anything is deployed if an argument or a
-    file is wrong, the model is missing, or the cluster is somebody else's. (Ray passes a dict: it cannot
-    read a postponed annotation.)
-    """
+    """What `import_path: serve_app.app:build` of a Serve config calls. Raises before anything is deployed if
+    an argument or a file is wrong, the model is missing, or the cluster is somebody else's.
+
+    Ray passes the config's `args` as a dict, because it cannot read a postponed annotation."""
     settings = Settings.model_validate(args)
     refuse_bad_files(settings)
     refuse_anothers_cluster(settings)

@@ -315,9 +315,7 @@ class Client:
                 raise AssetsError(f"{url} answers with no event stream") from error
             except httpx.TransportError:
                 pass  # treated like a stream that ended
-            if (
-                event is not None or job_id is None
-            ):  # a stream of all jobs may rightly have no events
+            if event is not None or job_id is None:  # a stream of all jobs may have no events
                 give_up = time.monotonic() + self._patience_s
             elif time.monotonic() > give_up:
                 raise ServerAway(f"the events of job {job_id} do not come")
@@ -468,7 +466,7 @@ def _ends(event: Event) -> bool:
 
 
 def _hopeless(restarts: bool) -> tuple[type[httpx.TransportError], ...]:
-    """Failures that another try cannot mend."""
+    """Failures that another try would only repeat."""
     always = (httpx.UnsupportedProtocol, httpx.ProxyError)
     return always if restarts else (*always, httpx.ConnectError)
 

@@ -1,6 +1,6 @@
 """Encoding: views of jobs as bytes, so that one reply serves all who watch the registry.
 
-Knows how, not why.
+Knows pickle and dicts; nothing of jobs, nor of who watches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from serve_app.messages import JobView
 
 
 def encoded_view(job: JobView) -> bytes:
-    """Pickle, because a view is plain and may hold bytes; it is three times as fast as Ray's own way."""
+    """Pickle, because a view is plain and may hold bytes; it is three times as fast as Ray's way."""
     return pickle.dumps(job, protocol=5)
 
 

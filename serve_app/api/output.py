@@ -43,9 +43,7 @@ class OutputFiles(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         try:
             full_path, stat = super().lookup_path(path)
-        except (
-            OSError
-        ):  # the name is too long, or the file is not readable: 404, as if it were absent
+        except OSError:  # the name is too long, or the file is not readable: as if it were absent
             return "", None
         # Starlette follows links that stay inside the directory. Here no link is served.
         linked = full_path != os.path.join(os.path.realpath(self.all_directories[0]), path)  # noqa: PTH118

@@ -101,6 +101,6 @@ class RegistryClient:
         return reply
 
     def _compare_clocks(self, asked: float, now: float, answered: float) -> None:
-        """`now` was read somewhere between the question and the answer, so a slow answer says little: the
-        difference changes only if it cannot be what we think."""
+        """The registry read `now` at some moment between our question and its answer, so the true difference
+        lies between `now - answered` and `now - asked`. The known one changes only if it lies outside."""
         self._ahead = min(max(self._ahead, now - answered), now - asked)

@@ -79,9 +79,9 @@ class Doorstep:
 
 
 class Answers:
-    """Answers for every exception, and for what Starlette refuses by itself in plain text: with a problem
-    document. Takes out a Range that is not understood, as RFC 9110 wants. A client whose messages cannot be
-    received any more has left."""
+    """Turns every exception, and every refusal that Starlette writes as plain text, into a problem document.
+    Drops a `Range` header that is not understood, as RFC 9110 wants. When the connection to the client fails,
+    the app is told that the client has left."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -112,9 +112,8 @@ class Answers:
         async def receive_while_there() -> Message:
             try:
                 return await receive()
-            except (
-                Exception
-            ):  # Serve's way to say that a client has left, when its own request is gone
+            except Exception:
+                # Serve raises whatever its own machinery does when the client's request is gone.
                 log.debug("the way to the client is broken", exc_info=True)
                 return {"type": "http.disconnect"}
 

@@ -44,7 +44,7 @@ _REASONS = {  # in a client's words
 
 
 MOST_GUESSED = 256
-"""Files whose names are tried without a look whether there is such a file."""
+"""Of up to so many files the names are tried, whether they exist or not; for more the folder is read."""
 PROBE_BYTES = 4 * 2**20
 """A disk with room for less will not take the next image."""
 
@@ -225,12 +225,12 @@ class OutputDir:
 
     @contextmanager
     def _folder(self, day: str) -> Generator[int]:
-        """A descriptor of the folder of a day: who works through it follows no link, even one that is made
-        meanwhile. Raises OSError: ELOOP if the folder is a link, ENOTDIR if it is a file."""
+        """A descriptor of the folder of a day. Operations relative to it follow no link, not even one that is
+        made after this check. Raises OSError: ELOOP if the folder is a link, ENOTDIR if it is a file."""
         path = self._root / day
         try:
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except NotADirectoryError as error:  # so says Linux of a link, too
+        except NotADirectoryError as error:  # Linux raises this for a link, too
             if path.is_symlink():
                 raise OSError(errno.ELOOP, "it is a link") from error
             raise
@@ -258,7 +258,7 @@ def _why(error: OSError) -> str:
 
 
 def _sync_directory(path: Path) -> None:
-    """As for a new file, so for a new folder."""
+    """A new folder, like a new file, is on disk only after the directory above it was synced."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

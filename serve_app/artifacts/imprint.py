@@ -1,4 +1,4 @@
-"""Imprint: names of a picture that its file's bytes do not change: of its pixels, and of how it looks.
+"""Imprint: two hashes of a picture, whatever its file format: of its exact pixels, and of how it looks.
 
 Knows pixels. Which files are alike is asked with `distance`.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 SIMILAR_BITS = 10
-"""Most bits in which two pictures differ of which one may be made of the other. Sprites that were blurred and
-resized differed in 2, shifted by 4 pixels in 11, others in 17 and more."""
+"""Two pictures whose `dhash` differ in so many bits at most may be versions of one another. Sprites that
+were blurred and resized differed in 2, shifted by 4 pixels in 11, others in 17 and more."""
 
 MAX_PIXELS = 2**26
 
@@ -47,8 +47,8 @@ def imprint_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Imprint:
 
 
 def _dhash(rgba: Image.Image) -> str:
-    """Whether brightness rises between neighbours of a 9x8 copy. What is transparent is grey: its hidden
-    colours are chance."""
+    """Whether brightness rises between neighbours of a 9x8 copy. Transparent pixels count as
+    grey, since the colours stored under them are arbitrary."""
     ground = Image.new("RGBA", rgba.size, (*_GROUND, 255))
     ground.alpha_composite(rgba)
     small = ground.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)

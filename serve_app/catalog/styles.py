@@ -150,7 +150,7 @@ def load_styles(path: Path, models: Models) -> Styles:
 
 
 def read_styles(path: Path) -> tuple[YamlFile, StylesFile]:
-    """The file, not yet held against any model. Raises ConfigError."""
+    """The file, not yet compared with any model. Raises ConfigError."""
     source = read_yaml(path)
     return source, source.parse(StylesFile)
 

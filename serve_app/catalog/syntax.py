@@ -27,12 +27,12 @@ _SYNTAX = re.compile(
 
 
 def syntax_in(text: str) -> list[str]:
-    """The parts that another program would not take for words, each once, in their order."""
+    """The parts that another program would read as syntax and not as words, each once, in their order."""
     return list(dict.fromkeys(_SYNTAX.findall(text)))
 
 
 def syntax_notes(params: GenerationParams) -> list[str]:
-    """What a buyer should know of the prompts' syntax, as notes of an image."""
+    """Notes of an image: which parts of its prompts were drawn as words, since no model here reads syntax."""
     texts = {"prompt_syntax": params.prompt, "negative_prompt_syntax": params.negative_prompt}
     found = {code: syntax_in(text) for code, text in texts.items()}
     return [f"{code}: {_note(parts, params.model)}" for code, parts in found.items() if parts]

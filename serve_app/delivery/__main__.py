@@ -1,6 +1,6 @@
 """`python -m serve_app.delivery FOLDER --out sheet.zip`: a folder of PNGs as a sheet.
 
-Knows nothing of the service, which need not run.
+Knows nothing of the service, which does not have to run.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ log = logging.getLogger("assets.engine")
 
 PREVIEWS_PER_IMAGE = 8
 SICK_AFTER = 5
-"""So many images in a row out of memory, each alone in its call, and the device is taken for sick. A renderer
-that fails is soon free again, so it would attract the jobs of all others."""
+"""After so many images in a row that ran out of memory, each alone in its call, the engine is not healthy. A
+renderer that fails at once is always free, so it would attract everybody's jobs."""
 HANGS = "The device did not answer any more."
 OCCUPANCY_RATE = 0.05  # weight of the newest call in the moving average
 NOT_BEGUN = "the renderer has stopped"
@@ -208,7 +208,7 @@ class Engine:
             self._on_fault()
 
     def _end_all(self, why: RenderError) -> None:
-        """With the lock held. What had not begun had no part in it: its attempt must not count."""
+        """With the lock held. Requests that had not begun are not the cause: their attempts do not count."""
         for drawing in self._drawings:
             begun = drawing.admitted_at is not None
             self._drawings.fail(drawing, why if begun else Dropped(NOT_BEGUN))

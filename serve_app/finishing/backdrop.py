@@ -108,7 +108,7 @@ class Backdrop:
 
 
 def find_backdrop(rgb: NDArray[np.uint8]) -> Backdrop:
-    """One colour if the border has one, else a smooth surface; ask `believable` which may be neither."""
+    """One colour if the border has one, else a smooth surface; ask `believable` whether it is either."""
     rim = np.zeros(rgb.shape[:2], bool)
     rim[:BORDER] = rim[-BORDER:] = rim[:, :BORDER] = rim[:, -BORDER:] = True
     y, x = _sample(rim)

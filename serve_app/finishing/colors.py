@@ -117,7 +117,7 @@ def _binned(colors: Colors, counts: NDArray[np.int64]) -> tuple[Colors, Floats]:
 
 
 def _spread(lab: Floats, weights: Floats, k: int) -> Floats:
-    """k starting colours without chance: the commonest, then always the one that is missed most."""
+    """k starting colours, with no randomness: the commonest, then always the one worst represented."""
     chosen = [int(np.argmax(weights))]
     distance = square_distance(lab, lab[chosen[0]])
     while len(chosen) < k:

@@ -48,6 +48,6 @@ def _applied(picture: Picture, effect: BaseEffect, position: int, weights: Weigh
 
 
 def _bled(picture: Picture, effects: Effects) -> Picture:
-    """Whatever made pixels transparent: no fringe when an engine filters the picture."""
+    """Colour goes on under transparent pixels, so that an engine that filters the picture shows no fringe."""
     radius = max([RADIUS, *(e.radius for e in effects if isinstance(e, Bleed))])
     return replace(picture, pixels=bleed(picture.pixels, radius))

@@ -17,7 +17,7 @@ from serve_app.finishing.picture import Floats, Pixels
 SURE = 0.62
 _SMALLEST, _LARGEST = 2.0, 128.0  # pixels a cell
 _FEWEST = 12  # cells along the shorter side
-_PEAK = 0.6  # of the highest: a lower frequency this strong is the fundamental
+_PEAK = 0.6  # of the highest: a lower frequency at least this strong is the fundamental
 _SNAP = 0.3  # of a cell: how far a line may lie off its place
 _MARGIN = 0.05  # by which a halved picture has to show it better
 _PADDING = 16  # times longer, so that the spectrum is read between its points

@@ -25,7 +25,7 @@ _HOLE, _SPECK = 64, 48  # pixels, in a picture of 512 x 512
 
 
 def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
-    """What is connected to the border, and holes: parts inside that are the backdrop to a hair.
+    """What is connected to the border, and holes: parts inside whose colour is exactly the backdrop's.
 
     A white patch on a white ground differs from it by more than its noise, or cannot be told from a hole.
     """

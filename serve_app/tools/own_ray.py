@@ -1,6 +1,6 @@
 """own_ray: a Ray cluster of this command alone, on loopback, with one Serve config on it.
 
-Knows Ray and Serve; nothing of jobs. It never joins a cluster that is there, and stops what it started.
+Knows Ray and Serve; nothing of jobs. It never joins a cluster that runs, and it stops what it started.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def prepare() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # With HAProxy, an ingress waits so long before it stops, for load balancers that this service has not.
+    # With HAProxy, an ingress waits so long before it stops, for load balancers, and this service has none.
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
 
 

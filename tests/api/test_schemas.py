@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve_app.api.schemas import MAX_DEPTH, GenerateRequest
-from serve_app.api.shapes import allowed_values
 from serve_app.catalog.resolve import Order
 from serve_app.catalog.styles import Styles
 from tests.api.harness import (
@@ -176,21 +175,6 @@ async def test_every_wrong_field_is_listed(client: httpx.AsyncClient) -> None:
 async def test_a_problem_does_not_repeat_the_prompt(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/generate", json={"prompt": "secret plans", "seed": "abc"})
     assert "secret" not in response.text
-
-
-@pytest.mark.parametrize(
-    ("field", "allowed"),
-    [
-        ("seed", ["integer from -1 to 4294967295", "null"]),
-        ("quality", ["full", "draft"]),
-        ("guidance_scale", ["number of at least 0", "null"]),
-        ("size", ["WIDTHxHEIGHT in pixels, as in 128x128", "null"]),
-        ("tags", ["a list of 1 to 64 letters, digits and `_ . : / -`"]),
-        ("nothing", None),
-    ],
-)
-def test_allowed_values_are_read_from_the_schema(field: str, allowed: list[str] | None) -> None:
-    assert allowed_values(GenerateRequest, field) == allowed
 
 
 @pytest.mark.parametrize(

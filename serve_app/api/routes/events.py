@@ -56,8 +56,9 @@ async def events(
     preview: Preview = False,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Begins with the job as it is and ends when it has ended. Cut off: connect again, nothing is lost. Who
-    has read the end and asks again gets 204, which tells an `EventSource` to stop."""
+    """Begins with the job as it is now, and ends when the job has ended. If the connection breaks, connect
+    again: nothing is lost. A client that asks again after the end gets 204, which tells an `EventSource` to
+    stop."""
     job = await service.job(job_id, owner)
     if job["status"] in TERMINAL and last_revision(last_event_id) == rev_of(job):
         return Response(status_code=204)

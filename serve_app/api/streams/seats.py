@@ -60,7 +60,7 @@ class Seats:
 
 class SeatedResponse(EventSourceResponse):
     """An event stream that occupies a seat while it is sent. The seat is taken when sending starts, and
-    `prepare` is called only then: who gets no seat costs nothing, and a seat that is taken is left."""
+    `prepare` is called only then: a request that gets no seat costs nothing, and no seat stays occupied."""
 
     def __init__(
         self,

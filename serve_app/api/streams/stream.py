@@ -102,7 +102,9 @@ class Stream:
                 for file in job["images"]:
                     image = ImageReply.of(file, self._root).model_dump(mode="json")
                     output = _event("output", job, {"job_id": job["job_id"], **image})
-                    output.id = None  # a reader that says this revision has read the status as well
+                    output.id = (
+                        None  # the status event after it has the id: who resumes there read both
+                    )
                     events.append(output)
             whole = JobStatusResponse.of(job, self._view.age_of(job), self._root)
             events.append(_event("status", job, whole.model_dump_json()))

@@ -28,9 +28,9 @@ LONGEST_S = 600.0  # life of a stream; a reader that is still there connects aga
 SHORTEST_LIFE = 0.8  # of LONGEST_S, so that streams that began together do not end together
 SPREAD_S = 2.0  # in which all streams end when a newer ingress comes up: each reader connects again
 MOST_BYTES = 4 * 2**20
-"""A stream also ends after so many bytes, its first events not counted: however much they are, the reader
-must come past them. Serve's proxy buffers everything for its reader, so a reader that
-never reads would not be noticed here, and its buffer would grow without end."""
+"""A stream ends after so many bytes, and its reader connects again. Serve's proxy buffers all that is sent,
+so a reader that never reads is not noticed here, and the buffer would grow without end. The first events do
+not count: a reader with many jobs would otherwise never get past them."""
 ASKED_AT_ONCE = 32  # jobs in one burst of questions to the registry
 
 
@@ -42,8 +42,8 @@ class Watching:
         self._seats = Seats(seats)
 
     async def until_final(self, job: JobView, seconds: int, client: str) -> tuple[JobView, bool]:
-        """The job when it is final or the time is over, and whether the wait was granted. It is not, and the
-        answer comes at once, while no seat is free for the client."""
+        """The job when it is final or the time is over, and True. While no seat is free for the client, the
+        job at once, and False unless it is final."""
         if job["status"] in TERMINAL or not self._seats.free_for(client):
             return job, job["status"] in TERMINAL
         job_id = job["job_id"]

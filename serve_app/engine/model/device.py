@@ -1,4 +1,4 @@
-"""A device beside its model calls: how much memory is free, when it is idle, its errors as RenderErrors.
+"""What to ask of a device: how much memory is free, whether it is idle, and its errors as RenderErrors.
 
 Knows torch; nothing of models or requests.
 """

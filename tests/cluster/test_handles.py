@@ -1,0 +1,27 @@
+"""The environment of the processes that run this code, without a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from serve_app.cluster.handles import STAMP, code_version, quoted_python, worker_env
+
+
+def test_the_version_of_the_code_and_the_stamp_are_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(STAMP, "abc")
+    given = worker_env(MORE="1")["env_vars"]
+    assert given == {"ASSETS_CODE": code_version(), STAMP: "abc", "MORE": "1"}
+    monkeypatch.delenv(STAMP)
+    assert STAMP not in worker_env()["env_vars"]
+
+
+@pytest.mark.parametrize("folder", ["/home/my games", "/home/it's", "/home/spiel-ä"])
+def test_an_interpreter_that_a_shell_would_misread_is_quoted(folder: str) -> None:
+    quoted = quoted_python(f"{folder}/python")["py_executable"]
+    assert quoted.startswith("'")
+
+
+def test_an_ordinary_interpreter_is_left_to_each_node() -> None:
+    assert quoted_python("/usr/bin/python3") == {}

@@ -43,6 +43,7 @@ LAZY_TORCH = {
     "serve_app/engine/build.py": "builds an engine; it times the import of torch, which takes seconds",
     "serve_app/cluster/checks.py": "asks `engine/model/checkpoint.py`, which imports no torch",
     "serve_app/finishing/upscale.py": "runs a network, when an effect that needs it is ordered",
+    "serve_app/tools/model_import.py": "converts and draws, when somebody imports a model",
     "serve_app/tools/autotune.py": "counts model calls in processes that import torch themselves",
 }
 """Outside `engine/model/` and `starter/`, these import torch or `engine/model/`, inside functions only."""

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serve_app.catalog.schedulers import SCHEDULERS
-from serve_app.catalog.yamlfile import At, Mistake, did_you_mean, read_yaml
+from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
 from serve_app.errors import ModelError
 
@@ -62,6 +62,9 @@ class ModelSpec(BaseModel):
     hub: str | None = Field(default=None, description="Hub repository id; needs `revision`.")
     revision: str | None = Field(default=None, description="A full commit id; never a branch.")
     variant: str | None = None
+    like: str | None = Field(
+        default=None, description="A model of this list: styles treat both alike."
+    )
     vae: UserFolder | None = Field(
         default=None, description="Directory of another AutoencoderKL, instead of the checkpoint's."
     )
@@ -134,17 +137,52 @@ def active_model(name: str | None, models: Models) -> ModelSpec:
 
 
 def load_models(path: Path) -> Models:
-    """Raises ConfigError with file, line and what is allowed. Looks at no checkpoint."""
+    """The models file, and of the folder models.d beside it a model of each file, under the file's name.
+
+    Raises ConfigError with file, line and what is allowed. Looks at no checkpoint.
+    """
     source = read_yaml(path)
     file = source.parse(_ModelsFile)
-    problems = [p for name, spec in file.models.items() for p in _problems(name, spec)]
     named = {name: spec.model_copy(update={"name": name}) for name, spec in file.models.items()}
-    problems += [p for spec in named.values() for p in _size_problems(spec)]
-    if file.default not in file.models:
-        unknown = f"unknown model {file.default!r}{did_you_mean(file.default, file.models)}"
+    problems = [p for spec in named.values() for p in _problems(spec, ("models", spec.name))]
+    problems += [
+        Mistake(("models", name, "name"), f"the name is the key already: {name!r}")
+        for name, spec in file.models.items()
+        if spec.name
+    ]
+    added = {spec.name: (one, spec) for one, spec in _folder_of_models(path)}
+    everything = {**named, **{name: spec for name, (_, spec) in added.items()}}
+    problems += [
+        p for s in named.values() for p in _like_problems(s, everything, ("models", s.name))
+    ]
+    if file.default not in everything:
+        unknown = f"unknown model {file.default!r}{did_you_mean(file.default, everything)}"
         problems.append(Mistake(("default",), unknown))
     source.refuse(problems)
-    return Models(named, file.default)
+    for name, (one, spec) in added.items():
+        twice = [Mistake((), f"{name!r} is in {path.name} already")] if name in named else []
+        one.refuse([*twice, *_problems(spec, ()), *_like_problems(spec, everything, ())])
+    return Models(everything, file.default)
+
+
+def models_folder(path: Path) -> Path:
+    """Of a models file: where imported models are described, a file for each."""
+    return path.parent / "models.d"
+
+
+def _folder_of_models(path: Path) -> Iterator[tuple[YamlFile, ModelSpec]]:
+    for one in sorted(models_folder(path).glob("*.yaml")):
+        source = read_yaml(one)
+        spec = source.parse(ModelSpec)
+        if spec.name:
+            source.refuse([Mistake(("name",), f"the name is that of the file: {one.stem!r}")])
+        yield source, spec.model_copy(update={"name": one.stem})
+
+
+def _like_problems(spec: ModelSpec, models: Mapping[str, ModelSpec], at: At) -> Iterator[Mistake]:
+    if spec.like is not None and (spec.like not in models or models[spec.like].like is not None):
+        unknown = f"no model {spec.like!r} that others can be like{did_you_mean(spec.like, models)}"
+        yield Mistake((*at, "like"), unknown)
 
 
 def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
@@ -191,15 +229,14 @@ def prompt_problem(text: str) -> str | None:
     return None if plain else "must be one line, without spaces at its ends"
 
 
-def _problems(name: str, spec: ModelSpec) -> Iterator[Mistake]:
+def _problems(spec: ModelSpec, where: At) -> Iterator[Mistake]:
     def at(*keys: str | int) -> At:
-        return ("models", name, *keys)
+        return (*where, *keys)
 
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
-        yield Mistake(at(), "a model's name is made of a-z, 0-9, '_', '.', '-'")
-    if spec.name:
-        yield Mistake(at("name"), f"the name is the key already: {name!r}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", spec.name):
+        yield Mistake(at(), f"{spec.name!r} is no name: a-z, 0-9, '_', '.', '-', at most 64")
     yield from _source_problems(spec, at())
+    yield from _size_problems(spec, at())
     if spec.steps > spec.max_steps:
         yield Mistake(at("steps"), f"must not exceed max_steps, {spec.max_steps}")
     least = SCHEDULERS[spec.schedulers[0]].min_steps if spec.schedulers[0] in SCHEDULERS else 1
@@ -235,8 +272,7 @@ def _source_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
         yield Mistake((*at, "revision"), text)
 
 
-def _size_problems(spec: ModelSpec) -> Iterator[Mistake]:
-    at: At = ("models", spec.name)
+def _size_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
     if spec.multiple % 8:
         yield Mistake((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
     if spec.sizes is not None and spec.side is not None:

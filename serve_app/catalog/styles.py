@@ -75,12 +75,33 @@ class Style(BaseModel):
         default=None, min_length=1, description="Models that can draw it."
     )
 
+    added: frozenset[str] = Field(
+        default=frozenset(), exclude=True, description="Models that are `like` one it names."
+    )
+
     @cached_property
     def revision(self) -> str:
-        """A hash of everything that can change a picture, so not of title and description."""
+        """A hash of everything that can change a picture, so not of title and description. Models that were
+        added do not count, or each imported one would change the revision of every style."""
         drawn = self.model_dump(mode="json", exclude={"title", "description"})
+        drawn["models"] = {k: v for k, v in drawn["models"].items() if k not in self.added}
+        if drawn["only"] is not None:
+            drawn["only"] = [name for name in drawn["only"] if name not in self.added]
         text = json.dumps(drawn, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def also_for(self, models: Models) -> Style:
+        """This style, where each model that is `like` another is treated as that one."""
+        alike = {name: spec.like for name, spec in models.items() if spec.like is not None}
+        override = {
+            n: self.models[x] for n, x in alike.items() if x in self.models and n not in self.models
+        }
+        only = self.only
+        if only is not None:
+            only = [*only, *(n for n, x in alike.items() if x in only and n not in only)]
+        added = frozenset(override) | (frozenset(only or ()) - frozenset(self.only or ()))
+        changes = {"models": {**self.models, **override}, "only": only, "added": added}
+        return self.model_copy(update=changes)
 
     def draws(self, model: str) -> bool:
         """Whether this model can draw the style."""
@@ -141,9 +162,10 @@ def load_styles(path: Path, models: Models) -> Styles:
     never gave.
     """
     source, file = read_styles(path)
-    problems = [p for name, style in file.styles.items() for p in _problems(name, style, models)]
+    whole = {name: style.also_for(models) for name, style in file.styles.items()}
+    problems = [p for name, style in whole.items() for p in _problems(name, style, models)]
     styles = Styles(
-        {name: s.model_copy(update={"id": name}) for name, s in file.styles.items()}, file.default
+        {name: s.model_copy(update={"id": name}) for name, s in whole.items()}, file.default
     )
     source.refuse([*problems, *_default_problems(styles, models)])
     return styles

@@ -29,9 +29,9 @@ app.command()(jobs.status)
 app.command("jobs")(jobs.list_jobs)
 app.command()(jobs.cancel)
 app.command()(jobs.delete)
-app.command("models")(models.list_models)
 app.command("inspect")(provenance.inspect_file)
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 app.add_typer(styles.app, name="styles")
 
 NEXT_STEP = (

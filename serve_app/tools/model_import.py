@@ -1,0 +1,187 @@
+"""import_model(): a checkpoint that somebody brings becomes a model of this service, with a picture as proof.
+
+Knows the steps: convert, load, draw, describe. How each is done is in `engine/model/` and `catalog/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve_app.catalog.model_entry import ModelEntry, check_name, entry_of, write_entry
+from serve_app.catalog.models import ModelSpec, load_models, models_folder
+from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.errors import ModelError, NonFinite
+
+PROMPT = "a red apple on a wooden table"
+ROUGH_SIDE, ROUGH_STEPS = 256, 4
+"""Of the proof on a CPU, where a whole picture would take minutes."""
+
+
+@dataclass
+class Brought:
+    """`entry`: the file of models.d. `proof`: a picture, if one was asked for."""
+
+    name: str
+    entry: Path
+    weights: Path
+    proof: Path | None
+    remarks: list[str]
+
+
+def import_model(
+    source: Path,
+    name: str,
+    settings: Settings,
+    *,
+    vae: Path | None = None,
+    to: Path | None = None,
+    predicts: str | None = None,
+    prove: bool = True,
+    progress: Callable[[str, int, int], None] = lambda part, done, of: None,
+) -> Brought:
+    """`source`: a .safetensors file, or a directory as diffusers writes it, which stays where it is. `to`:
+    where the directory made of a file goes. Nothing is left behind by an import that fails. Raises ModelError
+    and ConfigError."""
+    models_file = settings.path(settings.models_file)
+    folder = models_folder(models_file)
+    models = load_models(models_file)
+    check_name(name, folder, models)
+    if source.is_dir():
+        entry, weights = _of_directory(source, name, vae), source
+        made = None
+    else:
+        if not source.is_file():
+            raise ModelError(f"{source} is neither a file nor a directory")
+        weights = made = to or PROJECT_ROOT / ".models" / name
+        entry = _of_file(source, name, made, vae=vae, predicts=predicts, progress=progress)
+    if entry.fields["like"] not in models:
+        del entry.fields["like"]
+    try:
+        proof = _prove(entry, name) if prove else None
+        written = write_entry(entry, folder, source.name)
+    except BaseException:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+    return Brought(name, written, weights, proof, entry.remarks)
+
+
+def _of_file(
+    source: Path,
+    name: str,
+    to: Path,
+    *,
+    vae: Path | None,
+    predicts: str | None,
+    progress: Callable[[str, int, int], None],
+) -> ModelEntry:
+    from serve_app.engine.model.importing.convert import import_checkpoint  # imports torch
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    found = import_checkpoint(source, to, vae=vae, predicts=predicts, progress=progress)
+    entry = entry_of(
+        name,
+        source.name,
+        _shown(to),
+        generation=found.kind.generation,
+        predicts=found.kind.predicts,
+        zero_snr=found.kind.zero_snr,
+    )
+    entry.remarks[:0] = found.remarks
+    return entry
+
+
+def _of_directory(source: Path, name: str, vae: Path | None) -> ModelEntry:
+    index, unet, scheduler = (
+        _json(source / path)
+        for path in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
+    )
+    xl = "XL" in str(index.get("_class_name"))
+    generation = "xl" if xl else "2" if unet.get("cross_attention_dim") == 1024 else "1"
+    entry = entry_of(
+        name,
+        source.name,
+        _shown(source),
+        generation=generation,
+        predicts=scheduler.get("prediction_type", "epsilon"),
+        zero_snr=bool(scheduler.get("rescale_betas_zero_snr")),
+    )
+    files = [path.name for path in (source / "unet").glob("*.safetensors")]
+    if files and all(".fp16." in file for file in files):
+        entry.fields["variant"] = "fp16"
+    if vae is not None:
+        entry.fields["vae"] = _shown(vae)
+    return entry
+
+
+def _prove(entry: ModelEntry, name: str) -> Path:
+    """Load the model as a renderer would, and draw one picture into the working directory."""
+    from serve_app.engine import images
+    from serve_app.engine.model.loading import load  # imports torch
+    from serve_app.engine.model.model_runner import ModelRunner
+    from serve_app.engine.request import Request
+
+    spec = entry.spec()
+    parts = load(spec, PROJECT_ROOT)
+    runner = ModelRunner(parts)
+    params = _order(spec, rough=parts.device.type == "cpu")
+    request = Request(params, 0, 0, runner.guides(params))
+    runner.start(request)
+    while not request.denoised:
+        if failures := runner.denoise([request]):
+            raise ModelError(f"model {name!r} loads and cannot draw: {failures[request]}")
+        request.step += 1
+    try:
+        pixels = runner.decode([request])[0]()
+    except NonFinite as error:
+        raise ModelError(
+            f"model {name!r} loads and draws NaN: its VAE overflows in half precision. Give another one "
+            "with --vae, as sdxl-vae-fp16-fix is"
+        ) from error
+    proof = Path(f"{name}.png")
+    proof.write_bytes(images.png(pixels))
+    return proof
+
+
+def _order(spec: ModelSpec, *, rough: bool) -> Any:
+    from serve_app.params import GenerationParams
+
+    width, height = (ROUGH_SIDE, ROUGH_SIDE) if rough else spec.native_size
+    return GenerationParams(
+        prompt=spec.prompt_template.replace("{prompt}", PROMPT),
+        negative_prompt=spec.negative_prompt,
+        seed=0,
+        width=width,
+        height=height,
+        steps=min(spec.steps, ROUGH_STEPS) if rough else spec.steps,
+        guidance_scale=spec.guidance_scale,
+        guidance_rescale=spec.guidance_rescale,
+        scheduler=spec.schedulers[0],
+        model=spec.name,
+        model_revision="",
+    )
+
+
+def _shown(path: Path) -> str:
+    """Relative to the project where it lies below it, so that the project may move."""
+    whole = path.absolute()
+    inside = whole.is_relative_to(PROJECT_ROOT)
+    return str(whole.relative_to(PROJECT_ROOT) if inside else whole)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: object = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path.parent.name}/{path.name} is missing or not JSON: a directory must be one that diffusers' "
+            "save_pretrained wrote"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path.name} is not a JSON object")
+    return content

@@ -21,7 +21,7 @@ def test_a_point_becomes_a_bell_of_that_width() -> None:
 
 def test_each_channel_is_blurred_by_itself_and_an_even_field_stays_even() -> None:
     """Edges go on as they end, so nothing darkens there."""
-    even = np.broadcast_to(np.float32([0.2, 0.7]), (9, 5, 2))
+    even = np.broadcast_to(np.array([0.2, 0.7], np.float32), (9, 5, 2))
     assert np.allclose(blurred(even, 2.0), even)
 
 

@@ -34,6 +34,9 @@ CANCEL_GRACE_S = 2.0
 """An engine ends a dropped attempt within one step. A task that has not ended by then is killed: it may be
 waiting for an engine that does not come."""
 
+MEASURED_EVERY_S = 0.2
+"""To set two gauges costs more than to commit a job."""
+
 
 class TaskLost(Exception):
     """The process that ran an attempt is gone, and nobody knows how the attempt ended."""
@@ -90,6 +93,7 @@ class Dispatcher:
         self.cpu_slots = 1  # of those that need none
         self._busy: Counter[str] = Counter()  # pool -> attempts in flight
         self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
+        self._measuring: asyncio.TimerHandle | None = None
         self._later: dict[str, asyncio.TimerHandle] = {}  # jobs that wait for their backoff
         self._losses: dict[str, int] = {}  # job id -> attempts lost in a row, for the backoff
 
@@ -123,6 +127,13 @@ class Dispatcher:
         return len(self._lines) + len(self._later)
 
     def observe_depth(self) -> None:
+        """The depth has changed. It is measured in a moment, however often it changes until then."""
+        if self._measuring is None:
+            loop = asyncio.get_running_loop()
+            self._measuring = loop.call_later(MEASURED_EVERY_S, self._measure_depth)
+
+    def _measure_depth(self) -> None:
+        self._measuring = None
         self._metrics.depth(self.waiting(), len(self._jobs.in_flight))
 
     def sizes(self) -> dict[str, int]:

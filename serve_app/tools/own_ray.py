@@ -65,6 +65,9 @@ def prepare() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ.pop("RAY_ADDRESS", None)  # of another cluster
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray ends idle workers that are more than the CPUs it has free, which on a small machine are none: then
+    # each job after a quiet second would wait for one to start.
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(max(2, os.cpu_count() or 1)))
     # With HAProxy, an ingress waits so long before it stops, for load balancers, and this service has none.
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
 

@@ -237,3 +237,22 @@ async def test_watching_what_does_not_live_holds_nothing(tmp_path: Path, cached_
         for job_id in (done, waiting, "unknown"):
             await world.registry.send_previews(job_id)
         assert world.registry.stats()["previewed"] == 0
+
+
+# ---- gauges ----
+
+
+async def test_the_depth_is_measured_after_it_changed_and_not_at_each_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.jobs.dispatcher.MEASURED_EVERY_S", 0.05)
+    async with World(tmp_path, {"max_in_flight": 2}) as world:
+        told: list[tuple[int, int]] = []
+        metrics = world.registry._metrics
+        monkeypatch.setattr(metrics, "depth", lambda *depth: told.append(depth))
+        jobs = [await world.submit() for _ in range(12)]
+        await world.until(lambda: told and told[-1] == (10, 2))
+        for job_id in jobs:
+            await world.draw(job_id)
+        await world.until(lambda: told[-1] == (0, 0))
+        assert len(told) < 3 * len(jobs)

@@ -112,8 +112,9 @@ class Database:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._queue.put(Write(operation, loop, future))
-        # Shielded: otherwise a caller that is cancelled would cancel a write that is on its way.
-        return await asyncio.shield(future)
+        return (
+            await future
+        )  # a caller that is cancelled hears nothing of it; it is written all the same
 
     def _serve(self) -> None:
         try:

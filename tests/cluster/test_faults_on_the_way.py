@@ -84,6 +84,7 @@ def test_renderer_killed_between_its_result_and_the_files(service: Service) -> N
             break
     else:
         pytest.fail("no renderer was killed before the last file")
+    service.result(service.submit(**SHORT, seed=2), timeout_s=150)  # there is a renderer again
     assert_nothing_is_left(service)
 
 

@@ -68,7 +68,7 @@ class Campaign:
         self._pending: list[tuple[Struck, float, Recovered]] = []
 
     def run(self, strikes: list[PlannedStrike]) -> Result:
-        settings = write_files(self._folder / "tiny") | {"shutdown_grace_s": 3}
+        settings = write_files(self._folder / "tiny") | {"shutdown_grace_s": 3, "launchers": 1}
         service = Service(self._folder / "service", settings)
         wire = Wire(service.port, self._notebook)
         crowd = Crowd(self._seed, service.port, self._notebook)

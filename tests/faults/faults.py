@@ -26,6 +26,7 @@ from .wire import Wire, final
 INGRESS = "^ray::ServeReplica:assets:Ingress"
 RENDERER = "^ray::ServeReplica:assets:Renderer"
 REGISTRY = r"^ray::Registry\b"
+LAUNCHER = r"^ray::JobLauncher\b"
 TASK = "^ray::job:([0-9a-f-]{36}).*"
 
 VICTIM_WITHIN_S = 90
@@ -85,6 +86,13 @@ def kill_registry(scene: Scene) -> Recovered:
     """Recovered when an order is accepted: the old registry is dead, so the new one accepted it."""
     _kill(scene, REGISTRY)
     return _accepts(scene)
+
+
+def kill_launcher(scene: Scene) -> Recovered:
+    """With all attempts that it has begun. Recovered when a job is drawn that another one launched."""
+    struck_at = time.time()
+    _kill(scene, LAUNCHER)
+    return lambda: scene.notebook.drawn_since(struck_at)
 
 
 def stop_then_kill_registry(scene: Scene) -> Recovered:
@@ -237,6 +245,7 @@ KILL_ONE: dict[str, Fault] = {
     "task killed": kill_task,
     "renderer killed": kill_renderer,
     "registry killed": kill_registry,
+    "launcher killed": kill_launcher,
     "registry stopped, then killed": stop_then_kill_registry,
 }
 KILL_NOTHING: dict[str, Fault] = {

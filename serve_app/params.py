@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve_app.messages import Summary
 
 MAX_SEED = 2**32 - 1
+MAX_CLIP_SKIP = 12  # layers of the smallest published text encoder
 DEFAULT_POOL = "default"
 CPU_POOL = "cpu"
 """Of jobs that need no renderer: their Ray task does all the work."""
@@ -46,6 +47,13 @@ class GenerationParams(BaseModel):
     decoder: Literal["full", "tiny"] = Field(default="full", description="Quality tier.")
     scheduler: str = Field(
         description="A name from the model's `schedulers` in configs/models.yaml."
+    )
+    prompt_syntax: Literal["plain", "weighted"] = Field(
+        default="plain",
+        description="weighted: brackets are attention weights, BREAK and long prompts make windows.",
+    )
+    clip_skip: int = Field(
+        default=1, ge=1, le=MAX_CLIP_SKIP, description="2: the text encoder's last but one layer."
     )
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."

@@ -91,6 +91,8 @@ class ModelInfo(BaseModel):
     max_steps: int = Field(description="Most.", examples=[100])
     guidance_scale: float = Field(description="Default.", examples=[4.0])
     guidance_rescale: float = Field(description="Default.", examples=[0.0])
+    prompt_syntax: str = Field(description="Default.", examples=["plain"])
+    clip_skip: int = Field(description="Default.", examples=[1])
     schedulers: list[str] = Field(
         description="Allowed; the first is the default.", examples=[["dpmpp_2m", "euler"]]
     )
@@ -118,6 +120,8 @@ class ModelInfo(BaseModel):
             max_steps=spec.max_steps,
             guidance_scale=spec.guidance_scale,
             guidance_rescale=spec.guidance_rescale,
+            prompt_syntax=spec.prompt_syntax,
+            clip_skip=spec.clip_skip,
             schedulers=spec.schedulers,
             draft_guidance_stop=spec.draft.guidance_stop,
             draft_decoder=spec.draft.decoder,

@@ -132,6 +132,8 @@ class AsOrdered(BaseModel):
     )
     scheduler: str = Field(description="Scheduler.", examples=["dpmpp_2m"])
     tile: str = Field(default="none", description="Axes that repeat.", examples=["none"])
+    prompt_syntax: str = Field(default="plain", description="How it is read.", examples=["plain"])
+    clip_skip: int = Field(default=1, description="Layer of the text encoder.", examples=[1])
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])

@@ -23,7 +23,7 @@ from serve_app.api.shapes import SIZE, Size, Tag
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.messages import Labels
-from serve_app.params import MAX_SEED, Tile
+from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, Tile
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -116,6 +116,22 @@ class GenerateRequest(BaseModel):
         "as the style says, else none.",
         examples=["both"],
     )
+    prompt_syntax: Literal["plain", "weighted"] | None = Field(
+        default=None,
+        description="`plain`: every sign is a word, and what is beyond the model's tokens is cut. "
+        "`weighted`: `(words:1.2)`, `((words))`, `[words]` and `BREAK` mean what they mean in "
+        "AUTOMATIC1111's web UI, and a prompt may have eight windows of tokens. Left out: the model "
+        "decides.",
+        examples=["weighted"],
+    )
+    clip_skip: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_CLIP_SKIP,
+        description="2: read the text encoder's last but one layer, as many anime checkpoints want. SDXL "
+        "always reads that one or an earlier one. Left out: the model decides.",
+        examples=[1],
+    )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
     )
@@ -155,7 +171,7 @@ class GenerateRequest(BaseModel):
         examples=[False],
     )
 
-    @field_validator("seed", "n", "width", "height", "steps", mode="before")
+    @field_validator("seed", "n", "width", "height", "steps", "clip_skip", mode="before")
     @classmethod
     def _integral(cls, value: Any) -> Any:
         """JSON has one kind of number: some writers turn 7 into 7.0."""

@@ -63,14 +63,16 @@ def infotext(params: GenerationParams, index: int) -> str:
         "Size": f"{params.width}x{params.height}",
         "Model hash": params.model_revision[:10],
         "Model": params.model,
+        "Clip skip": params.clip_skip if params.clip_skip > 1 else None,
         "RNG": "CPU",
         "Version": SOFTWARE,
     }
-    negative = as_words(params.negative_prompt)
+    weighted = params.prompt_syntax == "weighted"
+    negative = as_words(params.negative_prompt, weighted=weighted)
     if negative:
         negative = f"\nNegative prompt: {negative}"
     values = ", ".join(f"{key}: {_quoted(str(v))}" for key, v in pairs.items() if v is not None)
-    return f"{as_words(params.prompt)}{negative}\n{values}".strip()
+    return f"{as_words(params.prompt, weighted=weighted)}{negative}\n{values}".strip()
 
 
 def record(

@@ -68,6 +68,7 @@ FEW_STEPS: dict[str, Any] = {
 HABITS: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"turbo|lightning|hyper|lcm|dmd|schnell", FEW_STEPS),
     (r"pony", {"prompt_template": "score_9, score_8_up, score_7_up, {prompt}"}),
+    (r"anime|anything|counterfeit|meina|orangemix", {"clip_skip": 2}),
     (r"illustrious|noob|animagine", {"prompt_template": "masterpiece, best quality, {prompt}"}),
 )
 """Words in a file's name, and what checkpoints of that name were trained to expect."""
@@ -98,7 +99,7 @@ def entry_of(
 ) -> ModelEntry:
     """`source`: the file's name; `path`: the directory of the weights; the rest: what was found in them."""
     fields: dict[str, Any] = {"title": Path(source).stem, "path": path, **KINDS[generation]}
-    fields |= {"multiple": 64, "schedulers": SCHEDULERS}
+    fields |= {"multiple": 64, "schedulers": SCHEDULERS, "prompt_syntax": "weighted"}
     remarks: list[str] = []
     if predicts == "v_prediction":
         fields |= {"guidance_scale": 5.0, "guidance_rescale": 0.7, "schedulers": FOR_V}

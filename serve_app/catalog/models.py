@@ -16,6 +16,7 @@ from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
 from serve_app.errors import ModelError
+from serve_app.params import MAX_CLIP_SKIP
 
 MAX_GUIDANCE = 30.0
 TILING = ("sd", "sdxl")
@@ -85,6 +86,12 @@ class ModelSpec(BaseModel):
         default=0.0, ge=0, le=1, description="Default; v-prediction checkpoints want about 0.7."
     )
     schedulers: list[str] = Field(min_length=1, description="Allowed; the first is the default.")
+    prompt_syntax: Literal["plain", "weighted"] = Field(
+        default="plain", description="How prompts are read, unless an order says it."
+    )
+    clip_skip: int = Field(
+        default=1, ge=1, le=MAX_CLIP_SKIP, description="Default; many anime checkpoints want 2."
+    )
     prompt_template: str = "{prompt}"
     negative_prompt: str = ""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(

@@ -22,7 +22,7 @@ from serve_app.catalog.models import (
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
-from serve_app.params import MAX_SEED, GenerationParams, Tile
+from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, GenerationParams, Tile
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class Order:
     guidance_rescale: float | None = None
     scheduler: str | None = None
     tile: Tile | None = None
+    prompt_syntax: Literal["plain", "weighted"] | None = None
+    clip_skip: int | None = None
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -104,6 +106,8 @@ def resolve(
     tile: Tile = _first(order.tile, defaults.tile, "none")
     if wrong := tile_problem(spec, tile):
         raise InvalidField("tile", wrong, ["none"])
+    clip_skip = _first(order.clip_skip, spec.clip_skip)
+    _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,
@@ -119,6 +123,8 @@ def resolve(
         decoder=spec.draft.decoder if draft else "full",
         scheduler=scheduler,
         tile=tile,
+        prompt_syntax=_first(order.prompt_syntax, spec.prompt_syntax),
+        clip_skip=clip_skip,
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -148,6 +154,8 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
         "guidance_rescale": params.guidance_rescale,
         "scheduler": params.scheduler,
         "tile": params.tile,
+        "prompt_syntax": params.prompt_syntax,
+        "clip_skip": params.clip_skip,
         "model": params.model,
         "quality": params.quality,
         "reproducible": params.reproducible,

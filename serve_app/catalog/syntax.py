@@ -1,13 +1,14 @@
 """Prompt syntax of other programs: finds it in a text, and writes a text so that they read none in it.
 
-Knows the marks of AUTOMATIC1111's web UI and of Compel, the two most in use. No model here reads them: it
-draws them as words.
+Knows the marks of AUTOMATIC1111's web UI and of Compel, the two most in use. With the prompt syntax `plain`
+all of them are drawn as words; with `weighted`, those that `emphasis` does not know.
 """
 
 from __future__ import annotations
 
 import re
 
+from serve_app.catalog.emphasis import HIGHEST, LOWEST, is_extreme
 from serve_app.params import GenerationParams
 
 MOST_NAMED = 4
@@ -26,30 +27,59 @@ _SYNTAX = re.compile(
 )
 
 
-def syntax_in(text: str) -> list[str]:
-    """The parts that another program would read as syntax and not as words, each once, in their order."""
-    return list(dict.fromkeys(_SYNTAX.findall(text)))
+_NOT_WEIGHTS = re.compile(
+    r"<\w+:[^<>]+>"
+    r"|\([^()]*\)(?:[+-]+|[\d.]+)(?!\w)"
+    r"|\b[^\W\d]\w+(?:\+\++|--+)(?!\w)"
+    r"|\[[^\[\]]*[|:][^\[\]]*\]"
+    r"|\{[^{}]*\|[^{}]*\}"
+    r"|\bAND\b"
+    r"|\bembedding:\w+"
+)
+"""Of these, what is no weight of AUTOMATIC1111 and no BREAK."""
+
+
+def syntax_in(text: str, *, weighted: bool = False) -> list[str]:
+    """The parts that another program would read as syntax and not as words, each once, in their order.
+    `weighted`: without those that are read here."""
+    return list(dict.fromkeys((_NOT_WEIGHTS if weighted else _SYNTAX).findall(text)))
 
 
 def syntax_notes(params: GenerationParams) -> list[str]:
-    """Notes of an image: which parts of its prompts were drawn as words, since no model here reads syntax."""
-    texts = {"prompt_syntax": params.prompt, "negative_prompt_syntax": params.negative_prompt}
-    found = {code: syntax_in(text) for code, text in texts.items()}
-    return [f"{code}: {_note(parts, params.model)}" for code, parts in found.items() if parts]
+    """Notes of an image: which parts of its prompts were drawn as words, or with another weight."""
+    weighted = params.prompt_syntax == "weighted"
+    notes: list[str] = []
+    for text, syntax, weights in (
+        (params.prompt, "prompt_syntax", "prompt_weights"),
+        (params.negative_prompt, "negative_prompt_syntax", "negative_prompt_weights"),
+    ):
+        if parts := syntax_in(text, weighted=weighted):
+            notes.append(f"{syntax}: {_note(parts, params)}")
+        if weighted and is_extreme(text):
+            notes.append(f"{weights}: held within {LOWEST:g} and {HIGHEST:g}")
+    return notes
 
 
-def _note(parts: list[str], model: str) -> str:
+def _note(parts: list[str], params: GenerationParams) -> str:
     shown = " ".join(parts[:MOST_NAMED])
     more = f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else ""
-    return f"{shown}{more}: drawn as words, since {model} reads no weights, LoRAs or other syntax"
+    if params.prompt_syntax == "weighted":
+        return f"{shown}{more}: drawn as words; weights and BREAK are read, and nothing else"
+    return (
+        f"{shown}{more}: drawn as words, since {params.model} reads no weights, LoRAs or other syntax; "
+        "`prompt_syntax: weighted` reads weights and BREAK"
+    )
 
 
-def as_words(text: str) -> str:
-    """The text for AUTOMATIC1111's web UI, which then draws the words that were drawn here.
+def as_words(text: str, *, weighted: bool = False) -> str:
+    """The text for AUTOMATIC1111's web UI, which then draws what was drawn here. `weighted`: its weights are
+    meant.
 
     Brackets and backslashes are escaped as it wants it. It has no escape for the others: a space goes into
     `<lora:...>`, and BREAK and AND become small, which changes no token of CLIP.
     """
+    if weighted:
+        return re.sub(r"\bAND\b", "and", re.sub(r"<(?=\w+:)", "< ", text))
     text = re.sub(r"[\\()\[\]]", r"\\\g<0>", text)
     text = re.sub(r"<(?=\w+:)", "< ", text)
     return re.sub(r"\b(?:BREAK|AND)\b", lambda word: word[0].lower(), text)

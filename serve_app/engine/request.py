@@ -17,7 +17,7 @@ from serve_app.params import GenerationParams
 # A test checks that each field of GenerationParams is in exactly one of DecodeKey, CARRIED and RECORDED.
 CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "scheduler"),
-    *("guidance_scale", "guidance_rescale", "guidance_stop"),
+    *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
 }
 RECORDED = {  # changes no pixel
     "quality",
@@ -30,7 +30,8 @@ RECORDED = {  # changes no pixel
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Requests with equal keys may share a UNet call. `of` fills it from its own field names."""
+    """Requests with equal keys may share a UNet call. `of` fills it from its own field names, and the runner
+    adds `windows` when it has encoded the prompts."""
 
     model: str
     model_revision: str
@@ -38,10 +39,12 @@ class BatchKey:
     height: int
     tile: str
     reproducible: str | None
+    windows: int = field(default=1, kw_only=True)  # of tokens, that the UNet reads
 
     @classmethod
     def of(cls, params: GenerationParams) -> Self:
-        return cls(**{f.name: getattr(params, f.name) for f in fields(cls)})
+        names = (f.name for f in fields(cls) if f.name != "windows")
+        return cls(**{name: getattr(params, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

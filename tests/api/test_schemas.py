@@ -103,6 +103,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("guidance -1", {"guidance_scale": -1}, "guidance_scale"),
     ("guidance 1e6", {"guidance_scale": 1e6}, "guidance_scale"),
     ("rescale 1.5", {"guidance_rescale": 1.5}, "guidance_rescale"),
+    ("clip_skip 99", {"clip_skip": 99}, "clip_skip"),
+    ("unknown syntax", {"prompt_syntax": "compel"}, "prompt_syntax"),
     ("tile diagonal", {"tile": "diagonal"}, "tile"),
     ("unknown scheduler", {"scheduler": "magic"}, "scheduler"),
     ("a path for a model", {"model": "../../etc/passwd"}, "model"),

@@ -212,3 +212,13 @@ def test_what_is_not_a_png_is_refused(data: bytes) -> None:
     image["data"] = data
     with pytest.raises(ValueError, match="not a PNG"):
         with_metadata(image, PARAMS, JOB, 1)
+
+
+def test_weights_that_were_read_are_written_as_they_are() -> None:
+    """So that the other program reads the same; and the layer under its own name."""
+    order = PARAMS.model_copy(
+        update={"prompt": "a (red:1.3) fox", "prompt_syntax": "weighted", "clip_skip": 2}
+    )
+    text = infotext(order, 0)
+    assert text.startswith("a (red:1.3) fox\n")
+    assert "Clip skip: 2, " in text

@@ -266,6 +266,8 @@ def test_a_seed_that_is_given_is_kept() -> None:
         ({"steps": 10_000}, "steps", ["1 to 60"]),
         ({"steps": 1, "scheduler": "ddim"}, "steps", ["2 to 60"]),  # one step would draw noise
         ({"steps": 51, "scheduler": "lcm"}, "steps", ["1 to 50"]),  # distilled from fifty
+        ({"clip_skip": 0}, "clip_skip", ["1 to 12"]),
+        ({"clip_skip": 13}, "clip_skip", ["1 to 12"]),
         ({"guidance_rescale": 1.1}, "guidance_rescale", ["0 to 1"]),
         ({"guidance_rescale": float("nan")}, "guidance_rescale", ["0 to 1"]),
         ({"guidance_scale": -0.1}, "guidance_scale", ["0 to 30"]),
@@ -359,6 +361,8 @@ orders = st.builds(
     guidance_scale=st.none() | st.floats(0, 30),
     guidance_rescale=st.none() | st.floats(0, 1),
     tile=st.sampled_from([None, "none", "x", "y", "both"]),
+    prompt_syntax=st.sampled_from([None, "plain", "weighted"]),
+    clip_skip=st.none() | st.integers(1, 12),
     scheduler=st.sampled_from([None, "ddim"]),
     quality=st.sampled_from(["full", "draft"]),
     reproducible=st.sampled_from([None, "strict"]),

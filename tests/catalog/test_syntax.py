@@ -36,9 +36,28 @@ def test_the_notes_name_the_parts_and_the_model() -> None:
     """Of both prompts; a long list says how long it is."""
     many = " ".join(f"(a{i}:1.2)" for i in range(6))
     order = params(prompt="<lora:x:0.8> BREAK", negative_prompt=many, model="starter")
-    why = "drawn as words, since starter reads no weights, LoRAs or other syntax"
+    why = (
+        "drawn as words, since starter reads no weights, LoRAs or other syntax; `prompt_syntax: weighted` "
+        "reads weights and BREAK"
+    )
     assert syntax_notes(order) == [
         f"prompt_syntax: <lora:x:0.8> BREAK: {why}",
         f"negative_prompt_syntax: (a0:1.2) (a1:1.2) (a2:1.2) (a3:1.2) and 2 more: {why}",
     ]
     assert syntax_notes(params(prompt="a fox (red)")) == []
+
+
+def test_where_weights_are_read_only_the_rest_is_noted() -> None:
+    """And a weight that was brought back into bounds."""
+    order = params(
+        prompt="((a)) (b:1.3) [c] BREAK <lora:x:0.8> [d|e] [f:g:0.5] {h|i} AND embedding:j",
+        negative_prompt="(k:99)",
+        prompt_syntax="weighted",
+    )
+    first, second = syntax_notes(order)
+    assert first == (
+        "prompt_syntax: <lora:x:0.8> [d|e] [f:g:0.5] {h|i} and 2 more: drawn as words; weights and BREAK are "
+        "read, and nothing else"
+    )
+    assert second == "negative_prompt_weights: held within 0 and 4"
+    assert syntax_notes(params(prompt="((a)) (b:1.3) BREAK c", prompt_syntax="weighted")) == []

@@ -158,6 +158,8 @@ CHANGED: dict[str, Any] = {
     "guidance_stop": 0.5,
     "decoder": "tiny",
     "tile": "x",
+    "prompt_syntax": "weighted",
+    "clip_skip": 2,
     "scheduler": "ddim",
     "reproducible": "strict",
     "model": "other",

@@ -24,7 +24,7 @@ from tests.factories import params
 
 def test_every_parameter_is_in_the_key_or_carried_or_only_recorded() -> None:
     """A new field of GenerationParams fails here until someone decides where it belongs."""
-    keyed = {field.name for field in fields(DecodeKey)}
+    keyed = {field.name for field in fields(DecodeKey)} - {"windows"}
     assert set(GenerationParams.model_fields) == keyed | CARRIED | RECORDED
     assert not keyed & CARRIED
     assert not (keyed | CARRIED) & RECORDED

@@ -1,18 +1,22 @@
 """Families: how SD 1.x/2.x and SDXL checkpoints differ: text encoding, extra UNet inputs, latent scaling.
 
-Knows the parts of one loaded pipeline; nothing of requests or batches. Text goes through the pipeline's own
-`encode_prompt`, one prompt per call, so the embeddings are bit-equal to the plain pipeline's.
+Knows the parts of one loaded pipeline; nothing of requests or batches. Plain text goes through the pipeline's
+own `encode_prompt`, one prompt per call, so the embeddings are bit-equal to the plain pipeline's. Text with
+weights, of several windows or with `clip_skip` goes through `windows`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from serve_app.catalog.emphasis import Piece, pieces_of
+from serve_app.engine.model.windows import emphasised, encoded, windows_of
 from serve_app.params import GenerationParams
 
 Conditions = dict[str, Tensor]  # extra per-row inputs of the UNet, each of shape (1, ...)
@@ -27,6 +31,7 @@ class Text:
     used: int = 0  # tokens that the encoder reads
     tokens: int = 0  # tokens of the whole prompt
     subject: int = 0  # of a truncated prompt: tokens up to the end of the client's own words
+    windows: int = 1
 
     @property
     def truncated(self) -> bool:
@@ -48,6 +53,10 @@ class Family(Protocol):
         """The encoded negative prompt."""
         ...
 
+    def widened(self, text: Text, windows: int, params: GenerationParams) -> Text:
+        """The text with empty windows after its own, so that both rows of a request have as many."""
+        ...
+
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         """The extra UNet inputs of a row with this text."""
         ...
@@ -64,9 +73,9 @@ class TextCache:
     size: int = 256
     hits: int = 0
     misses: int = 0
-    _texts: OrderedDict[str, Text] = field(default_factory=OrderedDict[str, Text])
+    _texts: OrderedDict[Hashable, Text] = field(default_factory=OrderedDict[Hashable, Text])
 
-    def get(self, prompt: str) -> Text | None:
+    def get(self, prompt: Hashable) -> Text | None:
         text = self._texts.get(prompt)
         if text is None:
             self.misses += 1
@@ -75,7 +84,7 @@ class TextCache:
             self._texts.move_to_end(prompt)
         return text
 
-    def put(self, prompt: str, text: Text) -> Text:
+    def put(self, prompt: Hashable, text: Text) -> Text:
         self._texts[prompt] = text
         if len(self._texts) > self.size:
             self._texts.popitem(last=False)
@@ -91,13 +100,23 @@ class StableDiffusion:
         self.cache = cache
 
     def positive(self, params: GenerationParams) -> Text:
-        text = self._encode(params.prompt)
+        text = self._encode(params.prompt, params)
         if not text.truncated:
             return text
-        return replace(text, subject=count_tokens(self.pipe.tokenizer, params.through_subject)[1])
+        own = params.through_subject
+        if params.prompt_syntax == "weighted":
+            return replace(text, subject=windows_of(self.pipe.tokenizer, pieces_of(own)).tokens)
+        return replace(text, subject=count_tokens(self.pipe.tokenizer, own)[1])
 
     def negative(self, params: GenerationParams) -> Text:
-        return self._encode(params.negative_prompt)
+        return self._encode(params.negative_prompt, params)
+
+    def widened(self, text: Text, windows: int, params: GenerationParams) -> Text:
+        if text.windows >= windows:
+            return text
+        empty = self._encode("", params).hidden
+        hidden = torch.cat([text.hidden, *[empty] * (windows - text.windows)], dim=1)
+        return replace(text, hidden=hidden, windows=windows)
 
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         return {}
@@ -105,13 +124,54 @@ class StableDiffusion:
     def unscale(self, latents: Tensor, vae: Any) -> Tensor:
         return latents / vae.config.scaling_factor
 
-    def _encode(self, prompt: str) -> Text:
-        return self.cache.get(prompt) or self.cache.put(prompt, self._encoded(prompt))
+    def _encode(self, prompt: str, params: GenerationParams) -> Text:
+        pieces = [Piece(prompt)]
+        if params.prompt_syntax == "weighted":
+            pieces = pieces_of(prompt)
+        skip = self._layer(params.clip_skip)
+        key = tuple(pieces), skip, params.prompt_syntax
+        return self.cache.get(key) or self.cache.put(key, self._encoded(pieces, skip, params))
 
-    def _encoded(self, prompt: str) -> Text:
-        hidden, _ = self.pipe.encode_prompt(prompt, self.device, 1, False)
-        used, tokens = count_tokens(self.pipe.tokenizer, prompt)
-        return Text(hidden, None, used, tokens)
+    def _encoded(self, pieces: Sequence[Piece], layer: int, params: GenerationParams) -> Text:
+        tokenizer = self.pipe.tokenizer
+        (text, weight), *more = pieces
+        if text is not None and not more and weight == 1 and layer == self.usual_layer:
+            used, tokens = count_tokens(tokenizer, text)
+            if tokens <= used or params.prompt_syntax == "plain":
+                return replace(self._plainly(text), used=used, tokens=tokens)
+        found = windows_of(tokenizer, pieces)
+        most = 1 if params.prompt_syntax == "plain" else len(found.windows)
+        hidden, pooled = self._windowed(pieces, layer, most)
+        used = min(found.used, most * found.room)
+        return Text(hidden, pooled, used, found.tokens, windows=most)
+
+    # ---- what differs in SDXL ----
+
+    usual_layer = 1  # of the text encoder, from its end
+
+    def _layer(self, clip_skip: int) -> int:
+        return min(max(clip_skip, self.usual_layer), self._layers)
+
+    @property
+    def _layers(self) -> int:
+        return self.pipe.text_encoder.config.num_hidden_layers
+
+    def _plainly(self, prompt: str) -> Text:
+        return Text(self.pipe.encode_prompt(prompt, self.device, 1, False)[0])
+
+    def _windowed(self, pieces: Sequence[Piece], layer: int, most: int) -> tuple[Tensor, Any]:
+        encoder = self.pipe.text_encoder
+        parts: list[Tensor] = []
+        for window in windows_of(self.pipe.tokenizer, pieces).windows[:most]:
+            out = encoded(encoder, window, self.device, hidden=layer > 1)
+            hidden = out[0]
+            if layer > 1:
+                # CLIP norms its last layer's output; where that is depends on the version of transformers.
+                norm = getattr(getattr(encoder, "text_model", encoder), "final_layer_norm", None)
+                hidden = out.hidden_states[-layer]
+                hidden = hidden if norm is None else norm(hidden)
+            parts.append(emphasised(hidden, window))
+        return torch.cat(parts, dim=1), None
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -126,10 +186,11 @@ class StableDiffusionXL(StableDiffusion):
 
     def negative(self, params: GenerationParams) -> Text:
         if params.negative_prompt or not self.pipe.config.force_zeros_for_empty_prompt:
-            return self._encode(params.negative_prompt)
+            return self._encode(params.negative_prompt, params)
         positive = self.positive(params)
         assert positive.pooled is not None
-        return Text(torch.zeros_like(positive.hidden), torch.zeros_like(positive.pooled))
+        zeros = torch.zeros_like(positive.hidden), torch.zeros_like(positive.pooled)
+        return Text(*zeros, windows=positive.windows)
 
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         assert text.pooled is not None
@@ -153,12 +214,31 @@ class StableDiffusionXL(StableDiffusion):
         )
         return latents * std / vae.config.scaling_factor + mean
 
-    def _encoded(self, prompt: str) -> Text:
+    usual_layer = 2
+
+    def _plainly(self, prompt: str) -> Text:
         hidden, _, pooled, _ = self.pipe.encode_prompt(
             prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
-        used, tokens = count_tokens(self.pipe.tokenizer, prompt)
-        return Text(hidden, pooled, used, tokens)
+        return Text(hidden, pooled)
+
+    def _windowed(self, pieces: Sequence[Piece], layer: int, most: int) -> tuple[Tensor, Any]:
+        """The pooled embedding is that of the first window."""
+        pipe, both = self.pipe, list[Tensor]()
+        pooled: Any = None
+        for tokenizer, encoder in (
+            (pipe.tokenizer, pipe.text_encoder),
+            (pipe.tokenizer_2, pipe.text_encoder_2),
+        ):
+            windows = windows_of(tokenizer, pieces).windows[:most]
+            outs = [encoded(encoder, window, self.device, hidden=True) for window in windows]
+            pooled = outs[0][0]
+            parts = [
+                emphasised(out.hidden_states[-layer], window)
+                for out, window in zip(outs, windows, strict=True)
+            ]
+            both.append(torch.cat(parts, dim=1))
+        return torch.cat(both, dim=-1), pooled
 
 
 FAMILIES = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}

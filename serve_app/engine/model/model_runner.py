@@ -7,6 +7,7 @@ work on the device and do not wait for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -104,6 +105,7 @@ class ModelRunner:
         except Exception as error:
             raise as_render_error(error) from error
         request.state = state
+        request.key = replace(request.key, windows=state.positive.windows)
         request.evaluations = len(state.timesteps)
 
     def check(self, pixels: Pixels) -> None:

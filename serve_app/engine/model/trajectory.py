@@ -50,6 +50,9 @@ class Trajectory:
         params = request.params
         positive = family.positive(params)
         negative = family.negative(params) if request.guided else None
+        if negative is not None:
+            windows = max(positive.windows, negative.windows)
+            positive, negative = (family.widened(t, windows, params) for t in (positive, negative))
         scheduler = schedulers.new(params.scheduler)
         # On the host: many schedulers read timesteps at each step, and from a device that waits for it.
         scheduler.set_timesteps(params.steps, device="cpu")

@@ -20,6 +20,9 @@ from serve_app.engine.model.nonblocking import nonblocking
 MAX_GRAPHS = 64  # compiled shapes per network
 
 
+Size = tuple[int, int, int]  # latent height and width, tokens
+
+
 @dataclass(slots=True)
 class Rows:
     """Inputs of one call: one entry per row in every list, each tensor with a first dimension of 1."""
@@ -37,7 +40,7 @@ class SharedUnet:
     def __init__(self, network: Callable[..., Any], device: torch.device) -> None:
         self.network = network
         self.device = device
-        self.sizes: set[tuple[int, int]] = set()  # latent heights and widths that are compiled
+        self.sizes: set[Size] = set()  # that are compiled
         self._fast: Callable[..., Any] | None = None  # the compiled network
 
     def __call__(self, rows: Rows, *, eager: bool = False) -> Tensor:
@@ -85,6 +88,6 @@ class SharedUnet:
         )[0]
 
 
-def _size(rows: Rows) -> tuple[int, int]:
+def _size(rows: Rows) -> Size:
     height, width = rows.samples[0].shape[-2:]
-    return height, width
+    return height, width, rows.texts[0].shape[1]

@@ -135,7 +135,7 @@ def test_a_prompt_that_cannot_be_encoded_is_a_render_error(
 ) -> None:
     """Without the original text, which could show the prompt."""
 
-    def refuse(prompt: str) -> None:
+    def refuse(prompt: str, params: object) -> None:
         raise ValueError(prompt)
 
     monkeypatch.setattr(runner.family, "_encode", refuse)

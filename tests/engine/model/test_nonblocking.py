@@ -87,6 +87,14 @@ def test_no_family_waits_for_the_device(pipe: Any, family: str, started: list[st
     assert waits_of(pipe(), family=family) == (started, [])
 
 
+@pytest.mark.parametrize(("pipe", "family"), [(tiny.pipeline, "sd"), (tiny.xl_pipeline, "sdxl")])
+def test_weighted_prompts_do_not_wait_for_the_device(pipe: Any, family: str) -> None:
+    """Nor do long ones, nor another layer of the text encoder."""
+    prompt = "a (red:1.3) sword BREAK icon"
+    order = {"prompt": prompt, "prompt_syntax": "weighted", "clip_skip": 2}
+    assert waits_of(pipe(), family=family, **order) == ([], [])
+
+
 def test_tiles_do_not_wait_for_the_device() -> None:
     """Neither in the UNet nor in the decoder."""
     assert waits_of(tiny.pipeline(), tile="both") == ([], [])

@@ -73,7 +73,7 @@ def test_a_model_is_compiled_before_its_first_job(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(runner.unet, "compile_for", compile_quickly)
         assert warm_up(runner, max_rows=3).max_rows == 3
         assert rows == ([1, 2, 3] if compiles else [])
-        assert runner.unet.sizes == ({(8, 8)} if compiles else set())
+        assert runner.unet.sizes == ({(8, 8, tiny.TOKENS)} if compiles else set())
 
 
 class Small(ModelRunner):

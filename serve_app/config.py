@@ -210,7 +210,7 @@ class Settings(BaseSettings):
     @property
     def max_streams(self) -> int:
         """Event streams and held answers of one ingress replica, so that they leave room for the rest."""
-        return INGRESS_REQUESTS // 2
+        return INGRESS_REQUESTS * 3 // 4
 
     @property
     def max_in_flight(self) -> int:

@@ -22,6 +22,7 @@ from serve_app.api.inspection import MEDIA_TYPES
 from serve_app.api.job_texts import JobTexts
 from serve_app.api.keys import KeyFile
 from serve_app.api.methods import RouteGuard, heads
+from serve_app.api.once import HeaderGuard
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
@@ -111,6 +112,7 @@ def create_app(
     app.add_middleware(PollShortcut, service=service)
     app.add_middleware(security.KeyGuard, keys=keys)
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
+    app.add_middleware(HeaderGuard)
     app.add_middleware(security.Answers)
     if settings.cors_origins:  # outside of `Answers`: a page may read why it was refused
         app.add_middleware(Cors, origins=settings.cors_origins)

@@ -25,13 +25,15 @@ MAX_PAGE = 100
 
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*")
+_LOST_PLUS = re.compile(r"(?<=[0-9]) (?=[0-9]{2}:?[0-9]{2}$)")
 
 
 def _dated(value: Any) -> Any:
     """Pydantic takes a bare number for seconds since 1970."""
     if isinstance(value, str) and not _DATE.fullmatch(value):
         raise ValueError("Write it like 2026-11-22T16:00:00Z")
-    return value
+    # In a query, a plus that was not written as %2B is a space.
+    return _LOST_PLUS.sub("+", value) if isinstance(value, str) else value
 
 
 Moment = Annotated[datetime, BeforeValidator(_dated)]

@@ -80,7 +80,10 @@ async def test_only_finished_images_are_served(
 
 
 @pytest.mark.parametrize("path", ["/output/a.png", "/docs/static/swagger-ui.css"])
-@pytest.mark.parametrize("wanted", ["items=0-5", "bytes", "bytes=x-5", "bytes=", "=", "none", ""])
+@pytest.mark.parametrize(
+    "wanted",
+    ["items=0-5", "bytes", "bytes=x-5", "bytes=", "=", "none", "", "bytes=5-2", "bytes=0-1, 9-3"],
+)
 async def test_a_range_that_is_not_understood_is_ignored(
     client: httpx.AsyncClient, world: World, path: str, wanted: str
 ) -> None:
@@ -114,7 +117,7 @@ async def test_bytes_that_are_not_there_are_a_problem(
     assert response.headers["content-range"] == f"bytes */{size}"
 
 
-@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=-", "bytes=,", "bytes=" + "9" * 1500 + "-"])
+@pytest.mark.parametrize("wanted", ["bytes=-", "bytes=,", "bytes=" + "9" * 1500 + "-"])
 async def test_whatever_range_is_sent_no_answer_is_plain_text(
     client: httpx.AsyncClient, world: World, wanted: str
 ) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 
 from serve_app.api.headers import last_revision
+from serve_app.api.once import query_once
 from serve_app.api.openapi import EVENTS, TOLD, problems
 from serve_app.api.routes.inputs import Client, JobId, Owner, Preview, Root, Service
 from serve_app.api.view import rev_of
@@ -26,6 +27,7 @@ LastEventId = Annotated[
     operation_id="watch_jobs",
     summary="Watch all your jobs",
     response_class=Response,
+    dependencies=[Depends(query_once)],
     responses=EVENTS | problems(400, 401, 422, 429, 503),
 )
 async def all_events(
@@ -45,6 +47,7 @@ async def all_events(
     operation_id="watch_job",
     summary="Watch a job",
     response_class=Response,
+    dependencies=[Depends(query_once)],
     responses=EVENTS | TOLD | problems(400, 401, 404, 410, 422, 429, 503),
 )
 async def events(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from serve_app.api.headers import life_seconds, wait_seconds
 from serve_app.api.listing import JobList, JobQuery
+from serve_app.api.once import query_once
 from serve_app.api.openapi import (
     FINAL_OR_ESTIMATE,
     JOB_HEADERS,
@@ -83,6 +84,7 @@ async def generate(
     operation_id="list_jobs",
     summary="List your jobs",
     response_description="A page, newest first.",
+    dependencies=[Depends(query_once)],
     responses=problems(400, 401, 422, 503),
 )
 async def jobs(

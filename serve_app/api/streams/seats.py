@@ -19,6 +19,8 @@ from serve_app.errors import StreamShareTaken, TooManyStreams
 
 PING_S = 15
 SEND_TIMEOUT_S = 30.0
+GREED = 2
+"""The more, the more one client may hold alone, and the less is left for who comes next."""
 
 log = logging.getLogger("assets.api")
 
@@ -26,9 +28,9 @@ log = logging.getLogger("assets.api")
 class Seats:
     """The streams and held answers of one ingress process, by client.
 
-    A client gets another seat while it holds fewer than are free. So one alone may hold half of them, each of
-    two a third, and there is always one for who comes next. (Dynamic thresholds, as switches share their
-    buffers: Choudhury and Hahne, 1998.)
+    A client gets another seat while it holds fewer than GREED times those that are free. So one alone may
+    hold two thirds of them, each of two 40 %, and something is left for who comes next.
+    (Dynamic thresholds, as switches share their buffers: Choudhury and Hahne, 1998.)
     """
 
     def __init__(self, limit: int) -> None:
@@ -40,7 +42,7 @@ class Seats:
         return self._held.total()
 
     def free_for(self, client: str) -> bool:
-        return self._held[client] < self.limit - self.taken
+        return self._held[client] < GREED * (self.limit - self.taken)
 
     @contextlib.contextmanager
     def taking(self, client: str) -> Generator[None]:

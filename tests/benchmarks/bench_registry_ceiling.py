@@ -34,9 +34,8 @@ from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Outcome, Report, Ticket
-from serve_app.metrics import NoMetrics
 from tests.factories import image_file, labels, params, submission
-from tests.jobs.harness import LIMITS
+from tests.jobs.harness import LIMITS, NoMetrics
 
 RENDERERS = 16
 SUBMITTERS = 64

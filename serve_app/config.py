@@ -19,6 +19,9 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
+
 INGRESS_REQUESTS = 5000
 """Requests one ingress replica works on at a time. Most of them are streams, which seldom have work."""
 INGRESS_CPUS = 0.1

@@ -50,6 +50,7 @@ LAZY_TORCH = {
 
 ENVIRONMENT = {
     "serve_app/config.py": "the settings",
+    "serve_app/tools/haproxy.py": "Serve's variables for HAProxy, which Ray reads when it is imported",
     "serve_app/cluster/checks.py": "Serve's own switch for HAProxy, which decides who can reach the service",
     "serve_app/cluster/handles.py": "hands the stamp of a deploy on to the processes it starts",
     "serve_app/tools/own_ray.py": "sets Ray's variables before it starts Ray",

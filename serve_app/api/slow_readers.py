@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SEND_TIMEOUT_S = 30.0
 """The longest that a piece of an answer, some 64 KiB, may wait. Each that is taken gives as long again."""
 
+EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+
 log = logging.getLogger("assets.api")
 
 
@@ -29,15 +31,14 @@ class SlowReaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        streams = False
+        streams = in_pieces = False
 
         async def send_in_time(message: Message) -> None:
-            nonlocal streams
+            nonlocal streams, in_pieces
             if message["type"] == "http.response.start":
-                streams = (b"content-type", b"text/event-stream; charset=utf-8") in message[
-                    "headers"
-                ]
-            if streams or message["type"] != "http.response.body":
+                streams = EVENT_STREAM in message["headers"]
+            in_pieces = in_pieces or message.get("more_body", False)
+            if streams or not in_pieces:  # what is one piece waits for none before it
                 await send(message)
                 return
             try:

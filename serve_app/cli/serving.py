@@ -31,9 +31,10 @@ def check(
 
 def run(config: Config = LAPTOP) -> None:
     """Check a Serve config and serve it on this machine, on a Ray of its own, until Ctrl-C."""
-    from serve_app.tools import own_ray
+    from serve_app.tools import haproxy, own_ray
 
     own_ray.prepare()
+    haproxy.put_in_front(config)
     from serve_app.tools.run import run as serve
 
     serve(config, Console(stderr=True))

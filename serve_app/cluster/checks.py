@@ -19,10 +19,8 @@ from serve_app.catalog.revision import model_folder, weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.yamlfile import shown
 from serve_app.cluster.handles import call_sync, registry_actor
-from serve_app.config import PROJECT_ROOT, Settings
+from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 TASK_CPUS = 0.9  # less than 1: on two CPUs, a renderer of one and an ingress leave so much
 SMALL_TASK_CPUS = 0.05

@@ -262,7 +262,7 @@ def service_behind(proxy: str, folder: Path) -> Service:
         folder,
         settings | {"api_keys_file": str(keys)},
         host="tests.benchmarks.null_host",
-        environment=haproxy(folder),
+        environment=haproxy(),
         headers={"Authorization": f"Bearer {KEY}"},
     )
 

@@ -5,7 +5,7 @@
 Workload: four apps, as four ingress replicas have them, follow one registry, all in this process; without
 sockets, HAProxy and Ray, which `bench_control_plane` measures. 2,500 readers at each, every one on the events
 of a job of its own; 1,000 jobs run, the others wait. (1) Nothing happens. (2) 1,500 reports of progress a
-second, evenly over the running jobs. (3) The same, and 100 readers more at each ingress, who watch all jobs.
+second, evenly over the running jobs. (3) The same, and 100 readers of each ingress watch all jobs instead.
 The times are those of the whole process: registry, four views and all streams.
 """
 
@@ -49,7 +49,9 @@ class Reader:
         return await asyncio.Future[Message]()
 
     async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.body" and message.get("body"):
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200, message
+        elif message.get("body"):
             self.events += 1
             self.bytes += len(message["body"])
             self.began.set()
@@ -95,13 +97,17 @@ async def measure(folder: Path, watchers: int) -> None:
             meter = Meter(readers)
             await change(world, jobs[:RUNNING])
             print(meter.row(f"{watchers} watch, {CHANGES_PER_S} changes a second"))
+            for reader in readers[-100 * INGRESSES :]:
+                reader.task.cancel()
+            await asyncio.wait([reader.task for reader in readers[-100 * INGRESSES :]])
+            del readers[-100 * INGRESSES :]
             readers += await opened(apps, ["/v1/events"] * 100 * INGRESSES)
             meter = Meter(readers)
             await change(world, jobs[:RUNNING])
             print(meter.row("the same, and 400 of them watch all jobs of the owner"))
             print(f"\nmemory of a stream: {used / watchers / 1024:.1f} KiB")
             taken = [service_of(app).watching._seats.taken for app in apps]
-            print(f"seats taken: {taken}")
+            assert sum(taken) == len(readers), taken
             for reader in readers:
                 reader.task.cancel()
             await asyncio.wait([reader.task for reader in readers])
@@ -116,9 +122,14 @@ def direct(world: World) -> Any:
 
 
 async def opened(apps: list[FastAPI], paths: list[str]) -> list[Reader]:
-    readers = [Reader(apps[number % INGRESSES], path) for number, path in enumerate(paths)]
-    async with asyncio.timeout(300):
-        await asyncio.gather(*(reader.began.wait() for reader in readers))
+    """A hundred at a time, each at the next ingress. All have read their first event."""
+    readers: list[Reader] = []
+    for first in range(0, len(paths), 100):
+        some = paths[first : first + 100]
+        opening = [Reader(apps[number % INGRESSES], path) for number, path in enumerate(some)]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(reader.began.wait() for reader in opening))
+        readers += opening
     return readers
 
 

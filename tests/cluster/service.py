@@ -23,6 +23,7 @@ import psutil
 
 from serve_app.artifacts.identity import NAME
 from serve_app.messages import TERMINAL
+from serve_app.tools.haproxy import SWITCH, own_places
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,21 +45,9 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 60, what: str = 
     return answer
 
 
-def haproxy(folder: Path) -> dict[str, str]:
-    """Variables for a service behind HAProxy. Ports and paths are its own: HAProxy's defaults are the same
-    for every service on a machine."""
-    first = 30_000 + os.getpid() % 20_000
-    return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"/tmp/assets-haproxy-{os.getpid()}.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 200),
-    }
+def haproxy() -> dict[str, str]:
+    """Variables for a service behind HAProxy."""
+    return {SWITCH: "1", **own_places(tempfile.mkdtemp(prefix="haproxy"))}
 
 
 @dataclass

@@ -35,7 +35,7 @@ def behind_haproxy(
     service = Service(
         folder,
         {**tiny_settings, "api_keys_file": str(keys), "ingress_replicas": 2},
-        environment=haproxy(folder),
+        environment=haproxy(),
         headers={"Authorization": f"Bearer {KEY}"},
     )
     try:

@@ -17,6 +17,8 @@ import psutil
 import pytest
 import yaml
 
+from serve_app.api.keys import add_key
+
 from .service import ROOT, free_port, wait_until
 from .test_cli import BIN, config_file, draws, order, running
 
@@ -207,3 +209,30 @@ def test_a_deploy_brings_what_is_on_disk_or_says_why_not(cluster: Cluster, tmp_p
     refused = cluster.assets("deploy", str(tmp_path / "elsewhere.yaml"))
     assert refused.returncode == 1
     assert "Serve keeps the address of its first deploy" in refused.stderr
+
+
+def test_haproxy_stands_in_front_where_others_may_come_in(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """With keys, and listening on more than loopback. Jobs are ordered and drawn through it, with a key."""
+    key = add_key(tmp_path / "keys", "studio")
+    port = free_port()
+    path = config_file(tmp_path, port, tiny_settings | {"api_keys_file": str(tmp_path / "keys")})
+    config = yaml.safe_load(path.read_text())
+    config["http_options"]["host"] = "0.0.0.0"
+    path.write_text(yaml.safe_dump(config))
+    env = {**bare_environment(), "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": "a" * 64}
+    log = tmp_path / "log.txt"
+    headers = {"Authorization": f"Bearer {key}"}
+    with (
+        running([*ASSETS, "run", str(path)], env, log) as service,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as http,
+    ):
+        wait_until(lambda: "Serving:" in log.read_text() or service.poll() is not None, 180)
+        assert service.poll() is None, log.read_text()
+        family = psutil.Process(service.pid).children(recursive=True)
+        assert "haproxy" in {process.name() for process in family}
+        wait_until(lambda: http.get("/healthz").status_code == 200, 60, "HAProxy knows the replica")
+        assert httpx.get(f"{http.base_url}/v1/jobs").status_code == 401
+        job = http.post("/v1/generate", json={"prompt": "a sword"}).json()
+        wait_until(lambda: http.get(job["urls"]["self"]).json()["status"] == "SUCCESS", 90)

@@ -74,7 +74,7 @@ async def generate(
     job, replayed = await service.order(
         body, owner=owner, client=client, life_s=life, key=idempotency_key
     )
-    log.info("job accepted", extra={"job_id": job["job_id"]})
+    log.debug("job accepted", extra={"job_id": job["job_id"]})
     job, waited = await held(service, job, wait, client)
     return accepted(service.texts, job, root, replayed=replayed, waited=waited)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -158,3 +161,61 @@ def test_one_stream_tells_of_all_jobs_of_a_client(shared: Service) -> None:
     assert (mine, "SUCCESS") in heard
     shared.http.post(f"/v1/jobs/{blocker}/cancel")
     reader.join(30)
+
+
+WAYS: dict[str, Callable[[socket.socket], Any]] = {
+    "closes": lambda reader: reader.close(),
+    "resets": lambda reader: (
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)),
+        reader.close(),
+    ),
+    "says no more": lambda reader: reader.shutdown(socket.SHUT_WR),
+    "listens no more": lambda reader: reader.shutdown(socket.SHUT_RD),
+}
+"""How a reader of a stream may leave."""
+
+
+def test_readers_leave_in_every_way_and_no_log_minds(shared: Service) -> None:
+    """Before the first event, and in the middle; of a job that runs, and of one that ends meanwhile."""
+    job_id = shared.submit(**LONG)
+    shared.await_status(job_id, "STARTED")
+    paths = [f"/v1/jobs/{job_id}/events", "/v1/events", "/v1/events?preview=true"]
+    left = [
+        reader_of(shared, path, leaves=WAYS[way], events=number)
+        for path in paths
+        for way in WAYS
+        for number in (0, 2)
+    ]
+    stay = [reader_of(shared, path) for path in paths]
+    assert shared.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    assert shared.result(shared.submit(seed=91))["status"] == "SUCCESS"
+    for reader in (*left, *stay):
+        reader.close()
+    # Another look at the ingress: what its event loop had to say of the readers, it has said.
+    assert shared.http.get(f"/v1/jobs/{job_id}").json()["status"] == "REVOKED"
+    logs = Path(shared.ray_directory) / "session_latest" / "logs"
+    files = [*logs.glob("worker-*"), *logs.glob("serve/*.log")]
+    said = "".join(file.read_text(errors="replace") for file in files)
+    assert "Started initializing replica" in said
+    assert "never retrieved" not in said
+    assert "response already completed" not in said
+
+
+def reader_of(
+    service: Service,
+    path: str,
+    *,
+    leaves: Callable[[socket.socket], Any] | None = None,
+    events: int = 1,
+) -> socket.socket:
+    """Asks for a stream, reads so many events of it, and then does as it is told."""
+    reader = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    read = b""
+    while read.count(b"event: ") < events:
+        piece = reader.recv(65536)
+        assert piece, read
+        read += piece
+    if leaves is not None:
+        leaves(reader)
+    return reader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ async def test_every_accepted_job_ends_once_after_a_restart(tmp_path: Path) -> N
         names = world.files.names()
         assert len(names) == 5
         assert f"{running}_2.png" in names
+
+
+async def test_limits_of_newer_and_of_older_code_are_taken(tmp_path: Path) -> None:
+    """What this code does not know is ignored, and what is not sent stays: no deploy breaks on a setting."""
+    async with World(tmp_path) as world:
+        before = world.registry._limits
+        world.registry.configure({"max_pending": 1, "a_setting_of_newer_code": {"deep": [None]}})
+        assert world.registry._limits == replace(before, max_pending=1)
+        await world.submit()
+        world.registry.configure({})
+        assert world.registry._limits == replace(before, max_pending=1)
 
 
 async def test_every_start_is_a_new_epoch(tmp_path: Path) -> None:

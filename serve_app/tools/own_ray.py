@@ -80,24 +80,14 @@ def serving(
 
     Raises NotServing, with the first failing reason.
     """
-    import ray
     from ray.serve.schema import ServeDeploySchema
-
-    from serve_app.cluster.handles import quoted_python
 
     told("starting Ray")
     with _quiet():
         try:
             signal.signal(signal.SIGTERM, _as_ctrl_c)
             with _token_place():
-                ray.init(
-                    address="local",
-                    namespace="serve",
-                    include_dashboard=dashboard,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    runtime_env=quoted_python() or None,
-                )
+                _start(dashboard)
             signal.signal(signal.SIGTERM, _as_ctrl_c)  # again: Ray has set its own
             _deploy(ServeDeploySchema.model_validate(config), told)
             worker: Any = importlib.import_module("ray._private.worker")
@@ -106,6 +96,25 @@ def serving(
         finally:
             told("stopping")
             _stop([app.get("name", "default") for app in config["applications"]])
+
+
+def _start(dashboard: bool) -> None:
+    import ray
+
+    from serve_app.cluster.handles import quoted_python
+
+    try:
+        ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=quoted_python() or None,
+        )
+    except Exception as error:  # Ray's own words for it are bare exceptions, of every kind
+        why = str(error).rstrip(". ")
+        raise NotServing(f"Ray does not start: {why}. If the machine is busy, try again") from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import typer
 
 from serve_app import cli
 from serve_app.api.schemas import GenerateRequest
+from serve_app.config import Settings
 from tests.api.harness import site
 from tests.documents import COMMAND, DOCS, README, operations
 from tests.markdown import ROOT, commands
@@ -41,11 +42,16 @@ def given_commands() -> list[str]:
 
 @pytest.mark.parametrize("line", sorted(set(given_commands())))
 def test_a_command_can_be_given(line: str) -> None:
+    """A setting may stand before it, as shells take it."""
     program, *args = shlex.split(line)
+    while setting := re.fullmatch(r"ASSETS_(\w+)=.*", program):
+        assert setting[1].lower() in Settings.model_fields
+        program, *args = args
     checks = {
         "assets": check_assets,
         "make": check_make,
         "python": check_python,
+        "python3": check_python,
         "curl": check_curl,
     }
     if program in checks:
@@ -64,17 +70,29 @@ def check_assets(args: list[str]) -> None:
     name, many = next(
         (n, n.count(" ")) for n in command_tree() if f"assets {' '.join(args)} ".startswith(f"{n} ")
     )
-    missing = [] if len(args) > many else ["x"] * arguments_of(command_tree()[name])
+    missing = [] if len(args) > many else required_by(command_tree()[name])
     with command_tree()[name].make_context(name, args[many:] + missing) as context:
         assert not context.args
 
 
 def options_of(command: Any) -> set[str]:
-    return {name for p in command.params for name in p.opts if name.startswith("-")}
+    """Of a switch that is on by default only the form that turns it off."""
+    return {
+        name
+        for p in command.params
+        for name in (p.secondary_opts if p.secondary_opts and p.default else p.opts)
+        if name.startswith("-")
+    }
 
 
-def arguments_of(command: Any) -> int:
-    return sum(not p.opts[0].startswith("-") and p.required for p in command.params)
+def required_by(command: Any) -> list[str]:
+    """Something for each argument and option without which the command is none."""
+    return [
+        part
+        for p in command.params
+        if p.required
+        for part in ([p.opts[0], "x"] if p.opts[0].startswith("-") else ["x"])
+    ]
 
 
 def check_make(args: list[str]) -> None:

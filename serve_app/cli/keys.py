@@ -43,7 +43,7 @@ def add(
     out.print(add_key(path, owner))
     err.print(
         f"Its hash is in {path}; the key itself is kept nowhere. A service whose `api_keys_file` is this "
-        "file takes the key from the next request on. One that runs without keys needs the setting, and a "
+        "file takes the key a quarter of a second later. One that runs without keys needs the setting, and a "
         "restart.",
         markup=False,
         soft_wrap=True,
@@ -69,7 +69,7 @@ def revoke(
     path = keys_path(file)
     number = revoke_keys(path, owner, key)
     out.print(
-        f"{number} key(s) of {owner} are out of {path}, and refused from the next request on."
+        f"{number} key(s) of {owner} are out of {path}, and refused a quarter of a second later."
     )
     if not list_keys(path):
         err.print(

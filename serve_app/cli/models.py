@@ -66,7 +66,7 @@ def import_(
     prediction: Annotated[
         Prediction | None, typer.Option(help="Where the file is not to be believed.")
     ] = None,
-    proof: Annotated[bool, typer.Option(help="Draw one picture.")] = True,
+    proof: Annotated[bool, typer.Option("--proof/--no-proof", help="Draw one picture.")] = True,
 ) -> None:
     """Make a model of a checkpoint that you bring: no hub, no network."""
     with Progress(

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -63,7 +63,19 @@ class Damaged(AssetsError):
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file of an image. `name`: of a sheet's file, its path in the sheet's archive."""
+
+    role: str
+    url: str
+    sha256: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
+    """`original_url`: of the picture before its effects."""
+
     url: str
     index: int
     seed: int
@@ -71,7 +83,8 @@ class Image:
     height: int
     sha256: str
     notes: tuple[str, ...] = ()
-    original_url: str = ""  # the picture before its effects
+    original_url: str = ""
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,7 @@ class Job:
                 sha256=image["sha256"],
                 notes=tuple(image["notes"]),
                 original_url=image.get("original_url") or image["url"],
+                files=tuple(_file(file) for file in image.get("files") or ()),
             )
             for image in raw["images"]
         )
@@ -151,7 +165,17 @@ class Job:
 
     @property
     def style_id(self) -> str:
-        return self.raw["request"]["style_id"]
+        return self.raw["request"].get("style_id") or self.kind
+
+    @property
+    def kind(self) -> str:
+        """generate, derive or sheet."""
+        return self.raw.get("kind") or "generate"
+
+    @property
+    def derived_from(self) -> str | None:
+        """The job whose pictures this one finished."""
+        return self.raw.get("derived_from")
 
     @property
     def created_at(self) -> datetime:
@@ -287,24 +311,6 @@ class Client:
         response = self._send("POST", _path(job_id, "/retry"), headers=headers)
         return Job.of(self._json(response))
 
-    def derive(
-        self,
-        job_id: str,
-        effects: Sequence[Mapping[str, Any]],
-        *,
-        indices: Sequence[int] | None = None,
-        format: str | None = None,
-        tags: Sequence[str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Finish pictures of a job that has some, without drawing. Returns the new job. `indices`: which
-        images; None: all. `format`: png or webp. `tags` None: those of the job."""
-        given = {"effects": effects, "indices": indices, "format": format, "tags": tags}
-        body = {name: value for name, value in given.items() if value is not None}
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        response = self._send("POST", _path(job_id, "/derive"), json=body, headers=headers)
-        return Job.of(self._json(response))
-
     def delete(self, job_id: str) -> None:
         """Remove the job and its files for good. A live job is cancelled first."""
         try:
@@ -313,8 +319,48 @@ class Client:
             if error.code != "deleted":  # deleted by an earlier try, whose answer was lost
                 raise
 
-    def events(self, job_id: str | None = None, *, preview: bool = False) -> Generator[Event]:
-        """Events of one job until it is final, or of all my jobs without end.
+    def sheet(
+        self,
+        items: Iterable[Mapping[str, Any]] | None = None,
+        *,
+        tag: str | None = None,
+        idempotency_key: str | None = None,
+        **spec: Any,
+    ) -> Job:
+        """Order a sheet of finished pictures: `items` of `{job_id, index?, name?}`, or all with a `tag`.
+        `spec` holds any other field of POST /v1/sheets. The job's images are its pages; `archive` fetches
+        the rest."""
+        body = {"items": None if items is None else [*items], "tag": tag, **spec}
+        given = {name: value for name, value in body.items() if value is not None}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return Job.of(self._json(self._send("POST", "/v1/sheets", json=given, headers=headers)))
+
+    def archive(self, job: Job) -> bytes:
+        """The ZIP of a finished sheet: pages, what each format adds, and manifest.json."""
+        (found,) = [f for image in job.images for f in image.files if f.role == "archive"]
+        data = self.fetch(found.url)
+        if hashlib.sha256(data).hexdigest() != found.sha256:
+            raise Damaged(f"{found.url} is not what the server said it was")
+        return data
+
+    def fetch(self, url: str) -> bytes:
+        """A finished file, by its URL in a job."""
+        return self._send("GET", self._below(url), restarts=True).content
+
+    def inspect(self, picture: bytes) -> Mapping[str, Any]:
+        """What made a PNG, WebP or JPEG file, and an order that this server would take."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json(self._send("POST", "/v1/inspect", content=picture, headers=headers))
+
+    def events(
+        self,
+        job_id: str | None = None,
+        *,
+        preview: bool = False,
+        on_open: Callable[[], None] | None = None,
+    ) -> Generator[Event]:
+        """Events of one job until it is final, or of all my jobs without end. `on_open`: called whenever a
+        stream has begun, so that nothing is missed that ended while there was none.
 
         A stream that ends or breaks is opened again. It then begins with the current state, so a `status` may
         come twice, and changes in between are missing."""
@@ -328,6 +374,8 @@ class Client:
             try:
                 response = self._send("GET", url, restarts=True, stream=True, **request)
                 with contextlib.closing(response):
+                    if on_open is not None:
+                        on_open()
                     for event in _events(response):
                         yield event
                         if job_id is not None and _ends(event):
@@ -399,7 +447,7 @@ class Client:
             url, query = page["next"], None  # `next` has its query; {} would erase it
 
     def _download(self, image: Image, directory: Path) -> Path:
-        data = self._send("GET", self._below(image.url), restarts=True).content
+        data = self.fetch(image.url)
         if hashlib.sha256(data).hexdigest() != image.sha256:
             raise Damaged(f"{image.url} is not what the server said it was")
         path = directory / PurePosixPath(unquote(image.url)).name
@@ -459,6 +507,10 @@ class Client:
         if response.is_error:
             raise _rejected(response)
         return response
+
+
+def _file(raw: Mapping[str, Any]) -> File:
+    return File(raw["role"], raw["url"], raw["sha256"], raw.get("name") or "")
 
 
 def _path(job_id: str, more: str = "") -> str:

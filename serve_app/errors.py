@@ -21,9 +21,8 @@ ServiceError               500  internal
   |- StoreHeld             500  store_held       another registry owns this state
   |- NotServing            500  not_serving      a start or a deploy did not end well
   |- StorageFailed         500  storage_failed   output/ is full or read-only
-  |- QualityFailed         500  quality_failed   no drawing passed the gates of its order
-  |- NoImages              409  no_images        this can be done only with a job that has images
   |- SourceMissing         500  source_missing   a picture to be finished is not there any more
+  |- SheetFailed          500  sheet_failed     pictures that cannot be packed so
   |- EffectFailed          500  effect_failed    in finishing/picture.py
   `- RenderError           500  render_failed
      |- NonFinite          500  non_finite       NaN or infinity in the latents
@@ -134,16 +133,12 @@ class StorageFailed(ServiceError):
         self.passes = passes
 
 
-class QualityFailed(ServiceError):
-    code, title, retryable = "quality_failed", "No drawing passed the gates of its order", False
-
-
-class NoImages(ServiceError):
-    code, status, title = "no_images", 409, "The job has no images"
-
-
 class SourceMissing(ServiceError):
     code, title = "source_missing", "A picture that this job works on is not there any more"
+
+
+class SheetFailed(ServiceError):
+    code, title = "sheet_failed", "The pictures could not be packed"
 
 
 class RenderError(ServiceError):

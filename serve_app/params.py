@@ -15,39 +15,14 @@ from serve_app.messages import Summary
 MAX_SEED = 2**32 - 1
 MAX_CLIP_SKIP = 12  # layers of the smallest published text encoder
 DEFAULT_POOL = "default"
+SHEET_STYLE = "sheet"
+"""In the place of a style, in names of files and in lists."""
 CPU_POOL = "cpu"
 """Of jobs that need no renderer: their Ray task does all the work."""
 
 
 Tile = Literal["none", "x", "y", "both"]
 """Axes along which a picture repeats."""
-
-
-MAX_REDRAWS = 8
-
-
-class Finishing(BaseModel):
-    """What is done with a picture after it is drawn, fully resolved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    effects: tuple[dict[str, Any], ...] = Field(default=(), description="In this order.")
-    require: dict[str, Any] | None = Field(default=None, description="Gates on the result.")
-    redraws: int = Field(
-        default=0,
-        ge=0,
-        le=MAX_REDRAWS,
-        description="How often an image that fails a gate is drawn again, with the next seeds.",
-    )
-    on_fail: Literal["keep", "fail"] = Field(
-        default="keep", description="What becomes of one that still fails."
-    )
-    format: Literal["png", "webp"] = "png"
-
-    @property
-    def makes_asset(self) -> bool:
-        """The result is another file than the picture as it was drawn."""
-        return bool(self.effects) or self.format != "png"
 
 
 class GenerationParams(BaseModel):
@@ -92,9 +67,6 @@ class GenerationParams(BaseModel):
     style_revision: str = Field(default="")
     subject: str = Field(default="", description="The prompt as the client sent it.")
     subject_negative: str = Field(default="", description="The negative prompt as sent.")
-    finishing: Finishing | None = Field(
-        default=None, description="Done by the job's own task. None: nothing."
-    )
 
     def seed_of(self, index: int) -> int:
         return self.seed + index
@@ -144,6 +116,42 @@ class DeriveParams(BaseModel):
         return pixels * max(1, len(self.effects)) / 1e6
 
 
+class SheetPicture(SourcePicture):
+    """A picture of a sheet, under the name it has there."""
+
+    name: str
+
+
+class SheetParams(BaseModel):
+    """Pictures that exist and how they are packed, fully resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request: dict[str, Any] = Field(description="The body that orders the same again.")
+    pictures: tuple[SheetPicture, ...] = Field(min_length=1)
+    spec: dict[str, Any] = Field(description="Fields of `delivery.spec.SheetSpec`.")
+
+    @property
+    def work(self) -> float:
+        """Megapixels."""
+        return sum(picture.width * picture.height for picture in self.pictures) / 1e6
+
+
+def summary_of_sheet(params: SheetParams) -> Summary:
+    """`n` is 1 however many pages it will have: that is known once they are packed."""
+    return Summary(
+        kind="sheet",
+        pool=CPU_POOL,
+        model="",
+        model_revision="",
+        style_id=SHEET_STYLE,
+        seed=0,
+        n=1,
+        work=params.work,
+        extra_files=True,
+    )
+
+
 def summary_of_derive(params: DeriveParams) -> Summary:
     """What the registry may know of a job that needs no renderer."""
     return Summary(
@@ -170,5 +178,5 @@ def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
         seed=params.seed,
         n=params.n,
         work=params.work,
-        extra_files=params.finishing is not None,
+        extra_files=False,
     )

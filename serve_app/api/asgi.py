@@ -26,17 +26,17 @@ from serve_app.api.once import HeaderGuard
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
-from serve_app.api.routes import catalog, events, files, health, inspect, jobs
+from serve_app.api.routes import catalog, events, files, health, inspect, jobs, sheets
 from serve_app.api.service import JobService
+from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
-from serve_app.catalog.styles import Styles, refuse_unknown_palettes
+from serve_app.catalog.styles import Styles
 from serve_app.config import Settings
-from serve_app.finishing.palette_files import load_palettes
 
 
 def create_app(
@@ -50,13 +50,11 @@ def create_app(
 ) -> FastAPI:
     """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
 
-    Raises ConfigError if the file of API keys, a palette, or what a style says of one is wrong.
+    Raises ConfigError if the file of API keys is wrong.
     """
     keys = None
     if settings.api_keys_file is not None:
         keys = KeyFile(settings.path(settings.api_keys_file))
-    palettes = load_palettes(settings.path(settings.palettes_dir))
-    refuse_unknown_palettes(styles, palettes)
     view = LocalView(settings.cached_jobs)
     # Each order needs it, hashing takes seconds, and weights do not change while they serve.
     revision_of = cache(revision_of)
@@ -83,8 +81,7 @@ def create_app(
         texts=JobTexts(view),
         watching=Watching(view, registry, settings.max_streams),
         revision_of=revision_of,
-        palettes=palettes,
-        catalog=Catalog(settings, styles, models, active, revision_of, palettes),
+        catalog=Catalog(settings, styles, models, active, revision_of),
         files=OutputFiles(settings.path(settings.output_dir)),
         resolve=partial(
             resolve,
@@ -93,11 +90,10 @@ def create_app(
             active=active,
             revision_of=revision_of,
             limits=settings,
-            palettes=palettes,
         ),
     )
     routes = list(app.routes)  # of /docs
-    own = [part.router for part in (jobs, events, files, inspect, catalog, health)]
+    own = [part.router for part in (jobs, sheets, events, files, inspect, catalog, health)]
     for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
         app.include_router(router)
         routes += router.routes
@@ -109,8 +105,9 @@ def create_app(
         security.BodyGuard,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.body_timeout_s,
-        files={
-            inspect.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False)
+        others={
+            inspect.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False),
+            sheets.PATH: security.BodyRule(max(settings.max_body_bytes, BODY_BYTES)),
         },
     )
     app.add_middleware(RouteGuard, routes=routes)

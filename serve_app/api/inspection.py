@@ -102,7 +102,7 @@ class InspectReply(BaseModel):
     @classmethod
     def of(cls, found: Inspected, resolve: Callable[[Order], GenerationParams]) -> Self:
         order, notes = None, list[str]()
-        if found.recipe is not None:
+        if found.recipe is not None and found.recipe.order:
             order, notes = order_here(found.recipe.order, resolve)
         imprint = found.imprint
         return cls(

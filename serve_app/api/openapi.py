@@ -100,6 +100,12 @@ FINAL_OR_ESTIMATE: Responses = {
         },
     }
 }
+FINAL: Responses = {
+    200: {
+        "description": "`Prefer: wait` was long enough, and this is the job as it ended.",
+        "content": {"application/json": {"schema": {"$ref": _REF + "JobStatusResponse"}}},
+    }
+}
 _FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 FILES: Responses = {
     200: {

@@ -20,12 +20,13 @@ MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".webp": "image/webp",
     ".json": "application/json",
+    ".zip": "application/zip",
 }
 
 # Every part starts with a letter, digit or dash, so there is no `..`, hidden file or absolute path, and
 # no `%` that another layer could decode again. Unfinished files have other suffixes.
 _SERVED = re.compile(
-    r"(?:[A-Za-z0-9-][\w.-]*/)*[A-Za-z0-9-][\w.-]*\.(?:png|jpg|webp|json)", re.ASCII
+    r"(?:[A-Za-z0-9-][\w.-]*/)*[A-Za-z0-9-][\w.-]*\.(?:png|jpg|webp|json|zip)", re.ASCII
 )
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from serve_app.api.schemas import GenerateRequest
-from serve_app.api.shapes import allowed_values
+from serve_app.api.shapes import allowed_values, fields_at
 from serve_app.errors import InvalidField, InvalidParameter, ServiceError
 from serve_app.messages import JobError
 
@@ -97,15 +98,26 @@ def install(app: FastAPI) -> None:
 
 
 async def _answer(request: Request, exc: Exception) -> JSONResponse:
-    return answer(exc, request.url.path, request.scope.get("state", {}).get("request_id", ""))
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    return answer(exc, request.url.path, request_id, _body_of(request.scope.get("route")))
 
 
-def answer(exc: Exception, path: str, request_id: str) -> JSONResponse:
-    """The reply to an exception. One that is not a deliberate error is a 500 without details."""
+def _body_of(route: object) -> type[BaseModel]:
+    """What the route takes as its body."""
+    field = route.body_field if isinstance(route, APIRoute) else None
+    kind: Any = field.field_info.annotation if field is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else GenerateRequest
+
+
+def answer(
+    exc: Exception, path: str, request_id: str, body: type[BaseModel] = GenerateRequest
+) -> JSONResponse:
+    """The reply to an exception. One that is not a deliberate error is a 500 without details. `body`: what
+    was to be sent."""
     headers: dict[str, str] = {}
     match exc:
         case RequestValidationError():
-            problem = _of_validation(exc)
+            problem = _of_validation(exc, body)
         case HTTPException():
             problem = _of_status(exc)
             headers.update(exc.headers or {})
@@ -119,15 +131,15 @@ def answer(exc: Exception, path: str, request_id: str) -> JSONResponse:
         case _:
             problem = _of_bug(exc, request_id)
     problem.instance = _printable(path)
-    body = problem.model_dump(mode="json", exclude_none=True)
-    return JSONResponse(body, problem.status, headers, MEDIA_TYPE)
+    content = problem.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(content, problem.status, headers, MEDIA_TYPE)
 
 
 def _of_service(exc: ServiceError) -> Problem:
     errors = None
     if isinstance(exc, InvalidField):
         detail = exc.detail.removeprefix(f"{exc.field}: ")
-        errors = [_field_error(exc.field, detail, exc.allowed)]
+        errors = [_field_error(exc.field.split("."), detail, exc.allowed)]
         if isinstance(exc, InvalidParameter):
             errors[0].pointer = None  # a header or the query, which no JSON pointer reaches
     detail = exc.detail if exc.status != 500 else exc.title  # the detail may name a path
@@ -153,31 +165,35 @@ def _why_no_json(cause: BaseException) -> str:
             return "A number in the body has too many digits."
 
 
-def _of_validation(exc: RequestValidationError) -> Problem:
+def _of_validation(exc: RequestValidationError, body: type[BaseModel]) -> Problem:
     found: Sequence[dict[str, Any]] = exc.errors()
     if found[0]["type"] == "json_invalid":
         at = found[0]["loc"][-1]
         return _problem(400, "invalid_json", "Bad request", f"The body is not JSON (at {at}).")
-    errors = [_one_error(error) for error in found]
+    errors = [_one_error(error, body) for error in found]
     names = ", ".join(dict.fromkeys(error.field for error in errors))
     return _problem(422, InvalidField.code, InvalidField.title, f"Wrong: {names}.", errors)
 
 
-def _one_error(error: dict[str, Any]) -> FieldError:
+def _one_error(error: dict[str, Any], body: type[BaseModel]) -> FieldError:
     """Leaves out pydantic's `input`, which may hold the prompt, and `url`, which leads to pydantic's site."""
     where, *path = error["loc"]
     if where != "body":
         return FieldError(field=str(path[0]), detail=error["msg"])
-    field = str(path[0]) if path else "body"
     if error["type"] == "extra_forbidden":
-        return _field_error(field, "Unknown field.", sorted(GenerateRequest.model_fields))
-    return _field_error(field, error["msg"], allowed_values(GenerateRequest, field))
+        return _field_error(path, "Unknown field.", fields_at(body, path[:-1]))
+    return _field_error(path or ["body"], error["msg"], allowed_values(body, path))
 
 
-def _field_error(field: str, detail: str, allowed: Sequence[object] | None) -> FieldError:
-    name = _printable(field)
+def _field_error(
+    path: Sequence[str | int], detail: str, allowed: Sequence[object] | None
+) -> FieldError:
+    """`path`: from the body to the field, as ["clips", 0, "fps"]."""
+    names = [_printable(str(part)) for part in path]
     # RFC 6901 says how to escape; RFC 9457 shows pointers as URI fragments, hence the `#`.
-    pointer = "#/" + name.replace("~", "~0").replace("/", "~1") if field != "body" else "#"
+    escaped = [name.replace("~", "~0").replace("/", "~1") for name in names]
+    pointer = "".join(["#", *(f"/{name}" for name in escaped if path != ["body"])])
+    name = ".".join(names)
     return FieldError(
         pointer=pointer, field=name, detail=detail, allowed=list(allowed) if allowed else None
     )

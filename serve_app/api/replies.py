@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.messages import ImageFile, JobView, StoredFile
-from serve_app.params import Finishing, GenerationParams
+from serve_app.params import GenerationParams
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 IMAGE_URL = f"/output/2026-11-22/icon_7_{JOB_ID}_0_1.png"
@@ -24,13 +24,18 @@ class FileReply(BaseModel):
 
     role: str = Field(
         description="What it is to the image: `original` (as it was drawn), `asset` (what effects made "
-        "of it), `normal_map`, ...",
+        "of it), `normal_map`; of a sheet `page`, `archive` (a ZIP of everything), `manifest`, `atlas`, ...",
         examples=["original"],
     )
     url: str = Field(description="Path on this server; a secret.", examples=[IMAGE_URL])
     content_type: str = Field(description="Media type.", examples=["image/png"])
     size_bytes: int = Field(description="Bytes of the file.", examples=[31_234])
     sha256: str = Field(description="Of the file.", examples=["9f86d081" * 8])
+    name: str | None = Field(
+        default=None,
+        description="Of a sheet's file: its path in the sheet's archive.",
+        examples=["icons.json"],
+    )
 
 
 class ImageReply(BaseModel):
@@ -137,13 +142,6 @@ class AsOrdered(BaseModel):
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])
-    effects: list[dict[str, Any]] = Field(
-        description="What is done with each picture.", examples=[[{"op": "trim"}]]
-    )
-    require: dict[str, Any] = Field(description="Gates on each result.", examples=[{}])
-    redraws: int = Field(description="For what fails a gate.", examples=[0])
-    on_fail: str = Field(description="keep or fail.", examples=["keep"])
-    format: str = Field(description="Of the results.", examples=["png"])
 
 
 class ResolvedReply(BaseModel):
@@ -205,10 +203,6 @@ class UrlsReply(BaseModel):
     retry: str = Field(
         description="Order it again, once it is final (POST).",
         examples=[f"/v1/jobs/{JOB_ID}/retry"],
-    )
-    derive: str = Field(
-        description="Finish its pictures again, once it has some (POST).",
-        examples=[f"/v1/jobs/{JOB_ID}/derive"],
     )
 
 
@@ -312,11 +306,7 @@ class JobStatusResponse(BaseModel):
             attempts=job["attempts"],
             metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
             urls=UrlsReply(
-                self=own,
-                events=f"{own}/events",
-                cancel=f"{own}/cancel",
-                retry=f"{own}/retry",
-                derive=f"{own}/derive",
+                self=own, events=f"{own}/events", cancel=f"{own}/cancel", retry=f"{own}/retry"
             ),
         )
 
@@ -367,11 +357,7 @@ class Health(BaseModel):
 
 def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters with the prompts as they were sent: ordered again, the style is applied once more."""
-    finishing = params.get("finishing") or Finishing().model_dump()
-    return {
-        **params,
-        **finishing,
-        "require": finishing["require"] or {},
+    return params | {
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],
     }

@@ -193,14 +193,14 @@ class BodyRule:
 
 class BodyGuard:
     """Reads the whole body of a POST before the app runs, at most so many bytes in `timeout_s`, and checks
-    its media type. `files`: paths whose bodies are no JSON."""
+    its media type. `others`: rules of paths whose bodies are larger, or no JSON."""
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int, timeout_s: float, files: Mapping[str, BodyRule]
+        self, app: ASGIApp, max_bytes: int, timeout_s: float, others: Mapping[str, BodyRule]
     ) -> None:
         self._app = app
         self._json = BodyRule(max_bytes)
-        self._files = files
+        self._others = others
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,7 +208,7 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        rule = self._files.get(path_of(scope), self._json)
+        rule = self._others.get(path_of(scope), self._json)
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if not rule.accepts(media_type, bodiless=bodiless):

@@ -6,6 +6,7 @@ Knows patterns and JSON Schema; not which body or route has which field.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, WithJsonSchema
@@ -39,11 +40,50 @@ Size = Annotated[str, *shaped(SIZE)]
 Tag = Annotated[str, *shaped(TAG)]
 
 
-def allowed_values(body: type[BaseModel], field: str) -> list[object] | None:
-    """What `field` of a body may be, as text, as far as its JSON Schema says."""
-    schema: dict[str, Any] = body.model_json_schema()["properties"].get(field, {})
-    allowed = [text for branch in schema.get("anyOf", [schema]) for text in _spelled(branch)]
+Path = Sequence[str | int]
+"""From a body to one of its fields: names, and places in lists."""
+
+
+def allowed_values(body: type[BaseModel], path: Path) -> list[object] | None:
+    """What a field of a body may be, as text, as far as its JSON Schema says."""
+    branches = [branch for node in _nodes(body, path) for branch in node.get("anyOf", [node])]
+    allowed = [text for branch in branches for text in _spelled(branch)]
     return allowed or None
+
+
+def fields_at(body: type[BaseModel], path: Path) -> list[str]:
+    """The fields that an object in a body may have."""
+    return sorted({name for node in _nodes(body, path) for name in node.get("properties", {})})
+
+
+def _nodes(body: type[BaseModel], path: Path) -> list[dict[str, Any]]:
+    """The parts of the body's schema that speak of that place: several, where one of several shapes may
+    stand. A part of the path that names such a shape chooses it."""
+    schema = body.model_json_schema()
+
+    def opened(node: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in node:
+            return opened(schema["$defs"][node["$ref"].rpartition("/")[2]])
+        inner = node.get("oneOf") or node.get("anyOf")
+        return [one for part in inner for one in opened(part)] if inner else [node]
+
+    def chosen(node: dict[str, Any], part: str) -> list[dict[str, Any]]:
+        reference = node.get("discriminator", {}).get("mapping", {}).get(part)
+        return [{"$ref": reference}] if reference else []
+
+    nodes = [schema]
+    for part in path:
+        if isinstance(part, int):
+            nodes = [one["items"] for node in nodes for one in opened(node) if "items" in one]
+        else:
+            found = [one for node in nodes for one in chosen(node, part)]
+            nodes = found or [
+                one["properties"][part]
+                for node in nodes
+                for one in opened(node)
+                if part in one.get("properties", {})
+            ]
+    return [one for node in nodes for one in opened(node)]
 
 
 def _spelled(branch: dict[str, Any]) -> list[object]:

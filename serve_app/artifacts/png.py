@@ -9,6 +9,7 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -32,13 +33,18 @@ def with_metadata(image: RenderedImage, params: GenerationParams, job_id: str, f
 
     Raises ValueError if `image` holds something else than a PNG.
     """
-    data = image["data"]
+    text = infotext(params, image["index"])
+    return with_record(image["data"], record(image, params, job_id, fence), parameters=text)
+
+
+def with_record(data: bytes, record: Mapping[str, Any], **texts: str) -> bytes:
+    """The same PNG with `texts`, a record, and the marks of this service and of AI-made media, after its
+    header. Raises ValueError if it is no PNG."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         raise ValueError("the renderer sent something that is not a PNG")
-    job = json.dumps(record(image, params, job_id, fence), separators=(",", ":"))
     chunks = [
-        _text_chunk("parameters", infotext(params, image["index"])),
-        _text_chunk("job", job),
+        *(_text_chunk(keyword, text) for keyword, text in texts.items()),
+        _text_chunk("job", json.dumps(record, separators=(",", ":"))),
         _text_chunk("Software", SOFTWARE),
         _international_chunk("XML:com.adobe.xmp", _XMP),  # readers look for XMP only in iTXt
     ]

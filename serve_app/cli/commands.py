@@ -13,7 +13,19 @@ import typer
 from pydantic import ValidationError
 
 from serve_app import __version__
-from serve_app.cli import jobs, keys, models, orders, provenance, serving, styles, watching
+from serve_app.cli import (
+    finishing,
+    jobs,
+    keys,
+    models,
+    orders,
+    provenance,
+    pulling,
+    serving,
+    sheets,
+    styles,
+    watching,
+)
 from serve_app.cli.printing import out
 from serve_app.client import AssetsError, ServerAway
 from serve_app.errors import ServiceError
@@ -24,12 +36,14 @@ app.command()(serving.run)
 app.command()(serving.deploy)
 app.command()(orders.generate)
 app.command()(orders.retry)
-app.command()(orders.derive)
 app.command()(watching.watch)
 app.command()(jobs.status)
 app.command("jobs")(jobs.list_jobs)
 app.command()(jobs.cancel)
 app.command()(jobs.delete)
+app.command()(sheets.sheet)
+app.command()(pulling.pull)
+app.command()(finishing.finish)
 app.command("inspect")(provenance.inspect_file)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

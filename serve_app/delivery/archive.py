@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 from serve_app.delivery.formats import WRITERS
 from serve_app.delivery.formats.encoding import as_json, as_png
 from serve_app.delivery.sheet import Frame, Sheet, draw
+from serve_app.delivery.sprite import Pixels
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -22,8 +24,9 @@ _START = (1980, 1, 1, 0, 0, 0)  # the first time that a ZIP can hold
 _MODE = 0o644 << 16
 
 
-def files(sheet: Sheet) -> dict[str, bytes]:
-    """Path -> content, the manifest last. Raises InvalidField when a format cannot say the sheet."""
+def files(sheet: Sheet, encode: Callable[[Pixels], bytes] = as_png) -> dict[str, bytes]:
+    """Path -> content, the manifest last. `encode`: a page as PNG. Raises InvalidField when a format cannot
+    say the sheet."""
     found: dict[str, bytes] = {}
     listed: list[dict[str, Any]] = []
 
@@ -39,7 +42,7 @@ def files(sheet: Sheet) -> dict[str, bytes]:
     # Formats first: one that refuses does so before any page is painted.
     extra = {name: WRITERS[name](sheet) for name in sheet.spec.formats}
     for n, page in enumerate(sheet.pages):
-        add({page.file: as_png(draw(sheet, n))}, "page")
+        add({page.file: encode(draw(sheet, n))}, "page")
     for name, group in extra.items():
         add(group, name)
     return found | {MANIFEST: as_json(_manifest(sheet, listed))}

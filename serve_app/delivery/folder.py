@@ -43,6 +43,14 @@ def read_folder(folder: Path) -> list[Sprite]:
     return list(sprites.values())
 
 
+def _number(text: str) -> float | str:
+    """As it is if it is none: the spec says what is allowed."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _size(path: Path) -> tuple[int, int]:
     """From the header, before any pixel is unpacked."""
     with path.open("rb") as file:
@@ -63,6 +71,6 @@ def clip_of(text: str, names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": match["name"],
         "frames": sorted(frames, key=natural_key),
-        "fps": match["fps"],
+        "fps": _number(match["fps"]),
         "loop": match["once"] is None,
     }

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from string import digits
 
 MAX_NAME = 100  # characters; a file system allows 255 bytes, and names get endings
+MAX_WORDS = 48  # characters of a prompt in a name
 ALLOWED = f"A-Z a-z 0-9, then also _ and -; up to {MAX_NAME} characters"
 
 _SAFE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}")
@@ -36,6 +38,25 @@ def safe_name(text: str) -> str:
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:MAX_NAME] or "sprite"
     return f"{safe}_" if _DEVICES.fullmatch(safe) else safe
+
+
+def readable_name(text: str, seed: int) -> str:
+    """Of a picture that a prompt and a seed made, as `red_potion_7`."""
+    words = safe_name(text).lower()[:MAX_WORDS].rstrip("_-")
+    return f"{words}_{seed}"
+
+
+def unique_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """The first of equal names stays, the next ones get `_2`, `_3`, ... Case makes no difference."""
+    used, found = {name.casefold() for name in taken}, list[str]()
+    for name in names:
+        free, number = name, 1
+        while free.casefold() in used:
+            number += 1
+            free = f"{name}_{number}"
+        used.add(free.casefold())
+        found.append(free)
+    return found
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:

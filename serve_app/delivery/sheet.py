@@ -104,7 +104,7 @@ def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
     boxes = [_visible(sprite) if spec.trim else _all(sprite) for sprite in sprites]
     rim = 2 * spec.extrude
     sizes = [(right - left + rim, bottom - top + rim) for left, top, right, bottom in boxes]
-    limit = _largest_side(spec)
+    limit = largest_side(spec)
     _refuse_pages(sprites, sizes, limit)
     grid, bins = pack_grid(sizes, spec, limit)
     if grid is None:
@@ -129,34 +129,37 @@ def pack(sprites: Sequence[Sprite], spec: SheetSpec, key: str = "") -> Sheet:
 def check(sprites: Sequence[Sprite], spec: SheetSpec) -> None:
     """Everything that can be refused before anything is placed."""
     refuse_too_much([(sprite.width, sprite.height) for sprite in sprites])
+    check_names([sprite.name for sprite in sprites], spec)
+
+
+def check_names(names: Sequence[str], spec: SheetSpec) -> None:
+    """Of sprites and clips: each once, and no clip of frames that there are not. Raises InvalidField."""
     seen: dict[str, int] = {}
-    for i, sprite in enumerate(sprites):
+    for i, name in enumerate(names):
         # Windows and macOS hold names that differ in case for one file.
-        first = seen.setdefault(sprite.name.casefold(), i)
+        first = seen.setdefault(name.casefold(), i)
         if first != i:
-            raise InvalidField(
-                f"items.{i}.name", f"{sprite.name!r} is the name of item {first} already"
-            )
-    names = {sprite.name for sprite in sprites}
+            raise InvalidField(f"items.{i}.name", f"{name!r} is the name of item {first} already")
+    known = set(names)
     clips: set[str] = set()
     for i, clip in enumerate(spec.clips):
         if clip.name.casefold() in clips:
             raise InvalidField(f"clips.{i}.name", f"{clip.name!r} is a clip already")
         clips.add(clip.name.casefold())
         for j, name in enumerate(clip.frames):
-            if name not in names:
-                known = sorted(names, key=natural_key)[:20]
-                raise InvalidField(f"clips.{i}.frames.{j}", f"no frame is called {name!r}", known)
+            if name not in known:
+                allowed = sorted(known, key=natural_key)[:20]
+                raise InvalidField(f"clips.{i}.frames.{j}", f"no frame is called {name!r}", allowed)
 
 
-def refuse_too_much(sizes: Sequence[tuple[int, int]]) -> None:
+def refuse_too_much(sizes: Sequence[tuple[int, int]], field: str = "items") -> None:
     """Of sprites whose sizes are known: may be asked before their pixels are read."""
     if not 1 <= len(sizes) <= MAX_SPRITES:
-        raise InvalidField("items", f"{len(sizes)} pictures; a sheet takes 1 to {MAX_SPRITES}")
+        raise InvalidField(field, f"{len(sizes)} pictures; a sheet takes 1 to {MAX_SPRITES}")
     pixels = sum(width * height for width, height in sizes)
     if pixels > MAX_PIXELS:
         raise InvalidField(
-            "items", f"{pixels} pixels in all; a sheet takes up to {MAX_PIXELS}: make several"
+            field, f"{pixels} pixels in all; a sheet takes up to {MAX_PIXELS}: make several"
         )
 
 
@@ -180,7 +183,7 @@ def whole(frame: Frame) -> Pixels:
     return pixels
 
 
-def _largest_side(spec: SheetSpec) -> int:
+def largest_side(spec: SheetSpec) -> int:
     """Of a page, in pixels: with `power_of_two`, the last power that is not above `max_size`."""
     return 1 << (spec.max_size.bit_length() - 1) if spec.power_of_two else spec.max_size
 
@@ -188,15 +191,20 @@ def _largest_side(spec: SheetSpec) -> int:
 def _refuse_pages(sprites: Sequence[Sprite], sizes: Sequence[maxrects.Size], limit: int) -> None:
     """What can be known of pages before anything is placed."""
     for i, (width, height) in enumerate(sizes):
-        if max(width, height) > limit:
-            raise InvalidField(
-                f"items.{i}",
-                f"{sprites[i].name} takes {width}x{height} pixels; a page is at most {limit}x{limit}"
-                " (max_size)",
-            )
+        refuse_too_large(f"items.{i}", sprites[i].name, (width, height), limit)
     at_least = math.ceil(sum(width * height for width, height in sizes) / limit**2)
     if at_least > MAX_PAGES:
         raise _too_many_pages(at_least, limit)
+
+
+def refuse_too_large(field: str, name: str, size: maxrects.Size, limit: int) -> None:
+    """`size`: with extrusion. Raises InvalidField: no page of this limit holds it."""
+    width, height = size
+    if max(width, height) > limit:
+        raise InvalidField(
+            field,
+            f"{name} takes {width}x{height} pixels; a page is at most {limit}x{limit} (max_size)",
+        )
 
 
 def _too_many_pages(count: int, limit: int) -> InvalidField:

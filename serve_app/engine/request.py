@@ -25,7 +25,6 @@ RECORDED = {  # changes no pixel
     "style_revision",
     "subject",
     "subject_negative",
-    "finishing",
 }
 
 

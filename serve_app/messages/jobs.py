@@ -118,6 +118,7 @@ class StoredFile(TypedDict):
     content_type: str
     size_bytes: int
     sha256: str
+    name: NotRequired[str]  # of a file that belongs to a sheet: its path in the sheet's archive
 
 
 class ImageFile(TypedDict):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from serve_app.tasks.derive import derive
+from serve_app.tasks.sheet import sheet
 from serve_app.tasks.work import Body
 
-BODIES: Mapping[str, Body] = {"derive": derive}
+BODIES: Mapping[str, Body] = {"derive": derive, "sheet": sheet}
 """`Summary.kind` -> its body. Such a job's `Summary.pool` is `params.CPU_POOL`."""

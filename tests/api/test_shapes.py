@@ -45,4 +45,4 @@ def test_the_whole_text_must_have_the_shape(field: str, good: list[str], wrong: 
     ],
 )
 def test_allowed_values_are_read_from_the_schema(field: str, allowed: list[str] | None) -> None:
-    assert allowed_values(GenerateRequest, field) == allowed
+    assert allowed_values(GenerateRequest, [field]) == allowed

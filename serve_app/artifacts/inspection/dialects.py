@@ -29,6 +29,8 @@ def read_recipe(texts: Texts) -> Recipe | None:
 
 def ours(texts: Texts) -> Recipe | None:
     record = _object(texts.get("job"))
+    if record.get("kind") == "sheet" and isinstance(record.get("sources"), list):
+        return Recipe(program=OURS, record=record)
     params, order = record.get("params"), record.get("order")
     if not isinstance(params, dict) or not isinstance(order, dict) or "schema" not in record:
         return None

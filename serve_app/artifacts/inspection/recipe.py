@@ -32,9 +32,11 @@ class Recipe:
     @property
     def order(self) -> dict[str, Any]:
         """The body of a POST /v1/generate that asks for it again. Whether a server here draws it, with which
-        model and at which size, is another question."""
+        model and at which size, is another question. Empty: no prompt is known."""
         if "order" in self.record:
             return dict(self.record["order"])
+        if not self.prompt:
+            return {}
         said = {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,

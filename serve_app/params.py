@@ -67,6 +67,9 @@ class GenerationParams(BaseModel):
     style_revision: str = Field(default="")
     subject: str = Field(default="", description="The prompt as the client sent it.")
     subject_negative: str = Field(default="", description="The negative prompt as sent.")
+    not_taught: str = Field(
+        default="", description="Of words far from all that the model was taught; empty: of none."
+    )
 
     def seed_of(self, index: int) -> int:
         return self.seed + index

@@ -37,6 +37,7 @@ from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles
 from serve_app.config import Settings
+from serve_app.starter.vocabulary import Vocabulary
 
 
 def create_app(
@@ -47,8 +48,10 @@ def create_app(
     models: Models,
     active: str,
     revision_of: Callable[[str], str],
+    vocabulary: Vocabulary | None = None,
 ) -> FastAPI:
     """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
+    `vocabulary`: what the active model was taught, if its weights say so.
 
     Raises ConfigError if the file of API keys is wrong.
     """
@@ -90,6 +93,7 @@ def create_app(
             active=active,
             revision_of=revision_of,
             limits=settings,
+            vocabulary=vocabulary,
         ),
     )
     routes = list(app.routes)  # of /docs

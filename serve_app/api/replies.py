@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.catalog.syntax import syntax_notes
+from serve_app.catalog.taught import not_taught_notes
 from serve_app.messages import ImageFile, JobView, StoredFile
 from serve_app.params import GenerationParams
 
@@ -180,7 +181,7 @@ class EstimateReply(BaseModel):
         return cls(
             request=AsOrdered.model_validate(_as_ordered(dumped)),
             resolved=ResolvedReply.model_validate(dumped),
-            notes=syntax_notes(params),
+            notes=[*syntax_notes(params), *not_taught_notes(params)],
             estimated_seconds=None if seconds is None else round(seconds, 2),
             possible=reason is None,
             reason=reason,

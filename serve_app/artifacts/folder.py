@@ -26,6 +26,7 @@ from serve_app.artifacts.names import (
 )
 from serve_app.artifacts.png import with_metadata
 from serve_app.catalog.syntax import syntax_notes
+from serve_app.catalog.taught import not_taught_notes
 from serve_app.errors import StorageFailed
 from serve_app.messages import ImageFile, RenderedImage, Summary
 from serve_app.params import GenerationParams
@@ -77,7 +78,8 @@ class OutputDir:
 
         Raises StorageFailed, and then leaves no part of a file.
         """
-        image = {**image, "notes": [*image["notes"], *syntax_notes(params)]}
+        notes = [*image["notes"], *syntax_notes(params), *not_taught_notes(params)]
+        image = {**image, "notes": notes}
         index = image["index"]
         name = ArtifactName(params.style_id, image["seed"], job_id, index, fence)
         data = with_metadata(image, params, job_id, fence)

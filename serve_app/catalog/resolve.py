@@ -23,6 +23,7 @@ from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, GenerationParams, Tile
+from serve_app.starter.vocabulary import Vocabulary
 
 T = TypeVar("T")
 
@@ -69,10 +70,12 @@ def resolve(
     active: str,
     revision_of: Callable[[str], str],
     limits: OrderLimits,
+    vocabulary: Vocabulary | None = None,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
     """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
-    `draw(k)`: a random number below k. Raises InvalidField.
+    `vocabulary`: what the active model was taught; None: its weights do not say. `draw(k)`: a random number
+    below k. Raises InvalidField.
 
     A prompt beyond the model's token limit is not refused: the renderer cuts it and says so in the image's
     notes.
@@ -133,6 +136,7 @@ def resolve(
         style_revision=style.revision,
         subject=order.prompt,
         subject_negative=order.negative_prompt,
+        not_taught=vocabulary.familiarity(order.prompt).note() if vocabulary else "",
     )
 
 

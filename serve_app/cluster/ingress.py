@@ -15,6 +15,7 @@ from serve_app import logs
 from serve_app.catalog.models import active_model, load_models
 from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
+from serve_app.catalog.taught import vocabulary_of
 from serve_app.cluster.checks import gpus_per_replica, refuse_open_bind
 from serve_app.cluster.handles import serve_session
 from serve_app.cluster.registry_actor import limits_of
@@ -51,13 +52,15 @@ class IngressReplica:
 
         settings = self._settings
         models = load_models(settings.path(settings.models_file))
+        spec = active_model(settings.model, models)
         return create_app(
             settings,
             RegistryClient(self._registry),
             styles=load_styles(settings.path(settings.styles_file), models),
             models=models,
-            active=active_model(settings.model, models).name,
+            active=spec.name,
             revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
+            vocabulary=vocabulary_of(spec, PROJECT_ROOT),
         )
 
 

@@ -25,6 +25,7 @@ RECORDED = {  # changes no pixel
     "style_revision",
     "subject",
     "subject_negative",
+    "not_taught",
 }
 
 

@@ -22,6 +22,7 @@ from .inks import INKS
 
 FILE = "vocabulary.npz"  # in the directory of the weights
 NEAREST = 3
+MOST_NAMED = 4  # unknown words in a note
 # Distance up to which a thing is worth naming; beyond, most of them have nothing in common.
 NEAR = 0.35
 LONGEST = 4  # words of a name
@@ -54,7 +55,9 @@ class Familiarity:
             return ""
         if not self.unknown:
             return "The prompt names nothing that this model was taught to draw."
-        words = ", ".join(f"“{word}”" for word in self.unknown)
+        words = ", ".join(f"“{word}”" for word in self.unknown[:MOST_NAMED])
+        if len(self.unknown) > MOST_NAMED:
+            words += f" and {len(self.unknown) - MOST_NAMED} words more"
         near = f" The nearest it knows: {', '.join(self.nearest)}." if self.nearest else ""
         return f"This model was not taught {words}.{near}"
 

@@ -169,6 +169,7 @@ CHANGED: dict[str, Any] = {
     "style_revision": "2" * 12,
     "subject": "sword",
     "subject_negative": "text",
+    "not_taught": "This model was not taught “katana”.",
 }
 
 

@@ -41,6 +41,7 @@ from serve_app.starter.run import (
     write_atomically,
 )
 from serve_app.starter.scenes import Planner, Shares
+from serve_app.starter.shelf import Shelf
 from serve_app.starter.sprites import CutOut, Sprites
 from serve_app.starter.text import WIDTH, shrink
 from serve_app.starter.training import Pictures, Training, batches, fit_code
@@ -188,7 +189,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(work: Path, tmp_path: Path)
     def loss(found: denoiser.Run, batch: SceneBatch) -> float:
         torch.manual_seed(1)  # the composer's
         found.clock.steps += 1
-        return found.step(batch, 1e-3).item()
+        return found.step(iter([batch]), 1e-3).item()
 
     straight = run(tmp_path / "straight")
     losses = [loss(straight, batch) for batch in few]
@@ -209,6 +210,43 @@ def test_a_checkpoint_of_the_old_recipe_is_refused(work: Path, tmp_path: Path) -
     run = denoiser.Run(Training(), code, tmp_path, shown, encoder, denoiser.Captioning())
     with pytest.raises(RecipeError, match=r"another recipe.*--folder"):
         run.resume()
+
+
+def test_the_shelf_keeps_the_newest_and_draws_none_twice() -> None:
+    """Six rows on a shelf of four: the last four, each once, its parts together."""
+    shelf = Shelf(4)
+    for start in (0, 2, 4):
+        rows = torch.arange(start, start + 2)
+        shelf.put(rows.float(), rows * 10)
+        assert shelf.filled == min(start + 2, 4)
+    drawn, tens = shelf.draw(4, torch.Generator().manual_seed(0))
+    assert sorted(drawn.tolist()) == [2, 3, 4, 5]
+    assert torch.equal(tens, drawn.long() * 10)
+
+
+def test_a_picture_is_learned_from_as_often_as_asked(work: Path, tmp_path: Path) -> None:
+    """Every third step takes a new batch, and no other does."""
+    config = Training(batch=2, reuse=3, warmup_steps=1)
+    shown, taken = Pictures(work, "cpu"), 0
+    encoder = denoiser.load_text_encoder(work / "text_encoder")[1]
+    with batches(work, config, seed=0) as some:
+        run = denoiser.Run(
+            config, fit_code(work, shown, some), tmp_path, shown, encoder, denoiser.Captioning()
+        )
+
+        def counted() -> Iterator[SceneBatch]:
+            nonlocal taken
+            for batch in some:
+                taken += 1
+                yield batch
+
+        source = counted()
+        for step, expected in enumerate((1, 1, 1, 2)):
+            run.clock.steps = step
+            noisy, _, texts, target = run.inputs(source)
+            assert taken == expected
+            assert noisy.shape == target.shape == (2, CHANNELS, 16, 16)
+            assert texts.shape == (2, 24, WIDTH)
 
 
 # ---- bad input ----

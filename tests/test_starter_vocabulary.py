@@ -125,8 +125,9 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_shipped_vocabulary_knows_its_model(shipped: Vocabulary) -> None:
-    """The 253 concepts of the weights, and sensible neighbours for common words."""
-    assert len(shipped.things) == 253
+    """Its concepts, whatever else has a rendered picture, and sensible neighbours for common words."""
+    assert len(shipped.things) == 870
+    assert shipped.familiarity("a kangaroo").note() == ""
     assert shipped.familiarity("a red potion").note() == ""
     for word, label in (("katana", "dagger"), ("grenade", "bomb"), ("stallion", "horse")):
         assert shipped.familiarity(f"a {word}").nearest[0] == label

@@ -77,6 +77,10 @@ def denoiser(
     seed: int = 0,
     device: Device = "cpu",
     workers: Workers = 0,
+    reuse: Annotated[int, typer.Option(help="times that a picture is learned from")] = 1,
+    fused: Annotated[
+        bool, typer.Option(help="compile the UNet first, which takes a minute")
+    ] = False,
 ) -> None:
     """Train the UNet; go on from the last checkpoint."""
     from .denoiser import train
@@ -85,7 +89,21 @@ def denoiser(
     end = clock_time(until) if until else None
     train(
         folder,
-        Training(minutes, end, again, batch, lr, 100, seed, device, workers, 180.0, max_steps),
+        Training(
+            minutes,
+            end,
+            again,
+            batch,
+            lr,
+            100,
+            seed,
+            device,
+            workers,
+            180.0,
+            max_steps,
+            reuse,
+            fused,
+        ),
     )
 
 
@@ -110,12 +128,14 @@ def words(
     from .captions import read_vocabulary
     from .export import WEIGHTS
     from .sources import svg_sets
-    from .word_vectors import spoken, write
+    from .sprites import Sprites
+    from .word_vectors import rendered, spoken, write
 
-    things = read_vocabulary((names or recipe.VOCABULARY).read_text())
+    things = spoken(read_vocabulary((names or recipe.VOCABULARY).read_text()))
+    things += rendered(Sprites.load(folder / "sprites.npz").about, things)
     sure = [w for one in svg_sets(folder / "raw").values() for n in one.icons for w in n.split("-")]
     found = further.read_text().split() if further else []
-    vocabulary = write(weights or WEIGHTS, spoken(things), sure, found)
+    vocabulary = write(weights or WEIGHTS, things, sure, found)
     print(f"{len(vocabulary.things)} things, {len(vocabulary.words)} words")
 
 

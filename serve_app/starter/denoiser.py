@@ -5,6 +5,7 @@ It does not know how latents become pixels beyond the linear preview on its samp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from .graph import Captured
 from .latents import CHANNELS, PATCH, PatchCode, to_uint8
 from .optimizer import optimizers
 from .run import load_checkpoint, save_checkpoint, save_sheet, seed_all
+from .shelf import Shelf
 from .sprites import SIZE
 from .text import WIDTH, load_text_encoder, states
 from .tokens import load_tokens, token_ids
 from .training import Deadline, Pictures, Training, batches, fit_code, train_until_done
 
 SIDE = SIZE // PATCH
+SHELVES = 16  # batches on the shelf for each time that a picture is learned from
 RECIPE = 2  # of checkpoints; another recipe's cannot go on
 SHEET_SUBJECTS = (
     "a sword",
@@ -68,14 +71,15 @@ def new_unet() -> UNet2DConditionModel:
         sample_size=SIDE,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(112, 160, 192),
+        block_out_channels=(96, 160, 192),
         layers_per_block=1,
         norm_num_groups=16,
         # The number of heads, whatever diffusers calls it; its annotation is wrong as well.
-        attention_head_dim=(4, 5, 6),  # pyright: ignore[reportArgumentType]
+        attention_head_dim=(3, 5, 6),  # pyright: ignore[reportArgumentType]
         cross_attention_dim=WIDTH,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        # Words are read at every size: where two objects stand side by side is told by the finest.
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
         resnet_time_scale_shift="scale_shift",
         addition_embed_type="text",  # the whole caption also steers every block
         addition_embed_type_num_heads=16,
@@ -92,7 +96,7 @@ def train(folder: Path, config: Training) -> None:
         run = Run(config, code, folder, pictures, encoder, Captioning())
         run.resume()
         train_until_done(
-            "denoiser", folder, config, run.clock, lambda rate: run.step(next(some), rate), run.save
+            "denoiser", folder, config, run.clock, lambda rate: run.step(some, rate), run.save
         )
         run.sheet()
 
@@ -116,11 +120,13 @@ class Run:
         self.unet = new_unet().to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
         self.unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.parameters: list[torch.Tensor] = list(self.unet.parameters())
+        self.shelf = Shelf(config.batch * (SHELVES * config.reuse if config.reuse > 1 else 1))
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimizers, self.rate = optimizers(self.unet, config.lr)
         self.decay = torch.zeros((), device=config.device)
         self.alphas = scheduler().alphas_cumprod.to(config.device)
         self.noise = torch.Generator(config.device).manual_seed(config.seed)
+        self.predict: Any = torch.compile(self.unet) if config.fused else self.unet
         self.update = Captured(self._update) if config.device == "cuda" else self._update
         self.clock = Deadline()
 
@@ -155,22 +161,29 @@ class Run:
         }
         save_checkpoint(self.checkpoint, state)
 
-    def step(self, batch: SceneBatch, rate: float) -> torch.Tensor:
+    def step(self, some: Iterator[SceneBatch], rate: float) -> torch.Tensor:
         if isinstance(self.update, Captured):
             with self.update.beside():
-                inputs = self.inputs(batch)
+                inputs = self.inputs(some)
         else:
-            inputs = self.inputs(batch)
+            inputs = self.inputs(some)
         self.rate.fill_(rate)
-        self.decay.fill_(min(self.captioning.ema, (1 + self.clock.steps) / (10 + self.clock.steps)))
+        done = self.clock.steps - self.clock.begun_step
+        self.decay.fill_(min(self.captioning.ema, (1 + done) / (10 + done)))
         return self.update(*inputs)
 
-    def inputs(self, batch: SceneBatch) -> tuple[torch.Tensor, ...]:
+    def inputs(self, some: Iterator[SceneBatch]) -> tuple[torch.Tensor, ...]:
         """Noisy latents, times, caption states and what the UNet shall predict."""
-        clean = self.code.encode(self.pictures.signed(batch))
-        texts = self.said(batch)
+        if self.clock.steps % self.config.reuse == 0 or not self.shelf.filled:
+            batch = next(some)
+            clean = self.code.encode(self.pictures.signed(batch))
+            self.shelf.put(clean, *self.said(batch))
+        clean, texts, spoken = self.shelf.draw(self.config.batch, self.noise)
+        texts = self.shifted(texts, spoken)
         count, device = len(clean), clean.device
-        times = torch.randint(1000, (count,), generator=self.noise, device=device)
+        # Spread evenly over a batch: the loss of few times says little of the others.
+        places = torch.arange(count, device=device) + self.random(count)
+        times = (places * (1000 / count)).long().clamp(max=999)
         noise = torch.randn(clean.shape, generator=self.noise, device=device)
         alpha = self.alphas[times].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
@@ -182,7 +195,7 @@ class Run:
     ) -> torch.Tensor:
         self.unet.zero_grad()
         with self.config.mixed():
-            predicted = self.unet(noisy, times, texts, return_dict=False)[0]
+            predicted = self.predict(noisy, times, texts, return_dict=False)[0]
         loss = F.mse_loss(predicted.float(), target)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
@@ -194,27 +207,28 @@ class Run:
             torch._foreach_add_(self.average, away)
         return loss.detach()
 
-    def said(self, batch: SceneBatch) -> torch.Tensor:
-        """Caption states; some between two captions of one picture, all a little beside."""
+    def said(self, batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Caption states, some between two captions of one picture; and which say anything."""
         device = self.config.device
         ids = torch.from_numpy(batch.ids).to(device).long()
         others = torch.from_numpy(batch.other_ids).to(device).long()
         with self.config.mixed():
             found = states(self.encoder, torch.cat([ids, others])).float()
         texts, other = found[: len(ids)], found[len(ids) :]
-        count, few = len(texts), len(other)
-
-        def random(*shape: int) -> torch.Tensor:
-            return torch.rand(shape, generator=self.noise, device=device)
-
+        few = len(other)
         if few:
-            share = random(few, 1, 1) * (random(few, 1, 1) < self.captioning.blended)
+            share = self.random(few, 1, 1) * (self.random(few, 1, 1) < self.captioning.blended)
             texts[:few] = texts[:few].lerp(other, share)
-        # What guidance starts from must be just the caption that it uses when drawing.
-        spoken = (ids != 0).sum(1) > 2
-        level = random(count, 1, 1) * self.captioning.noise * spoken.view(-1, 1, 1)
-        shift = torch.randn(count, 1, WIDTH, generator=self.noise, device=device)
+        return texts, (ids != 0).sum(1) > 2
+
+    def shifted(self, texts: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
+        """All a little beside; not what guidance starts from: it must be as when drawing."""
+        level = self.random(len(texts), 1, 1) * self.captioning.noise * spoken.view(-1, 1, 1)
+        shift = torch.randn(len(texts), 1, WIDTH, generator=self.noise, device=texts.device)
         return texts + level * texts.std() * shift
+
+    def random(self, *shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=self.noise, device=self.config.device)
 
     def sheet(self) -> None:
         """Draws some subjects in every style with the averaged weights and the linear decoder."""

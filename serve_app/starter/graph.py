@@ -5,12 +5,14 @@ It does not know what the step computes. Before it, the processor could not star
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
 
 WARM_UPS = 3  # steps before the capture, so that every optimiser has its state
+AHEAD = 4  # steps that the processor may be ahead, so that its clock says how far the device is
 
 
 class Captured:
@@ -24,6 +26,7 @@ class Captured:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.held: list[torch.Tensor] = []
         self.result: torch.Tensor | None = None
+        self.behind: deque[torch.cuda.Event] = deque()
         self.side = torch.cuda.Stream()
         self.side.wait_stream(torch.cuda.current_stream())
 
@@ -44,6 +47,10 @@ class Captured:
         assert self.graph is not None
         assert self.result is not None
         self.graph.replay()
+        self.behind.append(torch.cuda.Event())
+        self.behind[-1].record()
+        if len(self.behind) > AHEAD:
+            self.behind.popleft().synchronize()
         return self.result
 
     def _capture(self) -> None:

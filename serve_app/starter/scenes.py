@@ -6,7 +6,7 @@ It does not know pixels or networks. Nothing that free_prompts.yaml asks for is 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,16 +28,16 @@ from .inks import INKS
 from .sprites import Sprites
 
 STYLE_SHARES = {
-    "icon": 0.36,
-    "flat": 0.15,
+    "icon": 0.40,
+    "flat": 0.14,
     "silhouette": 0.10,
-    "pixel_icon": 0.18,
-    "pixel_character": 0.13,
+    "pixel_icon": 0.17,
+    "pixel_character": 0.11,
     "tile": 0.08,
 }
 # (look, how it is drawn: 0 as it is, 1 outlines filled, 2 and shaded) -> share of its style
 LOOK_SHARES: dict[str, dict[tuple[str, int], float]] = {
-    "icon": {("3d", 0): 0.5, ("colour", 0): 0.2, ("game", 2): 0.3},
+    "icon": {("3d", 0): 0.6, ("colour", 0): 0.2, ("game", 2): 0.2},
     "flat": {("flat", 0): 0.4, ("noto", 0): 0.35, ("game", 1): 0.25},
     "silhouette": {("game", 0): 0.65, ("contrast", 0): 0.35},
     "pixel_icon": {
@@ -50,19 +50,19 @@ LOOK_SHARES: dict[str, dict[tuple[str, int], float]] = {
     "pixel_character": {("crawl", 0): 1.0},
     "tile": {("crawl", 0): 1.0},
 }
-KNOWN_WEIGHT = 2.5  # how much likelier a picture of a concept of vocabulary.txt is
+KNOWN_WEIGHT = 5.0  # how much likelier the only picture of a concept of vocabulary.txt is
 
 
 @dataclass(frozen=True)
 class Shares:
     """How often training pictures differ from a sprite as it is."""
 
-    inked: float = 0.3
-    sized: float = 0.08
-    grounded: float = 0.08
-    paired: float = 0.11
-    counted: float = 0.05
-    tagged: float = 0.08
+    inked: float = 0.22
+    sized: float = 0.06
+    grounded: float = 0.05
+    paired: float = 0.13
+    counted: float = 0.04
+    tagged: float = 0.06
     empty_adjective: float = 0.08
     silent: float = 0.10  # captions dropped, for guidance
     twice_named: float = 0.25  # captions given twice, in other words
@@ -115,9 +115,16 @@ class Planner:
                 ]
                 if rows:
                     pools[style][look, drawn] = rows
-                    known = [KNOWN_WEIGHT if self.about[r].concept else 1.0 for r in rows]
-                    weights[id(rows)] = np.cumsum(known).tolist()
+                    weights[id(rows)] = np.cumsum(self._weights(rows)).tolist()
         return {style: looks for style, looks in pools.items() if looks}, weights
+
+    def _weights(self, rows: list[int]) -> list[float]:
+        """Thirty swords weigh more than one wolf, but not thirty times as much."""
+        alike = Counter(self.about[row].concept for row in rows)
+        return [
+            KNOWN_WEIGHT / alike[concept] ** 0.5 if concept else 1.0
+            for concept in (self.about[row].concept for row in rows)
+        ]
 
     def plan(self, count: int) -> tuple[Scenes, list[str], list[str]]:
         """`count` scenes, a caption for each, and other captions of the first of them."""

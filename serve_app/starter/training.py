@@ -39,6 +39,8 @@ class Training:
     workers: int = 0  # processes that plan scenes and write captions
     checkpoint_seconds: float = 180.0
     max_steps: int = 10**9
+    reuse: int = 1  # how often a picture is learned from, each time with other noise
+    fused: bool = False  # compile the UNet: a minute at the start, then faster
 
     def mixed(self) -> torch.autocast:
         """bf16 where the device has it in hardware."""

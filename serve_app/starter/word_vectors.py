@@ -14,6 +14,7 @@ import torch
 from transformers import BertModel
 
 from .captions import Concept
+from .sprites import CutOut
 from .text import load_text_encoder, states
 from .tokens import load_tokens, token_ids
 from .vocabulary import Vocabulary, describing_words
@@ -61,6 +62,13 @@ def spoken(things: Sequence[Concept]) -> list[Concept]:
         return label if said in labels else said
 
     return [Concept((short(thing.names[0]), *thing.names[1:])) for thing in things]
+
+
+def rendered(about: Sequence[CutOut], things: Sequence[Concept]) -> list[Concept]:
+    """What else the rendered pictures show: taught less often, but taught."""
+    known = {name for thing in things for name in thing.names}
+    found = (one.names[0] for one in about if one.look == "3d" and not one.concept)
+    return [Concept((name,)) for name in sorted({*found} - known)]
 
 
 def plain_words(found: Sequence[str]) -> list[str]:

@@ -177,13 +177,16 @@ def test_a_mistake_is_refused_with_its_line(
 
 
 def test_the_shipped_styles_are_good_and_cover_game_art() -> None:
-    """There is a style for each common kind of asset. The starter draws single objects only, no scenes."""
+    """There is a style for each common kind of asset. The starter draws objects and tiles, no scenes."""
     models = load_models(PROJECT_ROOT / "configs/models.yaml")
     styles = load_styles(PROJECT_ROOT / "configs/styles.yaml", models)
     wanted = {"icon", "item", "character", "creature", "environment", "tile", "ui", "pixel_art"}
     assert wanted | {"isometric", "portrait"} <= set(styles)
     starter = {name for name, style in styles.items() if style.draws("starter")}
-    assert starter == {"none", "icon", "item", "weapon", "prop", "creature", "food", "vehicle"}
+    assert starter == {
+        *("none", "icon", "item", "weapon", "prop", "creature", "food", "vehicle", "tile"),
+        *("flat", "silhouette", "pixel_icon", "pixel_character"),
+    }
     assert all(style.title and style.description for style in styles.values())
 
 

@@ -166,7 +166,7 @@ class Round:
         return {
             "queued": before,
             "per_second": done / (time.monotonic() - began),
-            "cpu_ms": {kind: 1000 * s / done for kind, s in cpu.seconds().items()},
+            "cpu_ms": {kind: 1000 * s / max(1, done) for kind, s in cpu.seconds().items()},
             "workers_started": cpu.started().get("workers", 0),
         }
 

@@ -35,14 +35,15 @@ SECONDS = 10.0
 class Reader:
     """One stream, read as fast as it comes."""
 
-    def __init__(self, app: FastAPI, path: str) -> None:
+    def __init__(self, app: FastAPI, path: str, client: int) -> None:
         self.began = asyncio.Event()
         self.events, self.bytes = 0, 0
-        self.task = asyncio.create_task(self._run(app, path))
+        self.task = asyncio.create_task(self._run(app, path, f"c{client}"))
 
-    async def _run(self, app: FastAPI, path: str) -> None:
+    async def _run(self, app: FastAPI, path: str, client: str) -> None:
         scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "root_path": ""}
-        scope |= {"query_string": b"", "headers": [(b"host", b"localhost")], "scheme": "http"}
+        scope |= {"query_string": b"", "scheme": "http"}
+        scope["headers"] = [(b"host", b"localhost"), (b"x-client-id", client.encode())]
         await app({**scope, "server": ("127.0.0.1", 80)}, self._receive, self._send)
 
     async def _receive(self) -> Message:
@@ -85,17 +86,22 @@ async def measure(folder: Path, watchers: int) -> None:
         async with contextlib.AsyncExitStack() as lives:
             for app in apps:
                 await lives.enter_async_context(app.router.lifespan_context(app))
-            jobs = [await world.submit(owner="local") for _ in range(watchers)]
-            await asyncio.gather(*(world.started(job_id) for job_id in jobs[:RUNNING]))
+            jobs: list[str] = []
+            for _ in range(0, watchers, 500):
+                jobs += await asyncio.gather(*(world.submit(owner="local") for _ in range(500)))
+            runs = await running(world)
             empty = psutil.Process().memory_info().rss
             print("| | cores | events a second | cores an ingress |\n|---|---|---|---|")
+            print(
+                f"{time.process_time():.0f} s of CPU until {len(jobs)} jobs are in line", flush=True
+            )
             readers = await opened(apps, [f"/v1/jobs/{job_id}/events" for job_id in jobs])
             used = psutil.Process().memory_info().rss - empty
             meter = Meter(readers)
             await asyncio.sleep(SECONDS)
             print(meter.row(f"{watchers} watch, nothing happens"))
             meter = Meter(readers)
-            await change(world, jobs[:RUNNING])
+            await change(world, runs)
             print(meter.row(f"{watchers} watch, {CHANGES_PER_S} changes a second"))
             for reader in readers[-100 * INGRESSES :]:
                 reader.task.cancel()
@@ -103,7 +109,7 @@ async def measure(folder: Path, watchers: int) -> None:
             del readers[-100 * INGRESSES :]
             readers += await opened(apps, ["/v1/events"] * 100 * INGRESSES)
             meter = Meter(readers)
-            await change(world, jobs[:RUNNING])
+            await change(world, runs)
             print(meter.row("the same, and 400 of them watch all jobs of the owner"))
             print(f"\nmemory of a stream: {used / watchers / 1024:.1f} KiB")
             taken = [service_of(app).watching._seats.taken for app in apps]
@@ -111,6 +117,15 @@ async def measure(folder: Path, watchers: int) -> None:
             for reader in readers:
                 reader.task.cancel()
             await asyncio.wait([reader.task for reader in readers])
+
+
+async def running(world: World) -> list[str]:
+    """Let those that have been launched start, and return them."""
+    await world.until(lambda: len(world.registry._jobs.in_flight) >= RUNNING)
+    runs = list(world.registry._jobs.in_flight)
+    said = [(job_id, world.registry._jobs.in_flight[job_id], None) for job_id in runs]
+    await world.registry.report({"admitted": said, "progress": [], "previews": []})
+    return runs
 
 
 def direct(world: World) -> Any:
@@ -126,7 +141,10 @@ async def opened(apps: list[FastAPI], paths: list[str]) -> list[Reader]:
     readers: list[Reader] = []
     for first in range(0, len(paths), 100):
         some = paths[first : first + 100]
-        opening = [Reader(apps[number % INGRESSES], path) for number, path in enumerate(some)]
+        opening = [
+            Reader(apps[number % INGRESSES], path, first + number)
+            for number, path in enumerate(some)
+        ]
         async with asyncio.timeout(60):
             await asyncio.gather(*(reader.began.wait() for reader in opening))
         readers += opening

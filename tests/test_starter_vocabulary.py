@@ -59,6 +59,11 @@ def test_an_unknown_thing_is_named_with_the_nearest_known() -> None:
     assert found.note() == "This model was not taught “blade”. The nearest it knows: sword."
 
 
+def test_a_weight_is_no_word() -> None:
+    """Prompts may hold weights in brackets."""
+    assert small().familiarity("an (icy blade:1.2)").unknown == ("blade",)
+
+
 def test_the_last_word_says_what_the_thing_is() -> None:
     """A fungus blade is a blade."""
     assert small().familiarity("fungus blade").nearest == ("sword",)

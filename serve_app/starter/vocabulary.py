@@ -132,7 +132,11 @@ class Vocabulary:
     def familiarity(self, prompt: str) -> Familiarity:
         words = _words(prompt)
         known, left = self._named(words)
-        unknown = tuple(w for w in left if w not in FUNCTION_WORDS and w not in self.describing)
+        unknown = tuple(
+            w
+            for w in left
+            if w not in FUNCTION_WORDS and w not in self.describing and not w.isdigit()
+        )
         if not known and not unknown:
             return Familiarity(1.0, (), (), ())
         if known:

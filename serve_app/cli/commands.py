@@ -27,7 +27,7 @@ from serve_app.cli import (
     watching,
 )
 from serve_app.cli.printing import out
-from serve_app.client import AssetsError, ServerAway
+from serve_app.client import AssetsError, Rejected, ServerAway
 from serve_app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -53,6 +53,7 @@ NEXT_STEP = (
     "`serve run serve_config.yaml` starts one on this machine; "
     "--server or ASSETS_SERVER names another"
 )
+NO_KEY = "the server wants an API key that it knows; --api-key or ASSETS_API_KEY gives it"
 
 
 def show_version(wanted: bool) -> None:
@@ -76,6 +77,8 @@ def main(args: Sequence[str] | None = None) -> None:
         app(args, prog_name="assets")
     except ServerAway as error:
         sys.exit(f"assets: {error}; {NEXT_STEP}")
+    except Rejected as error:
+        sys.exit(f"assets: {NO_KEY if error.status == 401 else error}")
     except (AssetsError, ServiceError) as error:
         sys.exit(f"assets: {error}")
     except ValidationError as error:  # of Settings, from the environment

@@ -8,7 +8,8 @@ import pytest
 
 from serve_app import __version__
 from tests.api.harness import Site
-from tests.cli.harness import run
+from tests.cli.harness import Talk, run
+from tests.scripted import problem
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,4 +66,11 @@ def test_a_wrong_setting_in_the_environment_is_one_clear_line(
     message = str(run("keys", "list"))
     assert message.startswith(
         "assets: a setting in the environment is wrong: slots: Input should be"
+    )
+
+
+def test_a_missing_key_is_said_as_an_option_and_not_as_a_header(talk: Talk) -> None:
+    talk(problem(401, "unauthorized"))
+    assert run("jobs") == (
+        "assets: the server wants an API key that it knows; --api-key or ASSETS_API_KEY gives it"
     )

@@ -32,7 +32,7 @@ from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
 from serve_app.config import INGRESS_CPUS, INGRESS_REQUESTS, Settings
-from serve_app.messages import Outcome, OutputFolder, Rendered, Ticket
+from serve_app.messages import Outcome, OutputFolder, Redraw, Rendered, Ticket
 
 ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """An ingress runs on its replica's own event loop. Otherwise each message of a request goes from one thread
@@ -136,7 +136,11 @@ def create_registry(settings: Settings) -> ActorHandle:
 
 @ray.remote(max_retries=0)
 def run_job_task(
-    ticket: Ticket, rendered: Rendered | None, folder: OutputFolder, app_name: str
+    ticket: Ticket,
+    rendered: Rendered | None,
+    folder: OutputFolder,
+    app_name: str,
+    redraw: Redraw | None = None,
 ) -> Outcome:
     """One attempt, on any node. Never retried by Ray: the registry alone counts attempts."""
-    return job_task.run(ticket, rendered, folder, app_name)
+    return job_task.run(ticket, rendered, folder, app_name, redraw)

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -83,7 +83,7 @@ class Image:
     height: int
     sha256: str
     notes: tuple[str, ...] = ()
-    original_url: str = ""
+    original_url: str = ""  # the picture before its effects
     files: tuple[File, ...] = ()
 
 
@@ -309,6 +309,24 @@ class Client:
         """Order a final job once more. Returns the new job; while the old one lives, Rejected."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         response = self._send("POST", _path(job_id, "/retry"), headers=headers)
+        return Job.of(self._json(response))
+
+    def derive(
+        self,
+        job_id: str,
+        effects: Sequence[Mapping[str, Any]],
+        *,
+        indices: Sequence[int] | None = None,
+        format: str | None = None,
+        tags: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Finish pictures of a job that has some, without drawing. Returns the new job. `indices`: which
+        images; None: all. `format`: png or webp. `tags` None: those of the job."""
+        given = {"effects": effects, "indices": indices, "format": format, "tags": tags}
+        body = {name: value for name, value in given.items() if value is not None}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._send("POST", _path(job_id, "/derive"), json=body, headers=headers)
         return Job.of(self._json(response))
 
     def delete(self, job_id: str) -> None:

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     )
     styles_file: UserPath = Path("configs/styles.yaml")
     models_file: UserPath = Path("configs/models.yaml")
+    palettes_dir: UserPath = Field(
+        default=Path("configs/palettes"), description="Palette files, by name in `palette`."
+    )
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("redis_url", "REDIS_URL"),

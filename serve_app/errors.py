@@ -21,6 +21,8 @@ ServiceError               500  internal
   |- StoreHeld             500  store_held       another registry owns this state
   |- NotServing            500  not_serving      a start or a deploy did not end well
   |- StorageFailed         500  storage_failed   output/ is full or read-only
+  |- QualityFailed         500  quality_failed   no drawing passed the gates of its order
+  |- NoImages              409  no_images        this can be done only with a job that has images
   |- SourceMissing         500  source_missing   a picture to be finished is not there any more
   |- SheetFailed          500  sheet_failed     pictures that cannot be packed so
   |- EffectFailed          500  effect_failed    in finishing/picture.py
@@ -131,6 +133,14 @@ class StorageFailed(ServiceError):
     def __init__(self, detail: str = "", *, passes: bool = True) -> None:
         super().__init__(detail)
         self.passes = passes
+
+
+class QualityFailed(ServiceError):
+    code, title, retryable = "quality_failed", "No drawing passed the gates of its order", False
+
+
+class NoImages(ServiceError):
+    code, status, title = "no_images", 409, "The job has no images"
 
 
 class SourceMissing(ServiceError):

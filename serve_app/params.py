@@ -25,6 +25,33 @@ Tile = Literal["none", "x", "y", "both"]
 """Axes along which a picture repeats."""
 
 
+MAX_REDRAWS = 8
+
+
+class Finishing(BaseModel):
+    """What is done with a picture after it is drawn, fully resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    effects: tuple[dict[str, Any], ...] = Field(default=(), description="In this order.")
+    require: dict[str, Any] | None = Field(default=None, description="Gates on the result.")
+    redraws: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_REDRAWS,
+        description="How often an image that fails a gate is drawn again, with the next seeds.",
+    )
+    on_fail: Literal["keep", "fail"] = Field(
+        default="keep", description="What becomes of one that still fails."
+    )
+    format: Literal["png", "webp"] = "png"
+
+    @property
+    def makes_asset(self) -> bool:
+        """The result is another file than the picture as it was drawn."""
+        return bool(self.effects) or self.format != "png"
+
+
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
@@ -69,6 +96,9 @@ class GenerationParams(BaseModel):
     subject_negative: str = Field(default="", description="The negative prompt as sent.")
     not_taught: str = Field(
         default="", description="Of words far from all that the model was taught; empty: of none."
+    )
+    finishing: Finishing | None = Field(
+        default=None, description="Done by the job's own task. None: nothing."
     )
 
     def seed_of(self, index: int) -> int:
@@ -181,5 +211,5 @@ def summary_of(params: GenerationParams, pool: str = DEFAULT_POOL) -> Summary:
         seed=params.seed,
         n=params.n,
         work=params.work,
-        extra_files=False,
+        extra_files=params.finishing is not None,
     )

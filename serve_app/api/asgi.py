@@ -35,8 +35,9 @@ from serve_app.api.streams.watching import Watching
 from serve_app.api.view import LocalView, follow
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
-from serve_app.catalog.styles import Styles
+from serve_app.catalog.styles import Styles, refuse_unknown_palettes
 from serve_app.config import Settings
+from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
 
 
@@ -53,11 +54,13 @@ def create_app(
     """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
     `vocabulary`: what the active model was taught, if its weights say so.
 
-    Raises ConfigError if the file of API keys is wrong.
+    Raises ConfigError if the file of API keys, a palette, or what a style says of one is wrong.
     """
     keys = None
     if settings.api_keys_file is not None:
         keys = KeyFile(settings.path(settings.api_keys_file))
+    palettes = load_palettes(settings.path(settings.palettes_dir))
+    refuse_unknown_palettes(styles, palettes)
     view = LocalView(settings.cached_jobs)
     # Each order needs it, hashing takes seconds, and weights do not change while they serve.
     revision_of = cache(revision_of)
@@ -84,7 +87,8 @@ def create_app(
         texts=JobTexts(view),
         watching=Watching(view, registry, settings.max_streams),
         revision_of=revision_of,
-        catalog=Catalog(settings, styles, models, active, revision_of),
+        palettes=palettes,
+        catalog=Catalog(settings, styles, models, active, revision_of, palettes),
         files=OutputFiles(settings.path(settings.output_dir)),
         resolve=partial(
             resolve,
@@ -94,6 +98,7 @@ def create_app(
             revision_of=revision_of,
             limits=settings,
             vocabulary=vocabulary,
+            palettes=palettes,
         ),
     )
     routes = list(app.routes)  # of /docs

@@ -5,21 +5,25 @@ Built once when the app starts; asks nobody afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
 from serve_app import __version__
 from serve_app.catalog.models import Models, ModelSpec
+from serve_app.catalog.resolve import NO_PALETTES
 from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
+from serve_app.finishing.effects import MOST_EFFECTS, catalogue
+from serve_app.finishing.palette_files import Palette
 from serve_app.params import MAX_SEED
 
 FEATURES = [
-    *("cancel", "cancel_after", "delete", "dry_run", "etag", "events", "idempotency_key"),
+    *("cancel", "cancel_after", "delete", "derive", "dry_run", "effects", "etag", "events"),
+    "idempotency_key",
     *("inspect", "list", "metadata", "prefer_wait", "previews", "priority", "quality_draft"),
-    *("reproducible_strict", "retry", "sheets", "tags", "tile"),
+    *("redraws", "reproducible_strict", "require", "retry", "sheets", "tags", "tile"),
 ]
 
 
@@ -45,6 +49,14 @@ class StyleInfo(BaseModel):
     defaults: StyleDefaults = Field(
         description="What an order gets that does not say; null: the model decides."
     )
+    effects: list[dict[str, Any]] = Field(
+        description="Done with each picture, unless the order has its own.",
+        examples=[[{"op": "cutout"}]],
+    )
+    require: dict[str, Any] | None = Field(
+        description="Gates on each picture, unless the order has its own.", examples=[None]
+    )
+    redraws: int = Field(description="How often what fails one is drawn again.", examples=[0])
 
     @classmethod
     def of(cls, style: Style, models: Models, active: str, *, default: bool = False) -> Self:
@@ -59,6 +71,9 @@ class StyleInfo(BaseModel):
             template=style.template_for(active),
             negative_prompt=style.negative_for(active),
             defaults=style.defaults_for(active),
+            effects=style.effects,
+            require=style.require,
+            redraws=style.redraws,
         )
 
 
@@ -173,8 +188,38 @@ class ModelList(BaseModel):
     data: list[OpenAIModel] = Field(description="The same, for OpenAI's clients.")
 
 
+class EffectInfo(BaseModel):
+    """An operation on a picture."""
+
+    op: str = Field(description="What `op` of an effect names.", examples=["trim"])
+    title: str = Field(description="What it does.", examples=["Cut off transparent edges."])
+    example: dict[str, Any] = Field(
+        description="Accepted as it stands.", examples=[{"op": "trim", "padding": 2}]
+    )
+    # Not named `schema`: that is a method of the class.
+    schema_: dict[str, Any] = Field(
+        alias="schema", description="JSON Schema of its fields.", examples=[{"type": "object"}]
+    )
+
+
+class EffectList(BaseModel):
+    results: list[EffectInfo] = Field(description="Every operation there is.")
+    most: int = Field(description="Effects in one list.", examples=[MOST_EFFECTS])
+
+
+class PaletteInfo(BaseModel):
+    """Colours by name."""
+
+    name: str = Field(description="What `name` of the effect `palette` names.", examples=["cga_16"])
+    colors: list[str] = Field(description="In the order of the file.", examples=[["#000000"]])
+
+
+class PaletteList(BaseModel):
+    results: list[PaletteInfo] = Field(description="Every palette of this server.")
+
+
 class Catalog:
-    """The answers of GET /v1/styles, /v1/models and /v1/capabilities."""
+    """The answers of GET /v1/styles, /v1/models, /v1/effects, /v1/palettes and /v1/capabilities."""
 
     def __init__(
         self,
@@ -183,7 +228,16 @@ class Catalog:
         models: Models,
         active: str,
         revision_of: Callable[[str], str],
+        palettes: Mapping[str, Palette] = NO_PALETTES,
     ) -> None:
+        self.effects = EffectList(
+            results=[EffectInfo.model_validate(entry) for entry in catalogue()], most=MOST_EFFECTS
+        )
+        self.palettes = PaletteList(
+            results=[
+                PaletteInfo(name=name, colors=palette.hex) for name, palette in palettes.items()
+            ]
+        )
         self.styles = StyleList(
             results=[
                 StyleInfo.of(style, models, active, default=style.id == styles.default)

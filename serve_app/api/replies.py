@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.catalog.taught import not_taught_notes
 from serve_app.messages import ImageFile, JobView, StoredFile
-from serve_app.params import GenerationParams
+from serve_app.params import Finishing, GenerationParams
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 IMAGE_URL = f"/output/2026-11-22/icon_7_{JOB_ID}_0_1.png"
@@ -143,6 +143,13 @@ class AsOrdered(BaseModel):
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])
+    effects: list[dict[str, Any]] = Field(
+        description="What is done with each picture.", examples=[[{"op": "trim"}]]
+    )
+    require: dict[str, Any] = Field(description="Gates on each result.", examples=[{}])
+    redraws: int = Field(description="For what fails a gate.", examples=[0])
+    on_fail: str = Field(description="keep or fail.", examples=["keep"])
+    format: str = Field(description="Of the results.", examples=["png"])
 
 
 class ResolvedReply(BaseModel):
@@ -204,6 +211,10 @@ class UrlsReply(BaseModel):
     retry: str = Field(
         description="Order it again, once it is final (POST).",
         examples=[f"/v1/jobs/{JOB_ID}/retry"],
+    )
+    derive: str = Field(
+        description="Finish its pictures again, once it has some (POST).",
+        examples=[f"/v1/jobs/{JOB_ID}/derive"],
     )
 
 
@@ -307,7 +318,11 @@ class JobStatusResponse(BaseModel):
             attempts=job["attempts"],
             metrics=MetricsReply(queue_ms=job["queue_ms"], execution_ms=job["execution_ms"]),
             urls=UrlsReply(
-                self=own, events=f"{own}/events", cancel=f"{own}/cancel", retry=f"{own}/retry"
+                self=own,
+                events=f"{own}/events",
+                cancel=f"{own}/cancel",
+                retry=f"{own}/retry",
+                derive=f"{own}/derive",
             ),
         )
 
@@ -358,7 +373,11 @@ class Health(BaseModel):
 
 def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters with the prompts as they were sent: ordered again, the style is applied once more."""
-    return params | {
+    finishing = params.get("finishing") or Finishing().model_dump()
+    return {
+        **params,
+        **finishing,
+        "require": finishing["require"] or {},
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],
     }

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -22,8 +23,9 @@ from pydantic_core import PydanticCustomError
 from serve_app.api.shapes import SIZE, Size, Tag
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
+from serve_app.finishing.effects import KINDS
 from serve_app.messages import Labels
-from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, Tile
+from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, Tile
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -35,6 +37,15 @@ checks the real limits."""
 MAX_TAGS = 16
 MAX_METADATA = 4096
 MAX_DEPTH = 8
+OPS = [*KINDS]
+EFFECT = WithJsonSchema(
+    {
+        "type": "object",
+        "required": ["op"],
+        "properties": {"op": {"enum": OPS}},
+        "description": "As GET /v1/effects describes it.",
+    }
+)
 NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
 """Fields that `resolve` does not take: no image depends on them."""
 
@@ -146,6 +157,36 @@ class GenerateRequest(BaseModel):
         examples=["strict"],
     )
 
+    effects: list[Annotated[Any, EFFECT]] | None = Field(
+        default=None,
+        description="What is done with each picture, in this order: see GET /v1/effects. The picture "
+        "as it was drawn is kept beside the result. Left out: those of the style; `[]`: none.",
+        examples=[[{"op": "cutout"}, {"op": "trim", "padding": 2}]],
+    )
+    require: dict[str, Any] | None = Field(
+        default=None,
+        description="Gates on each result: `coverage` {min, max}, `clear_border`, `seam`, `not_blank`, "
+        "`unique`, `colors`. `quality` of an image has every score. Left out: those of the style.",
+        examples=[{"coverage": {"min": 0.1, "max": 0.9}, "not_blank": True}],
+    )
+    redraws: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_REDRAWS,
+        description="How often an image that fails a gate is drawn again. The seeds are those after "
+        "the order's own, in a fixed order. Left out: as the style says, if the gates are its own.",
+        examples=[2],
+    )
+    on_fail: Literal["keep", "fail"] = Field(
+        default="keep",
+        description="What becomes of an image that still fails a gate, or that an effect cannot be "
+        "done on: `keep` the best one and say so in its notes, or `fail` the job.",
+        examples=["keep"],
+    )
+    format: Literal["png", "webp"] = Field(
+        default="png", description="Of the results; both are lossless.", examples=["png"]
+    )
+
     priority: Literal["low", "normal", "high"] = Field(
         default="normal",
         description="Among your own jobs: `high` counts as ordered ten minutes earlier, `low` ten "
@@ -171,7 +212,7 @@ class GenerateRequest(BaseModel):
         examples=[False],
     )
 
-    @field_validator("seed", "n", "width", "height", "steps", "clip_skip", mode="before")
+    @field_validator("seed", "n", "width", "height", "steps", "clip_skip", "redraws", mode="before")
     @classmethod
     def _integral(cls, value: Any) -> Any:
         """JSON has one kind of number: some writers turn 7 into 7.0."""
@@ -245,6 +286,40 @@ class GenerateRequest(BaseModel):
             self.model_dump(exclude_defaults=True, exclude={"dry_run"}), sort_keys=True
         )
         return hashlib.sha256(body.encode()).hexdigest()
+
+
+class DeriveRequest(BaseModel):
+    """Effects on pictures of a job that has ended; nothing is drawn."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [{"effects": [{"op": "cutout"}, {"op": "pixelate", "width": 32}]}]
+        },
+    )
+
+    effects: list[Annotated[Any, EFFECT]] = Field(
+        min_length=1,
+        description="In this order: see GET /v1/effects.",
+        examples=[[{"op": "cutout"}, {"op": "trim"}]],
+    )
+    indices: list[int] | None = Field(
+        default=None,
+        min_length=1,
+        description="Which images of the job, by `index`, each once; left out: all.",
+        examples=[[0]],
+    )
+    format: Literal["png", "webp"] = Field(
+        default="png", description="Of the results; both are lossless.", examples=["png"]
+    )
+    tags: list[Tag] | None = Field(
+        default=None,
+        max_length=MAX_TAGS,
+        description="Left out: those of the job.",
+        examples=[["level-3"]],
+    )
 
 
 def _visible(char: str) -> bool:

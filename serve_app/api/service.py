@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +26,26 @@ from serve_app.api.output import OutputFiles
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.replies import EstimateReply, JobStatusResponse
-from serve_app.api.schemas import GenerateRequest
+from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.sheets import SheetRequest, resolve_sheet
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.view import LocalView
 from serve_app.artifacts.inspection.inspect import inspect
+from serve_app.catalog.finishing import resolve_effects
 from serve_app.catalog.resolve import Order, how_to_serve
 from serve_app.config import Settings
-from serve_app.errors import Gone, InvalidParameter, NotFinal, NotFound
+from serve_app.errors import Gone, InvalidField, InvalidParameter, NoImages, NotFinal, NotFound
+from serve_app.finishing.palette_files import Palette
 from serve_app.messages import TERMINAL, JobFilter, JobView, Labels, Submission, Summary, Tombstone
-from serve_app.params import GenerationParams, summary_of, summary_of_sheet
+from serve_app.params import (
+    DeriveParams,
+    GenerationParams,
+    SourcePicture,
+    summary_of,
+    summary_of_derive,
+    summary_of_sheet,
+)
 
 AT_ONCE = 2  # files that one process decodes: each may take 4 bytes a pixel, and time
 FIRST_JOBS = 500  # a stream of all jobs begins with at most so many that run, and so many that wait
@@ -51,6 +61,7 @@ class JobService:
     files: OutputFiles
     watching: Watching
     resolve: Callable[[Order], GenerationParams]
+    palettes: Mapping[str, Palette]
     revision_of: Callable[[str], str]
     inspecting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
@@ -78,14 +89,48 @@ class JobService:
         seconds = None if reason else await self.registry.estimate(params.work, client)
         return EstimateReply.of(params, seconds, reason)
 
-    async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
-        """A new job with the order of this one, which must have ended; drawn with the current weights."""
+    async def derive(
+        self, job_id: str, body: DeriveRequest, *, owner: str, client: str, key: str | None
+    ) -> tuple[JobView, bool]:
+        """A new job that finishes pictures of this one, which must have succeeded. Raises NotFinal, NoImages,
+        InvalidField, Refused."""
+        job = await self._final(job_id, owner)
+        if not job["images"]:
+            raise NoImages(f"The job is {job['status']}.")
+        params = DeriveParams(
+            request={"job_id": job_id, **body.model_dump(mode="json", exclude_none=True)},
+            sources=tuple(_source_of(job, index) for index in _chosen(job, body.indices)),
+            effects=resolve_effects(body.effects, self.palettes),
+            format=body.format,
+            style_id=job["summary"]["style_id"],
+        )
+        labels: Labels = {
+            **job["labels"],
+            "client": client,
+            "retry_of": None,
+            "derived_from": job_id,
+        }
+        if body.tags is not None:
+            labels["tags"] = list(dict.fromkeys(body.tags))
+        text = json.dumps(params.request, sort_keys=True)
+        body_hash = hashlib.sha256(text.encode()).hexdigest()
+        return await self._submit(
+            params.model_dump(), summary_of_derive(params), labels, owner, key, body_hash
+        )
+
+    async def _final(self, job_id: str, owner: str) -> JobView:
+        """The job, which has ended. Raises NotFinal."""
         job = await self.newest(job_id, owner)
         if job["status"] not in TERMINAL:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
+        return job
+
+    async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
+        """A new job with the order of this one, which must have ended; drawn with the current weights."""
+        job = await self._final(job_id, owner)
         labels: Labels = {**job["labels"], "retry_of": job_id}
         body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
-        if job["summary"]["kind"] != "generate":  # it needs no model
+        if job["summary"]["kind"] != "generate":
             return await self._submit(job["params"], job["summary"], labels, owner, key, body_hash)
         active = self.catalog.capabilities.model
         if job["params"]["model"] != active:
@@ -236,6 +281,35 @@ class JobService:
         if await self.registry.delete(job_id, owner) is None:
             raise NotFound("There is no job of this id.")
         self.view.forget(job_id)
+
+
+def _chosen(job: JobView, indices: list[int] | None) -> list[int]:
+    there = sorted(image["index"] for image in job["images"])
+    if indices is None:
+        return there
+    for i, index in enumerate(indices):
+        if index not in there:
+            raise InvalidField(f"indices.{i}", f"the job has no image {index}", there)
+        if index in indices[:i]:
+            raise InvalidField(f"indices.{i}", f"image {index} is named twice", there)
+    return indices
+
+
+def _source_of(job: JobView, index: int) -> SourcePicture:
+    """Of a drawn image the picture as it was drawn; of a derived one what it became."""
+    image = next(image for image in job["images"] if image["index"] == index)
+    drawn = {file["role"]: file for file in image.get("files", [])}.get("original")
+    if not image["content_type"].startswith("image/"):
+        raise InvalidField("indices", f"image {index} is no picture")
+    return SourcePicture(
+        job_id=job["job_id"],
+        index=index,
+        path=drawn["path"] if drawn else image["path"],
+        sha256=drawn["sha256"] if drawn else image["sha256"],
+        seed=image["seed"],
+        width=image["width"],
+        height=image["height"],
+    )
 
 
 def _checked(job_id: str) -> str:

@@ -7,10 +7,11 @@ style's, the model's.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
     PROMPT,
@@ -22,10 +23,12 @@ from serve_app.catalog.models import (
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
-from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, GenerationParams, Tile
+from serve_app.finishing.palette_files import Palette
+from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, Finishing, GenerationParams, Tile
 from serve_app.starter.vocabulary import Vocabulary
 
 T = TypeVar("T")
+NO_PALETTES: Mapping[str, Palette] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,11 @@ class Order:
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
+    effects: list[Any] | None = None
+    require: dict[str, Any] | None = None
+    redraws: int | None = None
+    on_fail: OnFail = "keep"
+    format: Format = "png"
 
 
 class OrderLimits(Protocol):
@@ -71,6 +79,7 @@ def resolve(
     revision_of: Callable[[str], str],
     limits: OrderLimits,
     vocabulary: Vocabulary | None = None,
+    palettes: Mapping[str, Palette] = NO_PALETTES,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
     """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
@@ -111,11 +120,12 @@ def resolve(
         raise InvalidField("tile", wrong, ["none"])
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
+    finishing = _finishing(order, style, palettes)
     draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,
         negative_prompt=negative,
-        seed=_seed(order, draw),
+        seed=_seed(order, finishing, draw),
         n=order.n,
         width=width,
         height=height,
@@ -137,15 +147,23 @@ def resolve(
         subject=order.prompt,
         subject_negative=order.negative_prompt,
         not_taught=vocabulary.familiarity(order.prompt).note() if vocabulary else "",
+        finishing=finishing,
     )
 
 
 def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
     """The body of a POST that orders image `index` again, as a single image.
 
-    It asks for style `none` with the final prompt, so a later change of the style file changes nothing.
+    It asks for style `none` with the final prompt, so a later change of the style file changes nothing. Its
+    seed is of the picture that was kept, so it needs no gates.
     """
-    return {
+    finishing = params.finishing
+    finished = (
+        {"effects": [*finishing.effects], "format": finishing.format}
+        if finishing is not None and finishing.makes_asset
+        else {}
+    )
+    return finished | {
         "prompt": params.prompt,
         "negative_prompt": params.negative_prompt,
         "style_id": NONE.id,
@@ -239,12 +257,25 @@ def allowed_sizes(spec: ModelSpec) -> list[str]:
     return [f"{width}x{height}" for width, height in spec.sizes or [spec.native_size]]
 
 
-def _seed(order: Order, draw: Callable[[int], int]) -> int:
-    last = MAX_SEED - (order.n - 1)
+def _finishing(order: Order, style: Style, palettes: Mapping[str, Palette]) -> Finishing | None:
+    """The order's own wishes replace the style's; `[]` and `{}` turn them off."""
+    effects = style.effects if order.effects is None else order.effects
+    require = style.require if order.require is None else order.require
+    redraws = order.redraws
+    if redraws is None:
+        redraws = style.redraws if order.require is None else 0
+    return resolve_finishing(effects, require, redraws, order.on_fail, order.format, palettes)
+
+
+def _seed(order: Order, finishing: Finishing | None, draw: Callable[[int], int]) -> int:
+    drawn = order.n * (1 + (finishing.redraws if finishing else 0))
+    last = MAX_SEED - (drawn - 1)
     if order.seed is None or order.seed == -1:
         return draw(last + 1)
     if not 0 <= order.seed <= last:
         text = f"the last image's seed, seed + n - 1, must not exceed {MAX_SEED}"
+        if drawn > order.n:
+            text = f"the last seed of all redraws, seed + {drawn} - 1, must not exceed {MAX_SEED}"
         raise InvalidField("seed", text, [f"-1 to {last}"])
     return order.seed
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.catalog.finishing import resolve_effects, resolve_require
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
     PROMPT,
@@ -26,7 +28,10 @@ from serve_app.catalog.models import (
 )
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
-from serve_app.params import Tile
+from serve_app.errors import ConfigError, InvalidField
+from serve_app.finishing.effects import parse_effects
+from serve_app.finishing.palette_files import Palette
+from serve_app.params import MAX_REDRAWS, Tile
 
 
 class StyleDefaults(BaseModel):
@@ -73,6 +78,15 @@ class Style(BaseModel):
     models: dict[str, StyleForModel] = Field(default={}, description="Overrides, by model.")
     only: list[str] | None = Field(
         default=None, min_length=1, description="Models that can draw it."
+    )
+    effects: list[dict[str, Any]] = Field(
+        default=[], description="Done with each picture, unless the order has its own."
+    )
+    require: dict[str, Any] | None = Field(
+        default=None, description="Gates on each picture, unless the order has its own."
+    )
+    redraws: int = Field(
+        default=0, ge=0, le=MAX_REDRAWS, description="How often to draw again what fails one."
     )
 
     added: frozenset[str] = Field(
@@ -171,6 +185,15 @@ def load_styles(path: Path, models: Models) -> Styles:
     return styles
 
 
+def refuse_unknown_palettes(styles: Styles, palettes: Mapping[str, Palette]) -> None:
+    """Raises ConfigError for a style whose effects this server cannot run."""
+    for style in styles.values():
+        try:
+            resolve_effects(style.effects, palettes)
+        except InvalidField as error:
+            raise ConfigError(f"style {style.id}: {_said(error)}") from error
+
+
 def read_styles(path: Path) -> tuple[YamlFile, StylesFile]:
     """The file, not yet compared with any model. Raises ConfigError."""
     source = read_yaml(path)
@@ -217,6 +240,7 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
             yield Mistake(at("models", model, "template"), wrong)
         if wrong := prompt_problem(override.negative_prompt or ""):
             yield Mistake(at("models", model, "negative_prompt"), wrong)
+    yield from _wrong_finishing(style, at)
     yield from _unknown_schedulers(style.defaults, at("defaults"))
     for model, override in style.models.items():
         yield from _unknown_schedulers(override.defaults, at("models", model, "defaults"))
@@ -226,6 +250,27 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
                 own = getattr(style._for(model).defaults, key) is not None
                 where = ("models", model, "defaults", key) if own else ("defaults", key)
                 yield Mistake(at(*where), f"{text} (give {model} its own under `models`)")
+
+
+def _wrong_finishing(style: Style, at: Callable[..., At]) -> Iterator[Mistake]:
+    """Palettes by name are looked up when the application starts."""
+    try:
+        parse_effects(style.effects)
+    except InvalidField as error:
+        yield Mistake(at("effects"), _said(error))
+    try:
+        resolve_require(style.require)
+    except InvalidField as error:
+        yield Mistake(at("require"), _said(error))
+    if style.redraws and not style.require:
+        yield Mistake(
+            at("redraws"), "nothing says which pictures to draw again: give `require` too"
+        )
+
+
+def _said(error: InvalidField) -> str:
+    allowed = "" if error.allowed is None else f" Allowed: {', '.join(map(str, error.allowed))}"
+    return f"{error.detail}{allowed}"
 
 
 def _unknown_schedulers(defaults: StyleDefaults, at: At) -> Iterator[Mistake]:

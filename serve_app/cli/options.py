@@ -32,6 +32,11 @@ To = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="From `assets jobs`, or the API.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB", help="From `assets jobs`.")]
 
+Effects = Annotated[
+    list[str] | None,
+    typer.Option("--effect", help="Like trim, or as JSON: GET /v1/effects. Repeatable."),
+]
+
 
 def connect(server: str, api_key: str | None) -> Client:
     return Client(server, api_key=api_key)

@@ -1,16 +1,17 @@
-"""orders: `assets generate` and `assets retry`. Both order, wait, and say where the images are.
+"""orders: `assets generate`, `assets derive` and `assets retry`. They wait, and say where the images are.
 
 Knows the fields of an order; what they mean is the server's.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from serve_app.cli.options import ApiKey, JobId, Server, To, connect
+from serve_app.cli.options import ApiKey, Effects, JobId, Server, To, connect
 from serve_app.cli.printing import out, show_notes
 from serve_app.cli.watching import wait_and_show
 from serve_app.client import SERVER, AssetsError
@@ -34,6 +35,14 @@ def generate(
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
+    effect: Effects = None,
+    plain: Annotated[bool, typer.Option("--plain", help="None of the style's effects.")] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="A gate, like seam=1.3 or not_blank=true; repeatable."),
+    ] = None,
+    redraws: Annotated[int | None, typer.Option(help="For what fails a gate.")] = None,
+    format: Annotated[str | None, typer.Option(help="png or webp.")] = None,
     priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="To find it by; repeatable.")] = None,
     cancel_after: Annotated[
@@ -60,6 +69,10 @@ def generate(
         "scheduler": scheduler,
         "model": model,
         "quality": "draft" if draft else None,
+        "effects": [] if plain else effects_of(effect),
+        "require": gates_of(require),
+        "redraws": redraws,
+        "format": format,
         "priority": priority,
         "tags": tag or None,
     }
@@ -75,6 +88,56 @@ def retry(job_id: JobId, to: To = None, server: Server = SERVER, api_key: ApiKey
     """Order a finished job once more, wait for it, and say where its images are."""
     with connect(server, api_key) as client:
         wait_and_show(client, client.retry(job_id), to)
+
+
+def derive(
+    job_id: JobId,
+    effect: Effects = None,
+    image: Annotated[
+        list[int] | None, typer.Option(help="Its index; repeatable. Default: all.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="png or webp.")] = None,
+    to: To = None,
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """Finish a job's pictures again, without drawing, and say where they are."""
+    effects = effects_of(effect)
+    if effects is None:
+        raise AssetsError("name at least one effect: --effect trim")
+    with connect(server, api_key) as client:
+        job = client.derive(job_id, effects, indices=image, format=format)
+        wait_and_show(client, job, to)
+
+
+def effects_of(texts: list[str] | None) -> list[dict[str, Any]] | None:
+    """Each is the name of an operation, or an effect as JSON."""
+    if not texts:
+        return None
+    found: list[dict[str, Any]] = []
+    for text in texts:
+        if not text.lstrip().startswith("{"):
+            found.append({"op": text.strip()})
+            continue
+        try:
+            found.append(json.loads(text))
+        except ValueError as error:
+            raise AssetsError(f"--effect {text}: not JSON ({error})") from error
+    return found
+
+
+def gates_of(texts: list[str] | None) -> dict[str, Any] | None:
+    """`name=value`; the value is JSON."""
+    if not texts:
+        return None
+    gates: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            gates[name] = json.loads(value)
+        except ValueError as error:
+            raise AssetsError(f"--require {text}: write it like seam=1.3") from error
+    return gates
 
 
 def show_estimate(estimate: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from serve_app.cluster.handles import renderer_handle, worker_env
 from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.lines import needs_renderer
-from serve_app.messages import Outcome, OutputFolder, Ticket
+from serve_app.messages import Outcome, OutputFolder, Redraw, Ticket
 
 BROADCAST_TIMEOUT_S = 5.0
 HANDLE_CHECKED_EVERY_S = 1.0
@@ -80,10 +80,22 @@ class Attempts:
                 del self._running[job_id]
 
     async def _run(self, run: RunningAttempt, ticket: Ticket, means: Means) -> Outcome:
+        """The attempt, and each round of redraws that it asks for."""
+        redraw: Redraw | None = None
+        while True:
+            outcome = await self._run_once(run, ticket, means, redraw)
+            redraw = outcome.get("redraw")
+            if outcome["kind"] != "redraw" or redraw is None:
+                return outcome
+
+    async def _run_once(
+        self, run: RunningAttempt, ticket: Ticket, means: Means, redraw: Redraw | None
+    ) -> Outcome:
         if not needs_renderer(ticket["summary"]["pool"]):
             return await self._run_task(run, ticket, None, means)
+        order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
         try:
-            run.response = self._renderer().render.remote(ticket)
+            run.response = self._renderer().render.remote(order)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it
         except (RequestCancelledError, TaskCancelledError, asyncio.CancelledError) as error:
             if not run.killed:
@@ -94,10 +106,15 @@ class Attempts:
             return Outcome(kind="released", reason=_short(error))
         if run.killed:  # just when a renderer had accepted it
             raise TaskLost("it was stopped as a renderer had it")
-        return await self._run_task(run, ticket, rendered, means)
+        return await self._run_task(run, ticket, rendered, means, redraw)
 
     async def _run_task(
-        self, run: RunningAttempt, ticket: Ticket, rendered: Any, means: Means
+        self,
+        run: RunningAttempt,
+        ticket: Ticket,
+        rendered: Any,
+        means: Means,
+        redraw: Redraw | None = None,
     ) -> Outcome:
         """`rendered`: ref of what a renderer returns; None: the task does all the work."""
         options = {
@@ -108,7 +125,7 @@ class Attempts:
         if rendered is None:
             options |= {"num_cpus": CPUS_WITHOUT_RENDERER, "scheduling_strategy": "SPREAD"}
         task = self._task.options(**options)
-        run.task = task.remote(ticket, rendered, means.folder, self._app_name)
+        run.task = task.remote(ticket, rendered, means.folder, self._app_name, redraw)
         try:
             return await run.task
         except RayError as error:

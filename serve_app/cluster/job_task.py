@@ -17,16 +17,25 @@ from serve_app import logs
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.handles import call_registry
 from serve_app.jobs.attempt import store_images
-from serve_app.messages import Outcome, OutputFolder, Rendered, Report, Ticket
+from serve_app.messages import Outcome, OutputFolder, Redraw, Rendered, Report, Ticket
 from serve_app.tasks.bodies import BODIES
+from serve_app.tasks.generate import finish_drawn
 from serve_app.tasks.work import Work, run_body
 
 log = logging.getLogger("assets.job")
 
 
-def run(ticket: Ticket, rendered: Rendered | None, folder: OutputFolder, app_name: str) -> Outcome:
-    """`rendered`: None for a job that needs no renderer. `full`, and nothing is written, if this node does
-    not see the folder of the registry: nobody would find the files."""
+def run(
+    ticket: Ticket,
+    rendered: Rendered | None,
+    folder: OutputFolder,
+    app_name: str,
+    redraw: Redraw | None = None,
+) -> Outcome:
+    """`rendered`: None for a job that needs no renderer. `redraw`: what was there before this drawing.
+
+    `full`, and nothing is written, if this node does not see the folder of the registry: nobody would find
+    the files."""
     logs.configure()
     output = OutputDir(Path(folder["path"]))
     drawn = rendered is None or rendered["failed"] is None
@@ -34,11 +43,14 @@ def run(ticket: Ticket, rendered: Rendered | None, folder: OutputFolder, app_nam
         reason = "this node does not see the output folder of the registry"
         log.error(reason, extra={"job_id": ticket["job_id"]})
         return Outcome(kind="full", reason=reason)
-    if rendered is not None:
-        return store_images(ticket, rendered, output)
     reports = Reports(ticket, app_name)
-    reports.admitted()
-    return run_body(BODIES[ticket["summary"]["kind"]], Work(ticket, output, reports.progress))
+    work = Work(ticket, output, reports.progress)
+    if rendered is None:
+        reports.admitted()
+        return run_body(BODIES[ticket["summary"]["kind"]], work)
+    if rendered["failed"] is not None or not ticket["summary"].get("extra_files"):
+        return store_images(ticket, rendered, output)
+    return finish_drawn(work, rendered, redraw)
 
 
 class Reports:

@@ -26,6 +26,7 @@ RECORDED = {  # changes no pixel
     "subject",
     "subject_negative",
     "not_taught",
+    "finishing",
 }
 
 

@@ -4,7 +4,7 @@ Knows shapes, and which states are final; no rules. Dicts and not classes: the d
 than the code that talks to it, and a pickled class would tie the two versions together.
 """
 
-from serve_app.messages.attempts import Outcome, OutputFolder, Ticket
+from serve_app.messages.attempts import Outcome, OutputFolder, Redraw, Ticket
 from serve_app.messages.jobs import (
     TERMINAL,
     ImageFile,
@@ -46,6 +46,7 @@ __all__ = [
     "Preview",
     "PreviewImage",
     "Progress",
+    "Redraw",
     "RenderEvent",
     "RenderFailed",
     "Rendered",

@@ -36,6 +36,17 @@ class OutputFolder(TypedDict):
 # ---- job task -> launcher -> registry ----
 
 
+class Redraw(TypedDict):
+    """Images of a job that failed a gate are to be drawn once more, in the same attempt."""
+
+    images: list[ImageFile]  # the best so far of each image, stored and not yet published
+    indices: list[int]  # which images are drawn again, in the order of `params`' images
+    number: int  # of the round, from 1
+    used: int  # seeds that redraws have taken, with those of this round
+    params: dict[str, Any]  # for the renderer
+    run_s: float  # seconds of drawing so far
+
+
 class Outcome(TypedDict):
     """How an attempt ended.
 
@@ -43,13 +54,23 @@ class Outcome(TypedDict):
     refused: this renderer could not draw it, another one may; `error` says why. outdated: this renderer has
     other weights, or cannot read the order. full: the output folder cannot be written. died: its renderer
     died with it. released: no renderer took it, so nothing happened. stopped: it was told to stop. lost:
-    its task's process is gone.
+    its task's process is gone. redraw: some images are to be drawn once more; the launcher does so.
     """
 
     kind: Literal[
-        "drawn", "failed", "refused", "outdated", "full", "died", "released", "stopped", "lost"
+        "drawn",
+        "failed",
+        "refused",
+        "outdated",
+        "full",
+        "died",
+        "released",
+        "stopped",
+        "lost",
+        "redraw",
     ]
     reason: str
     images: NotRequired[list[ImageFile]]
     error: NotRequired[JobError]
+    redraw: NotRequired[Redraw]
     run_s: NotRequired[float]  # of `drawn`: seconds from its admission to its last image

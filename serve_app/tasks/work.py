@@ -92,9 +92,14 @@ ServiceError ends the job as a failure with that code; StorageFailed lets it wai
 
 def run_body(body: Body, work: Work) -> Outcome:
     """Never raises. Unless the body returns, no file of this attempt stays."""
+    return run_steps(work, lambda: Outcome(kind="drawn", reason="", images=body(work)))
+
+
+def run_steps(work: Work, steps: Callable[[], Outcome]) -> Outcome:
+    """What `steps` returns, or what it means that they raised. Then no file of this attempt stays."""
     job_id = work.ticket["job_id"]
     try:
-        return Outcome(kind="drawn", reason="", images=body(work))
+        return steps()
     except StorageFailed as error:
         work.output.remove(work.stored)
         if error.passes:

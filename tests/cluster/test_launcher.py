@@ -24,7 +24,7 @@ from serve_app.cluster import attempts as attempts_module
 from serve_app.cluster.attempts import Attempts, _outcome_of
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.jobs.dispatcher import TaskLost
-from serve_app.messages import Outcome
+from serve_app.messages import Outcome, Redraw
 from serve_app.params import CPU_POOL
 from tests.factories import JOB_ID, summary, ticket
 
@@ -138,14 +138,18 @@ class Renderer:
         self.refusal: Exception | None = None
         self.render = self
         self.name = ""
+        self.rendered: list[tuple[Any, ...]] = []  # arguments of each call to a renderer
+        self.given: list[Any] = []  # what each task was given of the one before
         self.cpus: float | None = None  # of the newest task, if it asked for some
 
     def remote(self, *args: Any) -> Any:
         if len(args) > 1:
+            self.given.append(args[-1])
             self.tasks.append(asyncio.get_running_loop().create_future())
             return self.tasks[-1]
         if self.refusal is not None:
             raise self.refusal
+        self.rendered.append(args)
         self.responses.append(Response())
         return self.responses[-1]
 
@@ -217,6 +221,27 @@ async def test_a_job_that_needs_no_renderer_asks_none(renderer: Renderer) -> Non
     drawn = Outcome(kind="drawn", reason="", images=[])
     renderer.tasks[1].set_result(drawn)
     assert await second == drawn
+    assert not launcher._attempts
+
+
+async def test_redraws_belong_to_the_same_attempt(renderer: Renderer) -> None:
+    """A renderer draws what the task asks for, and the next task gets what the one before left."""
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[0].accepted.set_result("ref")
+    await turn()
+    again = Redraw(images=[], indices=[0], number=1, used=1, params={"seed": 8}, run_s=0.5)
+    renderer.tasks[0].set_result(Outcome(kind="redraw", reason="", redraw=again))
+    await turn()
+    assert len(renderer.responses) == 2
+    (first,), (second,) = renderer.rendered
+    assert second == {**first, "params": {"seed": 8}}
+    renderer.responses[1].accepted.set_result("ref")
+    await turn()
+    assert renderer.given[1] == again
+    drawn = Outcome(kind="drawn", reason="", images=[])
+    renderer.tasks[1].set_result(drawn)
+    assert await attempt == drawn
     assert not launcher._attempts
 
 

@@ -1,4 +1,4 @@
-"""Routes of what this server offers: styles, models, limits and features.
+"""Routes of what this server offers: styles, models, effects, palettes, limits and features.
 
 Asks nobody: `api/catalog.py` makes the answers when the app starts.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve_app.api.catalog import Capabilities, ModelList, StyleList
+from serve_app.api.catalog import Capabilities, EffectList, ModelList, PaletteList, StyleList
 from serve_app.api.openapi import problems
 from serve_app.api.routes.inputs import Service
 
@@ -36,6 +36,30 @@ async def styles(service: Service) -> StyleList:
 async def models(service: Service) -> ModelList:
     """What `model` of an order may name, and what each allows."""
     return service.catalog.models
+
+
+@router.get(
+    "/v1/effects",
+    operation_id="list_effects",
+    summary="List the effects",
+    response_description="Every effect of this server.",
+    responses=problems(400, 401),
+)
+async def effects(service: Service) -> EffectList:
+    """What `effects` of an order may hold: a sentence, an example and the JSON Schema of each."""
+    return service.catalog.effects
+
+
+@router.get(
+    "/v1/palettes",
+    operation_id="list_palettes",
+    summary="List the palettes",
+    response_description="Every palette of this server.",
+    responses=problems(400, 401),
+)
+async def palettes(service: Service) -> PaletteList:
+    """What `name` of the effect `palette` may name."""
+    return service.catalog.palettes
 
 
 @router.get(

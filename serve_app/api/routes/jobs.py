@@ -31,7 +31,7 @@ from serve_app.api.routes.inputs import (
     Root,
     Service,
 )
-from serve_app.api.schemas import GenerateRequest
+from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.service import JobService
 from serve_app.messages import JobView
 
@@ -151,6 +151,32 @@ async def retry(
     """The old job stays as it is; the new one names it in `retry_of`."""
     found, replayed = await service.again(job_id, owner, idempotency_key)
     return accepted(service.texts, found, root, replayed=replayed)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/derive",
+    operation_id="derive_job",
+    summary="Finish pictures again",
+    status_code=202,
+    response_model=JobStatusResponse,
+    response_description="A new job that needs no renderer.",
+    responses=SUBMIT_HEADERS | problems(400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+)
+async def derive(
+    job_id: JobId,
+    body: DeriveRequest,
+    service: Service,
+    owner: Owner,
+    client: Client,
+    root: Root,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Effects on what a job has drawn, or on what another derive made of it; no GPU works for it. The new job
+    names this one in `derived_from`."""
+    job, replayed = await service.derive(
+        job_id, body, owner=owner, client=client, key=idempotency_key
+    )
+    return accepted(service.texts, job, root, replayed=replayed)
 
 
 @router.delete(

@@ -52,6 +52,16 @@ class Finishing(BaseModel):
         return bool(self.effects) or self.format != "png"
 
 
+class LoraUse(BaseModel):
+    """A LoRA of an order. `revision`: hash of its file, so that a picture says what drew it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    revision: str = ""
+
+
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
@@ -84,6 +94,7 @@ class GenerationParams(BaseModel):
     clip_skip: int = Field(
         default=1, ge=1, le=MAX_CLIP_SKIP, description="2: the text encoder's last but one layer."
     )
+    loras: tuple[LoraUse, ...] = Field(default=(), description="Added in this order.")
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."
     )

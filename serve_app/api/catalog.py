@@ -22,8 +22,17 @@ from serve_app.params import MAX_SEED
 FEATURES = [
     *("cancel", "cancel_after", "delete", "derive", "dry_run", "effects", "etag", "events"),
     "idempotency_key",
-    *("inspect", "list", "metadata", "prefer_wait", "previews", "priority", "quality_draft"),
-    *("redraws", "reproducible_strict", "require", "retry", "sheets", "tags", "tile"),
+    *("inspect", "list", "loras", "metadata", "prefer_wait", "previews", "priority"),
+    *(
+        "quality_draft",
+        "redraws",
+        "reproducible_strict",
+        "require",
+        "retry",
+        "sheets",
+        "tags",
+        "tile",
+    ),
 ]
 
 
@@ -143,6 +152,24 @@ class ModelInfo(BaseModel):
         )
 
 
+class LoraInfo(BaseModel):
+    """A LoRA of this server."""
+
+    name: str = Field(description="What `loras` of an order names.", examples=["ink"])
+    title: str = Field(description="For people, as its file says.", examples=["Ink drawings"])
+    family: str | None = Field(
+        description="Models that it fits: sd or sdxl; null: its file does not say.", examples=["sd"]
+    )
+    triggers: list[str] = Field(
+        description="Words that it was trained with.", examples=[["ink drawing"]]
+    )
+    revision: str = Field(description="Hash of its file.", examples=["4be1c9d20f11"])
+
+
+class LoraList(BaseModel):
+    results: list[LoraInfo] = Field(description="By name.")
+
+
 class LimitsInfo(BaseModel):
     """What one order may ask for."""
 
@@ -250,6 +277,18 @@ class Catalog:
                 for name, spec in models.items()
             ],
             data=[OpenAIModel(id=name) for name in models],
+        )
+        self.loras = LoraList(
+            results=[
+                LoraInfo(
+                    name=lora.name,
+                    title=lora.title,
+                    family=lora.family,
+                    triggers=list(lora.triggers),
+                    revision=lora.revision,
+                )
+                for lora in models.loras.values()
+            ]
         )
         self.capabilities = Capabilities(
             version=__version__,

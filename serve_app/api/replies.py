@@ -119,6 +119,13 @@ class ErrorReply(BaseModel):
     retryable: bool = Field(description="Ordering it again may help.", examples=[True])
 
 
+class LoraReply(BaseModel):
+    """A LoRA of an order."""
+
+    name: str = Field(description="One of GET /v1/loras.", examples=["ink"])
+    weight: float = Field(description="How strongly it counts.", examples=[0.8])
+
+
 class AsOrdered(BaseModel):
     """The order with every choice made. Sent to POST /v1/generate, it orders the same images."""
 
@@ -140,6 +147,7 @@ class AsOrdered(BaseModel):
     tile: str = Field(default="none", description="Axes that repeat.", examples=["none"])
     prompt_syntax: str = Field(default="plain", description="How it is read.", examples=["plain"])
     clip_skip: int = Field(default=1, description="Layer of the text encoder.", examples=[1])
+    loras: list[LoraReply] = Field(default=[], description="In their order.", examples=[[]])
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.shapes import SIZE, Size, Tag
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.finishing.effects import KINDS
@@ -50,6 +51,22 @@ NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
 """Fields that `resolve` does not take: no image depends on them."""
 
 PROMPT = "a red potion in a round bottle"
+
+
+class LoraOrder(BaseModel):
+    """A LoRA that a picture is drawn with."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str = Field(max_length=100, description="One of GET /v1/loras.", examples=["ink"])
+    weight: float = Field(
+        default=1.0,
+        ge=-MAX_LORA_WEIGHT,
+        le=MAX_LORA_WEIGHT,
+        allow_inf_nan=False,
+        description="How strongly it counts.",
+        examples=[0.8],
+    )
 
 
 class GenerateRequest(BaseModel):
@@ -142,6 +159,12 @@ class GenerateRequest(BaseModel):
         description="2: read the text encoder's last but one layer, as many anime checkpoints want. SDXL "
         "always reads that one or an earlier one. Left out: the model decides.",
         examples=[1],
+    )
+    loras: list[LoraOrder] = Field(
+        default=[],
+        max_length=MAX_LORAS,
+        description=f"At most {MAX_LORAS} of GET /v1/loras, added in this order.",
+        examples=[[]],
     )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from serve_app.catalog.loras import LoraSpec, load_loras
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
@@ -114,9 +115,15 @@ class ModelSpec(BaseModel):
 class Models(Mapping[str, ModelSpec]):
     """Every checkpoint of models.yaml by name. `default` is served unless the settings name another."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], default: str) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        default: str,
+        loras: Mapping[str, LoraSpec] | None = None,
+    ) -> None:
         self._specs = dict(specs)
         self.default = default
+        self.loras = dict(loras or {})
 
     def __getitem__(self, name: str) -> ModelSpec:
         return self._specs[name]
@@ -169,7 +176,7 @@ def load_models(path: Path) -> Models:
     for name, (one, spec) in added.items():
         twice = [Mistake((), f"{name!r} is in {path.name} already")] if name in named else []
         one.refuse([*twice, *_problems(spec, ()), *_like_problems(spec, everything, ())])
-    return Models(everything, file.default)
+    return Models(everything, file.default, load_loras(path.parent / "loras"))
 
 
 def models_folder(path: Path) -> Path:

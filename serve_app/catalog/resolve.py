@@ -7,11 +7,12 @@ style's, the model's.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
     PROMPT,
@@ -24,7 +25,14 @@ from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
 from serve_app.finishing.palette_files import Palette
-from serve_app.params import MAX_CLIP_SKIP, MAX_SEED, Finishing, GenerationParams, Tile
+from serve_app.params import (
+    MAX_CLIP_SKIP,
+    MAX_SEED,
+    Finishing,
+    GenerationParams,
+    LoraUse,
+    Tile,
+)
 from serve_app.starter.vocabulary import Vocabulary
 
 T = TypeVar("T")
@@ -49,6 +57,7 @@ class Order:
     tile: Tile | None = None
     prompt_syntax: Literal["plain", "weighted"] | None = None
     clip_skip: int | None = None
+    loras: Sequence[Mapping[str, Any]] = ()
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -138,6 +147,7 @@ def resolve(
         tile=tile,
         prompt_syntax=_first(order.prompt_syntax, spec.prompt_syntax),
         clip_skip=clip_skip,
+        loras=_loras(order.loras, spec, models),
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -178,6 +188,7 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
         "tile": params.tile,
         "prompt_syntax": params.prompt_syntax,
         "clip_skip": params.clip_skip,
+        "loras": [{"name": use.name, "weight": use.weight} for use in params.loras],
         "model": params.model,
         "quality": params.quality,
         "reproducible": params.reproducible,
@@ -278,6 +289,28 @@ def _seed(order: Order, finishing: Finishing | None, draw: Callable[[int], int])
             text = f"the last seed of all redraws, seed + {drawn} - 1, must not exceed {MAX_SEED}"
         raise InvalidField("seed", text, [f"-1 to {last}"])
     return order.seed
+
+
+def _loras(
+    wanted: Sequence[Mapping[str, Any]], spec: ModelSpec, models: Models
+) -> tuple[LoraUse, ...]:
+    fit = [name for name, lora in models.loras.items() if lora.family in (None, spec.family)]
+    fit = fit or ["none: no LoRA of this server fits"]
+    uses: list[LoraUse] = []
+    for name, weight in ((str(one["name"]), float(one.get("weight", 1.0))) for one in wanted):
+        if name not in models.loras:
+            raise InvalidField("loras", f"no such LoRA: {name[:100]!r}", fit)
+        if name not in fit:
+            family = models.loras[name].family
+            raise InvalidField(
+                "loras", f"{name!r} is for {family}, {spec.name} is {spec.family}", fit
+            )
+        if any(use.name == name for use in uses):
+            raise InvalidField("loras", f"{name!r} is there twice", fit)
+        _within("loras", weight, -MAX_LORA_WEIGHT, MAX_LORA_WEIGHT)
+        uses.append(LoraUse(name=name, weight=weight, revision=models.loras[name].revision))
+    _within("loras", len(uses), 0, MAX_LORAS)
+    return tuple(uses)
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

@@ -32,6 +32,7 @@ def generate(
     tile: Annotated[str | None, typer.Option(help="none, x, y or both: axes that repeat.")] = None,
     syntax: Annotated[str | None, typer.Option(help="plain or weighted: how it is read.")] = None,
     clip_skip: Annotated[int | None, typer.Option(help="2: the last but one layer.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:WEIGHT; repeatable.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
@@ -66,6 +67,7 @@ def generate(
         "tile": tile,
         "prompt_syntax": syntax,
         "clip_skip": clip_skip,
+        "loras": [lora_of(text) for text in lora or ()] or None,
         "scheduler": scheduler,
         "model": model,
         "quality": "draft" if draft else None,
@@ -146,3 +148,14 @@ def show_estimate(estimate: Mapping[str, Any]) -> None:
     seconds = estimate["estimated_seconds"]
     out.print("possible, time unknown" if seconds is None else f"possible, about {seconds:.1f} s")
     show_notes(estimate.get("notes", []))
+
+
+def lora_of(text: str) -> dict[str, Any]:
+    """`ink:0.8` as an order has it. What is no number the server refuses by name."""
+    name, colon, weight = text.rpartition(":")
+    if not colon:
+        return {"name": text}
+    try:
+        return {"name": name, "weight": float(weight)}
+    except ValueError as error:
+        raise typer.BadParameter(f"--lora {text}: {weight!r} is no number") from error

@@ -47,7 +47,8 @@ class RendererReplica:
         self._tell("loading")
         loop = asyncio.get_running_loop()
         try:
-            spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
+            models = load_models(parsed.path(parsed.models_file))
+            spec = active_model(parsed.model, models)
             self._engine = await asyncio.to_thread(
                 build.build,
                 spec,
@@ -55,6 +56,7 @@ class RendererReplica:
                 replica=serve.get_replica_context().replica_id.unique_id,
                 stall_seconds=parsed.stall_timeout_s,
                 on_fault=lambda: loop.call_soon_threadsafe(self._exit_soon),
+                loras=models.loras,
             )
         except ServiceError as error:
             log.error("the model cannot be loaded: %s", error.detail)

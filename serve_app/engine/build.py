@@ -6,10 +6,11 @@ Knows the sequence of start-up and times each part; nothing of how a part works.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import Scheduler
@@ -30,18 +31,22 @@ def build(
     replica: str | None = None,
     stall_seconds: float = 120.0,
     on_fault: Callable[[], object] = lambda: None,
+    loras: Mapping[str, LoraSpec] | None = None,
 ) -> Engine:
     """Import, load and warm up, in this sequence. Raises ModelError.
 
     `root` is the directory that relative paths of the spec start from; `device` is a torch device name, by
-    default CUDA where there is one. The other arguments are those of `Engine`.
+    default CUDA where there is one. `loras`: those that orders may name. The other arguments are those of
+    `Engine`.
     """
     began = time.perf_counter()
     # Here and not above, because torch takes seconds to import and only a renderer needs it.
     from serve_app.engine.model import loading, model_runner, warm_up
 
     imported = time.perf_counter()
-    runner: ModelRunner = model_runner.ModelRunner(loading.load(spec, root, device=device))
+    parts = loading.load(spec, root, device=device)
+    parts.loras = loras or {}
+    runner: ModelRunner = model_runner.ModelRunner(parts)
     loaded = time.perf_counter()
     measured = warm_up.warm_up(runner)
     warm = time.perf_counter()

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Self
 
 from serve_app.catalog.schedulers import SCHEDULERS
-from serve_app.params import GenerationParams
+from serve_app.params import GenerationParams, LoraUse
 
 # A test checks that each field of GenerationParams is in exactly one of DecodeKey, CARRIED and RECORDED.
 CARRIED = {  # may differ between requests that share a call
@@ -40,6 +40,7 @@ class BatchKey:
     width: int
     height: int
     tile: str
+    loras: tuple[LoraUse, ...]
     reproducible: str | None
     windows: int = field(default=1, kw_only=True)  # of tokens, that the UNet reads
 

@@ -141,14 +141,20 @@ class LocalTransport:
         return self.world.registry
 
 
-def make_app(transport: LocalTransport, *, styles: Styles = STYLES, **settings: Any) -> FastAPI:
+def make_app(
+    transport: LocalTransport,
+    *,
+    styles: Styles = STYLES,
+    models: Models = MODELS,
+    **settings: Any,
+) -> FastAPI:
     world = transport.world
     given = {"output_dir": world.files.root, "state_dir": world.directory / "state"} | settings
     return create_app(
         Settings.model_validate(given),
         RegistryClient(transport),
         styles=styles,
-        models=MODELS,
+        models=models,
         active="tiny",
         revision_of=lambda name: f"{name}-weights",
     )

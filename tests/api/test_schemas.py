@@ -105,6 +105,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("rescale 1.5", {"guidance_rescale": 1.5}, "guidance_rescale"),
     ("clip_skip 99", {"clip_skip": 99}, "clip_skip"),
     ("unknown syntax", {"prompt_syntax": "compel"}, "prompt_syntax"),
+    ("a LoRA that is not there", {"loras": [{"name": "ink"}]}, "loras"),
     ("tile diagonal", {"tile": "diagonal"}, "tile"),
     ("unknown scheduler", {"scheduler": "magic"}, "scheduler"),
     ("a path for a model", {"model": "../../etc/passwd"}, "model"),

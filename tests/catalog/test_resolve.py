@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.api.schemas import GenerateRequest
+from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import Draft, Models, SideLimits
 from serve_app.catalog.resolve import Order, order_again, resolve
 from serve_app.catalog.styles import Style, StyleDefaults, StyleForModel, Styles
@@ -153,6 +155,48 @@ def test_tiles_of_a_family_that_cannot_are_refused() -> None:
         resolved(tile="both", models=Models({"tiny": other}, "tiny"))
     assert (caught.value.field, caught.value.allowed) == ("tile", ["none"])
     assert resolved(models=Models({"tiny": other}, "tiny")).tile == "none"
+
+
+LORAS = {
+    name: LoraSpec(name, Path(__file__), name, family, ())
+    for name, family in (("ink", "sd"), ("oil", "sdxl"), ("any", None))
+}
+
+
+def test_loras_are_those_of_the_models_family() -> None:
+    """With the hash of their files, and weight 1 unless the order says it."""
+    models = Models(MODELS, "tiny", LORAS)
+    wanted = [{"name": "any"}, {"name": "ink", "weight": -0.5}]
+    found = resolved(models=models, loras=wanted).loras
+    assert [(use.name, use.weight) for use in found] == [("any", 1.0), ("ink", -0.5)]
+    assert {use.revision for use in found} == {LORAS["ink"].revision}
+    again = order_again(resolved(models=models, loras=wanted), 0)
+    assert again["loras"] == [{"name": "any", "weight": 1.0}, wanted[1]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ([{"name": "nobody"}], "no such LoRA: 'nobody'"),
+        ([{"name": "../ink"}], "no such LoRA"),
+        ([{"name": "oil"}], "'oil' is for sdxl, tiny is sd"),
+        ([{"name": "ink"}, {"name": "ink"}], "'ink' is there twice"),
+        ([{"name": "ink", "weight": 1e9}], "out of range"),
+        ([{"name": "ink", "weight": float("nan")}], "out of range"),
+    ],
+)
+def test_a_lora_that_cannot_be_is_refused(wanted: list[dict[str, Any]], said: str) -> None:
+    """Before anything is ordered, with those that fit."""
+    with pytest.raises(InvalidField, match=said) as caught:
+        resolved(models=Models(MODELS, "tiny", LORAS), loras=wanted)
+    assert caught.value.field == "loras"
+    assert caught.value.allowed in (["ink", "any"], ["-4 to 4"])
+
+
+def test_no_more_than_eight_loras() -> None:
+    many = {f"l{i}": LoraSpec(f"l{i}", Path(__file__), "", None, ()) for i in range(50)}
+    with pytest.raises(InvalidField, match="50 is out of range"):
+        resolved(models=Models(MODELS, "tiny", many), loras=[{"name": name} for name in many])
 
 
 def test_zero_is_a_value() -> None:

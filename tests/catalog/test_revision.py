@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from serve_app.catalog.file_hash import _file_sha256
 from serve_app.catalog.models import ModelSpec
 from serve_app.catalog.revision import (
-    _file_sha256,
     model_folder,
     pinned_commit,
     weights_revision,
@@ -111,7 +111,7 @@ def test_a_large_file_is_read_once_per_machine(
 ) -> None:
     """Its hash outlives the process, until its time or size changes."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("serve_app.catalog.revision.LARGE", 3)
+    monkeypatch.setattr("serve_app.catalog.file_hash.LARGE", 3)
     weights = root / "m/unet/weights.safetensors"
     _file_sha256.cache_clear()
     before = weights_revision(spec(), root)
@@ -131,7 +131,7 @@ def test_a_damaged_cache_of_hashes_is_not_believed(
     """Nor is one that cannot be written missed."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     before = weights_revision(spec(), root)
-    monkeypatch.setattr("serve_app.catalog.revision.LARGE", 3)
+    monkeypatch.setattr("serve_app.catalog.file_hash.LARGE", 3)
     for _ in range(2):
         _file_sha256.cache_clear()
         assert weights_revision(spec(), root) == before

@@ -160,6 +160,7 @@ CHANGED: dict[str, Any] = {
     "tile": "x",
     "prompt_syntax": "weighted",
     "clip_skip": 2,
+    "loras": [{"name": "ink"}],
     "scheduler": "ddim",
     "reproducible": "strict",
     "model": "other",

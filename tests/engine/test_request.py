@@ -37,6 +37,7 @@ def test_every_parameter_is_in_the_key_or_carried_or_only_recorded() -> None:
         ({"decoder": "tiny"}, 1),
         ({"width": 40}, 0),
         ({"tile": "x"}, 0),
+        ({"loras": ({"name": "ink"},)}, 0),
         ({"model_revision": "1" * 12}, 0),
         ({"reproducible": "strict"}, 0),
     ],

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve_app.api.catalog import Capabilities, EffectList, ModelList, PaletteList, StyleList
+from serve_app.api.catalog import (
+    Capabilities,
+    EffectList,
+    LoraList,
+    ModelList,
+    PaletteList,
+    StyleList,
+)
 from serve_app.api.openapi import problems
 from serve_app.api.routes.inputs import Service
 
@@ -60,6 +67,18 @@ async def effects(service: Service) -> EffectList:
 async def palettes(service: Service) -> PaletteList:
     """What `name` of the effect `palette` may name."""
     return service.catalog.palettes
+
+
+@router.get(
+    "/v1/loras",
+    operation_id="list_loras",
+    summary="List the LoRAs",
+    response_description="Every LoRA of this server.",
+    responses=problems(400, 401),
+)
+async def loras(service: Service) -> LoraList:
+    """What `loras` of an order may name, and the words each was trained with."""
+    return service.catalog.loras
 
 
 @router.get(

@@ -129,7 +129,7 @@ class StableDiffusion:
         if params.prompt_syntax == "weighted":
             pieces = pieces_of(prompt)
         skip = self._layer(params.clip_skip)
-        key = tuple(pieces), skip, params.prompt_syntax
+        key = tuple(pieces), skip, params.prompt_syntax, params.loras
         return self.cache.get(key) or self.cache.put(key, self._encoded(pieces, skip, params))
 
     def _encoded(self, pieces: Sequence[Piece], layer: int, params: GenerationParams) -> Text:

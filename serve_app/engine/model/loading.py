@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
+from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.catalog.revision import model_folder, pinned_commit, weights_revision
 from serve_app.engine.model.checkpoint import (
@@ -58,6 +59,7 @@ class ModelParts:
     tiny_decoder: Any = None  # AutoencoderTiny
     safety_checker: Any = None  # StableDiffusionSafetyChecker
     feature_extractor: Any = None  # the CLIP image processor that prepares its input
+    loras: Mapping[str, LoraSpec] = field(default_factory=dict[str, LoraSpec])
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property

@@ -7,6 +7,7 @@ work on the device and do not wait for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -24,6 +25,7 @@ from serve_app.engine.model.device import (
 )
 from serve_app.engine.model.families import FAMILIES, TextCache
 from serve_app.engine.model.loading import ModelParts
+from serve_app.engine.model.loras import Loras
 from serve_app.engine.model.nonblocking import nonblocking
 from serve_app.engine.model.preview import PreviewColours
 from serve_app.engine.model.safety import SafetyCheck
@@ -58,6 +60,7 @@ class ModelRunner:
         self._tilings = {
             id(n): Tiling(n) for n in (parts.pipe.unet, parts.vae, parts.tiny_decoder) if n
         }
+        self.loras = Loras(parts.pipe, parts.loras, parts.device)
         self.safety: SafetyCheck | None = None
         if parts.safety_checker is not None:
             self.safety = SafetyCheck(parts.safety_checker, parts.feature_extractor, parts.device)
@@ -98,9 +101,12 @@ class ModelRunner:
     def start(self, request: Request) -> None:
         """Give the request its trajectory. Call it from one thread only: the tokenizers are shared."""
         try:
-            with nonblocking(self.device):
+            with nonblocking(self.device), ExitStack() as adapted:
+                loras = self.loras.load(request.params.loras)
+                for part in ("text_encoder", "text_encoder_2") if loras else ():
+                    adapted.enter_context(self.loras.on(part, loras))
                 state = Trajectory.begin(
-                    request, self.pipe, self.family, self.schedulers, self.device
+                    request, self.pipe, self.family, self.schedulers, self.device, loras
                 )
         except Exception as error:
             raise as_render_error(error) from error
@@ -194,9 +200,9 @@ class ModelRunner:
     def predict(self, requests: Sequence[Request]) -> Sequence[Tensor]:
         """One UNet call: the predicted noise of each request's rows, (1 or 2, channels, h, w)."""
         params = requests[0].params
-        eager = params.reproducible == "strict" or params.tile != "none"
-        rows = rows_of(requests)
-        with self._tilings[id(self.pipe.unet)].along(params.tile):
+        eager = params.reproducible == "strict" or params.tile != "none" or bool(params.loras)
+        rows, loras = rows_of(requests), requests[0].state.loras
+        with self._tilings[id(self.pipe.unet)].along(params.tile), self.loras.on("unet", loras):
             return self.unet(rows, eager=eager).split([request.rows for request in requests])
 
     def _decoded(self, requests: Sequence[Request], latents: Sequence[Tensor]) -> Tensor:

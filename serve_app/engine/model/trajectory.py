@@ -18,6 +18,7 @@ from torch import Tensor
 
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.engine.model.families import Conditions, Family, Text
+from serve_app.engine.model.loras import Added
 from serve_app.engine.model.unet import Rows
 from serve_app.engine.request import Request
 from serve_app.params import GenerationParams
@@ -36,6 +37,7 @@ class Trajectory:
     conditions: list[Conditions]  # per row: [negative, positive], or [positive]
     guidance_embedding: Tensor | None  # (1, time_cond_proj_dim)
     decoded_in_parts: bool = False
+    loras: Added = ()
 
     @classmethod
     def begin(
@@ -45,6 +47,7 @@ class Trajectory:
         family: Family,
         schedulers: Schedulers,
         device: torch.device,
+        loras: Added = (),
     ) -> Trajectory:
         """Encode the prompts, draw the noise, set the timesteps, as the diffusers pipeline does."""
         params = request.params
@@ -79,6 +82,7 @@ class Trajectory:
             positive=positive,
             negative=negative,
             conditions=[family.conditions(params, text) for text in texts],
+            loras=loras,
             guidance_embedding=_guidance_embedding(params, pipe, noise.dtype, device),
         )
 

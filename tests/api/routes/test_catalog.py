@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 
 from serve_app import __version__
-from tests.api.harness import ICON, LocalTransport
+from serve_app.catalog.loras import LoraSpec
+from serve_app.catalog.models import Models
+from tests.api.harness import ICON, MODELS, ORDER, LocalTransport, make_app, ordered, serving
 
 
 async def test_styles_say_who_draws_them(client: httpx.AsyncClient) -> None:
@@ -35,6 +39,26 @@ async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
     assert "path" not in tiny
 
 
+async def test_loras_are_listed_and_ordered(transport: LocalTransport) -> None:
+    """With their trigger words; a job says which drew it, and the one of another family is refused."""
+    file = Path(__file__)
+    loras = {
+        "ink": LoraSpec("ink", file, "Ink drawings", "sd", ("ink drawing",)),
+        "oil": LoraSpec("oil", file, "Oil", "sdxl", ()),
+    }
+    app = make_app(transport, models=Models(MODELS, "tiny", loras))
+    async with serving(app) as client:
+        ink, _ = (await client.get("/v1/loras")).json()["results"]
+        assert (ink["name"], ink["title"], ink["family"]) == ("ink", "Ink drawings", "sd")
+        assert (ink["triggers"], ink["revision"]) == (["ink drawing"], loras["ink"].revision)
+        job = await ordered(client, loras=[{"name": "ink", "weight": 0.8}])
+        assert job["request"]["loras"] == [{"name": "ink", "weight": 0.8}]
+        body = ORDER | {"loras": [{"name": "oil"}]}
+        refused = (await client.post("/v1/generate", json=body)).json()
+        assert refused["code"] == "invalid_field"
+        assert refused["errors"][0]["allowed"] == ["ink"]
+
+
 async def test_capabilities_hold_the_limits(client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/capabilities")).json()
     assert (body["version"], body["model"]) == (__version__, "tiny")
@@ -47,5 +71,5 @@ async def test_the_catalog_needs_no_registry(
     client: httpx.AsyncClient, transport: LocalTransport
 ) -> None:
     transport.down = True
-    for path in ("/v1/styles", "/v1/models", "/v1/capabilities"):
+    for path in ("/v1/styles", "/v1/models", "/v1/loras", "/v1/capabilities"):
         assert (await client.get(path)).status_code == 200

@@ -30,7 +30,7 @@ def inspect_file(
         bool, typer.Option("--json", help="All of it, with an order that can be sent.")
     ] = False,
 ) -> None:
-    """Say what made a picture: a file of this service, or of eight other programs."""
+    """Say what made a picture: a file of this service, or of seven other programs."""
     found = read(file)
     if as_json:
         out.print_json(json.dumps(as_values(found)))

@@ -170,6 +170,7 @@ CHANGED: dict[str, Any] = {
     "style_revision": "2" * 12,
     "subject": "sword",
     "subject_negative": "text",
+    "finishing": {"redraws": 1},
     "not_taught": "This model was not taught “katana”.",
 }
 

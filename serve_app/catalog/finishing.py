@@ -91,9 +91,8 @@ def _explained(error: ValidationError, field: str) -> InvalidField:
     if first["type"] == "extra_forbidden":
         of: type[Require] | type[Share] = Require if len(first["loc"]) == 1 else Share
         return InvalidField(where, "there is no such gate", list(of.model_fields))
-    limits = {
-        key: first["ctx"][key] for key in ("ge", "gt", "le", "lt") if key in first.get("ctx", {})
-    }
+    context = first.get("ctx", {})
+    limits = {key: context[key] for key in ("ge", "gt", "le", "lt") if key in context}
     if limits:
         allowed = [f"{key} {value}" for key, value in limits.items()]
     return InvalidField(where, first["msg"].removeprefix("Value error, "), allowed)

@@ -158,9 +158,8 @@ def _better(work: Work, held: ImageFile | None, made: ImageFile) -> ImageFile:
         return made
     kept, gone = (made, held) if len(_failures(made)) < len(_failures(held)) else (held, made)
     if kept is held and "quality" in held and "quality" in made:
-        kept = ImageFile(
-            **{**held, "quality": {**held["quality"], "redraws": made["quality"]["redraws"]}}
-        )
+        kept = held.copy()
+        kept["quality"] = {**held["quality"], "redraws": made["quality"]["redraws"]}
     paths = _paths(gone)
     work.output.remove(paths)
     for path in paths:

@@ -123,7 +123,9 @@ async def running(world: World) -> list[str]:
     """Let those that have been launched start, and return them."""
     await world.until(lambda: len(world.registry._jobs.in_flight) >= RUNNING)
     runs = list(world.registry._jobs.in_flight)
-    said = [(job_id, world.registry._jobs.in_flight[job_id], None) for job_id in runs]
+    said: list[tuple[str, int, float | None]] = [
+        (job_id, world.registry._jobs.in_flight[job_id], None) for job_id in runs
+    ]
     await world.registry.report({"admitted": said, "progress": [], "previews": []})
     return runs
 

@@ -51,7 +51,7 @@ def pair(module: Any, seed: int, size: float = 0.3) -> tuple[Tensor, Tensor]:
 def kohya(pipe: Any, seed: int, *, text: bool = False) -> Tensors:
     """As kohya's trainers write it, with alpha: attention, and convolutions before it."""
     found: Tensors = {}
-    parts = [("lora_unet_", pipe.unet, ("attn", "proj_in"))]
+    parts: list[tuple[str, Any, tuple[str, ...]]] = [("lora_unet_", pipe.unet, ("attn", "proj_in"))]
     if text:
         xl = hasattr(pipe, "text_encoder_2")
         begin = "lora_te1_text_model_" if xl else "lora_te_text_model_"

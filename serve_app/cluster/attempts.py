@@ -104,8 +104,8 @@ class Attempts:
         except Exception as error:
             # Without an application or a replica; Serve's router may raise anything when they go away.
             return Outcome(kind="released", reason=_short(error))
-        if run.killed:  # just when a renderer had accepted it
-            raise TaskLost("it was stopped as a renderer had it")
+        if run.killed:  # after a renderer had accepted it, and before its task was started
+            raise TaskLost("it was stopped between the renderer and its task")
         return await self._run_task(run, ticket, rendered, means, redraw)
 
     async def _run_task(

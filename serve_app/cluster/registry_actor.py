@@ -150,7 +150,8 @@ class RegistryActor:
 
     async def stats(self) -> dict[str, Any]:
         output = self._launcher.output
-        if output.trouble is not None:  # it may be over, and no job may come to find out
+        # While the output cannot be written no job is launched, so none would notice that it works again.
+        if output.trouble is not None:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(output.probe)
         return (await self._registry()).stats() | {

@@ -12,7 +12,6 @@ import os
 from typing import Any
 
 from pydantic import ValidationError
-from ray import serve
 from ray.exceptions import RayError
 
 from serve_app import logs
@@ -53,7 +52,6 @@ class RendererReplica:
                 build.build,
                 spec,
                 PROJECT_ROOT,
-                replica=serve.get_replica_context().replica_id.unique_id,
                 stall_seconds=parsed.stall_timeout_s,
                 on_fault=lambda: loop.call_soon_threadsafe(self._exit_soon),
                 loras=models.loras,

@@ -23,14 +23,13 @@ from serve_app.params import GenerationParams
 
 
 class Drawings:
-    """`replica`: the name of this engine in "admitted" events. `report_every`: seconds between two progress
-    events of a drawing, at least. `changed` is called after every change that may concern the loop."""
+    """`report_every`: seconds between two progress events of a drawing, at least. `changed` is called
+    after every change that may concern the loop."""
 
     def __init__(
-        self, scheduler: Scheduler, replica: str, report_every: float, changed: Callable[[], None]
+        self, scheduler: Scheduler, report_every: float, changed: Callable[[], None]
     ) -> None:
         self.scheduler = scheduler
-        self.replica = replica
         self.report_every = report_every
         self.fences = Fences()
         self.gain = Gain()
@@ -178,7 +177,7 @@ class Drawings:
 
     def _admitted(self, drawing: Drawing) -> Admitted:
         solo = round(drawing.alone_seconds, 3)
-        return Admitted(kind="admitted", replica=self.replica, solo_seconds=solo)
+        return Admitted(kind="admitted", solo_seconds=solo)
 
     def _report(self, drawings: Iterable[Drawing]) -> None:
         """Send progress to those drawings whose last report is `report_every` seconds old.

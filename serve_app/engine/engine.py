@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 import time
 import traceback
@@ -42,8 +40,7 @@ COUNTED = ("steps", "calls", "images", "failed", "dropped", "coalesced", "out_of
 
 
 class Engine:
-    """`replica`: its name in "admitted" events, by default host and process id.
-    `report_every`: seconds between two progress events of a drawing; 0: one after each step.
+    """`report_every`: seconds between two progress events of a drawing; 0: one after each step.
     `stall_seconds`: it is unhealthy after so long without progress while there is work.
     `encoders`: threads that make images.
     `on_fault`: called in the engine's thread when that has failed; then the engine refuses everything."""
@@ -53,7 +50,6 @@ class Engine:
         runner: Runner,
         scheduler: Scheduler,
         *,
-        replica: str | None = None,
         report_every: float = 0.0,
         stall_seconds: float = 120.0,
         encoders: int = 2,
@@ -64,8 +60,7 @@ class Engine:
         self.stall_seconds, self._on_fault = stall_seconds, on_fault
         self.start_up: dict[str, float] = {}  # seconds by part, for `stats`
         self._changed = threading.Condition()
-        replica = replica or f"{socket.gethostname()}:{os.getpid()}"
-        self._drawings = Drawings(scheduler, replica, report_every, self._changed.notify_all)
+        self._drawings = Drawings(scheduler, report_every, self._changed.notify_all)
         self._closing = False
         self._fault: BaseException | None = None
         self._too_little_memory = 0  # images in a row that ran out of memory in a call of their own

@@ -26,8 +26,9 @@ OUTDATED = 6
 STOPS_ALONE = 3
 STOPS = 8
 """A job whose renderers are told to stop, or whose registry ends, time after time, runs alone from the third
-on; from the eighth on each counts like a death: what looks like bad luck may be the job. A task that is lost
-before it said that it works never counts: a cluster where tasks cannot run would fail the whole line."""
+on; from the eighth on each counts like a death, for a job that brings its machine down looks
+the same. A task that is lost before it said that it works never counts: a cluster where tasks cannot run
+would fail the whole line."""
 TASK_STAGES = frozenset({"finishing", "packing"})
 """Stages of a job whose own Ray task works on pixels."""
 

@@ -14,7 +14,6 @@ class Admitted(TypedDict):
     """The engine starts to work on this request: from here on a dead replica counts as an attempt."""
 
     kind: Literal["admitted"]
-    replica: str
     solo_seconds: NotRequired[float]  # predicted, for all images of the job alone on the device
 
 

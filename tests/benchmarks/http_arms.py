@@ -47,7 +47,7 @@ class PlainRenderer:
 
     async def render(self, ticket: Ticket) -> AsyncIterator[Any]:
         params = GenerationParams.model_validate(ticket["params"])
-        yield Admitted(kind="admitted", replica="plain")
+        yield Admitted(kind="admitted")
         loop = asyncio.get_running_loop()
         drawn = await loop.run_in_executor(self._device, call_pipeline, self._parts, [params])
         data = await loop.run_in_executor(self._encoders, images.png, drawn[0])

@@ -58,7 +58,7 @@ async def running(
 ) -> AsyncGenerator[Engine]:
     """An engine that must hold no drawing and no request at the end."""
     scheduler = Scheduler(tiny.SharingCosts())
-    engine = Engine(runner, scheduler, replica="r1", on_fault=on_fault, report_every=report_every)
+    engine = Engine(runner, scheduler, on_fault=on_fault, report_every=report_every)
     engine.start()
     try:
         yield engine

@@ -21,13 +21,13 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__in
 async def test_a_checkpoint_becomes_an_engine_that_renders(tmp_path: Path) -> None:
     """Its cost table is measured, and `stats` says how long each part of the start took."""
     tiny.save(tiny.pipeline(), tmp_path / "tiny")
-    engine = build.build(tiny.spec(max_rows=4), tmp_path, device="cpu", replica="r1")
+    engine = build.build(tiny.spec(max_rows=4), tmp_path, device="cpu")
     engine.start()
     try:
         events = await render(engine)
     finally:
         await engine.close()
-    assert events[0]["replica"] == "r1"
+    assert events[0]["kind"] == "admitted"
     assert image_of(events).shape == (tiny.SIZE, tiny.SIZE, 3)
     stats = engine.stats()
     assert set(stats["start_up"]) == {"import_s", "load_s", "warm_up_s"}

@@ -17,7 +17,7 @@ from serve_app.params import GenerationParams
 from serve_app.priorities import PATIENCE_OF
 from tests.factories import params, rendered_image, ticket
 
-ADMITTED = Admitted(kind="admitted", replica="r1")
+ADMITTED = Admitted(kind="admitted")
 
 
 def progress(step: int) -> Progress:

@@ -20,7 +20,7 @@ class CountingDrawings(Drawings):
 
     def __init__(self, report_every: float = 0.0) -> None:
         self.changes = 0
-        super().__init__(Scheduler(tiny.SharingCosts()), "r1", report_every, self._count)
+        super().__init__(Scheduler(tiny.SharingCosts()), report_every, self._count)
 
     def _count(self) -> None:
         self.changes += 1

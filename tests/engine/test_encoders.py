@@ -41,7 +41,7 @@ class Bench:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.scheduler = Scheduler(tiny.SharingCosts())
-        self.drawings = Drawings(self.scheduler, "r1", 0.0, self.changed.notify_all)
+        self.drawings = Drawings(self.scheduler, 0.0, self.changed.notify_all)
         self.finished: list[tuple[Request, RenderedImage]] = []
         self.failures: list[tuple[Request, Exception]] = []
         self.encoders = Encoders(

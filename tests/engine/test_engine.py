@@ -27,7 +27,7 @@ async def test_a_stream_is_admitted_progress_images() -> None:
     """Admitted comes first and once; every image has its seed; progress ends complete."""
     async with running(Gated()) as engine:
         events = await render(engine, n=3, seed=7)
-    assert events[0] == {"kind": "admitted", "replica": "r1", "solo_seconds": 5.0}
+    assert events[0] == {"kind": "admitted", "solo_seconds": 5.0}
     assert kinds(events).count("admitted") == 1
     images = {e["index"]: e for e in events if e["kind"] == "image"}
     assert {i: e["seed"] for i, e in images.items()} == {0: 7, 1: 8, 2: 9}

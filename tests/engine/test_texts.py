@@ -45,7 +45,7 @@ class Bench:
         self.changed = threading.Condition()
         self.runner = Slow()
         self.scheduler = Scheduler(tiny.SharingCosts())
-        self.drawings = Drawings(self.scheduler, "r1", 0.0, self.changed.notify_all)
+        self.drawings = Drawings(self.scheduler, 0.0, self.changed.notify_all)
         self.failures: list[tuple[int, Exception]] = []
         self.texts = TextThread(
             self.runner,

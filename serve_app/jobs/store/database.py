@@ -160,7 +160,7 @@ def _commit(db: sqlite3.Connection, group: list[Write]) -> None:
     try:
         results = _together(db, group)
     except Exception:
-        # Somebody failed: again, and find out who. Until then no one has been told anything.
+        # One of the group failed. Nobody was told a result yet: run them again, each in a savepoint.
         results = _one_by_one(db, group)
     loop = group[0].loop
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -21,6 +21,8 @@ ELSEWHERE = {
     "artifacts/inspection/exif.py": "artifacts/inspection/test_dialects.py",
     "artifacts/inspection/recipe.py": "artifacts/inspection/test_dialects.py",
     "artifacts/inspection/xmp.py": "artifacts/inspection/test_inspect.py",
+    "catalog/file_hash.py": "catalog/test_revision.py",
+    "catalog/loras.py": "engine/model/test_loras.py",
     "catalog/model_entry.py": "tools/test_model_import.py",
     "cli/finishing.py": "cli/test_sheets.py",
     "cli/mirror.py": "cli/test_pulling.py",

@@ -102,11 +102,12 @@ def _triggers(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     try:
         folders: object = json.loads(metadata.get("ss_tag_frequency") or "{}")
-        assert isinstance(folders, dict)
+        if not isinstance(folders, dict):
+            return ()
         for tags in folders.values():
             for tag, count in tags.items():
                 counts[tag.strip()] = counts.get(tag.strip(), 0) + int(count)
-    except (ValueError, AttributeError, TypeError, AssertionError):
+    except (ValueError, AttributeError, TypeError):
         return ()
     said = (
         [str(metadata["modelspec.trigger_phrase"])]

@@ -1,4 +1,4 @@
-"""Sheets on a real cluster: packed by a Ray task, fetched over HTTP, and whole after their task was killed."""
+"""Sheets on a real cluster: packed by a Ray task, fetched over HTTP, whole after their task was killed."""
 
 from __future__ import annotations
 

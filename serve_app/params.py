@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from serve_app.messages import Summary
 
@@ -111,6 +111,11 @@ class GenerationParams(BaseModel):
     finishing: Finishing | None = Field(
         default=None, description="Done by the job's own task. None: nothing."
     )
+
+    @field_serializer("loras")
+    def _as_json_has_them(self, loras: tuple[LoraUse, ...]) -> list[dict[str, Any]]:
+        """What was dumped equals what a row or a file gives back."""
+        return [use.model_dump() for use in loras]
 
     def seed_of(self, index: int) -> int:
         return self.seed + index

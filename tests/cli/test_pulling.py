@@ -336,5 +336,6 @@ def test_watching_brings_what_finishes_later(studio: Studio, tmp_path: Path) -> 
         while next(printed) != "new      a_coin_7.png\n":
             pass
         watcher.send_signal(signal.SIGINT)
+        watcher.communicate()  # it may still print, and must not meet a closed pipe
     assert watcher.returncode == 0
     assert seen(folder) == {"a_key_7.png", "a_ring_7.png", "a_coin_7.png"}

@@ -325,7 +325,11 @@ def test_watching_brings_what_finishes_later(studio: Studio, tmp_path: Path) -> 
     studio.drawn("a key")
     command = [sys.executable, "-m", "serve_app", "pull", str(folder), "--watch", "--tag", "ui"]
     with subprocess.Popen(
-        [*command, "--server", studio.service.url], stdout=subprocess.PIPE, text=True
+        [*command, "--server", studio.service.url],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background with SIGINT ignored, and the tests may run there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as watcher:
         assert watcher.stdout is not None
         assert watcher.stdout.readline() == "new      a_key_7.png\n"

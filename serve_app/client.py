@@ -370,6 +370,17 @@ class Client:
         headers = {"Content-Type": "application/octet-stream"}
         return self._json(self._send("POST", "/v1/inspect", content=picture, headers=headers))
 
+    def upload(self, picture: bytes) -> Mapping[str, Any]:
+        """Bring a PNG, WebP or JPEG file to order with: `init_image={"upload_id": ...}`. Returns `upload_id`,
+        `width`, `height`, `has_alpha`, `sha256`, `expires_at` and more. The same pixels again are the same
+        upload."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json(self._send("POST", "/v1/uploads", content=picture, headers=headers))
+
+    def delete_upload(self, upload_id: str) -> None:
+        """Jobs that were ordered with it are drawn all the same."""
+        self._send("DELETE", f"/v1/uploads/{quote(upload_id, safe='')}")
+
     def events(
         self,
         job_id: str | None = None,

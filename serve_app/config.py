@@ -147,6 +147,13 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=32 * 2**20, ge=1024, description="Of a picture file that a client sends."
     )
+    upload_hours: float = Field(
+        default=24, gt=0, description="So long an uploaded picture may be ordered with."
+    )
+    max_uploads: int = Field(default=256, ge=1, description="Uploads that one owner keeps.")
+    max_uploads_bytes: int = Field(
+        default=2**30, ge=1024, description="Of all uploads of one owner, as they are stored."
+    )
     body_timeout_s: float = Field(
         default=20, gt=0, description="A body that is not whole by then is answered with 408."
     )

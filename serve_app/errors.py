@@ -13,6 +13,7 @@ ServiceError               500  internal
   |- NotFinal              409  not_final        this can be done only when the job has ended
   |- TooManyStreams        503  too_many_streams
   |- StreamShareTaken      429  stream_share_taken   of all streams, the client has its part
+  |- UploadsFull           429  uploads_full     the owner keeps as many pictures here as may be
   |- Unavailable           503  unavailable      the registry does not answer
   |- Refused               any  any              in api/problems.py: the registry's answer to a submission
   |- ConfigError           500  bad_config       in styles.yaml, models.yaml or the arguments: file and line
@@ -103,6 +104,16 @@ class StreamShareTaken(ServiceError):
         "Your share of streams is open",
         True,
     )
+
+
+class UploadsFull(ServiceError):
+    """`retry_after`: seconds until the first of them expires."""
+
+    code, status, title, retryable = "uploads_full", 429, "Your share of uploads is taken", True
+
+    def __init__(self, detail: str = "", retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(ServiceError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import httpx
+import PIL.Image
 import pytest
 
 from serve_app import messages
@@ -236,3 +238,18 @@ def test_the_catalog_and_readiness(visit: Visit) -> None:
     assert visit.client.ready()
     visit.site.transport.reason = "no renderer"
     assert not visit.client.ready()
+
+
+def test_a_picture_is_brought_and_forgotten(visit: Visit) -> None:
+    """The same pixels again are the same upload."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (8, 6)).save(file, "PNG")
+    made = visit.client.upload(file.getvalue())
+    assert (made["width"], made["height"]) == (8, 6)
+    assert visit.client.upload(file.getvalue())["upload_id"] == made["upload_id"]
+    visit.client.delete_upload(made["upload_id"])
+    with pytest.raises(Rejected) as caught:
+        visit.client.delete_upload(made["upload_id"])
+    assert caught.value.code == "not_found"
+    with pytest.raises(Rejected, match="body"):
+        visit.client.upload(b"no picture")

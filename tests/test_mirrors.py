@@ -14,6 +14,7 @@ NO_ROOM = {"starter", "messages"}
 
 ELSEWHERE = {
     "api/inspection.py": "api/routes/test_inspect.py",
+    "artifacts/disk.py": "artifacts/test_folder.py",
     "artifacts/imprint.py": "artifacts/inspection/test_inspect.py",
     "artifacts/inspection/a1111.py": "artifacts/inspection/test_dialects.py",
     "artifacts/inspection/comfyui.py": "artifacts/inspection/test_dialects.py",

@@ -26,13 +26,15 @@ from serve_app.api.once import HeaderGuard
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
 from serve_app.api.registry_client import RegistryClient
-from serve_app.api.routes import catalog, events, files, health, inspect, jobs, sheets
+from serve_app.api.routes import catalog, events, files, health, inspect, jobs, sheets, uploads
 from serve_app.api.service import JobService
 from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.watching import Watching
+from serve_app.api.uploads import Pictures
 from serve_app.api.view import LocalView, follow
+from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles, refuse_unknown_palettes
@@ -90,6 +92,7 @@ def create_app(
         palettes=palettes,
         catalog=Catalog(settings, styles, models, active, revision_of, palettes),
         files=OutputFiles(settings.path(settings.output_dir)),
+        pictures=Pictures(settings, UploadFolder(settings.path(settings.output_dir))),
         resolve=partial(
             resolve,
             styles=styles,
@@ -102,7 +105,7 @@ def create_app(
         ),
     )
     routes = list(app.routes)  # of /docs
-    own = [part.router for part in (jobs, sheets, events, files, inspect, catalog, health)]
+    own = [part.router for part in (jobs, sheets, events, files, uploads, inspect, catalog, health)]
     for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
         app.include_router(router)
         routes += router.routes
@@ -116,6 +119,7 @@ def create_app(
         timeout_s=settings.body_timeout_s,
         others={
             inspect.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False),
+            uploads.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False),
             sheets.PATH: security.BodyRule(max(settings.max_body_bytes, BODY_BYTES)),
         },
     )

@@ -32,6 +32,7 @@ FEATURES = [
         "sheets",
         "tags",
         "tile",
+        "uploads",
     ),
 ]
 
@@ -180,6 +181,7 @@ class LimitsInfo(BaseModel):
     )
     body_bytes: int = Field(description="Largest body.", examples=[65_536])
     upload_bytes: int = Field(description="Largest picture file.", examples=[33_554_432])
+    uploads: int = Field(description="Uploads that you may keep.", examples=[256])
     seed: int = Field(description="Largest seed of any image.", examples=[MAX_SEED])
     pending_jobs: int = Field(description="Jobs in line; beyond it 429.", examples=[10_000])
 
@@ -301,6 +303,7 @@ class Catalog:
                 prompt_chars=settings.max_prompt_chars,
                 body_bytes=settings.max_body_bytes,
                 upload_bytes=settings.max_upload_bytes,
+                uploads=settings.max_uploads,
                 seed=MAX_SEED,
                 pending_jobs=settings.max_pending,
             ),

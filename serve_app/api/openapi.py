@@ -83,6 +83,13 @@ EVENTS: Responses = {
         },
     }
 }
+UPLOADED: Responses = {
+    200: {
+        "description": "The same pixels were brought before; the upload lives longer now.",
+        "content": {"application/json": {"schema": {"$ref": _REF + "UploadReply"}}},
+    },
+    201: {"headers": {"Location": _header("The upload.", "/v1/uploads/019aab42-7c1e-7d30-9f6a")}},
+}
 TOLD: Responses = {204: {"description": "It has ended, and `Last-Event-ID` is its end."}}
 FINAL_OR_ESTIMATE: Responses = {
     200: {

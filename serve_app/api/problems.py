@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.shapes import allowed_values, fields_at
-from serve_app.errors import InvalidField, InvalidParameter, ServiceError
+from serve_app.errors import InvalidField, InvalidParameter, ServiceError, UploadsFull
 from serve_app.messages import JobError
 
 MEDIA_TYPE = "application/problem+json"
@@ -124,7 +124,7 @@ def answer(
         case ServiceError():
             problem = _of_service(exc)
             if exc.status in (429, 503):
-                wait_s = exc.retry_after if isinstance(exc, Refused) else None
+                wait_s = exc.retry_after if isinstance(exc, Refused | UploadsFull) else None
                 headers["Retry-After"] = str(math.ceil(wait_s or RETRY_AFTER_S))
             if exc.status == 401:
                 headers["WWW-Authenticate"] = 'Bearer realm="assets"'

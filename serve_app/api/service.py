@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import uuid_utils
@@ -30,6 +30,7 @@ from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.sheets import SheetRequest, resolve_sheet
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
+from serve_app.api.uploads import Pictures
 from serve_app.api.view import LocalView
 from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.catalog.finishing import resolve_effects
@@ -47,7 +48,6 @@ from serve_app.params import (
     summary_of_sheet,
 )
 
-AT_ONCE = 2  # files that one process decodes: each may take 4 bytes a pixel, and time
 FIRST_JOBS = 500  # a stream of all jobs begins with at most so many that run, and so many that wait
 
 
@@ -59,11 +59,11 @@ class JobService:
     texts: JobTexts
     catalog: Catalog
     files: OutputFiles
+    pictures: Pictures
     watching: Watching
     resolve: Callable[[Order], GenerationParams]
     palettes: Mapping[str, Palette]
     revision_of: Callable[[str], str]
-    inspecting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     # ---- ordering ----
 
@@ -263,7 +263,7 @@ class JobService:
 
     async def inspect(self, data: bytes, owner: str) -> InspectReply:
         """What made the file `data`. Raises InvalidField: it is no picture."""
-        async with self.inspecting:
+        async with self.pictures.decoding:
             found = await asyncio.to_thread(inspect, data, self.settings.max_pixels)
         return InspectReply.of(found, self.resolve)
 

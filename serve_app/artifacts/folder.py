@@ -10,11 +10,12 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from serve_app.artifacts.disk import opened, put_once, to_read, why
 from serve_app.artifacts.identity import identify, identity_of
 from serve_app.artifacts.names import (
     ArtifactName,
@@ -25,6 +26,7 @@ from serve_app.artifacts.names import (
     temporary_name,
 )
 from serve_app.artifacts.png import with_metadata
+from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.catalog.taught import not_taught_notes
 from serve_app.errors import StorageFailed
@@ -32,17 +34,6 @@ from serve_app.messages import ImageFile, RenderedImage, Summary
 from serve_app.params import GenerationParams
 
 log = logging.getLogger("assets.artifacts")
-
-_REASONS = {  # in a client's words
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "the service may not write there",
-    errno.EEXIST: "this image is stored already",
-    errno.ELOOP: "a folder on the way is a link, and nothing is served through a link",
-    errno.ENOTDIR: "a file is where its folder should be",
-}
-
 
 MOST_GUESSED = 256
 """Of up to so many files the names are tried, whether they exist or not; for more the folder is read."""
@@ -59,6 +50,7 @@ class OutputDir:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.uploads = UploadFolder(root)
         self._probing = threading.Lock()
         self.id = ""  # see `identity`; empty until a probe succeeded
         self.trouble: str | None = None  # why the last probe failed, in words that name no path
@@ -116,7 +108,7 @@ class OutputDir:
         if not is_ours(path):
             raise ValueError(f"not a path of ours: {path!r}")
         day, _, name = path.partition("/")
-        with self._folder(day) as folder, open(name, "rb", opener=_to_read_within(folder)) as file:
+        with self._folder(day) as folder, open(name, "rb", opener=to_read(folder)) as file:
             return file.read()
 
     def probe(self) -> None:
@@ -127,7 +119,7 @@ class OutputDir:
                 self._try_all()
                 self.id = identify(self._root, self.id)
             except OSError as error:
-                self.trouble = _why(error)
+                self.trouble = why(error)
                 raise
             self.trouble = None
 
@@ -204,65 +196,12 @@ class OutputDir:
         self._put(day_of(name.job_id), str(name), temporary_name(name), data)
 
     def _put(self, day: str, final: str, temporary: str, data: bytes) -> None:
-        """A new file in the folder of a day, on disk when it returns. Raises OSError, and leaves nothing."""
-        if not os.path.lexists(self._root / day):
-            (self._root / day).mkdir(parents=True, exist_ok=True)
-            _sync_directory(self._root)
-        with self._folder(day) as folder:
-            try:
-                with open(temporary, "xb", opener=_within(folder)) as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                # A rename would replace an existing file.
-                os.link(temporary, final, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
-            try:
-                os.fsync(folder)  # a new file name is on disk only after its directory was synced
-            except OSError:
-                os.unlink(final, dir_fd=folder)
-                raise
+        put_once(self._root, day, final, temporary, data)
 
-    @contextmanager
-    def _folder(self, day: str) -> Generator[int]:
-        """A descriptor of the folder of a day. Operations relative to it follow no link, not even one that is
-        made after this check. Raises OSError: ELOOP if the folder is a link, ENOTDIR if it is a file."""
-        path = self._root / day
-        try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except NotADirectoryError as error:  # Linux raises this for a link, too
-            if path.is_symlink():
-                raise OSError(errno.ELOOP, "it is a link") from error
-            raise
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-
-
-def _within(folder: int) -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags, 0o666, dir_fd=folder)
-
-
-def _to_read_within(folder: int) -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+    def _folder(self, day: str) -> AbstractContextManager[int]:
+        return opened(self._root, day)
 
 
 def _reason(error: OSError) -> str:
     """A sentence for clients: it names no path."""
-    return f"The image could not be written to the output directory: {_why(error)}."
-
-
-def _why(error: OSError) -> str:
-    return _REASONS.get(error.errno or 0, error.strerror or "unknown reason")
-
-
-def _sync_directory(path: Path) -> None:
-    """A new folder, like a new file, is on disk only after the directory above it was synced."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return f"The image could not be written to the output directory: {why(error)}."

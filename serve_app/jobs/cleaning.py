@@ -25,6 +25,22 @@ GONE_KEPT_S = 30 * 86_400.0
 of a list and a submission on its way are over, too."""
 
 
+UPLOAD_GRACE_S = 300.0
+"""An upload that has expired stays so long: an order that names it may be on its way, and clocks differ."""
+
+
+class Uploads(Protocol):
+    """The methods of `artifacts.UploadFolder` that cleaning needs."""
+
+    def over(self, before: float) -> list[str]:
+        """Ids of uploads whose time was over at `before`."""
+        ...
+
+    def remove(self, upload_ids: Iterable[str], now: float) -> None:
+        """Raises OSError."""
+        ...
+
+
 class JobFiles(Protocol):
     """The methods of `artifacts.OutputDir` that cleaning needs. Paths are relative to that folder."""
 
@@ -37,6 +53,9 @@ class JobFiles(Protocol):
         ...
 
     def remove(self, paths: Iterable[str]) -> int: ...
+
+    @property
+    def uploads(self) -> Uploads: ...
 
     def probe(self) -> None:
         """Raises OSError if images cannot be written now."""
@@ -74,6 +93,16 @@ class Cleaning:
         with contextlib.suppress(OSError):  # the sweep at the next start removes them
             await asyncio.to_thread(self._remove, [*jobs], paths_of(but), self.files)
 
+    async def remove_uploads(self, now: float) -> None:
+        """Those whose time is over and which no job needs that lives. `now`: unix seconds."""
+        uploads = self.files.uploads
+        try:
+            if over := await asyncio.to_thread(uploads.over, now - UPLOAD_GRACE_S):
+                unneeded = set(over) - await self._store.uploads_in_use()
+                await asyncio.to_thread(uploads.remove, unneeded, now)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("uploads could not be removed for now: %s", error)
+
     async def retire(
         self,
         before: Callable[[], float | None],
@@ -81,13 +110,15 @@ class Cleaning:
         now: Callable[[], float],
     ) -> None:
         """Call `bury` with the jobs that ended before `before()`, for ever, and forget what was buried long
-        before `now()` (both unix seconds). While `before()` is None, finished jobs are kept."""
+        before `now()` (both unix seconds), and uploads that are over. While `before()` is None, finished jobs
+        are kept."""
         while True:
             try:
                 moment = before()
                 jobs = await self._store.ended_before(moment, RETIRED_AT_ONCE) if moment else []
                 if jobs:
                     await bury(jobs, "expired")
+                await self.remove_uploads(now())
                 gone = await self._store.forget_gone(now() - GONE_KEPT_S, RETIRED_AT_ONCE)
             except sqlite3.Error as error:
                 log.error("retention stopped for now: %s", error)

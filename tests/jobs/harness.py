@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve_app.artifacts.uploads import UploadFolder
 from serve_app.encoding import decoded_views
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.job import Job, Status
@@ -111,6 +112,10 @@ class Folder:
         path = f"{job_id}_{fence}.png"
         (self.root / path).write_bytes(data)
         return image_file(data, path=path)
+
+    @property
+    def uploads(self) -> UploadFolder:
+        return UploadFolder(self.root)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())

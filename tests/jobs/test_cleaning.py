@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from serve_app.artifacts.brought import encoded
+from serve_app.artifacts.uploads import Quota
 from serve_app.jobs import cleaning
 from serve_app.messages import Summary
 
@@ -159,3 +163,41 @@ async def test_a_backlog_of_expired_jobs_goes_at_once(
         await world.die_and_rise()
         await world.until(lambda: not world.files.names())
         assert [await world.status(job_id) for job_id in jobs] == ["expired"] * 5
+
+
+async def test_an_upload_outlives_its_time_while_a_job_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also over a restart, and wherever in the order it is named; then it goes."""
+    monkeypatch.setattr(cleaning, "RETIRE_EVERY_S", 0.01)
+    async with World(tmp_path, limits={"max_in_flight": 0}) as world:
+        uploads = world.files.uploads
+        ample = Quota(9, 2**20)
+        now = time.time()
+        held, free = (
+            uploads.add(
+                "ann",
+                encoded(Image.new("RGB", (1, height))),
+                now=now,
+                expires_at=int(now),
+                quota=ample,
+            )[0]
+            for height in (1, 2)
+        )
+        job_id = await world.submit(params={"pictures": [{"upload_id": held.upload.upload_id}]})
+        monkeypatch.setattr(cleaning, "UPLOAD_GRACE_S", -10.0)
+        await world.until(lambda: free.upload.upload_id not in uploads.over(now + 1))
+        await world.die_and_rise()
+        swept = asyncio.Event()
+        real = type(world.registry._store).uploads_in_use
+
+        async def looked(store: Any) -> set[str]:
+            found = await real(store)
+            swept.set()
+            return found
+
+        monkeypatch.setattr(type(world.registry._store), "uploads_in_use", looked)
+        await asyncio.wait_for(swept.wait(), 10)
+        assert uploads.read(held.upload.upload_id, held.upload.sha256)
+        await world.registry.cancel(job_id, "ann")
+        await world.until(lambda: uploads.over(now + 1) == [])

@@ -18,7 +18,7 @@ MAX_TEXTS = 64
 MAX_CHUNKS = 20_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PIXELS_IN_PNG = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+PIXELS_IN_PNG = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _XMP_IN_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _SIZES_IN_JPEG = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOF markers
 _LAST_IN_JPEG = frozenset({0xDA, 0xD9})  # SOS: the pixels begin; EOI
@@ -90,9 +90,9 @@ def _png(data: bytes) -> Container:
     return found
 
 
-def without_texts(data: bytes) -> bytes:
+def without_texts(data: bytes, kept_in_png: frozenset[bytes] = PIXELS_IN_PNG) -> bytes:
     """The same picture, where it is PNG or JPEG without anything that is no pixel: decoders read texts too,
-    with bounds and complaints of their own."""
+    with bounds and complaints of their own. `kept_in_png`: kinds of chunks that stay."""
     if data[:3] == b"\xff\xd8\xff":
         segments = _jpeg_segments(data)
         dropped = [(start, end) for marker, start, end in segments if marker in _TEXTS_IN_JPEG]
@@ -102,7 +102,7 @@ def without_texts(data: bytes) -> bytes:
         return data
     kept = [data[: len(_PNG)]]
     for kind, body, end in _png_chunks(data, Container("png")):
-        if kind in _PIXELS_IN_PNG:
+        if kind in kept_in_png:
             kept.append(data[end - len(body) - 12 : end])
     return b"".join(kept)
 

@@ -240,6 +240,19 @@ class SqliteStore:
 
         return await self._read(operation)
 
+    async def uploads_in_use(self) -> set[str]:
+        """Ids of the uploads that jobs which have not ended are drawn with. Wherever in its params a job
+        names one, it is called `upload_id`."""
+
+        def operation(db: sqlite3.Connection) -> set[str]:
+            rows = db.execute(
+                f"SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.params) AS tree"
+                f" WHERE {LIVE} AND params LIKE '%\"upload_id\"%' AND tree.key = 'upload_id'"
+            )
+            return {row[0] for row in rows}
+
+        return await self._read(operation)
+
     async def littering(self) -> dict[str, set[str]]:
         """Jobs whose attempts may have left files since the last complete sweep: job id -> the published
         paths. A job that succeeded at its first attempt is not among them: it left none."""

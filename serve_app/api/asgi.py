@@ -32,7 +32,7 @@ from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.watching import Watching
-from serve_app.api.uploads import Pictures
+from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView, follow
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.models import Models
@@ -92,7 +92,7 @@ def create_app(
         palettes=palettes,
         catalog=Catalog(settings, styles, models, active, revision_of, palettes),
         files=OutputFiles(settings.path(settings.output_dir)),
-        pictures=Pictures(settings, UploadFolder(settings.path(settings.output_dir))),
+        pictures=SourcePictures(settings, UploadFolder(settings.path(settings.output_dir))),
         resolve=partial(
             resolve,
             styles=styles,

@@ -30,7 +30,7 @@ from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.sheets import SheetRequest, resolve_sheet
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
-from serve_app.api.uploads import Pictures
+from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView
 from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.catalog.finishing import resolve_effects
@@ -59,7 +59,7 @@ class JobService:
     texts: JobTexts
     catalog: Catalog
     files: OutputFiles
-    pictures: Pictures
+    pictures: SourcePictures
     watching: Watching
     resolve: Callable[[Order], GenerationParams]
     palettes: Mapping[str, Palette]

@@ -1,4 +1,4 @@
-"""Pictures: takes what clients bring, shows it to its owner, and forgets it.
+"""SourcePictures: takes what clients bring, shows it to its owner, and forgets it.
 
 Knows uploads as clients get them. `artifacts/brought.py` reads the files, `artifacts/uploads.py` keeps them.
 """
@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from serve_app.artifacts.brought import Brought, brought
+from serve_app.artifacts.brought import PlainPng, brought
 from serve_app.artifacts.uploads import Described, Quota, UploadFolder
 from serve_app.config import Settings
 from serve_app.errors import NotFound, StorageFailed, Unavailable
@@ -56,7 +56,7 @@ class UploadReply(BaseModel):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class SourcePictures:
     """`decoding`: bounds the pictures that are decoded at a time. All work on files is done in threads."""
 
     settings: Settings
@@ -70,7 +70,7 @@ class Pictures:
         settings = self.settings
 
         def stored() -> tuple[Described, bool]:
-            picture: Brought = brought(data, settings.max_pixels)
+            picture: PlainPng = brought(data, settings.max_pixels)
             now = self.now()
             expires_at = int(now + settings.upload_hours * 3600)
             quota = Quota(settings.max_uploads, settings.max_uploads_bytes)

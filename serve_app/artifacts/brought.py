@@ -35,7 +35,7 @@ _TURNS = {  # EXIF's orientation -> what puts the picture upright
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class PlainPng:
     """`data`: an RGB or RGBA PNG without metadata. `sha256`: of `data`; equal pixels have equal hashes."""
 
     data: bytes
@@ -45,7 +45,7 @@ class Brought:
     sha256: str
 
 
-def brought(data: bytes, max_pixels: int) -> Brought:
+def brought(data: bytes, max_pixels: int) -> PlainPng:
     """`data`: a PNG, JPEG or WebP with one frame. Nothing is decoded of a picture with more pixels than
     allowed. Raises InvalidField."""
     found = read_container(data)
@@ -68,7 +68,7 @@ def brought(data: bytes, max_pixels: int) -> Brought:
     return encoded(pixels)
 
 
-def encoded(pixels: Image.Image) -> Brought:
+def encoded(pixels: Image.Image) -> PlainPng:
     """`pixels`: RGB or RGBA; an alpha that hides nothing is left out."""
     array = np.asarray(pixels)
     if array.shape[2] == 4 and (array[..., 3] == 255).all():
@@ -77,7 +77,7 @@ def encoded(pixels: Image.Image) -> Brought:
     file = io.BytesIO()
     clean.save(file, "PNG", compress_level=PNG_LEVEL)
     data = file.getvalue()
-    return Brought(
+    return PlainPng(
         data=data,
         width=clean.width,
         height=clean.height,

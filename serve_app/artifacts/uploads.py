@@ -20,7 +20,7 @@ from uuid import UUID
 
 import uuid_utils
 
-from serve_app.artifacts.brought import Brought
+from serve_app.artifacts.brought import PlainPng
 from serve_app.artifacts.disk import opened, put_once, to_read, why
 from serve_app.artifacts.names import is_ours
 from serve_app.errors import SourceMissing, StorageFailed, UploadsFull
@@ -84,7 +84,7 @@ class UploadFolder:
         self._adding = threading.Lock()
 
     def add(
-        self, owner: str, picture: Brought, *, now: float, expires_at: int, quota: Quota
+        self, owner: str, picture: PlainPng, *, now: float, expires_at: int, quota: Quota
     ) -> tuple[Described, bool]:
         """The upload, and whether the owner had brought the very same picture before; then it only lives
         longer. When it returns, it is on disk. Raises UploadsFull, StorageFailed."""

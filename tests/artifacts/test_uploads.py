@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve_app.artifacts.brought import Brought, brought
+from serve_app.artifacts.brought import PlainPng, brought
 from serve_app.artifacts.disk import opened
 from serve_app.artifacts.folder import OutputDir
 from serve_app.artifacts.uploads import FOLDER, LEFT_BEHIND_S, Quota, UploadFolder
@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 AMPLE = Quota(uploads=100, bytes=2**20)
 
 
-def picture(shade: int = 0) -> Brought:
+def picture(shade: int = 0) -> PlainPng:
     file = io.BytesIO()
     Image.new("RGB", (8, 6), (shade, 0, 0)).save(file, "PNG")
     return brought(file.getvalue(), 1000)

@@ -118,7 +118,7 @@ async def test_decoding_is_no_work_of_the_loop(
     threads: list[threading.Thread] = []
     real = module.encoded
 
-    def seen(pixels: Image.Image) -> module.Brought:
+    def seen(pixels: Image.Image) -> module.PlainPng:
         threads.append(threading.current_thread())
         return real(pixels)
 

@@ -3,9 +3,9 @@
 Knows nothing of Ray. `launcher` runs attempts, `lines` say which job is next, `pauses` whether anything may
 be launched, and `settle` decides what the end of an attempt means for its job.
 
-The life of an attempt: its fence, the job's fence + 1, is committed; it is launched; it ends. If the registry
-then has no result of it, its fence is dropped, so that no engine works for it any longer. Only after that may
-the job's next attempt start.
+The life of an attempt: its fence, the job's fence + 1, is committed; it is launched; it ends. If no renderer
+has handed over a result, its fence is dropped then, so that no engine works for it any longer. Only after that
+may the job's next attempt start.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ log = logging.getLogger("assets.registry")
 CANCEL_GRACE_S = 2.0
 """An engine ends a dropped attempt within one step. A task that has not ended by then is killed: it may be
 waiting for an engine that does not come."""
+
+HANDED_OVER = frozenset({"drawn", "failed"})
+"""Outcomes that a task makes of what a renderer has returned. After any other, an engine may still work."""
 
 MEASURED_EVERY_S = 0.2
 """To set two gauges costs more than to commit a job."""
@@ -252,8 +255,8 @@ class Dispatcher:
         if not await self._jobs.save(begun, job.fence):
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
-        if needs_renderer(job.pool) and self._jobs.held_by(job_id, fence) is not None:
-            # The registry has no result of it, so an engine may still work for it.
+        handed_over = outcome["kind"] in HANDED_OVER or self._jobs.held_by(job_id, fence) is None
+        if needs_renderer(job.pool) and not handed_over:
             await self._launcher.drop(self._epoch, {job_id: fence})
         if await self._settle(begun, outcome):
             self._count_loss(job_id, outcome)

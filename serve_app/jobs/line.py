@@ -176,6 +176,8 @@ class Line:
         """Jobs of other clients whose turn comes before virtual time `starts`, and their work. Of jobs that
         are due at that very time, those of clients whose names come first."""
         # hot: runs for every job that is submitted, so it must not walk over thousands of clients
+        if len(self._waiting) == (self._waiting.row(own) is not None):  # nobody else waits
+            return 0, 0.0
         waiting = self._waiting["jobs"]
         mean = self._waiting["work"] / waiting
         late = (starts - self._waiting["clock"]) * self._waiting["weight"]

@@ -35,6 +35,18 @@ async def test_a_lost_attempt_is_dropped_before_the_next_one_starts(tmp_path: Pa
         assert world.launcher.drops == [*drops_before, (epoch, {job_id: 1})]
 
 
+async def test_what_a_renderer_has_handed_over_is_not_dropped(tmp_path: Path) -> None:
+    """A broadcast to every renderer costs more than all else that the end of a job costs."""
+    async with World(tmp_path) as world:
+        drawn, failed = await world.submit(), await world.submit()
+        await world.started(drawn)
+        await world.started(failed)
+        before = list(world.launcher.drops)
+        await world.draw(drawn)
+        assert await world.fail(failed, 1)
+        assert world.launcher.drops == before
+
+
 async def test_a_new_epoch_drops_all_that_is_older(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         epoch = world.registry.epoch

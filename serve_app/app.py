@@ -134,7 +134,7 @@ def create_registry(settings: Settings) -> ActorHandle:
     return actor.remote(settings.model_dump(mode="json"), REGISTRY_VERSION)
 
 
-@ray.remote(max_retries=0)
+@ray.remote(max_retries=0, runtime_env=worker_env())  # once: for each task it would cost 0.3 ms
 def run_job_task(
     ticket: Ticket,
     rendered: Rendered | None,

@@ -22,7 +22,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
-from serve_app.cluster.handles import renderer_handle, worker_env
+from serve_app.cluster.handles import renderer_handle
 from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.lines import needs_renderer
@@ -117,11 +117,7 @@ class Attempts:
         redraw: Redraw | None = None,
     ) -> Outcome:
         """`rendered`: ref of what a renderer returns; None: the task does all the work."""
-        options = {
-            "name": f"job:{ticket['job_id']}",
-            "num_cpus": means.cpus,
-            "runtime_env": worker_env(),
-        }
+        options = {"name": f"job:{ticket['job_id']}", "num_cpus": means.cpus}
         if rendered is None:
             options |= {"num_cpus": CPUS_WITHOUT_RENDERER, "scheduling_strategy": "SPREAD"}
         task = self._task.options(**options)

@@ -4,8 +4,8 @@ Knows nothing of Ray. `launcher` runs attempts, `lines` say which job is next, `
 be launched, and `settle` decides what the end of an attempt means for its job.
 
 The life of an attempt: its fence, the job's fence + 1, is committed; it is launched; it ends. If no renderer
-has handed over a result, its fence is dropped then, so that no engine works for it any longer. Only after that
-may the job's next attempt start.
+has handed over a result, its fence is dropped then, so that no engine works for it any longer. Only after
+that may the job's next attempt start.
 """
 
 from __future__ import annotations

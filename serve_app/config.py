@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         description="Processes that launch jobs for the registry: one for each 150 jobs a second.",
     )
 
+    dialects: Annotated[list[Literal["openai"]], NoDecode] = Field(
+        default=[],
+        description="Interfaces of other programs that are served too, for clients that exist.",
+    )
+
     # ---- limits of one request ----
     max_images: int = Field(default=16, ge=1, description="n")
     max_pixels: int = Field(
@@ -177,7 +182,7 @@ class Settings(BaseSettings):
         description="Addresses or networks whose X-Forwarded-Prefix, -Proto and -Host are believed.",
     )
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "dialects", "trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return [h.strip() for h in value.split(",")] if isinstance(value, str) else value

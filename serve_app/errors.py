@@ -24,6 +24,7 @@ ServiceError               500  internal
   |- StorageFailed         500  storage_failed   output/ is full or read-only
   |- QualityFailed         500  quality_failed   no drawing passed the gates of its order
   |- NoImages              409  no_images        this can be done only with a job that has images
+  |- JobFailed             502  job_failed       in an answer that was held for its job; its code is the job's
   |- SourceMissing         500  source_missing   a picture to be finished is not there any more
   |- SheetFailed          500  sheet_failed     pictures that cannot be packed so
   |- EffectFailed          500  effect_failed    in finishing/picture.py
@@ -152,6 +153,16 @@ class QualityFailed(ServiceError):
 
 class NoImages(ServiceError):
     code, status, title = "no_images", 409, "The job has no images"
+
+
+class JobFailed(ServiceError):
+    """The job for which an answer was held has ended without pictures. `code` is that of the job."""
+
+    code, status, title = "job_failed", 502, "The job has failed"
+
+    def __init__(self, detail: str, code: str, status: int = 502) -> None:
+        super().__init__(detail, code=code)
+        self.status = status
 
 
 class SourceMissing(ServiceError):

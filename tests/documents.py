@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.api.asgi import create_app
+from serve_app.api.asgi import DIALECTS, create_app
 from serve_app.api.registry_client import RegistryClient
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
@@ -85,8 +85,8 @@ class Nobody:
 
 @cache
 def interface() -> dict[str, Any]:
-    """The OpenAPI description."""
-    settings = Settings()
+    """The OpenAPI description, with every dialect."""
+    settings = Settings(dialects=[*DIALECTS])
     models = load_models(settings.path(settings.models_file))
     app = create_app(
         settings,

@@ -17,6 +17,8 @@ from serve_app import __version__
 from serve_app.api import problems, security
 from serve_app.api.catalog import Catalog
 from serve_app.api.cors import Cors
+from serve_app.api.dialects import openai
+from serve_app.api.dialects.wording import InDialect
 from serve_app.api.forwarded import Forwarded
 from serve_app.api.inspection import MEDIA_TYPES
 from serve_app.api.job_texts import JobTexts
@@ -41,6 +43,8 @@ from serve_app.catalog.styles import Styles, refuse_unknown_palettes
 from serve_app.config import Settings
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
+
+DIALECTS = {"openai": openai}
 
 
 def create_app(
@@ -106,6 +110,8 @@ def create_app(
     )
     routes = list(app.routes)  # of /docs
     own = [part.router for part in (jobs, sheets, events, files, uploads, inspect, catalog, health)]
+    dialects = [DIALECTS[name] for name in settings.dialects]
+    own += [part.router for part in dialects]
     for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
         app.include_router(router)
         routes += router.routes
@@ -129,6 +135,8 @@ def create_app(
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)
     app.add_middleware(HeaderGuard)
     app.add_middleware(security.Answers)
+    if dialects:
+        app.add_middleware(InDialect, dialects=[part.DIALECT for part in dialects])
     if settings.cors_origins:  # outside of `Answers`: a page may read why it was refused
         app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(SlowReaders)

@@ -69,6 +69,36 @@ class Watching:
             stop()
         return self._view.get(job_id) or job, True
 
+    def refuse_without_seat(self, client: str) -> None:
+        """Raises TooManyStreams or StreamShareTaken if no answer can be held for the client now."""
+        with self._seats.taking(client):
+            pass
+
+    def response(self, events: AsyncGenerator[ServerSentEvent], client: str) -> EventSourceResponse:
+        """A stream of these events. `client`: whose seat it takes."""
+        return SeatedResponse(events, self._seats, client)
+
+    async def states(self, job: JobView, *, preview: bool) -> AsyncGenerator[JobView]:
+        """The job as it is now and after each change, until it has ended or was deleted. Of changes that come
+        together only the last is told. `preview`: with looks at what is drawn."""
+        changed = asyncio.Event()
+        changed.set()
+        stop = self._view.subscribers.of_job(job["job_id"], lambda _: changed.set())
+        try:
+            if preview:
+                with contextlib.suppress(Unavailable):  # then there are none
+                    await self._registry.send_previews(job["job_id"])
+            while job["status"] not in TERMINAL:
+                await changed.wait()
+                changed.clear()
+                with contextlib.suppress(Unavailable):  # the job was accepted: wait on
+                    if (latest := await self._latest(job["job_id"])) is None:
+                        return
+                    job = latest
+                    yield job
+        finally:
+            stop()
+
     def of_job(self, job: JobView, client: str, root: str, *, preview: bool) -> EventSourceResponse:
         """The stream of one job. It ends with the job. `client`: whose seat it takes. `root`: prefix of every
         link."""

@@ -13,6 +13,11 @@ NO_ROOM = {"starter", "messages"}
 """The recipe of the starter is tested as a whole by `test_starter*.py`; messages are types."""
 
 ELSEWHERE = {
+    "api/dialects/held.py": "api/dialects/test_openai.py",
+    "api/dialects/openai_bodies.py": "api/dialects/test_openai.py",
+    "api/dialects/openai_stream.py": "api/dialects/test_openai.py",
+    "api/dialects/pictures.py": "api/dialects/test_openai.py",
+    "api/dialects/wording.py": "api/dialects/test_openai.py",
     "api/inspection.py": "api/routes/test_inspect.py",
     "artifacts/disk.py": "artifacts/test_folder.py",
     "artifacts/imprint.py": "artifacts/inspection/test_inspect.py",

@@ -36,9 +36,9 @@ class Packing:
     def as_stored(self) -> bool:
         return self.format == "png" or (self.format == "webp" and self.quality == LOSSLESS)
 
-    def pack(self, data: bytes) -> bytes:
-        """From a stored file."""
-        if self.as_stored:
+    def pack(self, data: bytes, content_type: str) -> bytes:
+        """From a stored file. A picture whose effects could not be done is stored as it was drawn, a PNG."""
+        if self.as_stored and content_type == f"image/{self.format}":
             return data
         with Image.open(io.BytesIO(data)) as picture:
             return self.encode(picture)
@@ -63,7 +63,7 @@ class Packing:
 def read_pictures(folder: OutputDir, images: list[ImageFile], packing: Packing) -> list[bytes]:
     """In the order of their index. Raises Gone if a file was removed meanwhile."""
     try:
-        return [packing.pack(folder.read(image["path"])) for image in images]
+        return [packing.pack(folder.read(image["path"]), image["content_type"]) for image in images]
     except OSError as error:
         raise Gone("A picture of this job is not there any more.") from error
 

@@ -116,13 +116,13 @@ def test_a_transparent_ground_is_ordered_and_never_pretended(service: Site) -> N
         reply = client.images.generate(prompt="a key", background="transparent")
         assert reply.background == "transparent"
         finishing = newest(service)["params"]["finishing"]
-        assert finishing["effects"] == [{"op": "cutout"}]
+        assert [*finishing["effects"]] == [{"op": "cutout"}]
         assert finishing["require"] == {"coverage": {"max": 0.999}}
         assert finishing["on_fail"] == "fail"
         body = {"effects": [{"op": "cutout"}, {"op": "trim"}]}
         reply = client.images.generate(prompt="a key", background="opaque", extra_body=body)
         assert reply.background == "opaque"
-        assert newest(service)["params"]["finishing"]["effects"] == [{"op": "trim"}]
+        assert [*newest(service)["params"]["finishing"]["effects"]] == [{"op": "trim"}]
 
 
 def test_a_stream_looks_at_what_is_drawn(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class Nobody:
 @cache
 def interface() -> dict[str, Any]:
     """The OpenAPI description, with every dialect."""
-    settings = Settings(dialects=[*DIALECTS])
+    settings = Settings.model_validate({"dialects": [*DIALECTS]})
     models = load_models(settings.path(settings.models_file))
     app = create_app(
         settings,

@@ -73,7 +73,7 @@ def _look(job: JobView, packing: Packing) -> bytes:
 
 
 def _event(kind: str, job: JobView, packing: Packing, file: bytes, **more: Any) -> ServerSentEvent:
-    data = {
+    data: dict[str, Any] = {
         "type": f"image_generation.{kind}",
         "b64_json": base64.b64encode(file).decode(),
         "created_at": int(job["completed_at"] or job["started_at"] or job["created_at"]),

@@ -55,7 +55,7 @@ def studio(root: Path, **settings: Any) -> Generator[Site]:
 @contextlib.contextmanager
 def speaking(root: Path, **settings: Any) -> Generator[Site]:
     """Nothing is drawn but by the test."""
-    given = {"dialects": [*DIALECTS]} | settings
+    given: dict[str, Any] = {"dialects": [*DIALECTS]} | settings
     with site(root, lambda transport: make_app(transport, **given)) as served:
         yield served
 

@@ -62,6 +62,19 @@ class LoraUse(BaseModel):
     revision: str = ""
 
 
+class SourceUse(BaseModel):
+    """A picture that an order is drawn from. `sha256` pins it: another file under that id is not drawn from.
+
+    It is an upload, or a finished picture that was pinned as one. Its file stays while jobs need it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upload_id: str
+    sha256: str
+    given: dict[str, Any] = Field(description="As the client named it.")
+
+
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
@@ -95,6 +108,15 @@ class GenerationParams(BaseModel):
         default=1, ge=1, le=MAX_CLIP_SKIP, description="2: the text encoder's last but one layer."
     )
     loras: tuple[LoraUse, ...] = Field(default=(), description="Added in this order.")
+    init_image: SourceUse | None = Field(
+        default=None, description="The picture it is drawn from. None: from noise alone."
+    )
+    strength: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the steps that are drawn with init_image."
+    )
+    mask_image: SourceUse | None = Field(
+        default=None, description="Which part of init_image is drawn anew. None: all."
+    )
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."
     )
@@ -117,6 +139,13 @@ class GenerationParams(BaseModel):
         """What was dumped equals what a row or a file gives back."""
         return [use.model_dump() for use in loras]
 
+    @property
+    def drawn_steps(self) -> int:
+        """Steps that are really done: with a picture, only the last ones, rounded down as diffusers does."""
+        if self.init_image is None:
+            return self.steps
+        return min(int(self.steps * self.strength), self.steps)
+
     def seed_of(self, index: int) -> int:
         return self.seed + index
 
@@ -130,7 +159,7 @@ class GenerationParams(BaseModel):
     def work(self) -> float:
         """What the order asks of a device, in megapixel steps; guidance counts twice."""
         rows = 2 if self.guidance_scale > 1 else 1
-        return self.n * self.steps * rows * self.width * self.height / 1e6
+        return self.n * self.drawn_steps * rows * self.width * self.height / 1e6
 
 
 class SourcePicture(BaseModel):

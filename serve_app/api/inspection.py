@@ -130,6 +130,10 @@ def order_here(
     """The order without what this server refuses, and a note for each such field. None: without its prompt
     nothing is left."""
     notes: list[str] = []
+    order = dict(order)
+    for field in ("init_image", "mask_image", "strength"):
+        if order.pop(field, None) is not None and field != "strength":
+            notes.append(f"not_here: {field}: bring the picture again; the record has its hash")
     while True:
         try:
             resolve(GenerateRequest.model_validate(order).order())

@@ -148,6 +148,15 @@ class AsOrdered(BaseModel):
     prompt_syntax: str = Field(default="plain", description="How it is read.", examples=["plain"])
     clip_skip: int = Field(default=1, description="Layer of the text encoder.", examples=[1])
     loras: list[LoraReply] = Field(default=[], description="In their order.", examples=[[]])
+    init_image: dict[str, Any] | None = Field(
+        default=None, description="The picture it starts from.", examples=[None]
+    )
+    strength: float | None = Field(
+        default=None, description="Share of the steps that are drawn.", examples=[None]
+    )
+    mask_image: dict[str, Any] | None = Field(
+        default=None, description="What of it is drawn anew.", examples=[None]
+    )
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])
@@ -386,6 +395,8 @@ def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
         **params,
         **finishing,
         "require": finishing["require"] or {},
+        **{field: (params.get(field) or {}).get("given") for field in ("init_image", "mask_image")},
+        "strength": params["strength"] if params.get("init_image") else None,
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],
     }

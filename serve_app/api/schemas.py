@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,12 +22,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.shapes import SIZE, Size, Tag
+from serve_app.api.sources import FIELDS, ImageSource
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.finishing.effects import KINDS
 from serve_app.messages import Labels
-from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, Tile
+from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, SourceUse, Tile
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -49,6 +51,8 @@ EFFECT = WithJsonSchema(
 )
 NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
 """Fields that `resolve` does not take: no image depends on them."""
+
+NO_SOURCES: Mapping[str, SourceUse] = {}
 
 PROMPT = "a red potion in a round bottle"
 
@@ -165,6 +169,28 @@ class GenerateRequest(BaseModel):
         max_length=MAX_LORAS,
         description=f"At most {MAX_LORAS} of GET /v1/loras, added in this order.",
         examples=[[]],
+    )
+    init_image: ImageSource | None = Field(
+        default=None,
+        description="The picture to start from, instead of noise alone. One of another size than the "
+        "order's is scaled until it covers that size, and cut off at both sides alike; transparent parts "
+        "are laid on white.",
+        examples=[None],
+    )
+    strength: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="With init_image: the share of the steps that are drawn, rounded down to whole ones. "
+        "Near 0 little changes; with 1 little stays. Left out: 0.6, or 1 with a mask.",
+        examples=[None],
+    )
+    mask_image: ImageSource | None = Field(
+        default=None,
+        description="Which part of init_image is drawn anew: where it is white, or transparent if any of it "
+        "is. Of the size of init_image.",
+        examples=[None],
     )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
@@ -290,8 +316,13 @@ class GenerateRequest(BaseModel):
         self.width, self.height, self.size = int(width), int(height), None
         return self
 
-    def order(self) -> Order:
-        return Order(**self.model_dump(exclude=NOT_DRAWN))
+    def order(self, sources: Mapping[str, SourceUse] = NO_SOURCES) -> Order:
+        """`sources`: by field, what the pictures that it names are."""
+        return Order(
+            **self.model_dump(exclude=NOT_DRAWN | set(FIELDS)),
+            init_image=sources.get("init_image"),
+            mask_image=sources.get("mask_image"),
+        )
 
     def labels(self, client: str) -> Labels:
         """`client`: the client that fairness counts the order for."""

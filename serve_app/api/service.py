@@ -28,6 +28,7 @@ from serve_app.api.registry_client import RegistryClient
 from serve_app.api.replies import EstimateReply, JobStatusResponse
 from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.sheets import SheetRequest, resolve_sheet
+from serve_app.api.sources import FIELDS, picture_of, sources_again, sources_of
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.uploads import SourcePictures
@@ -42,7 +43,7 @@ from serve_app.messages import TERMINAL, JobFilter, JobView, Labels, Submission,
 from serve_app.params import (
     DeriveParams,
     GenerationParams,
-    SourcePicture,
+    SourceUse,
     summary_of,
     summary_of_derive,
     summary_of_sheet,
@@ -78,13 +79,25 @@ class JobService:
     ) -> tuple[JobView, bool]:
         """The job, and whether `key` had made it before. `life_s`: seconds until it is revoked. Raises
         Refused, InvalidField, Unavailable."""
-        params, labels = self.resolve(body.order()), body.labels(client)
+        sources = await self._sources(body, owner, keep=True)
+        params, labels = self.resolve(body.order(sources)), body.labels(client)
         return await self._submit(
             params.model_dump(), summary_of(params), labels, owner, key, body.body_hash(), life_s
         )
 
-    async def estimate(self, body: GenerateRequest, client: str) -> EstimateReply:
-        params = self.resolve(body.order())
+    async def _sources(
+        self, body: GenerateRequest, owner: str, *, keep: bool
+    ) -> dict[str, SourceUse]:
+        named = {field: getattr(body, field) for field in FIELDS}
+        if not any(named.values()):
+            return {}
+        return await sources_of(
+            named, owner, self.pictures, lambda job_id: self.newest(job_id, owner), keep=keep
+        )
+
+    async def estimate(self, body: GenerateRequest, owner: str, client: str) -> EstimateReply:
+        sources = await self._sources(body, owner, keep=False)
+        params = self.resolve(body.order(sources))
         reason = await self.registry.readiness()
         seconds = None if reason else await self.registry.estimate(params.work, client)
         return EstimateReply.of(params, seconds, reason)
@@ -99,7 +112,9 @@ class JobService:
             raise NoImages(f"The job is {job['status']}.")
         params = DeriveParams(
             request={"job_id": job_id, **body.model_dump(mode="json", exclude_none=True)},
-            sources=tuple(_source_of(job, index) for index in _chosen(job, body.indices)),
+            sources=tuple(
+                picture_of(job, index, "indices") for index in _chosen(job, body.indices)
+            ),
             effects=resolve_effects(body.effects, self.palettes),
             format=body.format,
             style_id=job["summary"]["style_id"],
@@ -137,6 +152,7 @@ class JobService:
             why = f"this job's model is not being served. {how_to_serve(job['params']['model'])}"
             raise InvalidParameter("model", why, [active])
         params = job["params"] | {"model_revision": self.revision_of(active)}
+        params |= await sources_again(params, self.pictures)
         # Not validated: newer code may have accepted this order, and it goes back as it came.
         summary = summary_of(GenerationParams.model_construct(None, **params))
         return await self._submit(params, summary, labels, owner, key, body_hash)
@@ -293,23 +309,6 @@ def _chosen(job: JobView, indices: list[int] | None) -> list[int]:
         if index in indices[:i]:
             raise InvalidField(f"indices.{i}", f"image {index} is named twice", there)
     return indices
-
-
-def _source_of(job: JobView, index: int) -> SourcePicture:
-    """Of a drawn image the picture as it was drawn; of a derived one what it became."""
-    image = next(image for image in job["images"] if image["index"] == index)
-    drawn = {file["role"]: file for file in image.get("files", [])}.get("original")
-    if not image["content_type"].startswith("image/"):
-        raise InvalidField("indices", f"image {index} is no picture")
-    return SourcePicture(
-        job_id=job["job_id"],
-        index=index,
-        path=drawn["path"] if drawn else image["path"],
-        sha256=drawn["sha256"] if drawn else image["sha256"],
-        seed=image["seed"],
-        width=image["width"],
-        height=image["height"],
-    )
 
 
 def _checked(job_id: str) -> str:

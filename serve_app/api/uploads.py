@@ -15,6 +15,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from serve_app.artifacts.brought import PlainPng, brought
+from serve_app.artifacts.disk import why
 from serve_app.artifacts.uploads import Described, Quota, UploadFolder
 from serve_app.config import Settings
 from serve_app.errors import NotFound, StorageFailed, Unavailable
@@ -92,6 +93,20 @@ class SourcePictures:
         if found is None:
             raise NotFound("There is no upload of this id; it may have expired.")
         return found
+
+    async def pin(self, path: str, sha256: str, owner: str) -> str:
+        """The id under which a finished file is kept for a job. Raises SourceMissing, Unavailable."""
+        return await self._linked(self.folder.pin, owner, path, sha256, self.now())
+
+    async def again(self, upload_id: str) -> str:
+        """A new id for the same picture. Raises SourceMissing, Unavailable."""
+        return await self._linked(self.folder.again, upload_id, self.now())
+
+    async def _linked(self, link: Callable[..., str], *args: object) -> str:
+        try:
+            return await asyncio.to_thread(link, *args)
+        except OSError as error:
+            raise Unavailable(f"The picture could not be kept: {why(error)}.") from error
 
     async def forget(self, upload_id: str, owner: str) -> None:
         """Raises NotFound."""

@@ -69,6 +69,7 @@ def infotext(params: GenerationParams, index: int) -> str:
         "Size": f"{params.width}x{params.height}",
         "Model hash": params.model_revision[:10],
         "Model": params.model,
+        "Denoising strength": None if params.init_image is None else f"{params.strength:g}",
         "Clip skip": params.clip_skip if params.clip_skip > 1 else None,
         "RNG": "CPU",
         "Version": SOFTWARE,

@@ -23,10 +23,9 @@ MAX_GUIDANCE = 30.0
 TILING = ("sd", "sdxl")
 """Families whose networks know places only by their convolutions, which can wrap around."""
 PROMPT = "{prompt}"
-EVENT_BYTES = 4 * 1024 * 1024
-"""The renderer sends an image as one event of at most this size."""
-MAX_IMAGE_PIXELS = EVENT_BYTES // 3 * 95 // 100
-"""At 3 bytes a pixel. 5 % are for what a PNG adds: a byte per row of 8 or more pixels, headers, fields."""
+MAX_IMAGE_PIXELS = 4096 * 4096
+"""Of one image: as many as effects take. Results travel through Ray's object store, which sets no smaller
+bound; what one order may ask for is `max_pixels`."""
 
 
 UserFolder = Annotated[str, AfterValidator(lambda path: str(user_path(path)))]

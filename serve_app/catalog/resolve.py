@@ -31,11 +31,14 @@ from serve_app.params import (
     Finishing,
     GenerationParams,
     LoraUse,
+    SourceUse,
     Tile,
 )
 from serve_app.starter.vocabulary import Vocabulary
 
 T = TypeVar("T")
+STRENGTH, MASKED_STRENGTH = 0.6, 1.0
+"""Of an order with a picture that does not say, and of one with a mask."""
 NO_PALETTES: Mapping[str, Palette] = {}
 
 
@@ -58,6 +61,9 @@ class Order:
     prompt_syntax: Literal["plain", "weighted"] | None = None
     clip_skip: int | None = None
     loras: Sequence[Mapping[str, Any]] = ()
+    init_image: SourceUse | None = None
+    strength: float | None = None
+    mask_image: SourceUse | None = None
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -129,6 +135,7 @@ def resolve(
         raise InvalidField("tile", wrong, ["none"])
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
+    strength = _strength(order, steps)
     finishing = _finishing(order, style, palettes)
     draft = order.quality == "draft"
     return GenerationParams(
@@ -148,6 +155,9 @@ def resolve(
         prompt_syntax=_first(order.prompt_syntax, spec.prompt_syntax),
         clip_skip=clip_skip,
         loras=_loras(order.loras, spec, models),
+        init_image=order.init_image,
+        strength=strength,
+        mask_image=order.mask_image,
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -173,26 +183,40 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
         if finishing is not None and finishing.makes_asset
         else {}
     )
-    return finished | {
-        "prompt": params.prompt,
-        "negative_prompt": params.negative_prompt,
-        "style_id": NONE.id,
-        "seed": params.seed_of(index),
-        "n": 1,
-        "width": params.width,
-        "height": params.height,
-        "steps": params.steps,
-        "guidance_scale": params.guidance_scale,
-        "guidance_rescale": params.guidance_rescale,
-        "scheduler": params.scheduler,
-        "tile": params.tile,
-        "prompt_syntax": params.prompt_syntax,
-        "clip_skip": params.clip_skip,
-        "loras": [{"name": use.name, "weight": use.weight} for use in params.loras],
-        "model": params.model,
-        "quality": params.quality,
-        "reproducible": params.reproducible,
-    }
+    return (
+        finished
+        | _sources_again(params)
+        | {
+            "prompt": params.prompt,
+            "negative_prompt": params.negative_prompt,
+            "style_id": NONE.id,
+            "seed": params.seed_of(index),
+            "n": 1,
+            "width": params.width,
+            "height": params.height,
+            "steps": params.steps,
+            "guidance_scale": params.guidance_scale,
+            "guidance_rescale": params.guidance_rescale,
+            "scheduler": params.scheduler,
+            "tile": params.tile,
+            "prompt_syntax": params.prompt_syntax,
+            "clip_skip": params.clip_skip,
+            "loras": [{"name": use.name, "weight": use.weight} for use in params.loras],
+            "model": params.model,
+            "quality": params.quality,
+            "reproducible": params.reproducible,
+        }
+    )
+
+
+def _sources_again(params: GenerationParams) -> dict[str, Any]:
+    """As the client named them: an upload may have expired since. The record has their hashes."""
+    if params.init_image is None:
+        return {}
+    found: dict[str, Any] = {"init_image": params.init_image.given, "strength": params.strength}
+    if params.mask_image is not None:
+        found["mask_image"] = params.mask_image.given
+    return found
 
 
 def _style(style_id: str | None, styles: Styles) -> Style:
@@ -247,6 +271,22 @@ def _check_prompts(style: Style, order: Order, prompt: str, negative: str, most:
             whose = "" if style.id == NONE.id else " with the style's words"
             long = f"{len(text)} characters{whose}, at most {most} are allowed"
             raise InvalidField(field, long)
+
+
+def _strength(order: Order, steps: int) -> float:
+    """Share of the steps that are drawn; 1 without a picture."""
+    if order.init_image is None:
+        for field in "strength", "mask_image":
+            if getattr(order, field) is not None:
+                raise InvalidField(field, "needs an init_image, which is what it changes")
+        return 1.0
+    usual = STRENGTH if order.mask_image is None else MASKED_STRENGTH
+    strength = usual if order.strength is None else order.strength
+    _within("strength", strength, 0, 1)
+    if int(steps * strength) < 1:
+        why = f"of {steps} steps none would be drawn with {strength:g}"
+        raise InvalidField("strength", why, [f"{1 / steps:.3g} to 1"])
+    return strength
 
 
 def _check_size(order: Order, spec: ModelSpec, width: int, height: int, max_pixels: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,15 @@ def generate(
     syntax: Annotated[str | None, typer.Option(help="plain or weighted: how it is read.")] = None,
     clip_skip: Annotated[int | None, typer.Option(help="2: the last but one layer.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:WEIGHT; repeatable.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="A picture to start from; it is uploaded.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="0 to 1: how much of that picture may change.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="What of it is drawn anew: white in this picture.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
@@ -68,6 +78,7 @@ def generate(
         "prompt_syntax": syntax,
         "clip_skip": clip_skip,
         "loras": [lora_of(text) for text in lora or ()] or None,
+        "strength": strength,
         "scheduler": scheduler,
         "model": model,
         "quality": "draft" if draft else None,
@@ -79,6 +90,9 @@ def generate(
         "tags": tag or None,
     }
     with connect(server, api_key) as client:
+        for field, path in (("init_image", init), ("mask_image", mask)):
+            if path is not None:
+                order[field] = {"upload_id": client.upload(picture_of(path))["upload_id"]}
         if dry_run:
             show_estimate(client.estimate(prompt, **order))
         else:
@@ -110,6 +124,13 @@ def derive(
     with connect(server, api_key) as client:
         job = client.derive(job_id, effects, indices=image, format=format)
         wait_and_show(client, job, to)
+
+
+def picture_of(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise AssetsError(f"{path}: {error.strerror}") from error
 
 
 def effects_of(texts: list[str] | None) -> list[dict[str, Any]] | None:

@@ -94,6 +94,8 @@ class Attempts:
         if not needs_renderer(ticket["summary"]["pool"]):
             return await self._run_task(run, ticket, None, means)
         order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
+        if order["params"].get("init_image") is not None:
+            order = {**order, "folder": means.folder}
         try:
             run.response = self._renderer().render.remote(order)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it

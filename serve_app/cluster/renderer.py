@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from ray.exceptions import RayError
 
 from serve_app import logs
+from serve_app.artifacts.disk import why
+from serve_app.artifacts.folder import OutputDir
 from serve_app.catalog.models import active_model, load_models
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.replica_port import listen_on_node_address
@@ -22,7 +25,14 @@ from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
 from serve_app.engine.drawing import failed
-from serve_app.errors import Dropped, ModelChanged, ServiceError
+from serve_app.engine.sources import SourcePixels, source_pixels
+from serve_app.errors import (
+    Dropped,
+    ModelChanged,
+    ServiceError,
+    SourceMissing,
+    StorageFailed,
+)
 from serve_app.messages import Rendered, RenderedImage, Ticket
 from serve_app.metrics import RayRenderMetrics
 from serve_app.params import GenerationParams
@@ -43,6 +53,7 @@ class RendererReplica:
         listen_on_node_address()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
+        self._output_dir = parsed.path(parsed.output_dir)
         self._tell("loading")
         loop = asyncio.get_running_loop()
         try:
@@ -82,10 +93,14 @@ class RendererReplica:
             )
         if (params.model, params.model_revision) != self._model:
             return Rendered(images=[], failed=failed(ModelChanged()))
+        try:
+            source = await asyncio.to_thread(self._source, params, ticket)
+        except (SourceMissing, StorageFailed) as error:
+            return Rendered(images=[], failed=failed(error))
         attempt = ticket["job_id"], ticket["fence"]
         images: list[RenderedImage] = []
         try:
-            async with contextlib.aclosing(self._engine.render(params, ticket)) as events:
+            async with contextlib.aclosing(self._engine.render(params, ticket, source)) as events:
                 async for event in events:
                     match event["kind"]:
                         case "admitted":
@@ -96,13 +111,36 @@ class RendererReplica:
                         case "preview":
                             self._reporter.preview(*attempt, event)
                         case "image":
-                            self._metrics.image(params.model, event["render_seconds"], params.steps)
+                            self._metrics.image(
+                                params.model, event["render_seconds"], params.drawn_steps
+                            )
                             images.append(event)
                         case "failed":
                             return Rendered(images=[], failed=event)
             return Rendered(images=images, failed=None)
         finally:
             self._reporter.forget(*attempt)
+
+    def _source(self, params: GenerationParams, ticket: Ticket) -> SourcePixels | None:
+        """What the order is drawn from. Raises SourceMissing, and StorageFailed where this node does not see
+        the folder of the registry, or cannot read there."""
+        if params.init_image is None:
+            return None
+        folder = ticket.get("folder")
+        output = OutputDir(Path(folder["path"]) if folder else self._output_dir)
+        if folder and not output.is_folder(folder["id"]):
+            raise StorageFailed("this node does not see the output folder of the registry")
+        try:
+            files = [
+                output.uploads.read(use.upload_id, use.sha256)
+                for use in (params.init_image, params.mask_image)
+                if use is not None
+            ]
+        except OSError as error:
+            raise StorageFailed(f"a picture could not be read: {why(error)}") from error
+        picture, mask = (*files, None)[:2]
+        assert picture is not None
+        return source_pixels(picture, mask, (params.width, params.height))
 
     async def _admitted(self, ticket: Ticket, solo_seconds: float | None) -> bool:
         """Whether the attempt may go on. One alone waits until the registry knows that it was the only one

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from serve_app.engine.request import RECORDED, Request, Stage
-from serve_app.errors import RenderError
+from serve_app.errors import ServiceError
 from serve_app.messages import Progress, RenderedImage, RenderEvent, RenderFailed, Ticket
 from serve_app.params import GenerationParams
 from serve_app.priorities import PATIENCE_OF
@@ -126,12 +127,20 @@ class Drawing:
 def drawing_key(params: GenerationParams, alone_for: str | None) -> Hashable:
     """Every parameter that reaches the pixels; `alone_for` is the job id of a job under quarantine.
 
-    Such a job shares its drawing with no other job.
+    Such a job shares its drawing with no other job. Of a source picture only its hash counts, wherever it
+    came from.
     """
-    return alone_for, params.model_dump_json(exclude=set(RECORDED))
+    return alone_for, params.model_dump_json(exclude=_SAME_PIXELS)
 
 
-def failed(error: RenderError) -> RenderFailed:
+_SAME_PIXELS: dict[str, Any] = {
+    **dict.fromkeys(RECORDED, True),
+    "init_image": {"upload_id", "given"},
+    "mask_image": {"upload_id", "given"},
+}
+
+
+def failed(error: ServiceError) -> RenderFailed:
     """The event that tells a reader of this error."""
     return RenderFailed(
         kind="failed",

@@ -17,6 +17,7 @@ from serve_app.engine.fences import Fences
 from serve_app.engine.forecast import Forecast, Gain
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
+from serve_app.engine.sources import SourcePixels
 from serve_app.errors import Dropped, RenderError
 from serve_app.messages import Admitted, Progress, RenderedImage
 from serve_app.params import GenerationParams
@@ -52,7 +53,14 @@ class Drawings:
 
     # ---- joining and leaving ----
 
-    def join(self, listener: Listener, params: GenerationParams, *, guided: bool) -> None:
+    def join(
+        self,
+        listener: Listener,
+        params: GenerationParams,
+        *,
+        guided: bool,
+        source: SourcePixels | None = None,
+    ) -> None:
         """Start a drawing for this listener, or let it share one with the same pixels.
 
         Sharing never delays a job: a drawing keeps the earliest deadline that any of its jobs asked for.
@@ -60,7 +68,7 @@ class Drawings:
         key = drawing_key(params, listener.job_id if listener.alone else None)
         drawing = self._by_key.get(key)
         if drawing is None:
-            drawing = self._add(key, params, guided=guided, alone=listener.alone)
+            drawing = self._add(key, params, source, guided=guided, alone=listener.alone)
         else:
             self.counts["coalesced"] += 1
         for request in drawing.requests:
@@ -74,11 +82,18 @@ class Drawings:
         self._changed()
 
     def _add(
-        self, key: Hashable, params: GenerationParams, *, guided: bool, alone: bool
+        self,
+        key: Hashable,
+        params: GenerationParams,
+        source: SourcePixels | None,
+        *,
+        guided: bool,
+        alone: bool,
     ) -> Drawing:
         drawing = Drawing(next(self._numbers), key, params, alone)
         drawing.requests = [
-            Request(params, i, drawing.id, guided, math.inf, alone) for i in range(params.n)
+            Request(params, i, drawing.id, guided, math.inf, alone, source=source)
+            for i in range(params.n)
         ]
         drawing.image_seconds = self.scheduler.costs.solo_seconds(drawing.requests[0])
         drawing.alone_seconds = self.scheduler.alone_seconds(drawing.requests)

@@ -22,6 +22,7 @@ from serve_app.engine.forecast import unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost, Runner, Stopped
 from serve_app.engine.scheduler import Batch, Scheduler
+from serve_app.engine.sources import SourcePixels
 from serve_app.engine.texts import TextThread
 from serve_app.errors import Dropped, OutOfMemory, RenderError, TooLarge
 from serve_app.messages import RenderedImage, RenderEvent, Ticket
@@ -90,8 +91,11 @@ class Engine:
         for pool in (self._texts, self._encoders):
             await asyncio.to_thread(pool.close)
 
-    async def render(self, params: GenerationParams, ticket: Ticket) -> AsyncGenerator[RenderEvent]:
-        """The events of one attempt. Closing this iterator drops its drawing, unless others listen to it.
+    async def render(
+        self, params: GenerationParams, ticket: Ticket, source: SourcePixels | None = None
+    ) -> AsyncGenerator[RenderEvent]:
+        """The events of one attempt. `source`: pixels of its `init_image` and `mask_image`. Closing this
+        iterator drops its drawing, unless others listen to it.
 
         The attempt is due after its predicted solo time x the patience of its priority; what is due first
         runs first.
@@ -105,7 +109,7 @@ class Engine:
                     guided = self.runner.guides(params)
                     if not len(self._drawings):
                         self._last_progress = time.monotonic()
-                    self._drawings.join(listener, params, guided=guided)
+                    self._drawings.join(listener, params, guided=guided, source=source)
                     self._start_waiting()
             async for event in listener.events():
                 yield event

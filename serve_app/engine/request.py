@@ -12,12 +12,14 @@ from enum import Enum
 from typing import Any, Self
 
 from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.engine.sources import SourcePixels
 from serve_app.params import GenerationParams, LoraUse
 
 # A test checks that each field of GenerationParams is in exactly one of DecodeKey, CARRIED and RECORDED.
 CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
+    *("init_image", "strength", "mask_image"),
 }
 RECORDED = {  # changes no pixel
     "quality",
@@ -91,12 +93,13 @@ class Request:
     evaluations: int = 0  # of the UNet in all; predicted until the runner has set its timesteps
     step: int = 0  # evaluations done
     stage: Stage = Stage.WAITING
+    source: SourcePixels | None = None  # what it is drawn from
     state: Any = None  # model.trajectory.Trajectory, from `start` to decoding
     key: BatchKey = field(init=False)
     decode_key: DecodeKey = field(init=False)
 
     def __post_init__(self) -> None:
-        self.evaluations = evaluations_of(self.params.scheduler, self.params.steps)
+        self.evaluations = evaluations_of(self.params.scheduler, self.params.drawn_steps)
         self.key = BatchKey.of(self.params)
         self.decode_key = DecodeKey.of(self.params)
 

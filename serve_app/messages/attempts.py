@@ -12,6 +12,13 @@ from serve_app.messages.jobs import ImageFile, JobError, Summary
 # ---- registry -> renderer and job task ----
 
 
+class OutputFolder(TypedDict):
+    """Where an attempt writes, and finds the pictures of its order."""
+
+    path: str  # absolute
+    id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
+
+
 class Ticket(TypedDict):
     """All that an attempt and a renderer know of a job: the stored, fully resolved order, and whose attempt
     it is."""
@@ -24,13 +31,7 @@ class Ticket(TypedDict):
     alone: bool  # it shares no model call with others: a replica died with this job on it
     priority: str
     preview: bool  # send previews: somebody watches
-
-
-class OutputFolder(TypedDict):
-    """Where an attempt writes."""
-
-    path: str  # absolute
-    id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
+    folder: NotRequired[OutputFolder]  # of an order with pictures: where they are
 
 
 # ---- job task -> launcher -> registry ----

@@ -34,7 +34,7 @@ class Preview(TypedDict):
 
 
 class RenderedImage(TypedDict):
-    """One finished image, losslessly encoded (PNG without metadata), under 4 MiB."""
+    """One finished image, losslessly encoded (PNG without metadata)."""
 
     kind: Literal["image"]
     index: int

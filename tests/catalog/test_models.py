@@ -98,7 +98,7 @@ def test_a_tilde_in_a_path_is_the_home(tmp_path: Path, monkeypatch: pytest.Monke
         ("native_size: [1024, 1024]", "native_size: [256, 256]", 16, "within 512 to 2048"),
         ("[128, 192]]", "[128, 190]]", 7, "128x190 is not made of multiples of 8"),
         ("multiple: 64", "multiple: 12", 18, "multiple of 8"),
-        ("[128, 192]]", "[1200, 1200]]", 7, "1200x1200 is more than"),
+        ("[128, 192]]", "[8192, 8192]]", 7, "8192x8192 is more than"),
         ("steps: 20", "steps: 1", 9, "ddim needs at least 2"),
         ("steps: 30", "steps: 30\n    max_steps: 2000", 20, "less than or equal to 1000"),
         ("multiple: 64", "multiple: 64\n    sizes: [[1024, 1024]]", 17, "give one of both"),

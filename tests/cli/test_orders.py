@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.api.harness import Site
 from tests.cli.harness import OTHER, Talk, finished, run
@@ -122,3 +123,23 @@ def test_a_retry_waits_and_saves(talk: Talk, capsys: pytest.CaptureFixture[str])
 def test_a_retry_of_a_job_that_lives_is_one_clear_line(talk: Talk) -> None:
     talk(problem(409, "not_final"))
     assert run("retry", JOB_ID) == "assets: It is not_final."
+
+
+def test_pictures_are_uploaded_by_themselves(service: Site, tmp_path: Path) -> None:
+    """The order names what the server called them."""
+    for name in ("init", "mask"):
+        Image.new("RGB", (64, 64), "teal" if name == "init" else "white").save(
+            tmp_path / f"{name}.png"
+        )
+    said = ("--init", str(tmp_path / "init.png"), "--mask", str(tmp_path / "mask.png"))
+    assert run("generate", "a red potion", *said, "--strength", "0.5") == 0
+    job = httpx.get(f"{service.url}/v1/jobs").json()["results"][0]
+    uploads = [job["request"][field]["upload_id"] for field in ("init_image", "mask_image")]
+    assert len(set(uploads)) == 2
+    assert job["request"]["strength"] == 0.5
+    missing = str(run("generate", "a", "--init", str(tmp_path / "none.png")))
+    assert missing.startswith("assets: ")
+    assert "No such file" in missing
+    (tmp_path / "text.png").write_text("no picture")
+    wrong = str(run("generate", "a", "--init", str(tmp_path / "text.png")))
+    assert "no picture that can be read (allowed: PNG, WebP, JPEG)" in wrong

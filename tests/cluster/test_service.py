@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from pathlib import Path
@@ -152,3 +153,53 @@ def _metrics(service: Service, name: str) -> str:
     """The page of the node's metrics agent, if it tells of `name` yet."""
     text = service.http.get(f"http://127.0.0.1:{service.metrics_port}/metrics").text
     return text if name in text else ""
+
+
+def test_pictures_are_drawn_from_pictures(shared: Service) -> None:
+    """An upload, and an image of a job, on their way through all processes: the file says which picture it
+    was, the order in it draws the same again, and no deleted upload and no deleted job is in the way."""
+    picture = io.BytesIO()
+    Image.effect_noise((48, 32), 90).convert("RGB").save(picture, "JPEG")
+    upload = shared.http.post(
+        "/v1/uploads", content=picture.getvalue(), headers={"content-type": "image/jpeg"}
+    ).json()
+    source = {"upload_id": upload["upload_id"]}
+    first = shared.result(shared.submit(init_image=source, strength=0.5, n=2, seed=3))
+    assert first["status"] == "SUCCESS", first["error"]
+    with open_result(shared, first) as image:
+        record = json.loads(image.info["job"])
+        assert "Denoising strength: 0.5" in image.info["parameters"]
+    assert record["params"]["init_image"]["sha256"] == upload["sha256"]
+    again = shared.result(shared.submit(**record["order"]))
+    assert shared.pixels(again) == shared.pixels(first)[:1]
+    plain = shared.result(shared.submit(seed=3))
+    assert shared.pixels(plain) != shared.pixels(again)
+    # The next waits behind others while what it is drawn from is deleted.
+    queue = [shared.submit(steps=40, n=8, seed=i) for i in range(4)]
+    waits = shared.submit(init_image=source, strength=0.5, seed=3)
+    of_job = {"job_id": again["job_id"], "index": 0}
+    follows = shared.submit(init_image=of_job, mask_image=of_job, seed=5)
+    for gone in (f"/v1/uploads/{upload['upload_id']}", again["urls"]["self"]):
+        assert shared.http.delete(gone).status_code == 204
+    assert shared.pixels(shared.result(waits)) == shared.pixels(first)[:1]
+    done = shared.result(follows)
+    assert done["status"] == "SUCCESS", done["error"]
+    for job_id in queue:
+        shared.http.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_a_picture_that_is_gone_ends_its_job_and_says_so(shared: Service) -> None:
+    """Somebody emptied the folder by hand."""
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(picture, "PNG")
+    upload = shared.http.post(
+        "/v1/uploads", content=picture.getvalue(), headers={"content-type": "image/png"}
+    ).json()
+    queue = [shared.submit(steps=40, n=8, seed=i) for i in range(4)]
+    job_id = shared.submit(init_image={"upload_id": upload["upload_id"]})
+    for path in (shared.output / ".uploads").iterdir():
+        path.unlink()
+    for other in queue:
+        shared.http.post(f"/v1/jobs/{other}/cancel")
+    job = shared.result(job_id)
+    assert (job["status"], job["error"]["code"]) == ("FAILURE", "source_missing")

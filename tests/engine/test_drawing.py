@@ -161,6 +161,9 @@ CHANGED: dict[str, Any] = {
     "prompt_syntax": "weighted",
     "clip_skip": 2,
     "loras": [{"name": "ink"}],
+    "init_image": {"upload_id": "a", "sha256": "3" * 64, "given": {"upload_id": "a"}},
+    "strength": 0.5,
+    "mask_image": {"upload_id": "b", "sha256": "4" * 64, "given": {"upload_id": "b"}},
     "scheduler": "ddim",
     "reproducible": "strict",
     "model": "other",
@@ -180,6 +183,14 @@ def test_jobs_share_a_drawing_exactly_if_their_pixels_are_equal(field: str) -> N
     """Every parameter separates them, apart from those that are only recorded."""
     equal = drawing_key(params(), None) == drawing_key(params(**{field: CHANGED[field]}), None)
     assert equal is (field in RECORDED)
+
+
+def test_of_a_source_picture_only_its_pixels_count() -> None:
+    """Not under which id they were brought, nor from which job they are."""
+    one = {"upload_id": "a", "sha256": "3" * 64, "given": {"upload_id": "a"}}
+    other = {"upload_id": "b", "sha256": "3" * 64, "given": {"job_id": "c", "index": 1}}
+    keys = {drawing_key(params(init_image=x, mask_image=x), None) for x in (one, other)}
+    assert len(keys) == 1
 
 
 def test_a_job_under_quarantine_shares_with_no_other() -> None:

@@ -69,7 +69,7 @@ async def generate(
     """Queues one job and answers at once; watch it under `Location`."""
     wait, life = wait_seconds(prefer), life_seconds(cancel_after)
     if body.dry_run:
-        estimate = await service.estimate(body, client)
+        estimate = await service.estimate(body, owner, client)
         return Response(estimate.model_dump_json(), 200, media_type="application/json")
     job, replayed = await service.order(
         body, owner=owner, client=client, life_s=life, key=idempotency_key

@@ -59,7 +59,8 @@ def check_index(spec: ModelSpec, folder: Path) -> None:
     """Every part is there, is of an allowed class, has safetensors and asks for no foreign code."""
     index = read_json(spec, folder / "model_index.json")
     wanted = PIPELINES[spec.family]
-    if index.get("_class_name") not in (wanted, "LatentConsistencyModelPipeline"):
+    inpainting = wanted.replace("Pipeline", "InpaintPipeline")
+    if index.get("_class_name") not in (wanted, inpainting, "LatentConsistencyModelPipeline"):
         raise ModelError(
             f"model {spec.name!r}: the checkpoint is a {index.get('_class_name')}, "
             f"but family {spec.family} needs a {wanted}"
@@ -139,9 +140,10 @@ def check_fit(spec: ModelSpec, pipe: Any) -> None:
     if isinstance(expected, list | tuple):
         expected = expected[0]
     _demand(spec, expected == width, f"unet expects text of width {expected}, got {width}")
+    reads = {vae.latent_channels, 2 * vae.latent_channels + 1}  # for inpainting: a mask, a picture
     _demand(
         spec,
-        unet.in_channels == unet.out_channels == vae.latent_channels,
+        unet.out_channels == vae.latent_channels and unet.in_channels in reads,
         f"unet has {unet.in_channels} latent channels in and {unet.out_channels} out, "
         f"the vae {vae.latent_channels}",
     )

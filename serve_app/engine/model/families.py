@@ -61,6 +61,10 @@ class Family(Protocol):
         """The extra UNet inputs of a row with this text."""
         ...
 
+    def scale(self, latents: Tensor, vae: Any) -> Tensor:
+        """From what the VAE encoded to the UNet's latents, both (n, channels, h, w)."""
+        ...
+
     def unscale(self, latents: Tensor, vae: Any) -> Tensor:
         """From the UNet's latents to what the VAE decodes, both (n, channels, h, w)."""
         ...
@@ -120,6 +124,9 @@ class StableDiffusion:
 
     def conditions(self, params: GenerationParams, text: Text) -> Conditions:
         return {}
+
+    def scale(self, latents: Tensor, vae: Any) -> Tensor:
+        return vae.config.scaling_factor * latents
 
     def unscale(self, latents: Tensor, vae: Any) -> Tensor:
         return latents / vae.config.scaling_factor
@@ -205,13 +212,16 @@ class StableDiffusionXL(StableDiffusion):
             ).to(self.device)
         return {"text_embeds": text.pooled, "time_ids": self._time_ids[size]}
 
+    def scale(self, latents: Tensor, vae: Any) -> Tensor:
+        if (moments := _moments(latents, vae)) is None:
+            return vae.config.scaling_factor * latents
+        mean, std = moments
+        return (latents - mean) * vae.config.scaling_factor / std
+
     def unscale(self, latents: Tensor, vae: Any) -> Tensor:
-        mean, std = (getattr(vae.config, f"latents_{word}", None) for word in ("mean", "std"))
-        if mean is None or std is None:
+        if (moments := _moments(latents, vae)) is None:
             return latents / vae.config.scaling_factor
-        mean, std = (
-            torch.tensor(v).view(1, -1, 1, 1).to(latents.device, latents.dtype) for v in (mean, std)
-        )
+        mean, std = moments
         return latents * std / vae.config.scaling_factor + mean
 
     usual_layer = 2
@@ -239,6 +249,15 @@ class StableDiffusionXL(StableDiffusion):
             ]
             both.append(torch.cat(parts, dim=1))
         return torch.cat(both, dim=-1), pooled
+
+
+def _moments(latents: Tensor, vae: Any) -> tuple[Tensor, Tensor] | None:
+    """Mean and spread of each latent channel, where the VAE's config says them."""
+    found = [getattr(vae.config, f"latents_{word}", None) for word in ("mean", "std")]
+    if None in found:
+        return None
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(latents.device, latents.dtype) for v in found)
+    return mean, std
 
 
 FAMILIES = {"sd": StableDiffusion, "sdxl": StableDiffusionXL}

@@ -23,6 +23,7 @@ from serve_app.engine.model.device import (
     device_errors,
     free_memory,
 )
+from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import FAMILIES, TextCache
 from serve_app.engine.model.loading import ModelParts
 from serve_app.engine.model.loras import Loras
@@ -57,9 +58,10 @@ class ModelRunner:
         self.family = FAMILIES[parts.spec.family](parts.pipe, parts.device, self.texts)
         self.schedulers = Schedulers(parts.pipe.scheduler.config)
         self.unet = SharedUnet(parts.pipe.unet, parts.device)
-        self._tilings = {
-            id(n): Tiling(n) for n in (parts.pipe.unet, parts.vae, parts.tiny_decoder) if n
-        }
+        # Of a VAE its decoder alone: another thread may be encoding a picture.
+        self._tilings = {id(parts.pipe.unet): Tiling(parts.pipe.unet)}
+        self._tilings |= {id(v): Tiling(v.decoder) for v in (parts.vae, parts.tiny_decoder) if v}
+        self._encoder = PictureEncoder(parts.vae, self.family, parts.device)
         self.loras = Loras(parts.pipe, parts.loras, parts.device)
         self.safety: SafetyCheck | None = None
         if parts.safety_checker is not None:
@@ -106,7 +108,13 @@ class ModelRunner:
                 for part in ("text_encoder", "text_encoder_2") if loras else ():
                     adapted.enter_context(self.loras.on(part, loras))
                 state = Trajectory.begin(
-                    request, self.pipe, self.family, self.schedulers, self.device, loras
+                    request,
+                    self.pipe,
+                    self.family,
+                    self.schedulers,
+                    self._encoder,
+                    self.device,
+                    loras,
                 )
         except Exception as error:
             raise as_render_error(error) from error
@@ -131,6 +139,9 @@ class ModelRunner:
         if request.guided and params.guidance_stop < 1:
             guided = request.guided_evaluations
             notes.append(f"guidance_stop: guided for {guided} of {request.evaluations} evaluations")
+        mask = None if request.source is None else request.source.mask
+        if mask is not None and not mask.any():
+            notes.append("mask_empty: nothing of the mask is white, so nothing was drawn anew")
         if params.decoder == "tiny":
             notes.append("tiny_decoder: decoded by a small approximation of the VAE")
         if state.decoded_in_parts:
@@ -243,7 +254,7 @@ class ModelRunner:
         """Fitted to the decoder at first use, which takes one VAE call."""
         return PreviewColours(
             lambda latents: self.images_of([latents], "full"),
-            self.pipe.unet.config.in_channels,
+            self.parts.vae.config.latent_channels,
             self.device,
             self.parts.dtype,
         )

@@ -11,17 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import LCMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import Conditions, Family, Text
 from serve_app.engine.model.loras import Added
 from serve_app.engine.model.unet import Rows
 from serve_app.engine.request import Request
 from serve_app.params import GenerationParams
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPicture:
+    """The picture that is kept where the mask is 0: put back after each step, with that step's noise."""
+
+    latents: Tensor  # of the picture, without noise
+    noise: Tensor
+    mask: Tensor  # (1, 1, h, w); 1: drawn anew
 
 
 @dataclass(slots=True)
@@ -36,6 +47,10 @@ class Trajectory:
     negative: Text | None
     conditions: list[Conditions]  # per row: [negative, positive], or [positive]
     guidance_embedding: Tensor | None  # (1, time_cond_proj_dim)
+    kept: KeptPicture | None = None
+    beside: Tensor | None = (
+        None  # (1, k, h, w): what a UNet for inpainting reads beside the latents
+    )
     decoded_in_parts: bool = False
     loras: Added = ()
 
@@ -46,10 +61,12 @@ class Trajectory:
         pipe: Any,
         family: Family,
         schedulers: Schedulers,
+        encoder: PictureEncoder,
         device: torch.device,
         loras: Added = (),
     ) -> Trajectory:
-        """Encode the prompts, draw the noise, set the timesteps, as the diffusers pipeline does."""
+        """Encode the prompts and the picture, draw the noise, set the timesteps, as the diffusers pipeline
+        does."""
         params = request.params
         positive = family.positive(params)
         negative = family.negative(params) if request.guided else None
@@ -59,37 +76,39 @@ class Trajectory:
         scheduler = schedulers.new(params.scheduler)
         # On the host: many schedulers read timesteps at each step, and from a device that waits for it.
         scheduler.set_timesteps(params.steps, device="cpu")
+        # Of second-order schedulers, each step has two.
+        skipped = (params.steps - params.drawn_steps) * scheduler.order
+        timesteps = list(scheduler.timesteps)[skipped:]
         if hasattr(scheduler, "set_begin_index"):
             # Without this the first step searches for its index, which waits for the device.
-            scheduler.set_begin_index(0)
+            scheduler.set_begin_index(skipped)
         if isinstance(scheduler, LCMScheduler):
             _round_as_on(device, scheduler)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        factor = pipe.vae_scale_factor
-        noise = randn_tensor(
-            (1, pipe.unet.config.in_channels, params.height // factor, params.width // factor),
-            generator=generator,
-            device=torch.device("cpu"),
-            dtype=positive.hidden.dtype,
+        latents, kept, beside = _start(
+            request, pipe, scheduler, timesteps, encoder, generator, positive.hidden.dtype, device
         )
-        noise = noise.to(device)
         texts = [negative, positive] if negative is not None else [positive]
         return cls(
-            latents=noise * scheduler.init_noise_sigma,
+            latents=latents,
             scheduler=scheduler,
-            timesteps=list(scheduler.timesteps),
+            timesteps=timesteps,
             step_arguments=_step_arguments(scheduler, generator),
             positive=positive,
             negative=negative,
             conditions=[family.conditions(params, text) for text in texts],
             loras=loras,
-            guidance_embedding=_guidance_embedding(params, pipe, noise.dtype, device),
+            kept=kept,
+            beside=beside,
+            guidance_embedding=_guidance_embedding(params, pipe, latents.dtype, device),
         )
 
     def add_rows(self, rows: Rows, step: int, count: int) -> None:
         """Append the inputs of evaluation `step`: 1 row, or 2 with guidance, the unconditional one first."""
         timestep = self.timesteps[step]
         sample = self.scheduler.scale_model_input(self.latents, timestep)
+        if self.beside is not None:
+            sample = torch.cat([sample, self.beside], dim=1)
         texts = [self.negative, self.positive] if count == 2 else [self.positive]
         rows.samples += [sample] * count
         rows.timesteps += [timestep] * count
@@ -107,7 +126,67 @@ class Trajectory:
             **self.step_arguments,
             return_dict=False,
         )[0]
-        self.latents = moved.to(self.latents.dtype)
+        moved = moved.to(self.latents.dtype)
+        if self.kept is not None:
+            original = self.kept.latents
+            if step + 1 < len(self.timesteps):
+                following = self.timesteps[step + 1].reshape(1)
+                original = self.scheduler.add_noise(original, self.kept.noise, following)
+            moved = (1 - self.kept.mask) * original + self.kept.mask * moved
+        self.latents = moved
+
+
+def _start(
+    request: Request,
+    pipe: Any,
+    scheduler: Any,
+    timesteps: list[Tensor],
+    encoder: PictureEncoder,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, KeptPicture | None, Tensor | None]:
+    """The first latents, what is kept of a picture, and what a UNet for inpainting reads.
+
+    Random numbers are drawn in the order of StableDiffusionImg2ImgPipeline, or with a mask, or for such a
+    UNet, of StableDiffusionInpaintPipeline: the picture's posterior, the noise, the masked picture's.
+    """
+    params, source = request.params, request.source
+    picture, mask = (None, None) if source is None else (source.picture, source.mask)
+    key = params.init_image and params.init_image.sha256
+    how: dict[str, Any] = {"size": request.size, "tile": params.tile}
+    reads_mask = pipe.unet.config.in_channels != pipe.vae.config.latent_channels
+    inpaints = mask is not None or reads_mask
+    pure = picture is None or (inpaints and params.strength == 1)
+    original: Tensor | None = None
+    if picture is not None and not (pure and reads_mask):
+        original = encoder.latents(picture, key, generator, dtype, **how)
+        if (
+            inpaints
+        ):  # strides decide which kernel a convolution takes, and that pipeline changes them
+            original = original.contiguous()
+    factor, channels = pipe.vae_scale_factor, pipe.vae.config.latent_channels
+    noise = randn_tensor(
+        (1, channels, params.height // factor, params.width // factor),
+        generator=generator,
+        device=torch.device("cpu"),
+        dtype=dtype,
+    ).to(device)
+    if pure or original is None:
+        latents = noise * scheduler.init_noise_sigma
+    else:
+        latents = scheduler.add_noise(original, noise, timesteps[0].reshape(1))
+    if not inpaints:
+        return latents, None, None
+    marked = encoder.mask(mask, noise)
+    if reads_mask:
+        hidden = np.ones((params.height, params.width), bool) if mask is None else mask
+        masked_key = key, params.mask_image and params.mask_image.sha256
+        masked = encoder.latents(picture, masked_key, generator, dtype, without=hidden, **how)
+        return latents, None, torch.cat([marked, masked], dim=1)
+    assert original is not None
+    encoder.skip_sample(original, generator)
+    return latents, KeptPicture(original, noise, marked), None
 
 
 class Schedulers:

@@ -15,7 +15,8 @@ from serve_app.engine.model.importing.convert import Converted, import_checkpoin
 from serve_app.engine.model.loading import load
 from serve_app.errors import ModelError
 from tests.engine import tiny
-from tests.engine.model import original_layout
+from tests.engine.model import drawn_from, original_layout
+from tests.engine.model.drawn_from import from_picture
 from tests.engine.model.harness import alone, plain
 from tests.factories import params
 
@@ -75,6 +76,19 @@ def test_a_file_draws_what_its_pipeline_draws(pipe: Any, kind: str, tmp_path: Pa
     wanted = params(scheduler="euler", steps=3, **order)
     assert torch.equal(alone(parts, wanted), drawn(pipe, family_of(kind), **order))
     assert parts.pipe.vae.config.scaling_factor == pipe.vae.config.scaling_factor
+
+
+def test_a_file_for_inpainting_draws_what_its_pipeline_draws(tmp_path: Path) -> None:
+    """Nine channels: it reads the mask and what is around it."""
+    pipe = original_layout.pipeline("1", tmp_path / "tokenizer")
+    pipe.unet.conv_in = torch.nn.Conv2d(9, pipe.unet.conv_in.out_channels, 3, padding=1)
+    pipe.unet.register_to_config(in_channels=9)
+    file = original_layout.save(pipe, "1", tmp_path / "model.safetensors")
+    import_checkpoint(file, tmp_path / "made")
+    parts = load(spec(tmp_path / "made", "sd"), tmp_path, device="cpu")
+    wanted = from_picture(mask=True, strength=0.7)
+    expected = drawn_from.plainly(tiny.parts(pipe), wanted)
+    assert torch.equal(drawn_from.alone(parts, wanted), expected)
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +250,9 @@ def other_shape(file: Path) -> None:
     edit(file, lambda t: t.update({name: torch.zeros(9)}))
 
 
-def inpainting(file: Path) -> None:
+def editing(file: Path) -> None:
     name = "model.diffusion_model.input_blocks.0.0.weight"
-    edit(file, lambda t: t.update({name: torch.zeros(64, 9, 3, 3)}))
+    edit(file, lambda t: t.update({name: torch.zeros(64, 8, 3, 3)}))
 
 
 def lora(file: Path) -> None:
@@ -274,7 +288,7 @@ def edm(file: Path) -> None:
         (no_text, "holds no text encoder"),
         (pruned, r"its unet lacks 1 of \d+ weights"),
         (other_shape, r"its unet lacks 1 of \d+ weights, as conv_out.bias"),
-        (inpainting, "reads 9 channels, as checkpoints for inpainting do"),
+        (editing, "reads 8 channels, as checkpoints for editing"),
         (lora, "is a LoRA"),
         (flux, "is a FLUX"),
         (embedding, "is a textual inversion"),

@@ -68,8 +68,8 @@ def recognise(header: Header, name: str) -> Kind:
             f"{name} was trained the way of EDM (CosXL, Playground 2.5): not drawn here"
         )
     channels = shapes[FIRST][1]
-    if channels != 4:
-        what = {9: "inpainting", 8: "editing (InstructPix2Pix)", 7: "upscaling"}.get(channels, "")
+    if channels not in (4, 9):  # 9: for inpainting
+        what = {8: "editing (InstructPix2Pix)", 7: "upscaling"}.get(channels, "")
         raise ModelError(
             f"{name} reads {channels} channels{f', as checkpoints for {what} do' if what else ''}: only "
             "those that draw from text alone, with 4, are drawn here"

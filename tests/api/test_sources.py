@@ -1,0 +1,208 @@
+"""Orders that start from a picture: what it is found to be, how long it is kept, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.api.harness import (
+    LocalTransport,
+    assert_problem,
+    get,
+    keys_of,
+    make_app,
+    ordered,
+    serving,
+)
+from tests.api.studio import drawn, output_of, png, sprite
+from tests.factories import JOB_ID
+from tests.jobs.harness import World
+
+PNG = {"content-type": "image/png"}
+
+
+async def uploaded(
+    client: httpx.AsyncClient, shade: int = 0, size: tuple[int, int] = (64, 64)
+) -> str:
+    picture = png(Image.new("RGB", size, (shade, 0, 0)))
+    response = await client.post("/v1/uploads", content=picture, headers=PNG)
+    assert response.status_code in (200, 201), response.text
+    return response.json()["upload_id"]
+
+
+async def params_of(world: World, job_id: str) -> dict[str, Any]:
+    return (await world.launched(job_id))["params"]
+
+
+async def test_an_order_names_an_upload(client: httpx.AsyncClient, world: World) -> None:
+    """It is pinned by its hash, and shown as it was sent; sent again, it orders the same."""
+    init, mask = await uploaded(client, 1), await uploaded(client, 2)
+    sent: dict[str, Any] = {
+        "init_image": {"upload_id": init},
+        "strength": 0.5,
+        "mask_image": {"upload_id": mask},
+        "seed": 3,
+    }
+    job = await ordered(client, **sent)
+    assert {name: job["request"][name] for name in sent} == sent
+    params = await params_of(world, job["job_id"])
+    shown = await get(client, f"/v1/uploads/{init}")
+    assert params["init_image"] == {
+        "upload_id": init, "sha256": shown["sha256"], "given": {"upload_id": init}
+    }  # fmt: skip
+    assert params["strength"] == 0.5
+    again = await ordered(client, **job["request"])
+    assert await params_of(world, again["job_id"]) == params
+
+
+async def test_only_the_steps_that_are_drawn_count_as_work(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    init = {"upload_id": await uploaded(client)}
+    jobs = [
+        await ordered(client, steps=20),
+        await ordered(client, steps=20, init_image=init, strength=0.25),
+    ]
+    whole, part = [(await world.launched(job["job_id"]))["summary"]["work"] for job in jobs]
+    assert part == whole / 4
+
+
+async def test_a_strength_that_is_left_out(client: httpx.AsyncClient, world: World) -> None:
+    """With a mask the part that is drawn anew owes nothing to what was there."""
+    source = {"upload_id": await uploaded(client)}
+    for more, strength in (({}, 0.6), ({"mask_image": source}, 1.0)):
+        job = await ordered(client, init_image=source, **more)
+        assert (await params_of(world, job["job_id"]))["strength"] == strength
+    plain = await ordered(client)
+    assert (plain["request"]["init_image"], plain["request"]["strength"]) == (None, None)
+
+
+async def test_an_image_of_a_job_is_kept_for_the_jobs_that_need_it(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    """Its own job may be deleted meanwhile. Of a drawn image it is the picture before the effects."""
+    parent = await drawn(world, client, sprite(), sprite(seed=1), prompt="a", seed=5)
+    source = {"job_id": parent, "index": 1}
+    job = await ordered(client, init_image=source)
+    assert job["request"]["init_image"] == source
+    use = (await params_of(world, job["job_id"]))["init_image"]
+    assert (await client.delete(f"/v1/jobs/{parent}")).status_code == 204
+    assert output_of(world).uploads.read(use["upload_id"], use["sha256"])
+    found = await client.post("/v1/generate", json={"prompt": "a", "init_image": source})
+    problem = assert_problem(found, 422, "invalid_field")
+    assert problem["errors"][0]["field"] == "init_image.job_id"
+
+
+async def test_a_dry_run_keeps_nothing(client: httpx.AsyncClient, world: World) -> None:
+    parent = await drawn(world, client, sprite(), prompt="a", seed=5)
+    body = {"prompt": "a", "init_image": {"job_id": parent}, "dry_run": True}
+    response = await client.post("/v1/generate", json=body)
+    assert response.status_code == 200, response.text
+    assert response.json()["request"]["init_image"] == {"job_id": parent, "index": 0}
+    assert not (world.files.root / ".uploads").exists()
+
+
+async def test_a_retry_needs_the_picture_and_not_the_upload(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    """The new job gets the picture for itself, and is told when there is none any more."""
+    upload_id = await uploaded(client)
+    first = await ordered(client, init_image={"upload_id": upload_id})
+    await world.started(first["job_id"])
+    assert await world.fail(first["job_id"], 1)
+    assert (await client.delete(f"/v1/uploads/{upload_id}")).status_code == 204
+    retried = await client.post(f"/v1/jobs/{first['job_id']}/retry")
+    assert retried.status_code == 202, retried.text
+    use = (await params_of(world, retried.json()["job_id"]))["init_image"]
+    assert use["upload_id"] != upload_id
+    uploads = output_of(world).uploads
+    uploads.remove([upload_id], time.time())
+    assert uploads.read(use["upload_id"], use["sha256"])
+    gone = await client.post(f"/v1/jobs/{first['job_id']}/retry")
+    problem = assert_problem(gone, 422, "invalid_field")
+    assert problem["errors"][0]["field"] == "init_image"
+    assert "not kept any more" in problem["errors"][0]["detail"]
+
+
+async def test_pictures_of_another_owner_are_not_found(
+    transport: LocalTransport, world: World
+) -> None:
+    path = world.directory / "keys"
+    ann, bob = keys_of(path, "ann", "bob")
+    async with serving(make_app(transport, api_keys_file=path)) as client:
+        client.headers.update(ann)
+        upload_id = await uploaded(client)
+        job_id = await drawn(world, client, sprite(), prompt="a", seed=1)
+        for source, field in (
+            ({"upload_id": upload_id}, "upload_id"),
+            ({"job_id": job_id}, "job_id"),
+        ):
+            body = {"prompt": "a", "init_image": source}
+            response = await client.post("/v1/generate", json=body, headers=bob)
+            problem = assert_problem(response, 422, "invalid_field")
+            assert problem["errors"][0]["field"] == f"init_image.{field}"
+            assert problem["errors"][0]["detail"].startswith("There is no")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"init_image": {"upload_id": JOB_ID}}, "init_image.upload_id", "no upload"),
+        ({"init_image": {"job_id": JOB_ID}}, "init_image.job_id", "no job"),
+        ({"init_image": {"job_id": "RUNNING"}}, "init_image.job_id", "STARTED"),
+        ({"init_image": {"job_id": "DRAWN", "index": 7}}, "init_image.index", "no image 7"),
+        ({"init_image": {}}, "init_image", "either"),
+        ({"init_image": {"upload_id": "UP", "job_id": JOB_ID}}, "init_image", "either"),
+        ({"init_image": {"upload_id": "UP", "index": 1}}, "init_image", "no index"),
+        ({"init_image": {"upload_id": "UP", "url": "http://x"}}, "init_image.url", "Unknown"),
+        ({"init_image": "UP"}, "init_image", ""),
+        ({"strength": 0.5}, "strength", "needs an init_image"),
+        ({"mask_image": {"upload_id": "UP"}}, "mask_image", "needs an init_image"),
+        ({"init_image": {"upload_id": "UP"}, "strength": 0}, "strength", "none would be drawn"),
+        ({"init_image": {"upload_id": "UP"}, "strength": 0.1}, "strength", "of 6 steps none"),
+        ({"init_image": {"upload_id": "UP"}, "strength": 1.01}, "strength", ""),
+        (
+            {"init_image": {"upload_id": "UP"}, "mask_image": {"upload_id": "SMALL"}},
+            "mask_image",
+            "is 32x64, init_image is 64x64",
+        ),
+    ],
+)
+async def test_a_wrong_picture_names_the_field(
+    client: httpx.AsyncClient, world: World, body: dict[str, Any], field: str, said: str
+) -> None:
+    """And nothing is ordered."""
+    running = (await ordered(client))["job_id"]
+    await world.started(running)
+    names = {
+        "UP": await uploaded(client),
+        "SMALL": await uploaded(client, size=(32, 64)),
+        "RUNNING": running,
+        "DRAWN": await drawn(world, client, sprite(), prompt="a", seed=1),
+    }
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(one) for key, one in value.items()}
+        return names.get(value, value) if isinstance(value, str) else value
+
+    before = len((await get(client, "/v1/jobs"))["results"])
+    response = await client.post(
+        "/v1/generate", json={"prompt": "a", "style_id": "icon"} | named(body)
+    )
+    problem = assert_problem(response, 422, "invalid_field")
+    (error,) = problem["errors"]
+    assert error["field"] == field
+    assert said in error["detail"]
+    assert len((await get(client, "/v1/jobs"))["results"]) == before
+
+
+async def test_strength_1_draws_every_step(client: httpx.AsyncClient, world: World) -> None:
+    source = {"upload_id": await uploaded(client)}
+    job = await ordered(client, init_image=source, strength=1, steps=7)
+    ticket = await world.launched(job["job_id"])
+    assert (ticket["params"]["strength"], ticket["params"]["steps"]) == (1.0, 7)

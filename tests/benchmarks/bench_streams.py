@@ -78,7 +78,7 @@ class Meter:
 
 async def measure(folder: Path, watchers: int) -> None:
     async with World(folder) as world:
-        limit(world, max_in_flight=RUNNING, max_pending=100_000)
+        limit(world, max_in_flight=RUNNING, max_pending=100_000, cached_jobs=10_000)
         transports = [LocalTransport(world) for _ in range(INGRESSES)]
         for transport in transports:  # what crosses a process border is not copied here
             transport._call = direct(world)  # type: ignore[method-assign]

@@ -28,10 +28,11 @@ test-faults: .venv/.tests
 campaign: .venv/.tests
 	$(BIN)/python -m pytest -m campaign
 
-check: .venv/.tests
+check: .venv/.tests .venv/.types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/node .venv/web/node_modules/typescript/bin/tsc -p serve_app/web
 	$(BIN)/python -m serve_app.tools.lint serve_config.yaml configs/serve.gpu.yaml
 
 bench: .venv/.tests
@@ -51,6 +52,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 	@$(INSTALL) -e '.[test,check,train,benchmark]'
 	@# Without what spandrel depends on: its torchvision does not load beside a CPU build of torch.
 	@$(INSTALL) --no-deps spandrel einops
+	@touch $@
+
+# The type checker of the page, by the npm that PyPI has: nothing of it is needed to run the service.
+.venv/.types: tests/web/package.json .venv/.tests
+	@mkdir -p .venv/web
+	@cp tests/web/package.json .venv/web/
+	@$(BIN)/npm install --prefix .venv/web --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 clean:

@@ -177,6 +177,7 @@ class Settings(BaseSettings):
         default=[],
         description="Web pages of these origins may use the API; `*`: of any (only with API keys).",
     )
+    page: bool = Field(default=True, description="The page in the browser, at /.")
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         default=[],
         description="Addresses or networks whose X-Forwarded-Prefix, -Proto and -Host are believed.",

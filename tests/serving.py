@@ -35,14 +35,19 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def served(app: FastAPI) -> AsyncGenerator[str]:
-    """The address where the app listens."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+async def served(app: FastAPI, port: int = 0, *, killed: bool = False) -> AsyncGenerator[str]:
+    """The address where the app listens. `port` 0: a free one. `killed`: in the end all connections break,
+    whatever is under way."""
+    with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
         server = Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
+        while killed and not serving.done():
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+            await asyncio.wait([serving], timeout=0.05)
         await serving
 
 

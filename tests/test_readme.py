@@ -99,7 +99,9 @@ def test_the_tree_has_a_line_for_every_file() -> None:
         else:
             assert said.strip(), f"{name} is not explained"
             listed.append("".join(folders) + name)
-    there = [str(p.relative_to(INSIDE.path.parent)) for p in sources() if p.name != "__init__.py"]
+    page = (p for p in (ROOT / "serve_app/web").rglob("*") if p.suffix in (".js", ".css", ".html"))
+    files = [*(p for p in sources() if p.name != "__init__.py"), *page]
+    there = [str(p.relative_to(INSIDE.path.parent)) for p in files]
     assert sorted(listed) == sorted(there)
 
 

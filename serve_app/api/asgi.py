@@ -27,13 +27,25 @@ from serve_app.api.methods import RouteGuard, heads
 from serve_app.api.once import HeaderGuard
 from serve_app.api.openapi import describe
 from serve_app.api.output import OutputFiles
+from serve_app.api.page import WebPage
 from serve_app.api.registry_client import RegistryClient
-from serve_app.api.routes import catalog, events, files, health, inspect, jobs, sheets, uploads
+from serve_app.api.routes import (
+    catalog,
+    events,
+    files,
+    health,
+    inspect,
+    jobs,
+    page,
+    sheets,
+    uploads,
+)
 from serve_app.api.service import JobService
 from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.watching import Watching
+from serve_app.api.thumbnails import Thumbnails
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView, follow
 from serve_app.artifacts.uploads import UploadFolder
@@ -86,6 +98,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would go to whatever Host the client claims
     )
+    output = OutputFiles(settings.path(settings.output_dir))
     app.state.service = service = JobService(
         settings=settings,
         registry=registry,
@@ -95,7 +108,8 @@ def create_app(
         revision_of=revision_of,
         palettes=palettes,
         catalog=Catalog(settings, styles, models, active, revision_of, palettes),
-        files=OutputFiles(settings.path(settings.output_dir)),
+        files=output,
+        thumbnails=Thumbnails(output, settings.max_pixels),
         pictures=SourcePictures(settings, UploadFolder(settings.path(settings.output_dir))),
         resolve=partial(
             resolve,
@@ -112,6 +126,9 @@ def create_app(
     own = [part.router for part in (jobs, sheets, events, files, uploads, inspect, catalog, health)]
     dialects = [DIALECTS[name] for name in settings.dialects]
     own += [part.router for part in dialects]
+    if settings.page:
+        app.state.page = WebPage()
+        own.append(page.router)
     for router in (*own, heads([*routes, *(route for part in own for route in part.routes)])):
         app.include_router(router)
         routes += router.routes

@@ -39,6 +39,8 @@ class Forwarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._comes_from_proxy(scope):
             scope = _as_asked(scope)
+        if scope["type"] == "http" and scope["path"] == root_of(scope) != "":
+            scope = {**scope, "path": scope["path"] + "/"}  # as people type it
         await self._app(scope, receive, send)
 
     def _comes_from_proxy(self, scope: Scope) -> bool:

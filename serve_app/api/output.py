@@ -23,6 +23,8 @@ MEDIA_TYPES = {
     ".zip": "application/zip",
 }
 
+CACHED = "private, max-age=31536000, immutable"
+
 # Every part starts with a letter, digit or dash, so there is no `..`, hidden file or absolute path, and
 # no `%` that another layer could decode again. Unfinished files have other suffixes.
 _SERVED = re.compile(
@@ -54,5 +56,5 @@ class OutputFiles(StaticFiles):
         response = super().file_response(full_path, *args, **kwargs)
         if response.status_code == 200:
             response.headers["Content-Type"] = MEDIA_TYPES[os.path.splitext(full_path)[1]]  # noqa: PTH122
-        response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        response.headers["Cache-Control"] = CACHED
         return response

@@ -28,12 +28,17 @@ log = logging.getLogger("assets.api")
 LOCAL = "local"
 """The owner of every job where no key file is set."""
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-OPEN_PREFIXES = ("/output/", "/docs/")  # a URL below /output is itself the secret
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
+OPEN_PREFIXES = ("/output/", "/docs/", "/web/")  # a URL below /output is itself the secret
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from this server
     "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src 'self' data:; "
     "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+)
+PAGE_POLICY = (  # no script but its own files, and none that is made of text
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -45,7 +50,8 @@ def _hardening(policy: str) -> tuple[tuple[bytes, bytes], ...]:
     )
 
 
-HARDENING, DOCS_HARDENING = _hardening(POLICY), _hardening(DOCS_POLICY)
+HARDENING = _hardening(POLICY)
+BY_PATH = {"/": _hardening(PAGE_POLICY), "/docs": _hardening(DOCS_POLICY)}
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BYTE_RANGE = re.compile(r"bytes\s*=[\s,0-9-]{1,2000}", re.IGNORECASE)
@@ -70,7 +76,7 @@ class Doorstep:
 
         async def send_hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = DOCS_HARDENING if path_of(scope) == "/docs" else HARDENING
+                added = BY_PATH.get(path_of(scope), HARDENING)
                 # Ray's proxy gives an id to a request that has none, and adds the header by itself.
                 if given is None:
                     added = ((b"x-request-id", request_id.encode()), *added)

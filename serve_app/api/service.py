@@ -31,6 +31,7 @@ from serve_app.api.sheets import SheetRequest, resolve_sheet
 from serve_app.api.sources import FIELDS, picture_of, sources_again, sources_of
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
+from serve_app.api.thumbnails import Thumbnails
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView
 from serve_app.artifacts.inspection.inspect import inspect
@@ -60,6 +61,7 @@ class JobService:
     texts: JobTexts
     catalog: Catalog
     files: OutputFiles
+    thumbnails: Thumbnails
     pictures: SourcePictures
     watching: Watching
     resolve: Callable[[Order], GenerationParams]

@@ -1,0 +1,79 @@
+"""The page in the browser: its files, read once, each with its type, its tag and how long it may be kept.
+
+Knows names, bytes and links; nothing of what the page does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from starlette.responses import Response
+
+from serve_app.api.headers import names_revision
+
+FOLDER = Path(__file__).resolve().parent.parent / "web"
+FRONT = "index.html"
+TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+    ".webmanifest": "application/manifest+json",
+}
+"""What is served, beside the front page. Whatever else lies in the folder is for its authors."""
+
+FOR_EVER = "public, max-age=31536000, immutable"
+ASK_AGAIN = "no-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    body: bytes
+    media_type: str
+
+
+class WebPage:
+    """Every file below `folder`. Their links hold `version`, a hash of all of them, so that a browser may
+    keep each for ever and never mixes two versions."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in TYPES)
+        self._files = {
+            path.relative_to(folder).as_posix(): PageFile(path.read_bytes(), TYPES[path.suffix])
+            for path in paths
+        }
+        self._front = (folder / FRONT).read_text(encoding="utf-8")
+        # Without them a browser would find each module only when it has read the one before.
+        self._preloads = "\n    ".join(
+            f'<link rel="modulepreload" href="{{{{FILES}}}}/{name}" />'
+            for name in self._files
+            if name.endswith(".js")
+        )
+        digest = hashlib.sha256(self._front.encode())
+        for name, file in self._files.items():
+            digest.update(f"\n{name} {len(file.body)}\n".encode() + file.body)
+        self.version = digest.hexdigest()[:16]
+
+    def front(self, root: str, if_none_match: str | None = None) -> Response:
+        """The page itself. `root`: prefix of every link. Asked for again each time, since its links change
+        with every version."""
+        tag = hashlib.sha256(f"{self.version} {root}".encode()).hexdigest()[:16]
+        headers = {"ETag": f'W/"{tag}"', "Cache-Control": ASK_AGAIN}
+        if if_none_match and names_revision(if_none_match, tag):
+            return Response(status_code=304, headers=headers)
+        text = self._front.replace("{{PRELOADS}}", self._preloads)
+        for name, link in (("FILES", f"{root}/web/{self.version}"), ("ROOT", root)):
+            text = text.replace(f"{{{{{name}}}}}", escape(link))
+        return Response(text, headers=headers, media_type="text/html; charset=utf-8")
+
+    def file(self, version: str, name: str) -> Response | None:
+        """None: there is no such file, or no longer: of another version nothing is served, lest a page that
+        was half loaded before a redeploy gets half of the new one."""
+        file = self._files.get(name) if version == self.version else None
+        if file is None:
+            return None
+        headers = {"Cache-Control": FOR_EVER}
+        return Response(file.body, headers=headers, media_type=file.media_type)

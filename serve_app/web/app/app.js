@@ -1,0 +1,115 @@
+/** The frame of the page: who is signed in, which views there are, what the service has just said. */
+
+import { T } from "../texts.js";
+import { ROOT } from "../lib/api.js";
+import { ICONS } from "../lib/icons.js";
+import { PANES, go, onPlace, place } from "../lib/place.js";
+import { FINAL, dismiss, signIn, signOut, store, watch } from "../lib/store.js";
+import { selection } from "../gallery/selection.js";
+import { key } from "../lib/api.js";
+import { View, h, icon } from "../lib/view.js";
+import { dropZone } from "./drop.js";
+import { keyHelp } from "./keys.js";
+import { selectionBar } from "./chosen.js";
+
+class AppFrame extends View {
+  help = false;
+  drop = dropZone(() => this.refresh());
+
+  start() {
+    this.until(watch(() => this.refresh()));
+    this.until(onPlace(() => this.refresh()));
+    this.until(selection.watch(() => this.refresh()));
+    this.hear(document, "keydown", (event) => this.pressed(event));
+    for (const event of ["dragover", "dragleave", "drop", "paste"]) this.hear(document, event, (given) => this.drop.heard(given));
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
+    if (event.key === "Escape" && !event.defaultPrevented && selection.size && !document.querySelector("dialog[open]")) selection.clear();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.key === "?") this.showHelp(!this.help);
+    else if (event.key === "n") {
+      event.preventDefault();
+      go({}, { pane: "order" });
+      requestAnimationFrame(() => document.getElementById("order-prompt")?.focus());
+    }
+  }
+
+  /** @param {boolean} help */
+  showHelp(help) {
+    this.help = help;
+    this.draw();
+  }
+
+  view() {
+    if (store.session === "signed out") return [signInForm(), notices()];
+    const { pane } = place();
+    return [
+      this.header(pane),
+      store.connection === "lost" && h("p", { class: "banner", role: "status", key: "lost" }, T.connectionLost),
+      h("main", { key: "main", "data-pane": pane, class: store.session === "in" ? "" : "asking" },
+        h("order-form", { key: "order", class: "pane-order" }),
+        h("div", { class: "bench", key: "bench", "data-scroller": "" },
+          h("job-queue", { class: "pane-queue", key: "queue" }),
+          store.session === "in" && h("picture-gallery", { class: "pane-pictures", key: "gallery", id: "pictures" }),
+        ),
+      ),
+      h("picture-viewer", { key: "viewer" }),
+      selectionBar(),
+      this.help && keyHelp(() => this.showHelp(false)),
+      this.drop.view(),
+      notices(),
+    ];
+  }
+
+  /** @param {string} pane */
+  header(pane) {
+    const live = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).length;
+    return h("header", { class: "app", key: "header" },
+      h("h1", { class: "mark" }, h("span", { class: "logo", "aria-hidden": "true" }), T.name),
+      h("nav", { "aria-label": T.paneLabel }, PANES.map((one) => h("a", {
+        key: one, href: `#/${one}`, "aria-current": pane === one ? "page" : undefined,
+        onclick: (/** @type {Event} */ event) => {
+          event.preventDefault();
+          go({}, { pane: one, step: true });
+        },
+      }, T.panes[one], one === "queue" && live > 0 && h("span", { class: "count" }, live > 999 ? "999+" : live)))),
+      h("p", { class: `connection ${store.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), h("span", { class: "text" }, T.connection[store.connection])),
+      h("a", { class: "quiet docs", href: `${ROOT}/docs` }, T.docs),
+      h("button", { type: "button", class: "quiet", title: T.help, "aria-label": T.help, onclick: () => this.showHelp(true) }, icon(ICONS.help)),
+      key.get() && h("button", { type: "button", class: "quiet", key: "out", title: T.signOut, "aria-label": T.signOut, onclick: () => signOut() }, icon(ICONS.out)),
+    );
+  }
+}
+
+function signInForm() {
+  return h("main", { class: "sign-in", key: "sign-in" },
+    h("form", {
+      onsubmit: (/** @type {any} */ event) => {
+        event.preventDefault();
+        void signIn(event.target.elements.key.value);
+      },
+    },
+      h("span", { class: "logo", "aria-hidden": "true" }),
+      h("h1", null, T.signIn.title),
+      h("p", { class: "hint" }, T.signIn.why),
+      h("div", { class: "field" },
+        h("label", { for: "key" }, T.signIn.label),
+        h("input", { id: "key", name: "key", type: "password", autocomplete: "current-password", required: true, ref: (/** @type {HTMLElement} */ node) => requestAnimationFrame(() => node.focus()) }),
+      ),
+      h("button", { class: "main", type: "submit" }, T.signIn.button),
+    ),
+  );
+}
+
+function notices() {
+  return h("div", { class: "notices", role: "status", key: "notices" }, store.notices.map((notice) => h("div", { key: notice.id, class: `notice ${notice.kind}` },
+    h("p", null, notice.text),
+    notice.action && h("button", { type: "button", class: "quiet", onclick: () => (notice.action?.act(), dismiss(notice.id)) }, notice.action.text),
+    h("button", { type: "button", class: "quiet small", "aria-label": T.dismiss, onclick: () => dismiss(notice.id) }, icon(ICONS.close)),
+  )));
+}
+
+customElements.define("app-frame", AppFrame);

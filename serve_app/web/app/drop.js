@@ -1,0 +1,87 @@
+/** A picture that is dropped or pasted anywhere: if a recipe is in it, it is offered. */
+
+import { T } from "../texts.js";
+import { get } from "../lib/api.js";
+import { sentences } from "../lib/format.js";
+import { go } from "../lib/place.js";
+import { notify, store, trying } from "../lib/store.js";
+import { h } from "../lib/view.js";
+import { wishDraft } from "../lib/wishes.js";
+import { draftOf } from "../order/draft.js";
+
+/** @typedef {import("../types.js").Inspected} Inspected */
+
+/** @param {() => void} changed */
+export function dropZone(changed) {
+  let over = false;
+  /** @type {{found: Inspected, look: string} | null} */
+  let offer = null;
+
+  /** @param {Blob} file */
+  const inspect = (file) => trying(async () => {
+    const headers = { "Content-Type": file.type || "application/octet-stream" };
+    const found = /** @type {Inspected} */ (await get("/v1/inspect", { method: "POST", body: file, headers }));
+    // Of a job that is still here, the order as it was sent says more than the file.
+    const mine = found.recipe?.record.job_id;
+    const job = mine ? await get(`/v1/jobs/${encodeURIComponent(mine)}`).catch(() => null) : null;
+    if (job?.kind === "generate") found.order = { ...job.request, n: 1, seed: found.recipe?.seed ?? job.request.seed };
+    if (!found.order) return notify(T.drop.none, "bad");
+    offer = { found, look: URL.createObjectURL(file) };
+    changed();
+  });
+
+  const close = () => {
+    if (offer) URL.revokeObjectURL(offer.look);
+    offer = null;
+    changed();
+  };
+
+  const use = () => {
+    if (offer?.found.order) wishDraft(draftOf(offer.found.order, store.catalog?.order.properties ?? {}));
+    close();
+    go({}, { pane: "order" });
+  };
+
+  return {
+    /** @param {any} event */
+    heard(event) {
+      if (store.session !== "in") return;
+      const data = event.dataTransfer ?? event.clipboardData;
+      const files = [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+      if (event.type === "paste") {
+        if (files[0]) void inspect(files[0]);
+        return;
+      }
+      const ours = !data?.types.includes("Files");
+      if (ours) return;
+      event.preventDefault();
+      const before = over;
+      over = event.type === "dragover" || (event.type === "dragleave" && event.relatedTarget !== null);
+      if (over !== before) changed();
+      if (event.type === "drop" && files[0]) void inspect(files[0]);
+    },
+    view() {
+      if (over) return h("div", { class: "drop-here", key: "drop" }, h("p", null, T.drop.here));
+      if (!offer) return null;
+      const { found, look } = offer;
+      return h("dialog", {
+        class: "sheet offer", key: "offer", "aria-labelledby": "offer-title", onclose: close,
+        ref: (/** @type {HTMLDialogElement} */ node) => queueMicrotask(() => node.isConnected && node.showModal()),
+      },
+        h("header", null, h("h2", { id: "offer-title" }, T.drop.title)),
+        h("div", { class: "recipe" },
+          h("img", { src: look, alt: "" }),
+          h("div", null,
+            h("p", { class: "long" }, found.order?.prompt),
+            found.recipe && h("p", { class: "hint" }, T.drop.by(found.recipe.program)),
+            found.notes.length > 0 && h("div", null, h("p", { class: "hint" }, T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
+          ),
+        ),
+        h("footer", null,
+          h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no),
+          h("button", { type: "button", class: "main", onclick: use }, T.drop.use),
+        ),
+      );
+    },
+  };
+}

@@ -1,0 +1,337 @@
+/**
+ * The gallery: every finished picture, newest first, of which only those in sight are in the page.
+ *
+ * Tiles have one size, so where each stands is a multiplication, and nothing moves when a picture arrives.
+ */
+
+import { T } from "../texts.js";
+import { recall, remember } from "../lib/remember.js";
+import { notify, onEnd, remove, store, trying, watch } from "../lib/store.js";
+import { View, h } from "../lib/view.js";
+import { go, onPlace, place, showPicture } from "../lib/place.js";
+import { markOf, toggleReject, toggleStar, mark } from "../lib/marks.js";
+import { PictureList } from "./list.js";
+import { filterBar, filtersOf } from "./filters.js";
+import { selection } from "./selection.js";
+import { tile } from "./tile.js";
+
+/** @typedef {import("./list.js").Item} Item */
+
+const GAP = 10;
+const CAPTION = 26;
+/** Rows beyond each edge of what is seen. */
+const SPARE_ROWS = 3;
+/** Side of a tile, wished for: it grows until the row is full. */
+const SIDES = [110, 168, 260];
+/** How many pictures before the end of what is loaded the next page is asked for, in screens. */
+const AHEAD = 2;
+/** How long a deletion can be taken back. */
+const UNDO_MS = 5_500;
+
+class PictureGallery extends View {
+  list = this.newList();
+  side = recall("tile", 1);
+  /** Place of the tile that has the focus, or would have it. */
+  current = 0;
+  columns = 1;
+  width = 0;
+  /** Where the grid begins in what scrolls, at the last drawing. */
+  top = 0;
+  /** @type {HTMLElement | null} */
+  scroller = null;
+  /** Where a selection of several began. */
+  anchor = 0;
+
+  newList() {
+    return new PictureList(filtersOf(place().words), () => this.refresh());
+  }
+
+  start() {
+    this.scroller = this.closest("[data-scroller]");
+    const { scroller } = this;
+    if (!scroller) return;
+    this.until(watch(() => this.refresh()));
+    this.until(selection.watch(() => this.refresh()));
+    this.until(onEnd((job) => {
+      this.list.take(job);
+      if (this.atTop()) this.list.merge();
+    }));
+    this.until(onPlace(() => this.moved()));
+    this.hear(scroller, "scroll", () => this.refresh(), { passive: true });
+    this.hear(this, "keydown", (event) => this.pressed(event));
+    const sizes = new ResizeObserver(() => this.refresh());
+    sizes.observe(this);
+    sizes.observe(scroller);
+    this.until(() => sizes.disconnect());
+    this.until(() => this.list.end());
+    void this.list.more();
+  }
+
+  /** The URL says something else now. */
+  moved() {
+    if (JSON.stringify(filtersOf(place().words)) === JSON.stringify(this.list.filters)) return;
+    this.list.end();
+    this.list = this.newList();
+    this.current = 0;
+    this.scroller?.scrollTo({ top: 0 });
+    void this.list.more();
+    this.refresh();
+  }
+
+  /** Whoever looks at the newest pictures sees newer ones come in; nobody else's view moves. */
+  atTop() {
+    return !this.scroller || this.scroller.scrollTop <= Math.max(0, this.top - 80);
+  }
+
+  view() {
+    const { list } = this;
+    this.measure();
+    const { columns, row } = this;
+    const rows = Math.ceil(list.items.length / columns);
+    const [first, end] = this.rowsInSight(rows);
+    const shown = list.items.slice(first * columns, end * columns).map((item, at) => /** @type {const} */ ([item, first * columns + at]));
+    const current = list.items[this.current];
+    // It keeps the focus while it is out of sight.
+    if (current && !shown.some(([item]) => item === current)) shown.push([current, this.current]);
+    const { catalog } = store;
+    return [
+      h("section", { "aria-labelledby": "gallery-title", class: "gallery" },
+        h("header", { class: "bar" },
+          h("h2", { id: "gallery-title" }, T.gallery.title),
+          catalog && filterBar(list.filters, catalog.styles, {
+            side: this.side,
+            choose: (words) => go(words),
+            resize: (side) => {
+              this.side = side;
+              remember("tile", side);
+              this.refresh();
+            },
+          }),
+        ),
+        list.fresh.length > 0 && h("button", { class: "fresh", key: "fresh", type: "button", onclick: () => this.showFresh() }, T.gallery.fresh(list.fresh.length)),
+        h("div", {
+          class: "grid", key: "grid", role: "listbox", "aria-label": T.gallery.label, "aria-multiselectable": "true",
+          hidden: list.items.length === 0,
+          style: { height: `${Math.max(0, rows * row - GAP)}px`, "--side": `${this.tileSide}px` },
+        },
+          shown.map(([item, index]) => tile(item, {
+              x: (index % columns) * (this.tileSide + GAP),
+              y: Math.floor(index / columns) * row,
+              side: this.tileSide,
+              place: index,
+              current: index === this.current,
+              selected: selection.has(item.key),
+              mark: markOf(item.key),
+              press: (event) => this.chosen(event, index),
+              focus: () => this.seen(index),
+          })),
+        ),
+        this.end(),
+      ),
+    ];
+  }
+
+  end() {
+    const { list } = this;
+    const filtered = Object.values(list.filters).some(Boolean) && list.filters.status !== "SUCCESS";
+    if (list.state === "failed") {
+      return h("p", { class: "end", key: "end" }, T.gallery.failed, " ",
+        h("button", { type: "button", onclick: () => void list.more() }, T.gallery.tryAgain));
+    }
+    if (list.state === "paused") {
+      return h("p", { class: "end", key: "end" }, T.gallery.searched(list.looked), " ",
+        h("button", { type: "button", onclick: () => void list.more(true) }, T.gallery.searchOn));
+    }
+    if (list.state === "loading") return list.items.length > 0 && h("p", { class: "end", key: "end" }, T.gallery.loading);
+    if (list.state !== "end") return null;
+    if (list.items.length) return h("p", { class: "end", key: "end" }, T.gallery.end);
+    return h("p", { class: "end", key: "end" }, filtered || hasFilters(list.filters) ? T.gallery.none : T.gallery.empty);
+  }
+
+  drawn() {
+    this.keepStill();
+    const { list, scroller } = this;
+    if (!scroller || list.state !== "idle") return;
+    const bottom = this.top + Math.ceil(list.items.length / this.columns) * this.row;
+    if (bottom < scroller.scrollTop + (1 + AHEAD) * scroller.clientHeight) void list.more();
+  }
+
+  get tileSide() {
+    return Math.max(40, (this.width - (this.columns - 1) * GAP) / this.columns);
+  }
+
+  get row() {
+    return this.tileSide + (this.side > 0 ? CAPTION : 0) + GAP;
+  }
+
+  measure() {
+    const inside = this.querySelector(".grid")?.parentElement ?? this;
+    const style = getComputedStyle(inside);
+    this.width = inside.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const wished = Math.min(SIDES[this.side] ?? SIDES[1], (this.width - GAP) / 2);
+    const columns = Math.max(1, Math.floor((this.width + GAP) / (wished + GAP)));
+    if (columns === this.columns) return;
+    const anchor = this.firstSeen();
+    this.columns = columns;
+    if (anchor > 0 && this.scroller) this.scroller.scrollTop = this.top + Math.floor(anchor / columns) * this.row;
+  }
+
+  /** The first picture that is in sight. */
+  firstSeen() {
+    if (!this.scroller || this.scroller.scrollTop <= this.top) return 0;
+    return Math.floor((this.scroller.scrollTop - this.top) / this.row) * this.columns;
+  }
+
+  /** @param {number} rows @returns {[number, number]} */
+  rowsInSight(rows) {
+    if (!this.scroller) return [0, Math.min(rows, 10)];
+    const above = this.scroller.scrollTop - this.top;
+    const first = Math.max(0, Math.floor(above / this.row) - SPARE_ROWS);
+    const end = Math.ceil((above + this.scroller.clientHeight) / this.row) + SPARE_ROWS;
+    return [Math.min(first, Math.max(0, rows - 1)), Math.max(0, Math.min(rows, end))];
+  }
+
+  /** When what is above the grid grows or shrinks, whoever has scrolled past it sees nothing move. */
+  keepStill() {
+    const grid = this.querySelector(".grid");
+    const { scroller } = this;
+    if (!grid || !scroller) return;
+    const top = grid.getBoundingClientRect().top - scroller.getBoundingClientRect().top + scroller.scrollTop;
+    const moved = top - this.top;
+    if (Math.abs(moved) < 0.5) return;
+    const past = scroller.scrollTop > this.top && this.top > 0;
+    this.top = top;
+    if (past) scroller.scrollTop += moved;
+    else this.refresh();
+  }
+
+  showFresh() {
+    this.list.merge();
+    this.current = 0;
+    this.scroller?.scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  }
+
+  /** @param {number} index */
+  seen(index) {
+    if (this.current === index) return;
+    this.current = index;
+    this.refresh();
+  }
+
+  /** A tile was clicked. @param {MouseEvent} event @param {number} index */
+  chosen(event, index) {
+    this.current = index;
+    const item = this.list.items[index];
+    if (event.shiftKey) this.selectTo(index);
+    else if (event.ctrlKey || event.metaKey || selection.size) {
+      selection.toggle(item);
+      this.anchor = index;
+    } else this.open(index);
+    this.refresh();
+  }
+
+  /** Delete the jobs of what is selected, unless it is taken back in time. */
+  removeSelected() {
+    const jobs = new Set(selection.items.map((item) => item.job));
+    const dropped = this.list.drop((item) => jobs.has(item.job));
+    this.current = Math.max(0, Math.min(this.current, this.list.items.length - 1));
+    selection.clear();
+    const timer = setTimeout(() => void trying(async () => {
+      for (const job of jobs) await remove(job);
+    }), UNDO_MS);
+    notify(T.selection.removed(jobs.size), "good", {
+      text: T.selection.undo,
+      act: () => {
+        clearTimeout(timer);
+        this.list.putBack(dropped);
+      },
+    });
+  }
+
+  /** @param {number} index */
+  open(index) {
+    const item = this.list.items[index];
+    if (item) showPicture(item.job, item.index);
+  }
+
+  /** @param {number} index */
+  selectTo(index) {
+    const [from, to] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+    selection.add(this.list.items.slice(from, to + 1));
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    if (!(event.target instanceof HTMLElement) || event.target.getAttribute("role") !== "option" || event.altKey) return;
+    const item = this.list.items[this.current];
+    const steps = /** @type {Record<string, number>} */ ({
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns,
+      PageUp: -5 * this.columns, PageDown: 5 * this.columns, Home: -Infinity, End: Infinity,
+    });
+    if (event.key in steps) {
+      event.preventDefault();
+      if (!event.shiftKey) this.anchor = this.current;
+      this.move(this.current + steps[event.key]);
+      if (event.shiftKey) this.selectTo(this.current);
+    } else if (event.key === "Enter") this.open(this.current);
+    else if (event.key === " ") {
+      event.preventDefault();
+      this.anchor = this.current;
+      selection.toggle(item);
+    } else if (event.key === "Delete") {
+      if (!selection.has(item.key)) selection.clear();
+      selection.add([item]);
+      this.removeSelected();
+      this.move(this.current);
+    } else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      selection.add(this.list.items);
+    } else if (event.ctrlKey || event.metaKey || !this.marked(event.key, item)) return;
+    event.stopPropagation();
+    this.refresh();
+  }
+
+  /** Keys that mark the current picture, or all that are selected. @param {string} pressed @param {Item} item */
+  marked(pressed, item) {
+    const items = selection.has(item.key) ? selection.items : [item];
+    if (pressed === "f") items.forEach((one) => toggleStar(one.key));
+    else if (pressed === "x") items.forEach((one) => toggleReject(one.key));
+    else if (/^[0-5]$/.test(pressed)) items.forEach((one) => mark(one.key, { rating: Number(pressed) }));
+    else return false;
+    return true;
+  }
+
+  /** Move the focus there, and bring it into sight. @param {number} to */
+  move(to) {
+    const { scroller } = this;
+    this.current = Math.max(0, Math.min(this.list.items.length - 1, to));
+    if (!scroller) return;
+    const y = this.top + Math.floor(this.current / this.columns) * this.row;
+    if (y < scroller.scrollTop + 60) scroller.scrollTop = y - 60;
+    else if (y + this.row > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = y + this.row - scroller.clientHeight;
+    this.draw();
+    const tile = this.querySelector(`[data-place="${this.current}"]`);
+    if (tile instanceof HTMLElement) tile.focus({ preventScroll: true });
+  }
+
+  /** The picture before or after this one. @param {string} key @param {number} by @returns {Item | undefined} */
+  neighbour(key, by) {
+    const at = this.list.items.findIndex((item) => item.key === key);
+    return at < 0 ? undefined : this.list.items[at + by];
+  }
+
+  /** Back from the picture: the focus is where it was. @param {string} key */
+  focusOn(key) {
+    const at = this.list.items.findIndex((item) => item.key === key);
+    if (at >= 0) this.move(at);
+  }
+}
+
+/** @param {import("./list.js").Filters} filters */
+function hasFilters({ words, style, tag, from, until, mark, status }) {
+  return Boolean(words || style || tag || from || until || mark || status !== "SUCCESS");
+}
+
+customElements.define("picture-gallery", PictureGallery);
+
+/** @typedef {PictureGallery} Gallery */

@@ -1,0 +1,125 @@
+/**
+ * The one event stream: read with `fetch`, since an EventSource can send no key. It connects again by itself.
+ *
+ * Knows the wire format and when a connection is dead; the store knows what an event means.
+ */
+
+import { Problem, ask } from "./api.js";
+
+/** Comments come every 15 s; after so long without a byte nobody is there, as after a laptop's sleep. */
+const SILENCE_MS = 40_000;
+const FIRST_PAUSE_MS = 300;
+const LONGEST_PAUSE_MS = 8_000;
+
+/**
+ * @typedef {{event: string, data: any, id: string}} Told
+ * @typedef {{told: (event: Told) => void, connected: () => void, lost: () => void}} Listener
+ */
+
+/**
+ * Read until `signal` aborts.
+ * @param {string} path @param {Listener} listener @param {AbortSignal} signal
+ */
+export async function follow(path, listener, signal) {
+  let last = "";
+  let wait = FIRST_PAUSE_MS;
+  while (!signal.aborted) {
+    const connection = new AbortController();
+    const stop = () => connection.abort();
+    signal.addEventListener("abort", stop);
+    window.addEventListener("offline", stop);
+    const guard = new Guard(stop);
+    try {
+      const headers = last ? { "Last-Event-ID": last } : undefined;
+      const response = await ask(path, { headers, signal: connection.signal, cache: "no-store" });
+      listener.connected();
+      wait = FIRST_PAUSE_MS;
+      for await (const told of events(response, guard)) {
+        last = told.id || last;
+        listener.told(told);
+      }
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) return;
+      if (error instanceof Problem && error.retryAfter) wait = Math.max(wait, 1000 * error.retryAfter);
+    } finally {
+      guard.end();
+      signal.removeEventListener("abort", stop);
+      window.removeEventListener("offline", stop);
+      connection.abort();
+    }
+    if (signal.aborted) return;
+    listener.lost();
+    await away(wait * (0.5 + Math.random() / 2), signal);
+    wait = Math.min(2 * wait, LONGEST_PAUSE_MS);
+  }
+}
+
+/** Calls `dead` when it has not heard anything for SILENCE_MS of the wall clock. */
+class Guard {
+  at = Date.now();
+
+  /** @param {() => void} dead */
+  constructor(dead) {
+    this.timer = setInterval(() => {
+      if (Date.now() - this.at > SILENCE_MS) dead();
+    }, 2_000);
+  }
+
+  heard() {
+    this.at = Date.now();
+  }
+
+  end() {
+    clearInterval(this.timer);
+  }
+}
+
+/** A pause that ends early when the network or the person comes back.
+ * @param {number} ms @param {AbortSignal} signal @returns {Promise<void>} */
+function away(ms, signal) {
+  return new Promise((done) => {
+    const seen = () => document.visibilityState === "visible" && end();
+    const end = () => {
+      clearTimeout(timer);
+      window.removeEventListener("online", end);
+      document.removeEventListener("visibilitychange", seen);
+      signal.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    window.addEventListener("online", end);
+    document.addEventListener("visibilitychange", seen);
+    signal.addEventListener("abort", end);
+  });
+}
+
+/** @param {Response} response @param {Guard} guard @returns {AsyncGenerator<Told>} */
+async function* events(response, guard) {
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    guard.heard();
+    rest += decoder.decode(value, { stream: true });
+    const blocks = rest.split(/\r?\n\r?\n/);
+    rest = /** @type {string} */ (blocks.pop());
+    for (const block of blocks) {
+      const told = parsed(block);
+      if (told) yield told;
+    }
+  }
+}
+
+/** @param {string} block @returns {Told | null} Null: a comment. */
+function parsed(block) {
+  const found = { event: "message", data: "", id: "" };
+  for (const line of block.split(/\r?\n/)) {
+    const [, name, value] = /^([^:]*)(?:: ?(.*))?$/.exec(line) ?? [];
+    if (name === "event") found.event = value ?? "";
+    if (name === "id") found.id = value ?? "";
+    if (name === "data") found.data += (found.data && "\n") + (value ?? "");
+  }
+  return found.data ? { ...found, data: JSON.parse(found.data) } : null;
+}

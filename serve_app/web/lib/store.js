@@ -1,0 +1,285 @@
+/**
+ * The one store: what the page knows of the service, kept fresh by one event stream.
+ *
+ * Views read it and are told when it has changed. Only this module writes to it.
+ */
+
+import { Problem, get, key, onRefused, pause, post, ask } from "./api.js";
+import { follow } from "./events.js";
+import { T } from "../texts.js";
+
+/** @typedef {import("../types.js").Job} Job */
+/** @typedef {import("../types.js").Catalog} Catalog */
+
+export const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
+/** Ended jobs that are kept to be shown beside those that live. */
+const MOST_ENDED = 12;
+/** How long a job that succeeded is shown as done; its pictures are in the gallery. */
+const DONE_MS = 10_000;
+/** Waiting jobs whose place is asked for: the stream tells a place only when its job changes. */
+const MOST_PLACES = 100;
+const PLACES_MS = 2_500;
+/** After a reconnect, the stream has named every job that lives by then. */
+const NAMED_MS = 3_000;
+
+/** @type {Set<() => void>} */
+const watchers = new Set();
+/** @type {Set<(job: Job) => void>} */
+const enders = new Set();
+
+export const store = {
+  /** @type {"asking" | "signed out" | "in"} */
+  session: "asking",
+  /** @type {"connecting" | "live" | "lost"} */
+  connection: "connecting",
+  /** @type {Catalog | null} */
+  catalog: null,
+  /** @type {Map<string, Job>} Jobs that wait or run, and the last that ended here. */
+  jobs: new Map(),
+  /** @type {Map<string, string[]>} By job: what its images look like so far, as links. */
+  previews: new Map(),
+  /** @type {{id: number, text: string, kind: "good" | "bad", action?: {text: string, act: () => void}}[]} */
+  notices: [],
+};
+
+/** @param {() => void} watcher @returns {() => void} Ends it. */
+export function watch(watcher) {
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
+}
+
+/** @param {(job: Job) => void} heard Told of each job that ends. @returns {() => void} Ends it. */
+export function onEnd(heard) {
+  enders.add(heard);
+  return () => enders.delete(heard);
+}
+
+export function changed() {
+  for (const watcher of watchers) watcher();
+}
+
+// ---- session ----
+
+let life = new AbortController();
+
+/** Ask who we are, read what may be ordered, and begin to listen. */
+export async function begin() {
+  life.abort();
+  life = new AbortController();
+  const { signal } = life;
+  onRefused(() => signOut(T.signIn.refused));
+  for (let tries = 0; !signal.aborted; tries++) {
+    try {
+      store.catalog = await catalog();
+      break;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) return;
+      store.connection = "lost";
+      changed();
+      await pause(Math.min(300 * 2 ** tries, 5_000));
+    }
+  }
+  if (signal.aborted) return;
+  store.session = "in";
+  changed();
+  void follow("/v1/events?preview=true", { told, connected, lost }, signal);
+  void askPlaces(signal);
+}
+
+/** @param {string} given */
+export async function signIn(given) {
+  key.set(given.trim());
+  store.session = "asking";
+  changed();
+  await begin();
+}
+
+/** @param {string} [why] */
+export function signOut(why) {
+  life.abort();
+  const had = key.get();
+  key.set("");
+  Object.assign(store, { session: "signed out", catalog: null, jobs: new Map(), previews: new Map() });
+  if (why && had) notify(why, "bad");
+  changed();
+}
+
+/** @returns {Promise<Catalog>} */
+async function catalog() {
+  const paths = ["styles", "models", "effects", "palettes", "loras", "capabilities"];
+  const [described, ...found] = await Promise.all([
+    get("/openapi.json"),
+    ...paths.map((path) => get(`/v1/${path}`)),
+  ]);
+  const [styles, models, effects, palettes, loras, capabilities] = found;
+  const { schemas } = described.components;
+  return {
+    styles: styles.results,
+    models: models.results,
+    effects: effects.results,
+    palettes: palettes.results.map((/** @type {{name: string}} */ one) => one.name),
+    loras: loras.results.map((/** @type {{name: string}} */ one) => one.name),
+    capabilities,
+    order: schemas.GenerateRequest,
+  };
+}
+
+// ---- what the stream says ----
+
+let connectedAt = 0;
+/** @type {Set<string>} Jobs that were named since the stream connected. */
+let named = new Set();
+
+function connected() {
+  store.connection = "live";
+  connectedAt = Date.now();
+  named = new Set();
+  const at = connectedAt;
+  const before = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).map((job) => job.job_id);
+  if (before.length) setTimeout(() => connectedAt === at && void askUnnamed(before), NAMED_MS);
+  changed();
+}
+
+function lost() {
+  store.connection = "lost";
+  changed();
+}
+
+/** Jobs that lived when the stream broke and that it has not named since: they ended, or were deleted.
+ * @param {string[]} before */
+async function askUnnamed(before) {
+  for (const id of before.filter((one) => !named.has(one) && store.jobs.has(one))) {
+    try {
+      take(await get(`/v1/jobs/${id}`));
+    } catch (error) {
+      if (error instanceof Problem && [404, 410].includes(error.status)) forget(id);
+    }
+  }
+}
+
+/** @param {import("./events.js").Told} event */
+function told({ event, data }) {
+  named.add(data.job_id);
+  if (event === "status") take(data);
+  else if (event === "progress") {
+    const job = store.jobs.get(data.job_id);
+    if (job && !FINAL.has(job.status)) store.jobs.set(data.job_id, { ...job, ...data });
+  } else if (event === "preview") {
+    const looks = [...(store.previews.get(data.job_id) ?? [])];
+    looks[data.index] = `data:${data.content_type};base64,${data.data}`;
+    store.previews.set(data.job_id, looks);
+  }
+  changed();
+}
+
+/** Take in a whole job. @param {Job} job */
+export function take(job) {
+  const before = store.jobs.get(job.job_id);
+  if (before && FINAL.has(before.status)) return; // an end is an end
+  if (FINAL.has(job.status)) {
+    store.previews.delete(job.job_id);
+    if (before) store.jobs.set(job.job_id, job);
+    if (before && job.status === "SUCCESS") setTimeout(() => forget(job.job_id), DONE_MS);
+    for (const heard of enders) heard(job);
+    const ended = [...store.jobs.values()].filter((one) => FINAL.has(one.status));
+    for (const one of ended.slice(0, -MOST_ENDED)) store.jobs.delete(one.job_id);
+  } else {
+    store.jobs.set(job.job_id, job);
+  }
+  changed();
+}
+
+/** @param {string} id */
+export function forget(id) {
+  store.jobs.delete(id);
+  store.previews.delete(id);
+  changed();
+}
+
+/** Places in line change without a change of the job. @param {AbortSignal} signal */
+async function askPlaces(signal) {
+  while (!signal.aborted) {
+    await pause(PLACES_MS);
+    const waiting = [...store.jobs.values()].some((job) => job.status === "PENDING" || job.status === "RETRY");
+    if (!waiting || document.hidden || store.connection !== "live") continue;
+    try {
+      const page = await get(`/v1/jobs?status=PENDING&status=RETRY&limit=${MOST_PLACES}`, { signal });
+      for (const job of page.results) {
+        const known = store.jobs.get(job.job_id);
+        if (!known || (known.status !== "PENDING" && known.status !== "RETRY")) continue;
+        const { queue_position, eta_seconds, waiting_for } = job;
+        store.jobs.set(job.job_id, { ...known, queue_position, eta_seconds, waiting_for });
+      }
+      changed();
+    } catch {
+      // The stream finds out by itself that nobody answers.
+    }
+  }
+}
+
+// ---- what people do ----
+
+/** @param {Record<string, any>} order @returns {Promise<Job>} */
+export async function order(order) {
+  const job = await post("/v1/generate", order);
+  take(job);
+  return job;
+}
+
+/** @param {string} id @param {Record<string, any>} body @returns {Promise<Job>} */
+export async function derive(id, body) {
+  const job = await post(`/v1/jobs/${id}/derive`, body);
+  take(job);
+  return job;
+}
+
+/** @param {string} id */
+export async function cancel(id) {
+  await trying(async () => take(await get(`/v1/jobs/${id}/cancel`, { method: "POST" })));
+}
+
+/** @param {string} id */
+export async function retry(id) {
+  await trying(async () => {
+    take(await post(`/v1/jobs/${id}/retry`, undefined));
+    if (FINAL.has(store.jobs.get(id)?.status ?? "")) forget(id);
+  });
+}
+
+/** @param {string} id */
+export async function remove(id) {
+  await ask(`/v1/jobs/${id}`, { method: "DELETE" });
+  forget(id);
+}
+
+/** Run it, and say so if it fails. @param {() => Promise<void>} work */
+export async function trying(work) {
+  try {
+    await work();
+  } catch (error) {
+    notify(why(error), "bad");
+  }
+}
+
+/** @param {unknown} error */
+export function why(error) {
+  if (error instanceof Problem) return error.message;
+  return error instanceof TypeError ? T.unreachable : String(error);
+}
+
+let notices = 0;
+const NOTICE_MS = 6_000;
+
+/** @param {string} text @param {"good" | "bad"} kind @param {{text: string, act: () => void}} [action] */
+export function notify(text, kind, action) {
+  const id = ++notices;
+  store.notices = [...store.notices.slice(-2), { id, text, kind, action }];
+  setTimeout(() => dismiss(id), NOTICE_MS);
+  changed();
+}
+
+/** @param {number} id */
+export function dismiss(id) {
+  store.notices = store.notices.filter((one) => one.id !== id);
+  changed();
+}

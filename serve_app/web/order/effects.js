@@ -1,0 +1,83 @@
+/** The chain of effects of an order: those of the style, or one's own, each with the fields of its schema. */
+
+import { T } from "../texts.js";
+import { schemaField } from "../lib/fields.js";
+import { readable } from "../lib/format.js";
+import { ICONS } from "../lib/icons.js";
+import { h, icon } from "../lib/view.js";
+
+/** @typedef {import("../types.js").Effect} Effect */
+/** @typedef {import("../types.js").EffectKind} EffectKind */
+
+/**
+ * @param {{kinds: EffectKind[], styles: Effect[], effects: Effect[] | null, palettes: string[],
+ *   errors: Record<string, string>, choose: (effects: Effect[] | null) => void}} given
+ */
+export function effectsField({ kinds, styles, effects, palettes, errors, choose }) {
+  const chosen = effects === null ? "style" : effects.length ? "own" : "none";
+  const ways = /** @type {const} */ ([
+    ["style", T.effects.byStyle, () => choose(null)],
+    ["own", T.effects.own, () => choose(styles.length ? styles : [{ ...kinds[0].example }])],
+    ["none", T.effects.none, () => choose([])],
+  ]);
+  return h("fieldset", { class: "field effects" },
+    h("legend", null, T.effects.title),
+    h("div", { class: "joined segments" }, ways.map(([name, text, pick]) => h("label", { key: name },
+      h("input", { type: "radio", name: "effects", value: name, checked: chosen === name, onchange: pick }),
+      h("span", null, text),
+    ))),
+    effects === null
+      ? styles.length > 0 && h("p", { class: "hint" }, styles.map((one) => readable(one.op)).join(" → "))
+      : effects.length > 0 && chain({ kinds, effects, palettes, errors, choose }),
+    errors.effects && h("p", { class: "error", role: "alert" }, errors.effects),
+  );
+}
+
+/**
+ * @param {{kinds: EffectKind[], effects: Effect[], palettes: string[], errors: Record<string, string>,
+ *   choose: (effects: Effect[]) => void, prefix?: string}} given
+ */
+export function chain({ kinds, effects, palettes, errors, choose, prefix = "order" }) {
+  const put = (/** @type {number} */ at, /** @type {Effect[]} */ ...instead) => [...effects.slice(0, at), ...instead, ...effects.slice(at + 1)];
+  const swap = (/** @type {number} */ at) => [...effects.slice(0, at), effects[at + 1], effects[at], ...effects.slice(at + 2)];
+  return h("div", { class: "chain" },
+    h("ol", null, effects.map((effect, at) => {
+      const kind = kinds.find((one) => one.op === effect.op);
+      const name = readable(effect.op);
+      const button = (/** @type {string} */ label, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ off = false) =>
+        h("button", { type: "button", class: "quiet small", "aria-label": label, title: label, disabled: off, onclick: act }, icon(shape));
+      return h("li", null,
+        h("div", { class: "title" },
+          h("strong", { title: kind?.title }, name),
+          button(T.effects.earlier(name), ICONS.up, () => choose(swap(at - 1)), at === 0),
+          button(T.effects.later(name), ICONS.down, () => choose(swap(at)), at === effects.length - 1),
+          button(T.effects.remove(name), ICONS.close, () => choose(put(at))),
+        ),
+        errors[`effects.${at}`] && h("p", { class: "error" }, errors[`effects.${at}`]),
+        kind && h("div", { class: "grid" }, Object.entries(kind.schema.properties ?? {}).filter(([field]) => field !== "op").map(([field, schema]) => schemaField({
+          id: `${prefix}-effect-${at}-${field}`,
+          name: field,
+          schema,
+          value: effect[field],
+          required: kind.schema.required?.includes(field),
+          error: errors[`effects.${at}.${field}`] ?? errors[`effects.${at}.${effect.op}.${field}`],
+          choices: effect.op === "palette" && field === "name" ? palettes : undefined,
+          choose: (value) => {
+            const { [field]: _, ...rest } = effect;
+            choose(put(at, /** @type {Effect} */ (value === undefined ? rest : { ...rest, [field]: value })));
+          },
+        }))),
+      );
+    })),
+    h("select", {
+      "aria-label": T.effects.add, value: "",
+      onchange: (/** @type {any} */ event) => {
+        const kind = kinds.find((one) => one.op === event.target.value);
+        if (kind) choose([...effects, { ...kind.example }]);
+      },
+    },
+      h("option", { value: "" }, T.effects.add),
+      kinds.map((kind) => h("option", { value: kind.op, key: kind.op, title: kind.title }, readable(kind.op))),
+    ),
+  );
+}

@@ -1,0 +1,328 @@
+/** The form of an order: what to draw, in which style, and everything else that the service lets one choose. */
+
+import { T } from "../texts.js";
+import { Problem, get } from "../lib/api.js";
+import { duration, sentences } from "../lib/format.js";
+import { field, schemaField, tied } from "../lib/fields.js";
+import { ICONS } from "../lib/icons.js";
+import { notify, order, store, watch, why } from "../lib/store.js";
+import { View, h, icon } from "../lib/view.js";
+import { onDraft } from "../lib/wishes.js";
+import { blank, body, load, save } from "./draft.js";
+import { effectsField } from "./effects.js";
+import { styleCards } from "./styles.js";
+
+/** @typedef {import("../types.js").Catalog} Catalog */
+/** @typedef {import("../types.js").Model} Model */
+
+/** How long nobody types before the service is asked what the order would be. */
+const ASK_MS = 450;
+/** Shown elsewhere in the form, or of no use in it. */
+const ELSEWHERE = new Set([
+  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags"],
+]);
+
+class OrderForm extends View {
+  draft = load();
+  /** @type {Record<string, string>} What is wrong, by field. */
+  errors = {};
+  /** @type {import("../types.js").Estimate | null} */
+  estimate = null;
+  busy = false;
+  asked = new AbortController();
+  /** @type {number | undefined} */
+  timer = undefined;
+
+  start() {
+    this.until(watch(() => this.refresh()));
+    this.until(onDraft((draft) => {
+      this.draft = draft;
+      this.settled();
+    }));
+    this.hear(this, "keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        void this.send();
+      }
+    });
+    this.ask();
+  }
+
+  /** @param {Partial<import("./draft.js").Draft>} changes */
+  change(changes) {
+    this.draft = { ...this.draft, ...changes };
+    for (const name of Object.keys(changes)) this.forgive(name);
+    this.settled();
+  }
+
+  /** @param {string} name @param {any} value */
+  changeMore(name, value) {
+    const { [name]: _, ...rest } = this.draft.more;
+    this.forgive(name);
+    this.draft = { ...this.draft, more: value === undefined ? rest : { ...rest, [name]: value } };
+    this.settled();
+  }
+
+  /** @param {string} name */
+  forgive(name) {
+    const kept = Object.entries(this.errors).filter(([at]) => at !== name && !at.startsWith(`${name}.`));
+    this.errors = Object.fromEntries(kept);
+  }
+
+  settled() {
+    save(this.draft);
+    this.refresh();
+    this.ask();
+  }
+
+  /** Ask what the order would be, once nobody has typed for a moment. */
+  ask() {
+    clearTimeout(this.timer);
+    this.asked.abort();
+    if (!this.draft.prompt.trim()) {
+      this.estimate = null;
+      return;
+    }
+    this.timer = setTimeout(() => void this.askNow(), ASK_MS);
+  }
+
+  async askNow() {
+    if (store.session !== "in") return;
+    const asked = (this.asked = new AbortController());
+    try {
+      this.estimate = await get("/v1/generate", { json: { ...body(this.draft), dry_run: true }, signal: asked.signal });
+      this.errors = {};
+    } catch (error) {
+      if (asked.signal.aborted) return;
+      this.estimate = null;
+      if (error instanceof Problem) this.blame(error);
+    }
+    this.refresh();
+  }
+
+  /** @param {Problem} problem */
+  blame(problem) {
+    this.errors = Object.fromEntries(problem.errors.map((one) => [
+      one.field,
+      one.allowed?.length ? `${one.detail} (${one.allowed.join(", ")})` : one.detail,
+    ]));
+  }
+
+  async send() {
+    if (this.busy) return;
+    if (!this.draft.prompt.trim()) {
+      this.errors = { prompt: T.order.needPrompt };
+      this.draw();
+      this.querySelector("textarea")?.focus();
+      return;
+    }
+    this.busy = true;
+    this.refresh();
+    try {
+      const job = await order(body(this.draft));
+      this.errors = {};
+      if (this.draft.locked && this.draft.seed === null) this.change({ seed: job.request.seed });
+      else if (!this.draft.locked && this.draft.seed !== null) this.change({ seed: null });
+      notify(T.order.done, "good");
+    } catch (error) {
+      if (error instanceof Problem && error.errors.length) this.blame(error);
+      else notify(why(error), "bad");
+    } finally {
+      this.busy = false;
+      this.draw();
+    }
+    const wrong = this.querySelector('[aria-invalid="true"]');
+    if (wrong instanceof HTMLElement) wrong.focus();
+  }
+
+  view() {
+    const { catalog } = store;
+    if (!catalog) return h("div", { class: "waiting-form", "aria-hidden": "true" });
+    const { draft, errors } = this;
+    return h(
+      "form",
+      { onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), void this.send()), novalidate: true, "aria-label": T.order.title },
+      h("div", { class: "fields" },
+        this.prompt(catalog),
+        styleCards(catalog.styles, draft.style_id, (style_id) => this.change({ style_id }), errors.style_id),
+        h("div", { class: "row" }, this.count(catalog), this.size(activeOf(catalog))),
+        h("div", { class: "row" }, this.seed(catalog), this.priority()),
+        effectsField({
+          kinds: catalog.effects,
+          styles: catalog.styles.find((one) => (draft.style_id ? one.style_id === draft.style_id : one.default))?.effects ?? [],
+          effects: draft.effects,
+          palettes: catalog.palettes,
+          errors,
+          choose: (effects) => this.change({ effects }),
+        }),
+        this.more(catalog),
+      ),
+      this.foot(),
+    );
+  }
+
+  /** @param {Catalog} catalog */
+  prompt(catalog) {
+    const frame = { id: "order-prompt", label: T.order.prompt, error: this.errors.prompt, wide: true };
+    return field(frame, h("textarea", {
+      ...tied(frame),
+      rows: 3,
+      maxlength: catalog.capabilities.limits.prompt_chars,
+      placeholder: T.order.promptExample,
+      value: this.draft.prompt,
+      oninput: (/** @type {any} */ event) => this.change({ prompt: event.target.value }),
+    }));
+  }
+
+  /** @param {Catalog} catalog */
+  count(catalog) {
+    const most = catalog.capabilities.limits.images;
+    const frame = { id: "order-n", label: T.order.count, error: this.errors.n };
+    const { n } = this.draft;
+    const step = (/** @type {number} */ by) => () => this.change({ n: Math.max(1, Math.min(most, n + by)) });
+    return field(frame, h("div", { class: "stepper" },
+      h("button", { type: "button", class: "quiet", "aria-label": "−1", disabled: n <= 1, onclick: step(-1) }, "−"),
+      h("input", {
+        ...tied(frame), type: "number", min: 1, max: most, value: String(n),
+        onchange: (/** @type {any} */ event) => this.change({ n: Math.round(Number(event.target.value)) || 1 }),
+      }),
+      h("button", { type: "button", class: "quiet", "aria-label": "+1", disabled: n >= most, onclick: step(1) }, "+"),
+    ));
+  }
+
+  /** @param {Model} model */
+  size(model) {
+    const { size } = this.draft;
+    const wrong = this.errors.size ?? this.errors.width ?? this.errors.height;
+    const frame = { id: "order-size", label: T.order.size, error: wrong };
+    const sizes = sizesOf(model);
+    const chosen = size ? size.join("x") : "";
+    if (size && !sizes.some((one) => one.join("x") === chosen)) sizes.push(size);
+    return field(frame, h("select", {
+      ...tied(frame),
+      value: chosen,
+      onchange: (/** @type {any} */ event) => this.change({ size: event.target.value ? event.target.value.split("x").map(Number) : null }),
+    },
+      h("option", { value: "", key: "" }, T.order.sizeByStyle),
+      sizes.map(([width, height]) => h("option", { value: `${width}x${height}`, key: `${width}x${height}` }, `${width} × ${height}`)),
+    ));
+  }
+
+  /** @param {Catalog} catalog */
+  seed(catalog) {
+    const { seed, locked } = this.draft;
+    const most = catalog.capabilities.limits.seed;
+    const frame = { id: "order-seed", label: T.order.seed, error: this.errors.seed };
+    return field(frame, h("div", { class: "joined" },
+      h("input", {
+        ...tied(frame), inputmode: "numeric", autocomplete: "off", placeholder: T.order.seedRandom, value: seed === null ? "" : String(seed),
+        onchange: (/** @type {any} */ event) => {
+          const text = event.target.value.trim();
+          const number = /^\d+$/.test(text) ? Math.min(most, Number(text)) : null;
+          this.change({ seed: number, locked: number !== null });
+        },
+      }),
+      h("button", {
+        type: "button", class: "quiet", title: T.order.dice, "aria-label": T.order.dice,
+        onclick: () => this.change({ seed: Math.floor(Math.random() * Math.min(most, 2 ** 31)) }),
+      }, icon(ICONS.dice)),
+      h("button", {
+        type: "button", class: "quiet", "aria-pressed": String(locked), title: locked ? T.order.unlock : T.order.lock, "aria-label": T.order.lock,
+        onclick: () => this.change(locked ? { locked: false, seed: null } : { locked: true }),
+      }, icon(locked ? ICONS.lock : ICONS.unlock)),
+    ));
+  }
+
+  priority() {
+    return h("fieldset", { class: "field segments" },
+      h("legend", null, T.order.priority),
+      h("div", { class: "joined" }, /** @type {const} */ (["low", "normal", "high"]).map((one) => h("label", { key: one },
+        h("input", {
+          type: "radio", name: "priority", value: one, checked: this.draft.priority === one,
+          onchange: () => this.change({ priority: one }),
+        }),
+        h("span", null, T.order.priorities[one]),
+      ))),
+    );
+  }
+
+  /** @param {Catalog} catalog */
+  more(catalog) {
+    const fields = Object.entries(catalog.order.properties ?? {}).filter(([name]) => !ELSEWHERE.has(name));
+    const { more } = this.draft;
+    const wrong = fields.some(([name]) => this.errors[name]);
+    const tags = { id: "order-tags", label: T.order.tags, hint: T.order.tagsHint, error: errorBelow(this.errors, "tags"), wide: true };
+    return h("details", { class: "more", ...(wrong ? { open: true } : {}) },
+      h("summary", null, T.order.advanced, Object.keys(more).length ? h("span", { class: "count" }, Object.keys(more).length) : null),
+      h("div", { class: "grid" },
+        field(tags, h("input", {
+          ...tied(tags), autocomplete: "off", value: (more.tags ?? []).join(", "),
+          onchange: (/** @type {any} */ event) => {
+            const words = event.target.value.split(",").map((/** @type {string} */ word) => word.trim()).filter(Boolean);
+            this.changeMore("tags", words.length ? words : undefined);
+          },
+        })),
+        fields.map(([name, schema]) => schemaField({
+          id: `order-${name}`,
+          name,
+          schema,
+          value: more[name],
+          error: errorBelow(this.errors, name),
+          otherwise: this.estimate?.request[name],
+          choices: name === "scheduler" ? catalog.capabilities.schedulers : undefined,
+          choose: (value) => this.changeMore(name, value),
+        })),
+      ),
+    );
+  }
+
+  foot() {
+    const { estimate } = this;
+    const shown = store.catalog?.order.properties ?? {};
+    const left = Object.entries(this.errors).filter(([name]) => !(name.split(".")[0] in shown) || name === "model");
+    return h("div", { class: "foot" },
+      h("div", { class: "told", role: "status" },
+        left.map(([name, text]) => h("p", { class: "error", key: name }, `${name}: ${text}`)),
+        estimate && sentences(estimate.notes).map((note) => h("p", { class: "note", key: note }, note)),
+        estimate && !estimate.possible && estimate.reason && h("p", { class: "note" }, T.order.impossible(estimate.reason)),
+        estimate?.possible && estimate.estimated_seconds !== null && h("p", { class: "hint" }, T.order.takes(duration(estimate.estimated_seconds))),
+      ),
+      h("div", { class: "go" },
+        h("button", { type: "submit", class: "main", disabled: this.busy }, T.order.button(this.draft.n), h("kbd", null, T.order.keys)),
+        h("button", {
+          type: "button", class: "quiet", title: T.order.reset, "aria-label": T.order.reset,
+          onclick: () => {
+            this.draft = blank();
+            this.errors = {};
+            this.settled();
+          },
+        }, icon(ICONS.again)),
+      ),
+    );
+  }
+}
+
+/** The error of a field or of a place within. @param {Record<string, string>} errors @param {string} name */
+function errorBelow(errors, name) {
+  const found = Object.entries(errors).find(([at]) => at === name || at.startsWith(`${name}.`));
+  return found?.[1];
+}
+
+/** @param {Catalog} catalog @returns {Model} */
+function activeOf(catalog) {
+  return /** @type {Model} */ (catalog.models.find((model) => model.name === catalog.capabilities.model));
+}
+
+/** Sizes worth offering: those of the model, or good shapes within its range. @param {Model} model @returns {[number, number][]} */
+function sizesOf(model) {
+  if (model.sizes) return [...model.sizes];
+  const { side, native_size: [width, height] } = model;
+  if (!side) return [[width, height]];
+  const fit = (/** @type {number} */ pixels) => Math.round(Math.max(side.min, Math.min(side.max, pixels)) / side.multiple) * side.multiple;
+  /** @type {[number, number][]} */
+  const shapes = [[1, 1], [4 / 3, 1], [1, 4 / 3], [3 / 2, 1], [1, 3 / 2], [0.5, 0.5], [1.5, 1.5], [2, 2]];
+  const made = shapes.map(([x, y]) => /** @type {[number, number]} */ ([fit(width * x), fit(height * y)]));
+  return [...new Map(made.map((one) => [one.join(), one])).values()];
+}
+
+customElements.define("order-form", OrderForm);

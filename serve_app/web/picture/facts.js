@@ -1,0 +1,85 @@
+/** The whole recipe of a picture, and its files. */
+
+import { T } from "../texts.js";
+import { duration, fullMoment, readable, sentences, size } from "../lib/format.js";
+import { go } from "../lib/place.js";
+import { notify } from "../lib/store.js";
+import { h } from "../lib/view.js";
+
+/** @typedef {import("../types.js").Job} Job */
+/** @typedef {import("../types.js").Image} Image */
+/** @typedef {import("../lib/view.js").Content} Content */
+
+/** Settings of an order that are said in a place of their own, or not at all. */
+const SAID = new Set(["prompt", "negative_prompt", "seed", "n", "width", "height", "style_id", "model", "effects", "require", "indices"]);
+
+/** What orders mostly have, and nobody needs to read. */
+const USUAL = /** @type {Record<string, any>} */ ({
+  guidance_rescale: 0, tile: "none", prompt_syntax: "plain", clip_skip: 1, quality: "full", redraws: 0, on_fail: "keep", format: "png",
+});
+
+/** @param {Job} job @param {Image} image */
+export function facts(job, image) {
+  const { request, resolved } = job;
+  const ms = job.metrics.execution_ms;
+  const settings = Object.entries(request).filter(([name, value]) => !SAID.has(name) && USUAL[name] !== value && plain(value));
+  return h("aside", { class: "facts", tabindex: 0, "aria-label": T.picture.recipe },
+    sentences(image.notes).map((note) => h("p", { class: "note", key: note }, note)),
+    request.prompt && text(T.picture.prompt, request.prompt),
+    request.negative_prompt && text(T.picture.negative, request.negative_prompt),
+    h("dl", null,
+      fact(T.picture.size, `${image.width} × ${image.height}`),
+      fact(T.picture.seed, String(image.seed)),
+      request.style_id && fact(T.picture.style, request.style_id),
+      request.model && fact(T.picture.model, request.model),
+      settings.map(([name, value]) => fact(readable(name), String(value))),
+      fact(T.picture.ordered, fullMoment(job.created_at)),
+      ms !== null && fact(T.picture.took, duration(ms / 1000)),
+      fact(T.picture.job, h("button", { type: "button", class: "quiet small id", title: T.picture.copy, onclick: () => void copy(job.job_id) }, job.job_id)),
+    ),
+    request.effects?.length > 0 && section(T.effects.title, h("ol", { class: "steps" }, request.effects.map(effect))),
+    image.quality && section(T.picture.quality, h("pre", null, JSON.stringify(image.quality, null, 1))),
+    job.tags.length > 0 && section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
+      type: "button", class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
+    }, tag)))),
+    resolved && h("details", { key: "given" }, h("summary", null, T.picture.given), text(T.picture.prompt, resolved.prompt), resolved.negative_prompt && text(T.picture.negative, resolved.negative_prompt)),
+    section(T.picture.files, h("ul", { class: "files" }, image.files.map((file) => h("li", { key: file.url },
+      h("a", { href: file.url, download: "" }, file.name ?? readable(file.role)), h("span", null, size(file.size_bytes)))))),
+  );
+}
+
+/** @param {any} value */
+function plain(value) {
+  return value !== null && value !== "" && typeof value !== "object";
+}
+
+/** @param {string} title @param {string} words */
+function text(title, words) {
+  return section(title, h("p", { class: "long" }, words));
+}
+
+/** @param {string} title @param {Content} content */
+function section(title, content) {
+  return h("section", { key: title }, h("h3", null, title), content);
+}
+
+/** @param {string} name @param {Content} value */
+function fact(name, value) {
+  return h("div", { key: name }, h("dt", null, name), h("dd", null, value));
+}
+
+/** @param {import("../types.js").Effect} given */
+function effect({ op, ...rest }) {
+  const settings = Object.entries(rest).filter(([, value]) => value !== null).map(([name, value]) => `${readable(name).toLowerCase()} ${value}`);
+  return h("li", null, h("strong", null, readable(op)), settings.length ? ` ${settings.join(", ")}` : "");
+}
+
+/** @param {string} words */
+async function copy(words) {
+  try {
+    await navigator.clipboard.writeText(words);
+    notify(T.picture.copied, "good");
+  } catch {
+    notify(words, "good"); // no clipboard without TLS: at least it can be marked
+  }
+}

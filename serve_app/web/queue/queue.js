@@ -1,0 +1,115 @@
+/** The jobs that wait and run, as they are: place, time, step, and what their pictures look like so far. */
+
+import { T } from "../texts.js";
+import { thumbnail } from "../lib/api.js";
+import { duration, whyWaiting, wordsOf } from "../lib/format.js";
+import { ICONS } from "../lib/icons.js";
+import { FINAL, cancel, forget, retry, store, watch } from "../lib/store.js";
+import { View, h, icon } from "../lib/view.js";
+import { showPicture } from "../lib/place.js";
+
+/** @typedef {import("../types.js").Job} Job */
+
+/** Cards; beyond it a number says how many more there are. */
+const MOST_SHOWN = 60;
+
+class JobQueue extends View {
+  start() {
+    this.until(watch(() => this.refresh()));
+  }
+
+  view() {
+    const jobs = inOrder([...store.jobs.values()]);
+    const running = jobs.filter((job) => job.status === "STARTED").length;
+    const waiting = jobs.filter((job) => !FINAL.has(job.status)).length - running;
+    const shown = jobs.slice(0, MOST_SHOWN);
+    return h("section", { "aria-labelledby": "queue-title" },
+      h("h2", { id: "queue-title" }, T.queue.title, h("span", { class: "summary", role: "status" }, T.queue.summary(running, waiting))),
+      jobs.length === 0
+        ? h("p", { class: "hint empty" }, T.queue.empty)
+        : h("ul", null, shown.map((job) => card(job))),
+      jobs.length > shown.length && h("p", { class: "hint" }, T.queue.more(jobs.length - shown.length)),
+    );
+  }
+}
+
+/** Those that run, then the line as it stands, then what has ended. @param {Job[]} jobs */
+function inOrder(jobs) {
+  const rank = (/** @type {Job} */ job) => (job.status === "STARTED" ? 0 : FINAL.has(job.status) ? 2 : 1);
+  const place = (/** @type {Job} */ job) => job.queue_position ?? Number.MAX_SAFE_INTEGER;
+  return jobs.sort((a, b) =>
+    rank(a) - rank(b) ||
+    (rank(a) === 1 ? place(a) - place(b) : 0) ||
+    (rank(a) === 2 ? (b.completed_at ?? "").localeCompare(a.completed_at ?? "") : a.created_at.localeCompare(b.created_at)));
+}
+
+/** @param {Job} job */
+function card(job) {
+  const words = wordsOf(job);
+  return h("li", { key: job.job_id, class: `job ${job.status.toLowerCase()}`, "data-job": job.job_id },
+    look(job, words),
+    h("div", { class: "about" },
+      h("p", { class: "words", title: words }, words),
+      h("p", { class: "state" }, state(job)),
+      job.error && job.status === "FAILURE" && h("p", { class: "error" }, job.error.detail),
+      bar(job),
+    ),
+    actions(job, words),
+  );
+}
+
+/** @param {Job} job @param {string} words */
+function look(job, words) {
+  const done = job.status === "SUCCESS" ? job.images.filter((one) => one.content_type.startsWith("image/")) : [];
+  const pictures = done.length ? done.map((one) => thumbnail(one.url, 256)) : (store.previews.get(job.job_id) ?? []).filter(Boolean);
+  const label = done.length ? words : T.queue.forming(words);
+  const most = pictures.slice(0, 4);
+  const inside = most.map((source, at) => h("img", { src: source, alt: at ? "" : label, key: at, decoding: "async", class: done.length ? "" : "forming" }));
+  const kind = `look of-${most.length > 1 ? 4 : 1}`;
+  if (!done.length) return h("div", { class: kind, key: "look" }, inside);
+  return h("button", { class: kind, key: "open", type: "button", onclick: () => showPicture(job.job_id, done[0].index) }, inside);
+}
+
+/** @param {Job} job */
+function state(job) {
+  if (FINAL.has(job.status)) return T.states[job.status];
+  if (job.status === "STARTED") {
+    const { progress } = job;
+    if (progress?.stage === "denoising" && progress.steps) return T.queue.steps(progress.step, progress.steps);
+    return T.stages[/** @type {keyof typeof T.stages} */ (progress?.stage ?? "denoising")] ?? progress?.stage;
+  }
+  const parts = [];
+  if (job.queue_position !== null) parts.push(T.queue.place(job.queue_position));
+  if (job.waiting_for && job.waiting_for !== "turn") parts.push(whyWaiting(job));
+  if (job.eta_seconds !== null) parts.push(T.queue.eta(duration(job.eta_seconds)));
+  return parts.join(" · ") || T.states[job.status];
+}
+
+/** @param {Job} job */
+function bar(job) {
+  if (job.status !== "STARTED") return null;
+  const value = job.progress?.value ?? 0;
+  return h("div", {
+    class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * value),
+    "aria-label": T.states.STARTED, key: "bar",
+  }, h("span", { style: { transform: `scaleX(${value})` } }));
+}
+
+/** @param {Job} job @param {string} words */
+function actions(job, words) {
+  if (!FINAL.has(job.status)) {
+    return h("button", {
+      class: "quiet small", key: "cancel", type: "button", title: T.queue.cancel, "aria-label": T.queue.cancelOf(words), onclick: () => void cancel(job.job_id),
+    }, icon(ICONS.close));
+  }
+  return h("div", { class: "after", key: "after" },
+    job.status !== "SUCCESS" && h("button", {
+      class: "quiet small", type: "button", title: T.queue.retry, "aria-label": `${T.queue.retry}: ${words}`, onclick: () => void retry(job.job_id),
+    }, icon(ICONS.again)),
+    h("button", {
+      class: "quiet small", type: "button", title: T.queue.hide, "aria-label": `${T.queue.hide}: ${words}`, onclick: () => forget(job.job_id),
+    }, icon(ICONS.close)),
+  );
+}
+
+customElements.define("job-queue", JobQueue);

@@ -1,0 +1,152 @@
+"""Choosing among pictures: by key and by mouse, with a hundred thousand jobs behind, and nothing jumps."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.conftest import Open
+from tests.web.studio import Studio
+
+pytestmark = pytest.mark.browser
+
+
+def tiles(page: Page) -> Any:
+    return page.locator(".tile")
+
+
+def top_of(page: Page, number: str | None) -> float:
+    """Of the tile at this place, in pixels."""
+    box = page.locator(f'.tile[data-place="{number}"]').bounding_box()
+    assert box is not None
+    return box["y"]
+
+
+def selected(page: Page) -> list[str]:
+    return page.locator('[role="option"][aria-selected="true"]').evaluate_all(
+        "all => all.map((one) => one.dataset.place)"
+    )
+
+
+def test_keys_move_select_mark_and_delete(studio: Studio, visit: Open) -> None:
+    jobs = [studio.drawn(number, prompt=f"number {number}") for number in range(6)]
+    page = visit(studio.url)
+    expect(tiles(page)).to_have_count(6)
+    tiles(page).first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tiles(page).nth(1)).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.get_by_role("toolbar")).to_contain_text("2 selected")
+    assert selected(page) == ["1", "2"]
+    page.keyboard.press("f")
+    expect(tiles(page).nth(1)).to_have_accessible_name(re.compile("Starred"))
+    expect(tiles(page).nth(2)).to_have_accessible_name(re.compile("Starred"))
+    page.keyboard.press("4")
+    expect(tiles(page).nth(2)).to_have_accessible_name(re.compile("4 stars"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("toolbar")).to_have_count(0)
+
+    page.keyboard.press("End")
+    expect(tiles(page).nth(5)).to_be_focused()
+    page.keyboard.press("x")
+    expect(tiles(page).nth(5)).to_have_accessible_name(re.compile("Reject"))
+    page.keyboard.press("Delete")
+    expect(tiles(page)).to_have_count(5)
+    page.get_by_role("button", name="Undo").click()
+    expect(tiles(page)).to_have_count(6)
+    assert httpx.get(f"{studio.url}/v1/jobs/{jobs[0]}").status_code == 200
+
+    page.goto(f"{studio.url}/#/pictures?mark=4")
+    expect(tiles(page)).to_have_count(2)
+    page.reload()
+    expect(tiles(page)).to_have_count(2)
+
+
+def test_filters_stand_in_the_link(studio: Studio, visit: Open) -> None:
+    studio.drawn(1, prompt="a red potion", tags=["level-3"])
+    studio.drawn(2, prompt="a blue sword", tags=["level-4"])
+    page = visit(studio.url)
+    find = page.get_by_role("searchbox", name="Find words")
+    find.fill("SWORD blue")
+    find.press("Enter")
+    expect(tiles(page)).to_have_count(1)
+    assert "find=SWORD" in page.url
+    page.get_by_role("button", name="Clear filters").click()
+    expect(tiles(page)).to_have_count(2)
+    page.get_by_text("Filters", exact=True).click()
+    page.get_by_role("textbox", name="Tag", exact=True).fill("level-3")
+    page.get_by_role("textbox", name="Tag", exact=True).press("Enter")
+    expect(tiles(page)).to_have_count(1)
+    expect(tiles(page).first).to_have_accessible_name(re.compile("a red potion"))
+    page.reload()
+    expect(tiles(page)).to_have_count(1)
+
+
+def test_nothing_moves_when_a_picture_arrives_below_the_fold(studio: Studio, visit: Open) -> None:
+    for number in range(12):
+        studio.drawn(*range(number, number + 8), prompt=f"row {number}")
+    page = visit(studio.url)
+    expect(tiles(page).first).to_be_visible()
+    page.locator("[data-scroller]").evaluate("bench => bench.scrollTo(0, 700)")
+    seen = page.locator(".tile:not(:focus)").nth(10)
+    expect(seen).to_be_attached()
+    number = seen.get_attribute("data-place")
+    before = top_of(page, number)
+    job = studio.order(prompt="a newcomer")
+    studio.start(job)
+    expect(page.locator("job-queue li")).to_have_count(1)
+    assert abs(top_of(page, number) - before) < 1
+    studio.finish(job, 5)
+    fresh = page.get_by_role("button", name="1 new picture")
+    expect(fresh).to_be_visible()
+    assert abs(top_of(page, number) - before) < 1
+    fresh.click()
+    expect(tiles(page).first).to_have_accessible_name(re.compile("a newcomer"))
+    expect(fresh).to_have_count(0)
+
+
+def test_order_again_and_variations(studio: Studio, visit: Open) -> None:
+    studio.drawn(1, prompt="a stone", seed=40, steps=9)
+    page = visit(studio.url)
+    tiles(page).first.click()
+    viewer = page.get_by_role("dialog")
+    viewer.get_by_role("button", name="Order again").click()
+    expect(page.locator("job-queue li")).to_have_count(1)
+    viewer.get_by_role("button", name="4 variations").click()
+    expect(page.locator("job-queue li")).to_have_count(2)
+    varied, again, first = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    assert again["request"] == first["request"]
+    assert varied["request"]["n"] == 4
+    assert varied["request"]["seed"] != 40
+    assert {**varied["request"], "n": 1, "seed": 40} == first["request"]
+
+
+def test_zoom_and_grounds(studio: Studio, visit: Open) -> None:
+    studio.drawn(1)
+    page = visit(studio.url)
+    tiles(page).first.click()
+    image = page.get_by_role("dialog").get_by_role("img", name=re.compile("seed"))
+    expect(image).to_have_css("width", "384px")
+    page.keyboard.press("+")
+    expect(image).to_have_css("width", "512px")
+    expect(image).to_have_css("image-rendering", "pixelated")
+    page.keyboard.press("0")
+    expect(image).to_have_css("width", "384px")
+    page.keyboard.press("b")
+    expect(page.get_by_role("button", name="Black")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".stage")).to_have_css("background-color", "rgb(0, 0, 0)")
+
+
+def test_a_link_to_a_picture_opens_it(studio: Studio, visit: Open) -> None:
+    job = studio.drawn(1, 2, prompt="two stones")
+    page = visit(f"{studio.url}/#/pictures?job={job}&image=1")
+    viewer = page.get_by_role("dialog")
+    expect(viewer.get_by_role("img", name=re.compile("two stones"))).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
+    assert "job=" not in page.url

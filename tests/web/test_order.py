@@ -1,0 +1,217 @@
+"""Ordering and watching, by mouse and by key: from a prompt to a picture and its recipe."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.conftest import Open
+from tests.web.studio import Studio
+
+pytestmark = pytest.mark.browser
+
+
+def write(page: Page, prompt: str) -> None:
+    page.get_by_label("What to draw").fill(prompt)
+
+
+def queued(page: Page) -> Any:
+    return page.locator("job-queue li")
+
+
+def test_from_a_prompt_to_a_picture_and_its_recipe(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    write(page, "a red potion")
+    page.get_by_role("radio", name="Icon").check(force=True)
+    page.get_by_role("spinbutton", name="Pictures").fill("2")
+    page.get_by_role("spinbutton", name="Pictures").press("Tab")
+    expect(page.get_by_role("button", name=re.compile("Draw 2 pictures"))).to_be_enabled()
+    page.get_by_label("What to draw").press("Control+Enter")
+    job = queued(page)
+    expect(job).to_contain_text("a red potion")
+    (found,) = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    assert (found["request"]["n"], found["request"]["style_id"]) == (2, "icon")
+    job_id = found["job_id"]
+
+    studio.start(job_id)
+    studio.step(job_id, 3)
+    expect(job).to_contain_text("Step 3 of 6")
+    expect(job.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+    studio.preview(job_id, 1)
+    forming = job.get_by_role("img", name=re.compile("Forming"))
+    expect(forming).to_be_visible()
+    assert forming.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
+
+    studio.finish(job_id, 1, 2)
+    expect(job).to_contain_text("Done")
+    tiles = page.locator(".tile")
+    expect(tiles).to_have_count(2)
+    tiles.first.click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.get_by_role("img", name=re.compile("a red potion, seed"))).to_be_visible()
+    expect(viewer.get_by_label("Recipe")).to_contain_text(str(found["request"]["seed"]))
+    expect(viewer.get_by_label("Recipe")).to_contain_text("a red potion, game icon")
+    page.keyboard.press("ArrowRight")
+    expect(viewer.get_by_label("Recipe")).to_contain_text(str(found["request"]["seed"] + 1))
+    page.keyboard.press("Escape")
+    expect(viewer).to_have_count(0)
+    expect(tiles.nth(1)).to_be_focused()
+
+
+def test_what_is_wrong_stands_beside_its_field(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url, forgive=("422",))
+    page.get_by_role("button", name=re.compile("Draw a picture")).click()
+    prompt = page.get_by_label("What to draw")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_accessible_description("Say what to draw.")
+    write(page, "a sword")
+    page.get_by_text("More settings").click()
+    steps = page.get_by_label("Steps")
+    steps.fill("51")
+    steps.press("Tab")
+    expect(steps).to_have_attribute("aria-invalid", "true")
+    expect(steps).to_have_accessible_description(re.compile("50"))
+    steps.fill("6")
+    steps.press("Tab")
+    expect(steps).not_to_have_attribute("aria-invalid", "true")
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(1)
+
+
+def test_typing_is_never_overwritten_by_news(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    job = studio.order()
+    studio.start(job)
+    page.get_by_text("More settings").click()
+    steps = page.get_by_label("Steps")
+    steps.press_sequentially("1")
+    for step in (1, 2, 3):
+        studio.step(job, step)
+        expect(queued(page)).to_contain_text(f"Step {step} of 6")
+    steps.press_sequentially("2")
+    expect(steps).to_have_value("12")
+
+
+def test_a_seed_is_new_each_time_unless_it_is_locked(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    write(page, "a sword")
+    seed = page.get_by_label("Seed", exact=True)
+    page.get_by_role("button", name="Choose a seed").click()
+    expect(seed).to_have_value(re.compile("[0-9]+"))
+    chosen = seed.input_value()
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(1)
+    expect(seed).to_have_value("")
+    page.get_by_role("button", name="Keep this seed").click()
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(2)
+    jobs = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    assert str(jobs[1]["request"]["seed"]) == chosen
+    expect(seed).to_have_value(str(jobs[0]["request"]["seed"]))
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(3)
+    again = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    assert again[0]["request"]["seed"] == jobs[0]["request"]["seed"]
+
+
+def test_effects_are_fields_of_their_schemas(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url, forgive=("422",))
+    write(page, "a sword")
+    page.get_by_role("radio", name="My own").check(force=True)
+    page.get_by_label("Add an effect").select_option("trim")
+    chain = page.locator(".chain li")
+    expect(chain).to_have_count(2)
+    padding = chain.nth(1).get_by_label("Padding")
+    padding.fill("9999")
+    padding.press("Tab")
+    expect(padding).to_have_accessible_description(re.compile("512"))
+    padding.fill("3")
+    padding.press("Tab")
+    expect(padding).not_to_have_attribute("aria-invalid", "true")
+    page.get_by_role("button", name="Trim earlier").click()
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(1)
+    (job,) = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    assert [effect["op"] for effect in job["request"]["effects"]] == ["trim", "cutout"]
+    assert job["request"]["effects"][0]["padding"] == 3
+
+
+def test_the_form_is_as_it_was_after_a_crash(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    write(page, "a half written thought")
+    page.get_by_role("radio", name="High").check(force=True)
+    page.reload()
+    expect(page.get_by_label("What to draw")).to_have_value("a half written thought")
+    expect(page.get_by_role("radio", name="High")).to_be_checked()
+
+
+def test_a_picture_that_is_dropped_brings_its_recipe(
+    studio: Studio, visit: Open, tmp_path: Path
+) -> None:
+    studio.drawn(3, prompt="a golden key", seed=77, steps=9)
+    (job,) = httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+    file = httpx.get(studio.url + job["result_urls"][0]).content
+    page = visit(studio.url)
+    expect(page.locator(".tile")).to_have_count(1)
+    page.evaluate(
+        """data => {
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], "key.png", { type: "image/png" }));
+            const event = new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true });
+            document.body.dispatchEvent(event);
+        }""",
+        base64.b64encode(file).decode(),
+    )
+    offer = page.get_by_role("dialog", name="A picture with a recipe")
+    expect(offer).to_contain_text("a golden key")
+    offer.get_by_role("button", name="Use this recipe").click()
+    expect(page.get_by_label("What to draw")).to_have_value("a golden key")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("77")
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(queued(page)).to_have_count(1)
+    newest = httpx.get(f"{studio.url}/v1/jobs").json()["results"][0]
+    assert newest["request"] == job["request"]
+
+
+def test_a_job_is_cancelled_and_ordered_again(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    job = studio.order(prompt="a wooden shield")
+    studio.start(job)
+    page.get_by_role("button", name="Cancel: a wooden shield").click()
+    expect(queued(page)).to_contain_text("Cancelled")
+    assert httpx.get(f"{studio.url}/v1/jobs/{job}").json()["status"] == "REVOKED"
+    page.get_by_role("button", name="Order again: a wooden shield").click()
+    expect(
+        queued(page).filter(has_text="Place").or_(queued(page).filter(has_text="Next"))
+    ).to_have_count(1)
+    newest = httpx.get(f"{studio.url}/v1/jobs").json()["results"][0]
+    assert newest["retry_of"] == job
+
+
+def test_a_failed_job_says_why(studio: Studio, visit: Open) -> None:
+    page = visit(studio.url)
+    job = studio.order()
+    studio.start(job)
+    expect(queued(page)).to_have_count(1)
+    studio.fail(job)
+    expect(queued(page)).to_contain_text("Failed")
+    page.goto(f"{studio.url}/#/pictures?state=FAILURE")
+    expect(page.get_by_role("option", name=re.compile("Failed.*a red potion"))).to_have_count(1)
+
+
+def test_places_in_line_go_down(studio: Studio, visit: Open) -> None:
+    """The stream tells a place only when its job changes: the page asks for the others."""
+    studio.site.limit(max_in_flight=0)
+    first, second = studio.order(prompt="first"), studio.order(prompt="second")
+    page = visit(studio.url)
+    expect(queued(page).filter(has_text="second")).to_contain_text("Place 2 in line")
+    httpx.post(f"{studio.url}/v1/jobs/{first}/cancel")
+    expect(queued(page).filter(has_text="second")).to_contain_text("Next in line")
+    assert httpx.get(f"{studio.url}/v1/jobs/{second}").json()["queue_position"] == 1

@@ -1,22 +1,36 @@
-"""Client: order images from a running service, wait for them, download them. Blocking; on httpx, httpx-sse.
+"""Client: order images from a running service, wait for them, download them. On httpx, httpx-sse.
+
+`Client` blocks; `AsyncClient` has the same methods for asyncio.
 
 Knows the HTTP contract only. It shares no code with the server, so that it can be copied elsewhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import hashlib
 import itertools
+import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import httpx
@@ -26,9 +40,21 @@ SERVER = "http://127.0.0.1:8000"
 BUSY = frozenset({429, 503})
 PROBLEM = "application/problem+json"
 TIMEOUT_S = 30.0  # of silence; an event stream pings every 15 s
+CANCEL_TIMEOUT_S = 60.0  # a large batch ends job by job
 RECONNECT_S = 1.0
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 PAGE = 100  # jobs
+ORDER_FILES = {
+    ".csv": "text/csv",
+    ".tsv": "text/csv",
+    ".jsonl": "application/x-ndjson",
+    ".ndjson": "application/x-ndjson",
+    ".json": "application/json",
+}
+"""Files of orders for a batch, and their media types."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class AssetsError(Exception):
@@ -46,14 +72,14 @@ class Rejected(AssetsError):
         self.status = status
         self.code = str(problem.get("code", ""))
         self.errors: list[dict[str, Any]] = problem.get("errors") or []
-        wrong = [f"{e['field']}: {e['detail']}{_allowed(e)}" for e in self.errors]
+        wrong = [f"{_row(e)}{e['field']}: {e['detail']}{_allowed(e)}" for e in self.errors]
         super().__init__("; ".join(wrong) or str(problem.get("detail", f"HTTP {status}")))
 
 
 class NotDone(AssetsError):
     """The job was not final in time. It goes on; `job` is its last known state."""
 
-    def __init__(self, job: Job | None) -> None:
+    def __init__(self, job: Job | Batch | None) -> None:
         super().__init__("the job is not done yet" if job is None else f"still {job.status}")
         self.job = job
 
@@ -205,6 +231,56 @@ class Job:
         return self.raw.get("metadata") or {}
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Many orders that were accepted together, at one moment. `raw` is the whole object as the server sent
+    it."""
+
+    batch_id: str
+    name: str | None
+    status: str
+    size: int
+    counts: Mapping[str, int]  # orders by status
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Batch:
+        return cls(raw["batch_id"], raw["name"], raw["status"], raw["size"], raw["counts"], raw)
+
+    @property
+    def done(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def progress(self) -> float:
+        """0 to 1."""
+        return self.raw["progress"]["value"]
+
+    @property
+    def eta_seconds(self) -> float | None:
+        return self.raw["eta_seconds"]
+
+    @property
+    def reused(self) -> int:
+        """Orders that an earlier batch of the same name had made."""
+        return self.raw["reused"]["count"]
+
+    @property
+    def reused_rows(self) -> list[int]:
+        """Which; 1 is the first order."""
+        runs = self.raw["reused"]["rows"]
+        return [row for first, last in runs for row in range(first, last + 1)]
+
+    @property
+    def failed(self) -> Sequence[Mapping[str, Any]]:
+        """The first orders that failed: `row`, `job_id`, `code`, `title`, `detail`, `retryable`."""
+        return self.raw["failed"]
+
+    @property
+    def created_at(self) -> datetime:
+        return datetime.fromisoformat(self.raw["created_at"])
+
+
 class Client:
     """One server, one API key. `patience_s`: how long requests are repeated while the server is busy or
     restarts. `transport` and `pause` replace the network and `time.sleep`."""
@@ -285,6 +361,7 @@ class Client:
         status: Iterable[str] = (),
         style_id: str | None = None,
         tag: str | None = None,
+        batch_id: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int | None = None,
@@ -294,12 +371,13 @@ class Client:
             "status": list(status),
             "style_id": style_id,
             "tag": tag,
+            "batch_id": batch_id,
             "created_after": _rfc3339(created_after),
             "created_before": _rfc3339(created_before),
             "limit": PAGE if limit is None else min(limit, PAGE),
         }
         given = {name: value for name, value in query.items() if value is not None}
-        return itertools.islice(self._pages("/v1/jobs", given), limit)
+        return itertools.islice(map(Job.of, self._pages("/v1/jobs", given)), limit)
 
     def cancel(self, job_id: str) -> Job:
         """Returns the job; one that is final stays as it is."""
@@ -360,6 +438,111 @@ class Client:
         if hashlib.sha256(data).hexdigest() != found.sha256:
             raise Damaged(f"{found.url} is not what the server said it was")
         return data
+
+    def order_batch(
+        self,
+        orders: Iterable[Mapping[str, Any]] | Path | None = None,
+        *,
+        matrix: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        reuse: bool | None = None,
+        cancel_after_s: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Batch:
+        """Order many at once, all or nothing: `orders` as mappings of fields, or a file of them (CSV, JSON
+        lines, or JSON as POST /v1/batches takes it), or a `matrix` of prompts, styles, sizes and seeds. What
+        is wrong is Rejected with every row.
+
+        What a batch of the same `name` has made is not made again, unless `reuse` is False."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        if cancel_after_s is not None:
+            headers["Cancel-After"] = str(math.ceil(cancel_after_s))
+        request = _batch(orders, matrix, {"name": name, "defaults": defaults, "reuse": reuse})
+        request["headers"].update(headers)
+        return Batch.of(self._json(self._send("POST", "/v1/batches", **request)))
+
+    def estimate_batch(
+        self,
+        orders: Iterable[Mapping[str, Any]] | Path | None = None,
+        *,
+        matrix: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        reuse: bool | None = None,
+    ) -> Mapping[str, Any]:
+        """What a batch would be; nothing is ordered. Keys: `size`, `images`, `reused`, `to_make`,
+        `estimated_seconds` (None: unknown), `possible`, and `reason` if it is not."""
+        said = {"name": name, "defaults": defaults, "reuse": reuse, "dry_run": True}
+        return self._json(self._send("POST", "/v1/batches", **_batch(orders, matrix, said)))
+
+    def batch(self, batch_id: str) -> Batch:
+        return Batch.of(self._json(self._send("GET", _batch_path(batch_id))))
+
+    def batches(self, *, name: str | None = None, limit: int | None = None) -> Iterator[Batch]:
+        """My batches, newest first, `limit` at most."""
+        query: dict[str, Any] = {"limit": PAGE if limit is None else min(limit, PAGE)}
+        if name is not None:
+            query["name"] = name
+        return itertools.islice(map(Batch.of, self._pages("/v1/batches", query)), limit)
+
+    def wait_batch(
+        self,
+        batch_id: str,
+        *,
+        on_progress: Callable[[Batch], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> Batch:
+        """Returns the batch when all its jobs are final, however they ended. `on_progress` gets each state of
+        it. Raises NotDone at the timeout."""
+        give_up = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            response = self._send("GET", _batch_path(batch_id), restarts=True)
+            batch = Batch.of(self._json(response))
+            if on_progress is not None:
+                on_progress(batch)
+            if batch.done:
+                return batch
+            pause_s = _retry_after(response)
+            if give_up is not None and time.monotonic() + pause_s > give_up:
+                raise NotDone(batch)
+            self._pause(pause_s)
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancels every job of it that lives; what is drawn stays."""
+        path = _batch_path(batch_id, "/cancel")
+        return Batch.of(self._json(self._send("POST", path, timeout=CANCEL_TIMEOUT_S)))
+
+    def retry_batch(self, batch_id: str) -> Batch:
+        """Order again what ended without pictures."""
+        return Batch.of(self._json(self._send("POST", _batch_path(batch_id, "/retry"))))
+
+    def batch_archive(
+        self,
+        batch_id: str,
+        path: Path,
+        *,
+        names: str | None = None,
+        partial: bool = False,
+        originals: bool = False,
+    ) -> Path:
+        """Save all files of a batch as a ZIP at `path`, which is whole or not there. `names`: a template of
+        their names, as `{style}/{row:4}_{name}`. `partial`: also while it runs. `originals`: also pictures
+        before their effects."""
+        query: dict[str, Any] = {"partial": partial, "originals": originals}
+        if names is not None:
+            query["names"] = names
+        url = _batch_path(batch_id, "/archive")
+        part = path.with_name(f".{path.name}.part")
+        response = self._send("GET", url, restarts=True, stream=True, params=query)
+        try:
+            with contextlib.closing(response), part.open("wb") as file:
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except httpx.TransportError as error:
+            part.unlink(missing_ok=True)
+            raise Damaged(f"the archive of batch {batch_id} broke off; try again") from error
+        return part.replace(path)
 
     def fetch(self, url: str) -> bytes:
         """A finished file, by its URL in a job."""
@@ -468,11 +651,11 @@ class Client:
         except httpx.TransportError:
             return False
 
-    def _pages(self, url: str | None, query: dict[str, Any] | None) -> Iterator[Job]:
+    def _pages(self, url: str | None, query: dict[str, Any] | None) -> Iterator[Mapping[str, Any]]:
         while url is not None:
             response = self._send("GET", self._below(url), params=query, restarts=True)
             page = self._json(response)
-            yield from map(Job.of, page["results"])
+            yield from page["results"]
             url, query = page["next"], None  # `next` has its query; {} would erase it
 
     def _download(self, image: Image, directory: Path) -> Path:
@@ -538,12 +721,126 @@ class Client:
         return response
 
 
+def _in_thread(
+    method: Callable[Concatenate[Client, P], T],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    @functools.wraps(method)
+    async def call(self: AsyncClient, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(method, self.blocking, *args, **kwargs)
+
+    return call
+
+
+def _stepwise(
+    method: Callable[Concatenate[Client, P], Iterator[T]],
+) -> Callable[Concatenate[AsyncClient, P], AsyncGenerator[T]]:
+    @functools.wraps(method)
+    async def steps(self: AsyncClient, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T]:
+        iterator, end = method(self.blocking, *args, **kwargs), object()
+        while (item := await asyncio.to_thread(next, iterator, end)) is not end:
+            yield item  # pyright: ignore[reportReturnType]
+
+    return steps
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, each to be awaited; lists and events are `async for`. Requests
+    run in threads: one that is cancelled ends there by itself, and its answer is dropped."""
+
+    def __init__(
+        self,
+        server: str = SERVER,
+        *,
+        api_key: str | None = None,
+        patience_s: float = 60,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.blocking = Client(server, api_key=api_key, patience_s=patience_s, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.blocking.close()
+
+    generate = _in_thread(Client.generate)
+    estimate = _in_thread(Client.estimate)
+    job = _in_thread(Client.job)
+    jobs = _stepwise(Client.jobs)
+    wait = _in_thread(Client.wait)
+    cancel = _in_thread(Client.cancel)
+    retry = _in_thread(Client.retry)
+    delete = _in_thread(Client.delete)
+    derive = _in_thread(Client.derive)
+    sheet = _in_thread(Client.sheet)
+    archive = _in_thread(Client.archive)
+    order_batch = _in_thread(Client.order_batch)
+    estimate_batch = _in_thread(Client.estimate_batch)
+    batch = _in_thread(Client.batch)
+    batches = _stepwise(Client.batches)
+    wait_batch = _in_thread(Client.wait_batch)
+    cancel_batch = _in_thread(Client.cancel_batch)
+    retry_batch = _in_thread(Client.retry_batch)
+    batch_archive = _in_thread(Client.batch_archive)
+    upload = _in_thread(Client.upload)
+    fetch = _in_thread(Client.fetch)
+    inspect = _in_thread(Client.inspect)
+    events = _stepwise(Client.events)
+    download = _in_thread(Client.download)
+    styles = _in_thread(Client.styles)
+    models = _in_thread(Client.models)
+    ready = _in_thread(Client.ready)
+
+    def url(self, image: Image) -> str:
+        """The full address of the image."""
+        return self.blocking.url(image)
+
+
+def _batch(
+    orders: Iterable[Mapping[str, Any]] | Path | None,
+    matrix: Mapping[str, Any] | None,
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The request that orders a batch. `said`: of the batch itself; what is None is left out."""
+    given = {name: value for name, value in said.items() if value is not None}
+    if isinstance(orders, Path):
+        media_type = ORDER_FILES.get(orders.suffix.lower())
+        if media_type is None:
+            raise AssetsError(f"{orders.name} is none of {', '.join(ORDER_FILES)}")
+        if "defaults" in given or matrix is not None:
+            raise AssetsError("a file says its orders itself: no defaults, no matrix")
+        try:
+            data = orders.expanduser().read_bytes()
+        except OSError as error:
+            raise AssetsError(f"{orders} cannot be read: {error.strerror}") from error
+        headers = {"Content-Type": media_type}
+        if media_type == "application/json" and given:
+            try:  # such a body says everything itself
+                data = json.dumps({**json.loads(data), **given}).encode()
+            except (ValueError, TypeError) as error:
+                raise AssetsError(f"{orders} is no batch as JSON: {error}") from error
+            given = {}
+        return {"content": data, "headers": headers, "params": given}
+    body = {"orders": None if orders is None else [*orders], "matrix": matrix}
+    body = {name: value for name, value in body.items() if value is not None}
+    return {"json": {**body, **given}, "headers": {}}
+
+
 def _file(raw: Mapping[str, Any]) -> File:
     return File(raw["role"], raw["url"], raw["sha256"], raw.get("name") or "")
 
 
 def _path(job_id: str, more: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}{more}"
+
+
+def _batch_path(batch_id: str, more: str = "") -> str:
+    return f"/v1/batches/{quote(batch_id, safe='')}{more}"
 
 
 def _order(prompt: str, style_id: str | None, order: Mapping[str, Any]) -> dict[str, Any]:
@@ -601,6 +898,10 @@ def _rejected(response: httpx.Response) -> Rejected:
     if not isinstance(problem, dict):
         problem = {"detail": f"HTTP {response.status_code} {response.reason_phrase}"}
     return Rejected(response.status_code, problem)
+
+
+def _row(error: Mapping[str, Any]) -> str:
+    return "" if error.get("row") is None else f"row {error['row']}, "
 
 
 def _allowed(error: Mapping[str, Any]) -> str:

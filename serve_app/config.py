@@ -159,6 +159,10 @@ class Settings(BaseSettings):
     max_uploads_bytes: int = Field(
         default=2**30, ge=1024, description="Of all uploads of one owner, as they are stored."
     )
+    max_batch_orders: int = Field(default=10_000, ge=1, le=100_000, description="Of one batch.")
+    max_batch_bytes: int = Field(
+        default=16 * 2**20, ge=1024, description="Of the body of a batch: JSON, JSON lines or CSV."
+    )
     body_timeout_s: float = Field(
         default=20, gt=0, description="A body that is not whole by then is answered with 408."
     )

@@ -7,6 +7,7 @@ ServiceError               500  internal
   |- BadRequest            400  invalid_request
   |- InvalidField          422  invalid_field    names the field and what is allowed
   |  `- InvalidParameter   422  invalid_field    of a header or of the query
+  |- InvalidRows           422  invalid_field    names every row of a batch that is wrong
   |- Unauthorized          401  unauthorized
   |- NotFound              404  not_found
   |- Gone                  410  deleted          or expired
@@ -42,6 +43,7 @@ ServiceError               500  internal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class ServiceError(Exception):
@@ -76,6 +78,34 @@ class InvalidField(ServiceError):
 
 class InvalidParameter(InvalidField):
     """A header or a query parameter is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with one order of a batch. `row`: 1 is the first order; None: all of them. `field`: names
+    and places, with dots."""
+
+    row: int | None
+    field: str
+    detail: str
+    allowed: Sequence[object] | None = None
+    pointer: str | None = None  # into a JSON body
+
+
+class InvalidRows(ServiceError):
+    """Orders of a batch are wrong. `errors`: the first ones of `total`."""
+
+    code, status, title = "invalid_field", 422, "Invalid field"
+
+    def __init__(self, errors: Sequence[RowError], total: int) -> None:
+        first = ", ".join(_where(error) for error in errors[:3])
+        more = "" if total <= 3 else f" and {total - 3} more"
+        super().__init__(f"Wrong: {first}{more}. Nothing was ordered.")
+        self.errors = list(errors)
+
+
+def _where(error: RowError) -> str:
+    return error.field if error.row is None else f"{error.field} of row {error.row}"
 
 
 class Unauthorized(ServiceError):

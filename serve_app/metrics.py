@@ -17,7 +17,7 @@ MAX_CLIENTS = 100
 class JobMetrics(Protocol):
     """What the registry reports."""
 
-    def submitted(self) -> None: ...
+    def submitted(self, jobs: int = 1) -> None: ...
     def finished(self, state: str, model: str) -> None: ...
     def retried(self, reason: str) -> None: ...
     def times(self, *, queue_s: float, run_s: float) -> None: ...
@@ -58,8 +58,8 @@ class RayJobMetrics:
         ):  # fmt: skip
             metric.set_default_tags(tags)
 
-    def submitted(self) -> None:
-        self._submitted.inc()
+    def submitted(self, jobs: int = 1) -> None:
+        self._submitted.inc(jobs)
 
     def finished(self, state: str, model: str) -> None:
         self._finished.inc(tags={"state": state, "model": model})

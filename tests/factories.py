@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import uuid_utils
@@ -14,6 +15,8 @@ from serve_app.catalog.models import ModelSpec
 from serve_app.encoding import encoded_view
 from serve_app.jobs.job import Job
 from serve_app.messages import (
+    BatchRow,
+    BatchSubmission,
     ImageFile,
     JobView,
     Labels,
@@ -95,6 +98,40 @@ def submission(
         **changes,
     }
     return Submission(**sent)
+
+
+def batch_row(
+    order: GenerationParams | None = None, labelled: Labels | None = None, **changes: Any
+) -> BatchRow:
+    """A row with a key of its order; `changes` are fields of the message."""
+    order = order or params()
+    made: dict[str, Any] = {
+        "job_id": new_id(),
+        "key": hashlib.sha256(order.model_dump_json().encode()).digest(),
+        "name": None,
+        "params": order.model_dump_json(),
+        "summary": summary_of(order),
+        "labels": labelled or labels(),
+        **changes,
+    }
+    return BatchRow(**made)
+
+
+def batch_submission(
+    *rows: BatchRow, size: int | None = None, seeds: Iterable[int] = range(1, 4), **changes: Any
+) -> BatchSubmission:
+    """Of the owner ann: these rows, or one for each seed, or `size` rows of seeds from 1 on."""
+    seeds = seeds if size is None else range(1, size + 1)
+    sent: dict[str, Any] = {
+        "batch_id": new_id(),
+        "owner": "ann",
+        "name": "potions",
+        "rows": [*rows] or [batch_row(params(seed=seed)) for seed in seeds],
+        "reuse": True,
+        "deadline": time.time() + 60,
+        **changes,
+    }
+    return BatchSubmission(**sent)
 
 
 def without_renderer(**changes: Any) -> Submission:

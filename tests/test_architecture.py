@@ -70,6 +70,8 @@ BY_NAME = {
 SAME_NAME = {
     # The registry's record, and what `client.py` shows of it: a client imports nothing of the server.
     "Job": {"serve_app/client.py", "serve_app/jobs/job.py"},
+    # What a client shows of a batch of orders, and rows of one model call.
+    "Batch": {"serve_app/client.py", "serve_app/engine/scheduler.py"},
     # Borders: the same four numbers; Grid: two meanings. Finishing and delivery never import each other.
     "Borders": {"serve_app/delivery/sprite.py", "serve_app/finishing/picture.py"},
     "Grid": {"serve_app/delivery/grid.py", "serve_app/finishing/grid.py"},

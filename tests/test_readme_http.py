@@ -146,7 +146,7 @@ def codes() -> set[str]:
     ]
     for call in calls:
         given = [keyword.value for keyword in call.keywords if keyword.arg == "code"]
-        if ast.unparse(call.func) in ("_refused", "_problem"):
+        if ast.unparse(call.func) in ("refusal", "_problem"):
             given += call.args[:2]
         texts = [node.value for node in given if isinstance(node, ast.Constant)]
         found |= {

@@ -15,6 +15,8 @@ from fastapi_offline import FastAPIOffline
 
 from serve_app import __version__
 from serve_app.api import problems, security
+from serve_app.api.batches.reading import MEDIA_TYPES as BATCH_MEDIA_TYPES
+from serve_app.api.batches.service import BatchService
 from serve_app.api.catalog import Catalog
 from serve_app.api.cors import Cors
 from serve_app.api.dialects import openai
@@ -30,6 +32,7 @@ from serve_app.api.output import OutputFiles
 from serve_app.api.page import WebPage
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.routes import (
+    batches,
     catalog,
     events,
     files,
@@ -44,6 +47,7 @@ from serve_app.api.service import JobService
 from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
+from serve_app.api.streams.batches import BatchWatching
 from serve_app.api.streams.watching import Watching
 from serve_app.api.thumbnails import Thumbnails
 from serve_app.api.uploads import SourcePictures
@@ -99,31 +103,40 @@ def create_app(
         redirect_slashes=False,  # the redirect would go to whatever Host the client claims
     )
     output = OutputFiles(settings.path(settings.output_dir))
+    resolved = partial(
+        resolve,
+        styles=styles,
+        models=models,
+        active=active,
+        revision_of=revision_of,
+        limits=settings,
+        vocabulary=vocabulary,
+        palettes=palettes,
+    )
+    watching = Watching(view, registry, settings.max_streams)
+    app.state.batch_watching = BatchWatching(view, registry, watching.seats)
     app.state.service = service = JobService(
         settings=settings,
         registry=registry,
         view=view,
         texts=JobTexts(view),
-        watching=Watching(view, registry, settings.max_streams),
+        watching=watching,
         revision_of=revision_of,
         palettes=palettes,
         catalog=Catalog(settings, styles, models, active, revision_of, palettes),
         files=output,
         thumbnails=Thumbnails(output, settings.max_pixels),
         pictures=SourcePictures(settings, UploadFolder(settings.path(settings.output_dir))),
-        resolve=partial(
-            resolve,
-            styles=styles,
-            models=models,
-            active=active,
-            revision_of=revision_of,
-            limits=settings,
-            vocabulary=vocabulary,
-            palettes=palettes,
-        ),
+        resolve=resolved,
+    )
+    app.state.batches = BatchService(
+        settings, registry, resolved, service.sources, active, revision_of
     )
     routes = list(app.routes)  # of /docs
-    own = [part.router for part in (jobs, sheets, events, files, uploads, inspect, catalog, health)]
+    own = [
+        part.router
+        for part in (jobs, batches, sheets, events, files, uploads, inspect, catalog, health)
+    ]
     dialects = [DIALECTS[name] for name in settings.dialects]
     own += [part.router for part in dialects]
     if settings.page:
@@ -143,6 +156,9 @@ def create_app(
         others={
             inspect.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False),
             uploads.PATH: security.BodyRule(settings.max_upload_bytes, MEDIA_TYPES, optional=False),
+            batches.PATH: security.BodyRule(
+                settings.max_batch_bytes, BATCH_MEDIA_TYPES, optional=False
+            ),
             sheets.PATH: security.BodyRule(max(settings.max_body_bytes, BODY_BYTES)),
         },
     )

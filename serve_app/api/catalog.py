@@ -20,7 +20,17 @@ from serve_app.finishing.palette_files import Palette
 from serve_app.params import MAX_SEED
 
 FEATURES = [
-    *("cancel", "cancel_after", "delete", "derive", "dry_run", "effects", "etag", "events"),
+    *(
+        "batches",
+        "cancel",
+        "cancel_after",
+        "delete",
+        "derive",
+        "dry_run",
+        "effects",
+        "etag",
+        "events",
+    ),
     "idempotency_key",
     *("inspect", "list", "loras", "metadata", "prefer_wait", "previews", "priority"),
     *(
@@ -183,6 +193,8 @@ class LimitsInfo(BaseModel):
     upload_bytes: int = Field(description="Largest picture file.", examples=[33_554_432])
     uploads: int = Field(description="Uploads that you may keep.", examples=[256])
     seed: int = Field(description="Largest seed of any image.", examples=[MAX_SEED])
+    batch_orders: int = Field(description="Most orders of one batch.", examples=[10_000])
+    batch_bytes: int = Field(description="Largest body of a batch.", examples=[16_777_216])
     pending_jobs: int = Field(description="Jobs in line; beyond it 429.", examples=[10_000])
 
 
@@ -305,6 +317,8 @@ class Catalog:
                 upload_bytes=settings.max_upload_bytes,
                 uploads=settings.max_uploads,
                 seed=MAX_SEED,
+                batch_orders=min(settings.max_batch_orders, settings.max_pending),
+                batch_bytes=settings.max_batch_bytes,
                 pending_jobs=settings.max_pending,
             ),
         )

@@ -1,4 +1,4 @@
-"""The list of jobs: its query, its cursor, and a page as clients get it.
+"""Lists: their query and their cursor; and the list of jobs, a page as clients get it.
 
 Knows how they are written; asks nobody.
 """
@@ -9,8 +9,9 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -39,18 +40,15 @@ def _dated(value: Any) -> Any:
 Moment = Annotated[datetime, BeforeValidator(_dated)]
 
 
-class JobQuery(BaseModel):
-    """Which jobs to list. A cursor goes with the filters it came from."""
+class ListQuery(BaseModel):
+    """Which page of a list. A cursor goes with the filters it came from."""
 
     model_config = ConfigDict(extra="forbid")
+    PATH: ClassVar[str]
 
     status: list[Status] = Field(
         default=[], max_length=6, description="Any of these.", examples=[["SUCCESS"]]
     )
-    style_id: str | None = Field(
-        default=None, max_length=100, description="Of this style.", examples=["icon"]
-    )
-    tag: Tag | None = Field(default=None, description="With this tag.", examples=["level-3"])
     created_after: Moment | None = Field(
         default=None,
         description="Ordered at this moment or later, RFC 3339.",
@@ -60,7 +58,7 @@ class JobQuery(BaseModel):
         default=None, description="Ordered before, RFC 3339.", examples=["2026-11-23T00:00:00Z"]
     )
     limit: int = Field(
-        default=100, ge=1, le=MAX_PAGE, description="Most jobs on a page.", examples=[100]
+        default=100, ge=1, le=MAX_PAGE, description="Most of them on a page.", examples=[100]
     )
     cursor: str | None = Field(
         default=None,
@@ -68,14 +66,11 @@ class JobQuery(BaseModel):
         description="From `next` or `previous` of another page; it goes with the same filters.",
     )
 
-    def filter(self) -> JobFilter:
-        wanted = JobFilter()
+    def filter(self) -> Mapping[str, Any]:
+        """What is wanted, apart from the page, as the registry takes it."""
+        wanted: dict[str, Any] = {}
         if self.status:
             wanted["statuses"] = sorted(set(self.status))
-        if self.style_id is not None:
-            wanted["style_id"] = self.style_id
-        if self.tag is not None:
-            wanted["tag"] = self.tag
         if self.created_after is not None:
             wanted["created_after"] = _seconds(self.created_after)
         if self.created_before is not None:
@@ -83,7 +78,7 @@ class JobQuery(BaseModel):
         return wanted
 
     def bounds(self, owner: str) -> tuple[int | None, int | None]:
-        """Numbers of jobs, (before, after): one of them is set if there is a cursor. Raises
+        """Numbers, (before, after): one of them is set if there is a cursor. Raises
         InvalidParameter unless the cursor was made for this owner and these filters."""
         if self.cursor is None:
             return None, None
@@ -104,20 +99,47 @@ class JobQuery(BaseModel):
     def path(
         self, owner: str, way: Literal["before", "after"], number: int | None, root: str = ""
     ) -> str | None:
-        """Path of the page `before` or `after` the job of this number; None without a number. `root`: its
+        """Path of the page `before` or `after` this number; None without a number. `root`: its
         prefix."""
         if number is None:
             return None
         start = way[:1].encode() + number.to_bytes(8, "big", signed=True)
         cursor = base64.urlsafe_b64encode(start + self._mark(owner, start)).rstrip(b"=").decode()
         query = self.model_dump(mode="json", exclude={"cursor"}, exclude_defaults=True)
-        return f"{root}/v1/jobs?" + urlencode(query | {"cursor": cursor}, doseq=True)
+        return f"{root}{self.PATH}?" + urlencode(query | {"cursor": cursor}, doseq=True)
 
     def _mark(self, owner: str, start: bytes) -> bytes:
         """Checksum that ties a cursor to owner and filters. It needs no secret: a forged cursor shows
-        nothing but the owner's own jobs."""
+        nothing but what is the owner's own."""
         used_for = json.dumps([owner, self.filter()], sort_keys=True).encode()
         return hashlib.sha256(start + used_for).digest()[:9]
+
+
+class JobQuery(ListQuery):
+    """Which jobs to list."""
+
+    PATH = "/v1/jobs"
+
+    style_id: str | None = Field(
+        default=None, max_length=100, description="Of this style.", examples=["icon"]
+    )
+    tag: Tag | None = Field(default=None, description="With this tag.", examples=["level-3"])
+    batch_id: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Of this batch, those that it reuses too.",
+        examples=[JOB_ID],
+    )
+
+    def filter(self) -> JobFilter:
+        wanted = JobFilter(**super().filter())
+        if self.style_id is not None:
+            wanted["style_id"] = self.style_id
+        if self.tag is not None:
+            wanted["tag"] = self.tag
+        if self.batch_id is not None:
+            wanted["batch_id"] = self.batch_id
+        return wanted
 
 
 class JobList(BaseModel):

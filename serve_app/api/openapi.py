@@ -12,6 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from serve_app import __version__
+from serve_app.api.batches.orders import BatchDefaults, BatchOrder, BatchRequest
+from serve_app.api.batches.replies import BATCH_ID, BatchEstimate, BatchResponse
 from serve_app.api.problems import MEDIA_TYPE, Problem
 from serve_app.api.replies import (
     EstimateReply,
@@ -125,6 +127,54 @@ FILES: Responses = {
     },
 }
 
+_BATCH = f"/v1/batches/{BATCH_ID}"
+_BATCH_ETAG = _header(
+    "The batch's revision; it does not cover the ETA.", 'W/"1764172800000000.117"'
+)
+BATCH_HEADERS: Responses = {200: {"headers": {"ETag": _BATCH_ETAG, "Retry-After": _RETRY_AFTER}}}
+NEW_BATCH_HEADERS: Responses = {
+    202: {
+        "headers": {
+            "Location": _header("The batch.", _BATCH),
+            "ETag": _BATCH_ETAG,
+            "Retry-After": _RETRY_AFTER,
+            "Idempotency-Replayed": _header("`true`: this key was here before.", "true"),
+        }
+    }
+}
+BATCH_ESTIMATE: Responses = {
+    200: {
+        "description": "Nothing was ordered (`dry_run`); or `Prefer: wait` was long enough, and this "
+        "is the batch as it ended.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"$ref": _REF + "BatchEstimate"},
+                        {"$ref": _REF + "BatchResponse"},
+                    ]
+                }
+            }
+        },
+    }
+}
+BATCH_EVENTS: Responses = {
+    200: {
+        "description": "A stream of `status` and `progress` events; `data` is the whole batch each time, "
+        "`id` its revision.",
+        "content": {
+            "text/event-stream": {
+                "itemSchema": {
+                    "oneOf": [_event(kind, BatchResponse) for kind in ("status", "progress")]
+                }
+            }
+        },
+    }
+}
+ZIP: Responses = {
+    200: {"description": "A ZIP file.", "content": {"application/zip": _FILE}},
+}
+
 _EXAMPLES: dict[int, tuple[str, str, str, str]] = {
     400: ("host_not_allowed", "Bad request", "This Host is not served here.", "Not understood."),
     401: (
@@ -221,7 +271,9 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     components = document.setdefault("components", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-    for kind in (EstimateReply, *_EVENTS.values()):  # no route returns them as its model
+    unreturned = (EstimateReply, *_EVENTS.values(), BatchEstimate)
+    unread = (BatchRequest, BatchOrder, BatchDefaults)
+    for kind in (*unreturned, *unread):  # no route returns them as its model
         schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= schema.pop("$defs", {}) | {kind.__name__: schema}
     if keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from os import PathLike
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -42,6 +42,13 @@ class OutputFiles(StaticFiles):
         if not _SERVED.fullmatch(path):
             raise HTTPException(404, "No such file.")
         return await super().get_response(path, scope)
+
+    def open(self, path: str) -> BinaryIO:
+        """A file that would be served. Raises OSError."""
+        full_path, stat = self.lookup_path(path) if _SERVED.fullmatch(path) else ("", None)
+        if stat is None:
+            raise FileNotFoundError(path)
+        return open(full_path, "rb")  # noqa: PTH123 - the caller closes it
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         try:

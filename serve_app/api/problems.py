@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.shapes import allowed_values, fields_at
-from serve_app.errors import InvalidField, InvalidParameter, ServiceError, UploadsFull
+from serve_app.errors import InvalidField, InvalidParameter, InvalidRows, ServiceError, UploadsFull
 from serve_app.messages import JobError
 
 MEDIA_TYPE = "application/problem+json"
@@ -53,6 +53,9 @@ class FieldError(BaseModel):
         default=None, description="JSON pointer into the body.", examples=["#/seed"]
     )
     field: str = Field(description="Field or header.", examples=["seed"])
+    row: int | None = Field(
+        default=None, description="Of a batch: which order, 1 is the first.", examples=[17]
+    )
     detail: str = Field(description="For people.", examples=["Input should be a valid integer"])
     allowed: list[Any] | None = Field(
         default=None,
@@ -142,6 +145,17 @@ def _of_service(exc: ServiceError) -> Problem:
         errors = [_field_error(exc.field.split("."), detail, exc.allowed)]
         if isinstance(exc, InvalidParameter):
             errors[0].pointer = None  # a header or the query, which no JSON pointer reaches
+    if isinstance(exc, InvalidRows):
+        errors = [
+            FieldError(
+                pointer=wrong.pointer,
+                field=_printable(wrong.field),
+                row=wrong.row,
+                detail=_printable(wrong.detail),
+                allowed=list(wrong.allowed) if wrong.allowed else None,
+            )
+            for wrong in exc.errors
+        ]
     detail = exc.detail if exc.status != 500 else exc.title  # the detail may name a path
     return _problem(exc.status, exc.code, exc.title, detail, errors)
 
@@ -183,6 +197,12 @@ def _one_error(error: dict[str, Any], body: type[BaseModel]) -> FieldError:
     if error["type"] == "extra_forbidden":
         return _field_error(path, "Unknown field.", fields_at(body, path[:-1]))
     return _field_error(path or ["body"], error["msg"], allowed_values(body, path))
+
+
+def said_of(error: dict[str, Any], body: type[BaseModel]) -> tuple[str, str, list[Any] | None]:
+    """Field, detail and what is allowed, of an error that pydantic found in this body."""
+    said = _one_error({**error, "loc": ("body", *error["loc"])}, body)
+    return said.field, said.detail, said.allowed
 
 
 def _field_error(

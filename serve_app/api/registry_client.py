@@ -9,6 +9,14 @@ import time
 from typing import Any, Protocol
 
 from serve_app.messages import (
+    BatchFilter,
+    BatchPage,
+    BatchPlan,
+    BatchReply,
+    BatchRetry,
+    BatchRowView,
+    BatchSubmission,
+    BatchView,
     ChangesReply,
     JobFilter,
     JobPage,
@@ -22,6 +30,10 @@ from serve_app.messages import (
 CALL_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 15.0
 """Longer than the submit deadline: whoever waits so long for a submit knows that it was refused."""
+
+
+CANCEL_TIMEOUT_S = 60.0
+"""Of a batch: the jobs of a large one end one after the other."""
 
 
 class Transport(Protocol):
@@ -81,6 +93,44 @@ class RegistryClient:
         """Seconds that a job of `work` megapixel steps would take if it were submitted now, its time in
         the line included; None: unknown."""
         return await self._call("estimate", work, client, timeout_s=CALL_TIMEOUT_S)
+
+    async def submit_batch(self, submission: BatchSubmission) -> BatchReply:
+        """As `submit`, of a batch with all its jobs."""
+        submission = {**submission, "deadline": submission["deadline"] + self._ahead}
+        return await self._call("submit_batch", submission, timeout_s=WRITE_TIMEOUT_S)
+
+    async def retry_batch(self, again: BatchRetry) -> BatchReply:
+        """New jobs stand for these rows when it returns; a row that was ordered again before stays."""
+        again = {**again, "deadline": again["deadline"] + self._ahead}
+        return await self._call("retry_batch", again, timeout_s=WRITE_TIMEOUT_S)
+
+    async def cancel_batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """The batch, of which no job lives any more. None: no batch of this owner has that id."""
+        return await self._call("cancel_batch", batch_id, owner, timeout_s=CANCEL_TIMEOUT_S)
+
+    async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:
+        """What a batch of rows with these keys would do now."""
+        return await self._call("plan_batch", owner, name, keys, work, timeout_s=WRITE_TIMEOUT_S)
+
+    async def batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """The batch as it is now, or its tombstone; None: no batch of this owner has that id."""
+        return await self._call("batch", batch_id, owner, timeout_s=CALL_TIMEOUT_S)
+
+    async def batches(
+        self, owner: str, wanted: BatchFilter, limit: int, before: int | None, after: int | None
+    ) -> BatchPage:
+        """As `page`, of batches."""
+        return await self._call(
+            "batches", owner, wanted, limit, before, after, timeout_s=CALL_TIMEOUT_S
+        )
+
+    async def batch_rows(
+        self, batch_id: str, owner: str, after: int, limit: int, *, lost: bool = False
+    ) -> list[BatchRowView]:
+        """Rows after this one, in their order; `lost`: those whose jobs ended without pictures."""
+        return await self._call(
+            "batch_rows", batch_id, owner, after, limit, lost, timeout_s=CALL_TIMEOUT_S
+        )
 
     async def send_previews(self, job_id: str) -> None:
         """From now on the job's views carry previews, until it ends."""

@@ -293,6 +293,9 @@ class JobStatusResponse(BaseModel):
         description="The job whose pictures this one finishes.", examples=[None]
     )
     retry_of: str | None = Field(description="The job this one repeats.", examples=[None])
+    batch_id: str | None = Field(
+        default=None, description="The batch it was ordered with.", examples=[None]
+    )
     priority: Priority = Field(description="As it was ordered.", examples=["normal"])
     tags: list[str] = Field(description="As they were given.", examples=[["level-3"]])
     metadata: dict[str, Any] = Field(description="As it was given.", examples=[{"slot": 7}])
@@ -329,6 +332,7 @@ class JobStatusResponse(BaseModel):
             resolved=ResolvedReply.model_validate(params) if drawn else None,
             derived_from=labels.get("derived_from"),
             retry_of=labels["retry_of"],
+            batch_id=labels.get("batch_id"),
             priority=labels["priority"],  # pyright: ignore[reportArgumentType]
             tags=labels["tags"],
             metadata=labels["metadata"],

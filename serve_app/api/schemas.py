@@ -49,7 +49,7 @@ EFFECT = WithJsonSchema(
         "description": "As GET /v1/effects describes it.",
     }
 )
-NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run"}
+NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run", "name"}
 """Fields that `resolve` does not take: no image depends on them."""
 
 NO_SOURCES: Mapping[str, SourceUse] = {}

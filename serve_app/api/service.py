@@ -81,15 +81,17 @@ class JobService:
     ) -> tuple[JobView, bool]:
         """The job, and whether `key` had made it before. `life_s`: seconds until it is revoked. Raises
         Refused, InvalidField, Unavailable."""
-        sources = await self._sources(body, owner, keep=True)
+        sources = await self.sources(body, owner, keep=True)
         params, labels = self.resolve(body.order(sources)), body.labels(client)
         return await self._submit(
             params.model_dump(), summary_of(params), labels, owner, key, body.body_hash(), life_s
         )
 
-    async def _sources(
+    async def sources(
         self, body: GenerateRequest, owner: str, *, keep: bool
     ) -> dict[str, SourceUse]:
+        """What the pictures are that an order names. `keep`: for an order that is made. Raises
+        InvalidField."""
         named = {field: getattr(body, field) for field in FIELDS}
         if not any(named.values()):
             return {}
@@ -98,7 +100,7 @@ class JobService:
         )
 
     async def estimate(self, body: GenerateRequest, owner: str, client: str) -> EstimateReply:
-        sources = await self._sources(body, owner, keep=False)
+        sources = await self.sources(body, owner, keep=False)
         params = self.resolve(body.order(sources))
         reason = await self.registry.readiness()
         seconds = None if reason else await self.registry.estimate(params.work, client)
@@ -126,6 +128,7 @@ class JobService:
             "client": client,
             "retry_of": None,
             "derived_from": job_id,
+            "batch_id": None,
         }
         if body.tags is not None:
             labels["tags"] = list(dict.fromkeys(body.tags))
@@ -145,7 +148,7 @@ class JobService:
     async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
         """A new job with the order of this one, which must have ended; drawn with the current weights."""
         job = await self._final(job_id, owner)
-        labels: Labels = {**job["labels"], "retry_of": job_id}
+        labels: Labels = {**job["labels"], "retry_of": job_id, "batch_id": None}
         body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
         if job["summary"]["kind"] != "generate":
             return await self._submit(job["params"], job["summary"], labels, owner, key, body_hash)

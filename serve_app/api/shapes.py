@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, WithJsonSchema
@@ -56,10 +57,15 @@ def fields_at(body: type[BaseModel], path: Path) -> list[str]:
     return sorted({name for node in _nodes(body, path) for name in node.get("properties", {})})
 
 
+@cache
+def _schema_of(body: type[BaseModel]) -> dict[str, Any]:
+    return body.model_json_schema()
+
+
 def _nodes(body: type[BaseModel], path: Path) -> list[dict[str, Any]]:
     """The parts of the body's schema that speak of that place: several, where one of several shapes may
     stand. A part of the path that names such a shape chooses it."""
-    schema = body.model_json_schema()
+    schema = _schema_of(body)
 
     def opened(node: dict[str, Any]) -> list[dict[str, Any]]:
         if "$ref" in node:

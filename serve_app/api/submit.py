@@ -1,4 +1,4 @@
-"""submit: send a submission to the registry, to its end even if the client hangs up meanwhile.
+"""submit: send an order to the registry, to its end even if the client hangs up meanwhile.
 
 Knows nothing of HTTP or of what was ordered.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from serve_app.api.registry_client import RegistryClient
 from serve_app.errors import Unavailable
@@ -15,16 +17,20 @@ from serve_app.messages import Submission, SubmitReply
 GRACE_S = 1.0
 """Extra wait for the answer: a submission that arrived just before its deadline may still be committed."""
 
-_running: set[asyncio.Task[SubmitReply]] = set()  # asyncio itself holds tasks only weakly
+T = TypeVar("T")
+_running: set[asyncio.Task[Any]] = set()  # asyncio itself holds tasks only weakly
 
 
 async def submit(registry: RegistryClient, submission: Submission, timeout_s: float) -> SubmitReply:
     """Raises Unavailable when no answer comes; by then the registry refuses the submission as late."""
+    return await to_its_end(registry.submit(submission), timeout_s)
+
+
+async def to_its_end(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """What the registry answers to this call, whose deadline is in `timeout_s`. Raises Unavailable."""
     # When a client hangs up, Serve cancels every task whose context belongs to the request. A task with
     # an empty context belongs to none. The shield keeps our own cancellation from reaching the call.
-    task = asyncio.get_running_loop().create_task(
-        registry.submit(submission), context=contextvars.Context()
-    )
+    task = asyncio.get_running_loop().create_task(call, context=contextvars.Context())
     _running.add(task)
     task.add_done_callback(_running.discard)
     try:

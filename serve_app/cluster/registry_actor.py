@@ -30,6 +30,7 @@ from serve_app.metrics import RayJobMetrics
 
 FOR_INGRESSES = (
     "submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
+    "submit_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches", "batch_rows",
 )  # fmt: skip
 FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))

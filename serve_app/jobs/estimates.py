@@ -70,6 +70,16 @@ class Estimates:
             return None
         return self._until_done(pool, work, "normal", self._lines.of(pool).ahead_of_new(client))
 
+    def of_many(self, work: float, jobs: int, client: str) -> float | None:
+        """Seconds until so many jobs of `work` megapixel steps together are done, if they are submitted now.
+        None: unknown."""
+        if self._why_paused(DEFAULT_POOL):
+            return None
+        ahead = self._lines.of(DEFAULT_POOL).ahead_of_new(client)
+        one = work / jobs
+        others = Ahead(ahead.jobs + jobs - 1, ahead.work + work - one)
+        return self._until_done(DEFAULT_POOL, one, "normal", others)
+
     def seconds_per_place(self, pool: str = DEFAULT_POOL) -> float:
         """Seconds until the line is one job shorter; 1 while nothing is known."""
         mean = self._lines.of(pool).mean_work() or 1.0

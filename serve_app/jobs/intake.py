@@ -6,10 +6,12 @@ an order asks for. A new job is committed before anybody hears of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Generator
 
 from serve_app.jobs.bulletin import Bulletin
 from serve_app.jobs.clock import Clock
@@ -23,6 +25,7 @@ from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import Inserted, LiveJob
 from serve_app.messages import JobError, Submission, SubmitReply
 from serve_app.metrics import JobMetrics
+from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
 
@@ -55,20 +58,16 @@ class Intake:
         if known is not None:  # the transport repeats a call whose answer was lost
             return SubmitReply(job=self._estimates.view(known), replayed=False)
         job = self._new_job(order)
-        full = self._is_full(job.owner)
-        self._arriving[job.owner] += 1
+        full = not self.room(job.owner)
         try:
-            stands = await self._insert(job, order, full=full)
-            if not isinstance(stands, str):
-                return await self._taken(job, order, stands)
+            with self.arriving(job.owner):
+                stands = await self._insert(job, order, full=full)
+                if not isinstance(stands, str):
+                    return await self._taken(job, order, stands)
         except sqlite3.Error as error:
             log.error("submit not stored: %s", error)
-            return _refused("storage_failed", "The job could not be stored.", retry_after=5)
-        finally:
-            self._arriving[job.owner] -= 1
-            if not self._arriving[job.owner]:
-                del self._arriving[job.owner]
-        return self._full(job.pool) if stands == "queue_full" else _too_late()
+            return refusal("storage_failed", "The job could not be stored.", retry_after=5)
+        return self._full(job.pool) if stands == "queue_full" else too_late()
 
     async def _insert(self, job: Job, order: Submission, *, full: bool) -> Inserted | str:
         """Which job stands for the order, or the code of its refusal. Raises sqlite3.Error."""
@@ -88,11 +87,11 @@ class Intake:
 
     async def _taken(self, job: Job, order: Submission, stands: Inserted) -> SubmitReply:
         if not stands.same_body:
-            return _refused("idempotency_key_reuse", "This key came with another body before.")
+            return refusal("idempotency_key_reuse", "This key came with another body before.")
         if stands.existed:
             return await self._replay(stands.job_id, order)
         if await self._nobody_waits_for(job, order):
-            return _too_late()
+            return too_late()
         return self._accept(job)
 
     async def _nobody_waits_for(self, job: Job, order: Submission) -> bool:
@@ -108,16 +107,26 @@ class Intake:
             return False
         return True
 
-    def _is_full(self, owner: str) -> bool:
-        """No place is left for a job of this owner. Each has a share of its own, `max_pending` divided by the
-        owners that wait, which the others cannot take away. So the line may become somewhat longer than
-        `max_pending`."""
-        waiting = self._dispatcher.waiting() + self._arriving.total()
-        if waiting < self.max_pending:
-            return False
+    def room(self, owner: str) -> int:
+        """Jobs for which there is a place in line now. Each owner has a share of its own, `max_pending`
+        divided by the owners that wait, which the others cannot take away. So the line may become somewhat
+        longer than `max_pending`."""
+        free = self.max_pending - self._dispatcher.waiting() - self._arriving.total()
         owners = self._lines.owners
         own = owners[owner] + self._arriving[owner]
-        return own * len(owners.keys() | self._arriving.keys() | {owner}) >= self.max_pending
+        share = -(-self.max_pending // len(owners.keys() | self._arriving.keys() | {owner}))
+        return max(0, free, share - own)
+
+    @contextlib.contextmanager
+    def arriving(self, owner: str, jobs: int = 1) -> Generator[None]:
+        """These jobs are on their way to the disk: they have their places in line already."""
+        self._arriving[owner] += jobs
+        try:
+            yield
+        finally:
+            self._arriving[owner] -= jobs
+            if not self._arriving[owner]:
+                del self._arriving[owner]
 
     def join(self, job: Job | LiveJob) -> None:
         """A stored job joins the line, and its deadline counts."""
@@ -140,7 +149,7 @@ class Intake:
         """The job that stands for the order, by its id or its idempotency key."""
         stands = await self._jobs.find(job_id)
         if stands is None:
-            return _refused("deleted", "This order was taken, and the job was deleted since.")
+            return refusal("deleted", "This order was taken, and the job was deleted since.")
         return SubmitReply(job=self._estimates.view(stands), replayed=job_id != order["job_id"])
 
     def _new_job(self, order: Submission) -> Job:
@@ -159,17 +168,20 @@ class Intake:
         )
 
     def _full(self, pool: str) -> SubmitReply:
-        """Refused until ten jobs have left the line, as a guess: between a second and a minute."""
-        wait = self._estimates.seconds_per_place(pool) * 10
         detail = f"{self._dispatcher.waiting()} jobs wait already."
-        return _refused("queue_full", detail, retry_after=min(60.0, max(1.0, wait)))
+        return refusal("queue_full", detail, retry_after=self.wait_for_places(10, pool))
+
+    def wait_for_places(self, places: int, pool: str = DEFAULT_POOL) -> float:
+        """Seconds until so many jobs have left the line, as a guess: between a second and a minute."""
+        wait = self._estimates.seconds_per_place(pool) * places
+        return min(60.0, max(1.0, wait))
 
 
-def _too_late() -> SubmitReply:
-    return _refused("too_late", "The registry was busy; submit again.", retry_after=1)
+def too_late() -> SubmitReply:
+    return refusal("too_late", "The registry was busy; submit again.", retry_after=1)
 
 
-def _refused(code: str, detail: str, *, retry_after: float | None = None) -> SubmitReply:
+def refusal(code: str, detail: str, *, retry_after: float | None = None) -> SubmitReply:
     """`retry_after`: seconds; None: the same order will never be taken."""
     error = JobError(code=code, title=detail, detail=detail, retryable=retry_after is not None)
     reply = SubmitReply(error=error)

@@ -8,6 +8,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
     dispatcher   launches attempts and drives each to its end; `pauses` says when nothing is launched
     outcomes     what the end of an attempt means for its job
     endings      how a job ends
+    batches      many orders accepted together
     renderers    what renderers have said of themselves
     estimates    position, time until done, and why a job waits
     bulletin     what all who watch are told, encoded once
@@ -34,6 +35,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from serve_app.jobs.background import Background
+from serve_app.jobs.batches import Batches
 from serve_app.jobs.bulletin import Bulletin
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.cleaning import Cleaning, JobFiles
@@ -50,6 +52,14 @@ from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
+    BatchFilter,
+    BatchPage,
+    BatchPlan,
+    BatchReply,
+    BatchRetry,
+    BatchRowView,
+    BatchSubmission,
+    BatchView,
     ChangesReply,
     JobFilter,
     JobPage,
@@ -147,6 +157,15 @@ class JobRegistry:
             metrics,
             self._clock,
             self._background,
+        )
+        self._batches = Batches(
+            store,
+            self._cache,
+            self._intake,
+            self._endings,
+            self._estimates,
+            metrics,
+            self._clock,
         )
         self._deployments = 0
         self._use(limits)
@@ -248,6 +267,40 @@ class JobRegistry:
     def estimate(self, work: float, client: str) -> float | None:
         """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown."""
         return self._estimates.of_new(work, client)
+
+    # ---- called by the ingress: batches ----
+
+    async def submit_batch(self, order: BatchSubmission) -> BatchReply:
+        """The batch, which is on disk now with all its jobs, or the error for which nothing of it is."""
+        return await self._background.complete(self._batches.submit(order))
+
+    async def retry_batch(self, again: BatchRetry) -> BatchReply:
+        """The batch, where new jobs stand for these rows now, all of them or none."""
+        return await self._background.complete(self._batches.retry(again))
+
+    async def cancel_batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """The batch, of which no job lives any more. None: this owner has no such batch."""
+        return await self._background.complete(self._batches.cancel(batch_id, owner))
+
+    async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:
+        """What a batch of rows with these keys, and of so much work, would do now."""
+        return await self._batches.plan(owner, name, keys, work)
+
+    async def batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """The batch, or its tombstone if all its jobs are deleted or expired; None: this owner has none."""
+        return await self._batches.look(batch_id, owner)
+
+    async def batches(
+        self, owner: str, wanted: BatchFilter, limit: int, before: int | None, after: int | None
+    ) -> BatchPage:
+        """Batches of this owner, as `page` shows jobs."""
+        return await self._batches.page(owner, wanted, limit, before, after)
+
+    async def batch_rows(
+        self, batch_id: str, owner: str, after: int, limit: int, lost: bool
+    ) -> list[BatchRowView]:
+        """Rows of the batch after this one; with `lost`, those whose jobs ended without pictures."""
+        return await self._batches.rows(batch_id, owner, after, limit, lost)
 
     # ---- called by the ingress: views ----
 

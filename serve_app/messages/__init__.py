@@ -5,6 +5,19 @@ than the code that talks to it, and a pickled class would tie the two versions t
 """
 
 from serve_app.messages.attempts import Outcome, OutputFolder, Redraw, Ticket
+from serve_app.messages.batches import (
+    Again,
+    BatchFilter,
+    BatchPage,
+    BatchPlan,
+    BatchReply,
+    BatchRetry,
+    BatchRow,
+    BatchRowView,
+    BatchSubmission,
+    BatchView,
+    FailedRow,
+)
 from serve_app.messages.jobs import (
     TERMINAL,
     ImageFile,
@@ -33,8 +46,19 @@ from serve_app.messages.rendering import (
 __all__ = [
     "TERMINAL",
     "Admitted",
+    "Again",
+    "BatchFilter",
+    "BatchPage",
+    "BatchPlan",
+    "BatchReply",
+    "BatchRetry",
+    "BatchRow",
+    "BatchRowView",
+    "BatchSubmission",
+    "BatchView",
     "ChangesReply",
     "Deployment",
+    "FailedRow",
     "ImageFile",
     "JobError",
     "JobFilter",

@@ -20,6 +20,7 @@ class Labels(TypedDict):
     metadata: dict[str, Any]
     retry_of: str | None  # the job this one repeats
     derived_from: NotRequired[str | None]  # the job whose pictures this one finishes
+    batch_id: NotRequired[str | None]  # the batch it was ordered with
 
 
 class Summary(TypedDict):

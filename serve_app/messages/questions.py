@@ -16,6 +16,7 @@ class JobFilter(TypedDict, total=False):
     statuses: list[str]
     style_id: str
     tag: str
+    batch_id: str
     created_after: float
     created_before: float
 

@@ -15,9 +15,9 @@ from serve_app.cluster.registry_actor import FOR_INGRESSES
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
 from serve_app.jobs.registry import JobRegistry
-from serve_app.messages import JobFilter
+from serve_app.messages import BatchRetry, JobFilter
 from tests.api.harness import Hold, LocalTransport
-from tests.factories import submission
+from tests.factories import batch_submission, submission
 
 
 @pytest.fixture
@@ -55,6 +55,17 @@ async def test_every_verb_reaches_the_registry(
     assert stone["gone"] == "deleted"
     assert (await registry.watch(0, 0, 0))["resync"]
     assert (await registry.changes("ann", 0, 0))["resync"]
+    batch = (await registry.submit_batch(order := batch_submission()))["batch"]
+    batch_id, keys = batch["batch_id"], [row["key"] for row in order["rows"]]
+    assert (await registry.batch(batch_id, "ann")) == batch
+    assert (await registry.batches("ann", {}, 10, None, None))["batches"] == [batch]
+    assert (await registry.plan_batch("ann", "potions", keys, 1.0))["reused_rows"] == [(1, 3)]
+    assert len(await registry.batch_rows(batch_id, "ann", 0, 10)) == 3
+    ended = await registry.cancel_batch(batch_id, "ann")
+    assert ended is not None
+    assert len(await registry.batch_rows(batch_id, "ann", 0, 10, lost=True)) == 3
+    again = BatchRetry(batch_id=batch_id, owner="ann", rows=[], deadline=time.time() + 60)
+    assert "batch" in await registry.retry_batch(again)
     assert set(transport.calls) == set(FOR_INGRESSES)
 
 

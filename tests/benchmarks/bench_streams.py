@@ -112,7 +112,7 @@ async def measure(folder: Path, watchers: int) -> None:
             await change(world, runs)
             print(meter.row("the same, and 400 of them watch all jobs of the owner"))
             print(f"\nmemory of a stream: {used / watchers / 1024:.1f} KiB")
-            taken = [service_of(app).watching._seats.taken for app in apps]
+            taken = [service_of(app).watching.seats.taken for app in apps]
             assert sum(taken) == len(readers), taken
             for reader in readers:
                 reader.task.cancel()

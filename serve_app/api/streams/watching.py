@@ -39,12 +39,12 @@ class Watching:
 
     def __init__(self, view: LocalView, registry: RegistryClient, seats: int) -> None:
         self._view, self._registry = view, registry
-        self._seats = Seats(seats)
+        self.seats = Seats(seats)
 
     async def until_final(self, job: JobView, seconds: int, client: str) -> tuple[JobView, bool]:
         """The job when it is final or the time is over, and True. While no seat is free for the client, the
         job at once, and False unless it is final."""
-        if job["status"] in TERMINAL or not self._seats.free_for(client):
+        if job["status"] in TERMINAL or not self.seats.free_for(client):
             return job, job["status"] in TERMINAL
         job_id = job["job_id"]
         changed = asyncio.Event()
@@ -56,7 +56,7 @@ class Watching:
 
         stop = self._view.subscribers.of_job(job_id, notice)
         try:
-            with self._seats.taking(client), contextlib.suppress(TimeoutError):
+            with self.seats.taking(client), contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     while job["status"] not in TERMINAL:
                         await changed.wait()
@@ -71,12 +71,12 @@ class Watching:
 
     def refuse_without_seat(self, client: str) -> None:
         """Raises TooManyStreams or StreamShareTaken if no answer can be held for the client now."""
-        with self._seats.taking(client):
+        with self.seats.taking(client):
             pass
 
     def response(self, events: AsyncGenerator[ServerSentEvent], client: str) -> EventSourceResponse:
         """A stream of these events. `client`: whose seat it takes."""
-        return SeatedResponse(events, self._seats, client)
+        return SeatedResponse(events, self.seats, client)
 
     async def states(self, job: JobView, *, preview: bool) -> AsyncGenerator[JobView]:
         """The job as it is now and after each change, until it has ended or was deleted. Of changes that come
@@ -117,7 +117,7 @@ class Watching:
         stream = Stream(self._view, preview, self._registry.send_previews, root)
         subscribe = partial(self._view.subscribers.of_job, job["job_id"], stream.take)
         events = self._events(stream, subscribe, first, refresh, lambda: stream.ended)
-        return SeatedResponse(events, self._seats, client)
+        return SeatedResponse(events, self.seats, client)
 
     def of_owner(
         self,
@@ -169,7 +169,7 @@ class Watching:
         stream = Stream(self._view, preview, self._registry.send_previews, root)
         subscribe = partial(self._view.subscribers.of_owner, owner, stream.take)
         events = self._events(stream, subscribe, first, refresh, lambda: False)
-        return SeatedResponse(events, self._seats, client, ask)
+        return SeatedResponse(events, self.seats, client, ask)
 
     async def _events(
         self,
@@ -198,7 +198,7 @@ class Watching:
                     return  # the reader connects again, to a newer replica if there is one
                 if sent > MOST_BYTES:
                     return  # the reader connects again
-                changed = await stream.changed(max(REFRESH_S, self._seats.taken / REFRESHES_PER_S))
+                changed = await stream.changed(max(REFRESH_S, self.seats.taken / REFRESHES_PER_S))
                 if stream.may_lack_changes or not changed:
                     try:
                         if not await refresh():

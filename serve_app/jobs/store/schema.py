@@ -1,4 +1,5 @@
-"""The tables of the job store. SQL only; how an older database becomes one of this is in `upgrades.py`.
+"""The tables of the job store. SQL only; those of batches are in `batch_tables.py`; how an older database
+becomes one of this is in `upgrades.py`.
 
 `number` counts the jobs: microseconds since 1970, made strictly increasing. It is the row id, so it needs no
 index of its own, and every index ends with it.
@@ -6,7 +7,9 @@ index of its own, and every index ends with it.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 4
+from serve_app.jobs.store.batch_tables import BATCH_INDEXES, BATCH_TABLES
+
+SCHEMA_VERSION = 5
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
@@ -19,7 +22,7 @@ VALUES = ", ".join(f":{name}" for name in COLUMNS)
 
 # `ended` is the epoch in which the job ended. `labels` holds client and priority, too: the columns of that
 # name spare the start of a registry from parsing the labels of every live job.
-TABLES = """
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, status TEXT NOT NULL,
@@ -28,7 +31,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     kind TEXT NOT NULL, pool TEXT NOT NULL, model TEXT NOT NULL, model_revision TEXT NOT NULL,
     style_id TEXT NOT NULL, seed INTEGER NOT NULL, n INTEGER NOT NULL, work REAL NOT NULL,
     client TEXT NOT NULL, priority TEXT NOT NULL, labels TEXT NOT NULL,
-    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{}',
+    params TEXT NOT NULL, images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{{}}',
     extra_files INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS tags (
@@ -42,6 +45,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
     created_at REAL NOT NULL, PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
+{BATCH_TABLES}
 """
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_live ON jobs (status) WHERE {LIVE};
@@ -55,4 +59,5 @@ CREATE INDEX IF NOT EXISTS gone_epoch ON gone (epoch);
 CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 CREATE INDEX IF NOT EXISTS idempotency_age ON idempotency (created_at);
 CREATE INDEX IF NOT EXISTS idempotency_job ON idempotency (job_id);
+{BATCH_INDEXES}
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from serve_app.jobs.job import Job, paths_of, place_in_line
+from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.queries import listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
@@ -70,6 +71,7 @@ class SqliteStore:
         self._database = Database(directory, lock_timeout_s=lock_timeout_s)
         self._read, self._write = self._database.read, self._database.write
         self.epoch = self._database.epoch
+        self.batches = StoredBatches(self._database)
 
     async def close(self) -> None:
         await self._database.close()
@@ -159,6 +161,7 @@ class SqliteStore:
                     "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?, ?)",
                     (job.job_id, job.owner, why, self.epoch, at),
                 )
+            forget_empty(db, [job.number for job in jobs], why, self.epoch, at)
 
         await self._write(operation)
 
@@ -292,10 +295,13 @@ class SqliteStore:
         return await self._read(operation)
 
     async def last_number(self) -> int:
-        """The highest number of a job that is not deleted; 0: there is none."""
-        return await self._read(
-            lambda db: db.execute("SELECT COALESCE(MAX(number), 0) FROM jobs").fetchone()[0]
-        )
+        """The highest number of a job or a batch that is not deleted; 0: there is none."""
+
+        def operation(db: sqlite3.Connection) -> int:
+            highest = "SELECT COALESCE(MAX(number), 0) FROM"
+            return max(db.execute(f"{highest} {t}").fetchone()[0] for t in ("jobs", "batches"))
+
+        return await self._read(operation)
 
 
 def _one(db: sqlite3.Connection, job_id: str) -> Job | None:

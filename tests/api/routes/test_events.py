@@ -72,7 +72,7 @@ async def test_without_a_registry_no_stream_begins(
 ) -> None:
     transport.down = True
     assert_problem(await client.get(path), 503, "unavailable")
-    assert service_of(app).watching._seats.taken == 0
+    assert service_of(app).watching.seats.taken == 0
 
 
 async def test_all_jobs_are_told_and_only_ours(

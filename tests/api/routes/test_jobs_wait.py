@@ -71,7 +71,7 @@ async def test_without_a_free_seat_a_wait_is_answered_at_once(
     client: httpx.AsyncClient, app: FastAPI
 ) -> None:
     """It is only a preference: 202, without the header that would grant it."""
-    seats = service_of(app).watching._seats
+    seats = service_of(app).watching.seats
     seats.limit = 0
     waits = client.post("/v1/generate", json=ORDER, headers={"Prefer": "wait=60"})
     response = await asyncio.wait_for(waits, 30)

@@ -54,7 +54,7 @@ class CountedSeats(seats.Seats):
 def counted(app: FastAPI) -> CountedSeats:
     """The seats of the app; a tenth of those that it has by itself."""
     service = service_of(app)
-    counted = service.watching._seats = CountedSeats(service.settings.max_streams // 10)
+    counted = service.watching.seats = CountedSeats(service.settings.max_streams // 10)
     return counted
 
 
@@ -177,7 +177,7 @@ async def test_a_reader_whose_way_here_is_broken_has_left(app: FastAPI) -> None:
         asked = {**scope, "query_string": b"", "headers": [(b"host", b"localhost")]}
         await app(asked, receive, send)
     assert sent[0] == "http.response.start"
-    assert service_of(app).watching._seats.taken == 0
+    assert service_of(app).watching.seats.taken == 0
 
 
 @contextlib.contextmanager

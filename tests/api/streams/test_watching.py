@@ -165,7 +165,7 @@ async def test_without_a_free_seat_the_registry_is_not_asked(
     client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
 ) -> None:
     """Many refused readers must cost little."""
-    service_of(app).watching._seats.limit = 0
+    service_of(app).watching.seats.limit = 0
     assert_problem(await client.get("/v1/events"), 503, "too_many_streams")
     assert transport.calls["page"] == 0
 
@@ -174,7 +174,7 @@ async def test_a_seat_is_taken_before_the_registry_is_asked(
     client: httpx.AsyncClient, transport: LocalTransport, app: FastAPI
 ) -> None:
     """Of many who come at once, only those who get a seat cost a look at the registry."""
-    service_of(app).watching._seats.limit = 1
+    service_of(app).watching.seats.limit = 1
     answer = transport.answered["page"] = Hold()
     await ordered(client)
 

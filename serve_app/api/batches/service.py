@@ -1,0 +1,251 @@
+"""BatchService: takes batches, and finds, cancels and repeats them for their owners.
+
+Orders are read and checked in a thread, since 10,000 of them take a second. Knows nothing of routes, headers
+or status codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import uuid_utils
+
+from serve_app.api.batches.checked import CheckedOrders, Resolve, checked
+from serve_app.api.batches.listing import BatchQuery
+from serve_app.api.batches.reading import ReadBatch, read
+from serve_app.api.batches.replies import BatchEstimate, BatchList, BatchResponse, ReusedReply
+from serve_app.api.problems import Refused
+from serve_app.api.registry_client import RegistryClient
+from serve_app.api.schemas import NO_SOURCES, GenerateRequest
+from serve_app.api.sources import FIELDS
+from serve_app.api.submit import to_its_end
+from serve_app.catalog.resolve import how_to_serve
+from serve_app.config import Settings
+from serve_app.errors import Gone, InvalidParameter, NotFound
+from serve_app.messages import (
+    Again,
+    BatchReply,
+    BatchRetry,
+    BatchRow,
+    BatchRowView,
+    BatchSubmission,
+    BatchView,
+    JobView,
+    Tombstone,
+)
+from serve_app.params import GenerationParams, SourceUse, summary_of
+
+READ_AT_ONCE = 2  # bodies that are checked
+ROWS_AT_ONCE = 200  # of a batch, in one answer of the registry
+
+
+@dataclass(frozen=True)
+class BatchService:
+    """`sources(order, owner, keep=)`: what the pictures are that an order names; to `keep` them, where it is
+    ordered. `active`: name of the model that renders. `revision_of`: model name -> hash of its weights."""
+
+    settings: Settings
+    registry: RegistryClient
+    resolve: Resolve
+    sources: Callable[..., Coroutine[Any, Any, dict[str, SourceUse]]]
+    active: str
+    revision_of: Callable[[str], str]
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
+
+    # ---- ordering ----
+
+    async def order(
+        self,
+        data: bytes,
+        media_type: str,
+        *,
+        name: str | None,
+        reuse: bool | None,
+        dry_run: bool | None,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
+    ) -> tuple[BatchView, bool] | BatchEstimate:
+        """The batch, and whether `key` had made it before; of a dry run, what it would be. `name`, `reuse`
+        and `dry_run`: of a body that is no JSON. Raises BadRequest, InvalidField, InvalidRows, Refused."""
+        batch_id = str(uuid_utils.uuid7())
+        sources = self._sources_for(owner, asyncio.get_running_loop())
+
+        def work() -> tuple[ReadBatch, CheckedOrders]:
+            found = read(
+                data, media_type, most=self.most_orders, name=name, reuse=reuse, dry_run=dry_run
+            )
+            return found, checked(
+                found.orders,
+                found.defaults,
+                self.resolve,
+                client=client,
+                batch_id=batch_id,
+                sources=partial(sources, keep=not found.dry_run),
+                where=found.where,
+                pointer=found.pointer,
+            )
+
+        async with self.reading:
+            found, orders = await asyncio.to_thread(work)
+        if found.dry_run:
+            return await self._estimate(found, orders, owner)
+        said = json.dumps(["batch", media_type, name, reuse]).encode()
+        submission = BatchSubmission(
+            batch_id=batch_id,
+            owner=owner,
+            name=found.name or "",
+            rows=orders.rows,
+            reuse=found.reuse,
+            deadline=time.time() + self.settings.submit_timeout_s,
+            idempotency_key=key,
+            body_hash=hashlib.sha256(said + data).hexdigest(),
+            cancel_after_s=life_s,
+        )
+        reply = await to_its_end(
+            self.registry.submit_batch(submission), self.settings.submit_timeout_s
+        )
+        return _batch_of(reply), reply.get("replayed", False)
+
+    def _sources_for(self, owner: str, loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
+        """A function for the thread that checks: what the pictures are that an order names. Each is asked for
+        once, in this loop."""
+        known: dict[str, Mapping[str, SourceUse]] = {}
+
+        def sources(body: GenerateRequest, *, keep: bool) -> Mapping[str, SourceUse]:
+            named = body.model_dump_json(include={*FIELDS}, exclude_none=True)
+            if named == "{}":
+                return NO_SOURCES
+            if named not in known:
+                asked = asyncio.run_coroutine_threadsafe(self.sources(body, owner, keep=keep), loop)
+                known[named] = asked.result()
+            return known[named]
+
+        return sources
+
+    @property
+    def most_orders(self) -> int:
+        """More than may wait could never be accepted."""
+        return min(self.settings.max_batch_orders, self.settings.max_pending)
+
+    async def _estimate(self, found: ReadBatch, orders: CheckedOrders, owner: str) -> BatchEstimate:
+        keys = [row["key"] for row in orders.rows]
+        name = found.name if found.name is not None and found.reuse else ""
+        plan = await self.registry.plan_batch(owner, name, keys, orders.work)
+        reused = sum(last - first + 1 for first, last in plan["reused_rows"])
+        to_make, reason = len(keys) - reused, await self.registry.readiness()
+        if reason is None and to_make > plan["room"]:
+            reason = f"it makes {to_make} jobs, and {plan['room']} more of yours may wait now"
+        seconds = plan["seconds"]
+        return BatchEstimate(
+            size=len(keys),
+            images=orders.images,
+            reused=ReusedReply(count=reused, rows=[[*run] for run in plan["reused_rows"]]),
+            to_make=to_make,
+            estimated_seconds=None if seconds is None or reason else round(seconds, 2),
+            possible=reason is None,
+            reason=reason,
+        )
+
+    async def again(self, batch_id: str, owner: str) -> BatchView:
+        """The batch, where each order that ended without pictures is a new job: the same order, drawn with
+        the current weights. Raises NotFound, Gone, Refused, InvalidParameter."""
+        await self.batch(batch_id, owner)
+        rows = [
+            Again(row=row["row"], instead_of=row["job"]["job_id"], order=self._repeated(row))
+            async for row in self.rows(batch_id, owner, lost=True)
+            if row["job"] is not None
+        ]
+        if not rows:
+            return await self.batch(batch_id, owner)
+        deadline = time.time() + self.settings.submit_timeout_s
+        retry = BatchRetry(batch_id=batch_id, owner=owner, rows=rows, deadline=deadline)
+        return _batch_of(
+            await to_its_end(self.registry.retry_batch(retry), self.settings.submit_timeout_s)
+        )
+
+    def _repeated(self, row: BatchRowView) -> BatchRow:
+        job: JobView | None = row["job"]
+        assert job is not None
+        if job["params"]["model"] != self.active:
+            why = f"the model of row {row['row']} is not being served. "
+            why += how_to_serve(job["params"]["model"])
+            raise InvalidParameter("model", why, [self.active])
+        params: dict[str, Any] = job["params"] | {"model_revision": self.revision_of(self.active)}
+        return BatchRow(
+            job_id=str(uuid_utils.uuid7()),
+            key=row["key"],
+            name=row["name"],
+            params=json.dumps(params),
+            # Not validated: newer code may have accepted this order, and it goes back as it came.
+            summary=summary_of(GenerationParams.model_construct(None, **params)),
+            labels={**job["labels"], "retry_of": job["job_id"]},
+        )
+
+    # ---- looking ----
+
+    async def batch(self, batch_id: str, owner: str) -> BatchView:
+        """Raises NotFound, also for the batch of another owner; Gone."""
+        return _owned(await self.registry.batch(_checked(batch_id), owner))
+
+    async def page(self, query: BatchQuery, owner: str, root: str) -> BatchList:
+        """`root`: prefix of every link."""
+        before, after = query.bounds(owner)
+        page = await self.registry.batches(owner, query.filter(), query.limit, before, after)
+        return BatchList(
+            next=query.path(owner, "before", page["older"], root),
+            previous=query.path(owner, "after", page["newer"], root),
+            results=[BatchResponse.of(batch, root) for batch in page["batches"]],
+        )
+
+    async def rows(
+        self, batch_id: str, owner: str, *, lost: bool = False
+    ) -> AsyncGenerator[BatchRowView]:
+        """Every row, in their order, asked for as they are needed. `lost`: those that ended without
+        pictures."""
+        after = 0
+        while found := await self.registry.batch_rows(
+            batch_id, owner, after, ROWS_AT_ONCE, lost=lost
+        ):
+            for row in found:
+                yield row
+            after = found[-1]["row"]
+
+    # ---- ending ----
+
+    async def cancel(self, batch_id: str, owner: str) -> BatchView:
+        """Every job of it has ended when this returns. Raises NotFound, Gone."""
+        return _owned(await self.registry.cancel_batch(_checked(batch_id), owner))
+
+
+def _batch_of(reply: BatchReply) -> BatchView:
+    if "batch" not in reply:
+        assert "error" in reply
+        raise Refused(reply["error"], reply.get("retry_after"))
+    return reply["batch"]
+
+
+def _checked(batch_id: str) -> str:
+    try:
+        if str(uuid.UUID(batch_id)) == batch_id:
+            return batch_id
+    except ValueError:
+        pass
+    raise NotFound("A batch id is a UUID in lower case.")
+
+
+def _owned(found: BatchView | Tombstone | None) -> BatchView:
+    if found is None:
+        raise NotFound("There is no batch of this id.")
+    if "gone" in found:
+        raise Gone("Every job of this batch is deleted, or its time is over.", code=found["gone"])
+    return found

@@ -1,0 +1,287 @@
+"""Batches: many orders accepted together, whole or not at all, and what becomes of them.
+
+Knows how a batch joins the line, is shown, cancelled and ordered again. Its counts are the store's, which
+keeps them with every change of a job; so nothing of a batch is held in memory. Knows nothing of files that
+batches come from, nor of what an order asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from serve_app.jobs.cache import JobCache
+from serve_app.jobs.clock import Clock
+from serve_app.jobs.endings import CANCELLED, Endings
+from serve_app.jobs.estimates import Estimates
+from serve_app.jobs.intake import ANSWERED_S, Intake, refusal, too_late
+from serve_app.jobs.job import Job
+from serve_app.jobs.store.batches import LOST, InsertedBatch, NewRow, StoredBatch
+from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.messages import (
+    BatchFilter,
+    BatchPage,
+    BatchPlan,
+    BatchReply,
+    BatchRetry,
+    BatchRow,
+    BatchRowView,
+    BatchSubmission,
+    BatchView,
+    FailedRow,
+    SubmitReply,
+    Tombstone,
+)
+from serve_app.metrics import JobMetrics
+
+log = logging.getLogger("assets.registry")
+
+FAILED_SHOWN = 100
+"""Failed rows that a look at a batch tells of."""
+AT_ONCE = 256
+"""Jobs that end, or join the line, before others have a turn."""
+
+
+class Batches:
+    def __init__(
+        self,
+        store: SqliteStore,
+        cache: JobCache,
+        intake: Intake,
+        endings: Endings,
+        estimates: Estimates,
+        metrics: JobMetrics,
+        clock: Clock,
+    ) -> None:
+        self._store, self._cache, self._intake, self._endings = store, cache, intake, endings
+        self._estimates, self._metrics, self._clock = estimates, metrics, clock
+
+    # ---- ordering ----
+
+    async def submit(self, order: BatchSubmission) -> BatchReply:
+        owner, rows = order["owner"], order["rows"]
+        cancel_after = order.get("cancel_after_s")
+        new = [self._new(row, owner, cancel_after) for row in rows]
+        room = self._intake.room(owner)
+
+        def refused(jobs: int) -> str | None:  # called by the writer's thread
+            if time.time() > order["deadline"]:
+                return "too_late"
+            return f"{jobs}" if jobs > room else None
+
+        try:
+            with self._intake.arriving(owner, len(rows)):
+                stands = await self._store.batches.insert(
+                    order["batch_id"],
+                    owner,
+                    order["name"],
+                    new,
+                    reuse=order["reuse"],
+                    key=order.get("idempotency_key"),
+                    body_hash=order.get("body_hash", ""),
+                    key_expires_before=self._clock.now() - self._intake.idempotency_s,
+                    refused=refused,
+                )
+                if isinstance(stands, str):
+                    return self._refused(stands, room)
+                return await self._taken(order, stands)
+        except sqlite3.Error as error:
+            log.error("batch not stored: %s", error)
+            return _refusal(
+                refusal("storage_failed", "The batch could not be stored.", retry_after=5)
+            )
+
+    async def _taken(self, order: BatchSubmission, stands: InsertedBatch) -> BatchReply:
+        if not stands.same_body:
+            reused = refusal("idempotency_key_reuse", "This key came with another body before.")
+            return _refusal(reused)
+        late = time.time() > order["deadline"] + ANSWERED_S
+        if late and not stands.existed and not order.get("idempotency_key"):
+            await self._store.batches.take_back(stands.batch_id, stands.fresh, self._clock.now())
+            return _refusal(too_late())  # the client has been told that the order failed
+        await self._join(stands.fresh)
+        batch = await self.look(stands.batch_id, order["owner"])
+        if batch is None or "gone" in batch:
+            gone = "This order was taken, and the batch was deleted since."
+            return _refusal(refusal("deleted", gone))
+        replayed = stands.existed and stands.batch_id != order["batch_id"]
+        return BatchReply(batch=batch, replayed=replayed)
+
+    async def retry(self, again: BatchRetry) -> BatchReply:
+        """Order rows again whose jobs ended without pictures. A row that was ordered again before stays."""
+        batch = await self._of(again["batch_id"], again["owner"])
+        if batch is None:
+            return _refusal(refusal("deleted", "This batch was deleted."))
+        new = [
+            (entry["row"], entry["instead_of"], self._new(entry["order"], batch.owner, None))
+            for entry in again["rows"]
+        ]
+        room = self._intake.room(batch.owner)
+
+        def refused(jobs: int) -> str | None:  # called by the writer's thread
+            if time.time() > again["deadline"]:
+                return "too_late"
+            return f"{jobs}" if jobs > room else None
+
+        try:
+            with self._intake.arriving(batch.owner, len(new)):
+                jobs = await self._store.batches.order_again(batch.number, new, refused)
+                if isinstance(jobs, str):
+                    return self._refused(jobs, room)
+                await self._join(jobs)
+        except sqlite3.Error as error:
+            log.error("batch not ordered again: %s", error)
+            return _refusal(refusal("storage_failed", "It could not be stored.", retry_after=5))
+        view = await self.look(again["batch_id"], again["owner"])
+        assert view is not None
+        assert "gone" not in view
+        return BatchReply(batch=view)
+
+    def _new(self, row: BatchRow, owner: str, cancel_after_s: float | None) -> NewRow:
+        number = self._clock.number()
+        created_at = number / 1e6
+        deadline = None if cancel_after_s is None else created_at + cancel_after_s
+        job = Job(
+            row["job_id"],
+            owner,
+            {},  # they are in the row, as text: nobody needs them before the job's turn comes
+            row["summary"],
+            row["labels"],
+            created_at,
+            number,
+            deadline=deadline,
+        )
+        return NewRow(job, row["params"], row["key"], row["name"])
+
+    async def _join(self, jobs: Sequence[Job]) -> None:
+        """Stored jobs join the line. They are read from their rows when their turn comes, as after a restart:
+        10,000 of them at once would drive everything else out of memory."""
+        for start in range(0, len(jobs), AT_ONCE):
+            for job in jobs[start : start + AT_ONCE]:
+                self._intake.join(job)
+            await asyncio.sleep(0)
+        self._metrics.submitted(len(jobs))
+
+    def _refused(self, why: str, room: int) -> BatchReply:
+        if why == "too_late":
+            return _refusal(too_late())
+        jobs = int(why)
+        detail = f"This makes {jobs} jobs, and {room} more of yours may wait now."
+        wait = self._intake.wait_for_places(jobs - room)
+        return _refusal(refusal("queue_full", detail, retry_after=wait))
+
+    # ---- looking ----
+
+    async def plan(self, owner: str, name: str, keys: Sequence[bytes], work: float) -> BatchPlan:
+        """What a batch of rows with these keys would do, if it were submitted now. `work`: megapixel steps of
+        all its rows. An empty `name`: nothing is reused."""
+        reused, count = await self._store.batches.plan(owner, name, keys) if name else ([], 0)
+        fresh = len(keys) - count
+        seconds = self._estimates.of_many(work * fresh / len(keys), fresh, owner) if fresh else 0.0
+        return BatchPlan(reused_rows=reused, room=self._intake.room(owner), seconds=seconds)
+
+    async def look(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """None: this owner has no such batch."""
+        batch = await self._of(batch_id, owner)
+        if batch is not None:
+            return await self._view(batch)
+        stone = await self._store.tombstone(batch_id)
+        return stone if stone is not None and stone["owner"] == owner else None
+
+    async def page(
+        self, owner: str, wanted: BatchFilter, limit: int, before: int | None, after: int | None
+    ) -> BatchPage:
+        found = await self._store.batches.page(
+            owner, wanted, limit=limit, before=before, after=after
+        )
+        views = [await self._view(batch) for batch in found.batches]
+        if after is None:
+            newest = found.batches[0].number if found.batches else before and before - 1
+            return BatchPage(batches=views, older=found.more, newer=newest if before else None)
+        oldest = found.batches[-1].number if found.batches else after + 1
+        return BatchPage(batches=views, older=oldest, newer=found.more)
+
+    async def rows(
+        self, batch_id: str, owner: str, after: int, limit: int, lost: bool
+    ) -> list[BatchRowView]:
+        """Rows after this one. `lost`: only those whose jobs ended without pictures."""
+        batch = await self._of(batch_id, owner)
+        if batch is None:
+            return []
+        statuses = LOST if lost else ()
+        found = await self._store.batches.rows(batch.number, after, limit, statuses)
+        return [
+            BatchRowView(
+                row=entry.row,
+                name=entry.name,
+                key=entry.key,
+                reused=entry.reused,
+                job=entry.job and self._estimates.view(self._cache.newest(entry.job)),
+            )
+            for entry in found
+        ]
+
+    async def _of(self, batch_id: str, owner: str) -> StoredBatch | None:
+        batch = await self._store.batches.get(batch_id)
+        return batch if batch is not None and batch.owner == owner else None
+
+    async def _view(self, batch: StoredBatch) -> BatchView:
+        failed: list[FailedRow] = []
+        if batch.counts["FAILURE"]:
+            rows = await self._store.batches.rows(batch.number, 0, FAILED_SHOWN, ["FAILURE"])
+            failed = [
+                FailedRow(row=entry.row, job_id=entry.job.job_id, error=entry.job.error)
+                for entry in rows
+                if entry.job is not None and entry.job.error is not None
+            ]
+        return BatchView(
+            batch_id=batch.batch_id,
+            owner=batch.owner,
+            name=batch.name,
+            number=batch.number,
+            status=batch.status,
+            rev=f"{batch.number}.{batch.changes}",
+            created_at=batch.created_at,
+            completed_at=batch.completed_at,
+            size=batch.size,
+            counts=batch.counts,
+            reused=batch.reused,
+            reused_rows=batch.reused_rows,
+            failed=failed,
+            eta_seconds=await self._eta(batch),
+        )
+
+    async def _eta(self, batch: StoredBatch) -> float | None:
+        """Until its last job is done; None: unknown, or all are done."""
+        if batch.completed_at is not None:
+            return None
+        last = await self._store.batches.last_live(batch.number)
+        views = [self._estimates.view(self._cache.newest(job)) for job in last]
+        etas = [view["eta_seconds"] for view in views]
+        known = [eta for eta in etas if eta is not None]
+        return max(known) if known and len(known) == len(etas) else None
+
+    # ---- ending ----
+
+    async def cancel(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """Revoke every job of the batch that lives. Jobs that another batch waits for, too, go with them."""
+        batch = await self._of(batch_id, owner)
+        if batch is not None:
+            live = ("PENDING", "STARTED", "RETRY")
+            while rows := await self._store.batches.rows(batch.number, 0, AT_ONCE, live):
+                jobs = [entry.job.job_id for entry in rows if entry.job is not None]
+                await asyncio.gather(
+                    *(self._endings.revoke(job_id, owner, CANCELLED) for job_id in jobs)
+                )
+        return await self.look(batch_id, owner)
+
+
+def _refusal(reply: SubmitReply) -> BatchReply:
+    assert "error" in reply
+    refused = BatchReply(error=reply["error"])
+    if "retry_after" in reply:
+        refused["retry_after"] = reply["retry_after"]
+    return refused

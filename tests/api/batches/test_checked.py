@@ -1,0 +1,164 @@
+"""Orders of a batch are checked all together; their keys and seeds depend on nothing but themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from serve_app.api.batches.checked import MOST_ERRORS, checked
+from serve_app.catalog.resolve import resolve
+from serve_app.catalog.styles import Styles
+from serve_app.config import Settings
+from serve_app.errors import InvalidField, InvalidRows
+from serve_app.messages import BatchRow
+from tests.api.harness import MODELS, STYLES
+
+
+def rows(
+    *orders: Any,
+    defaults: dict[str, Any] | None = None,
+    styles: Styles = STYLES,
+    revision_of: Callable[[str], str] = lambda name: f"{name}-weights",
+    **where: Any,
+) -> list[BatchRow]:
+    resolved = partial(
+        resolve,
+        styles=styles,
+        models=MODELS,
+        active="tiny",
+        revision_of=revision_of,
+        limits=Settings(),
+    )
+    given = {"style_id": "icon"} if defaults is None else defaults
+    return checked(orders, given, resolved, client="ann", batch_id="b", **where).rows
+
+
+def seeds(found: list[BatchRow]) -> list[int]:
+    return [row["summary"]["seed"] for row in found]
+
+
+def keys(found: list[BatchRow]) -> list[bytes]:
+    return [row["key"] for row in found]
+
+
+def wrong(*orders: Any, **more: Any) -> InvalidRows:
+    with pytest.raises(InvalidRows) as told:
+        rows(*orders, **more)
+    return told.value
+
+
+def test_the_same_file_asks_for_the_same_pictures() -> None:
+    """Drawn seeds, too, whatever stands beside an order and in whatever place."""
+    potion, sword = {"prompt": "a potion"}, {"prompt": "a sword", "seed": 7}
+    first, second = rows(potion, sword), rows(sword, {"prompt": "a key"}, potion)
+    assert keys(first) == [keys(second)[2], keys(second)[0]]
+    assert seeds(first) == [seeds(second)[2], 7]
+    assert json.loads(first[0]["params"])["seed"] == seeds(first)[0]
+
+
+def test_equal_orders_of_one_file_have_keys_and_seeds_of_their_own() -> None:
+    found = rows(*[{"prompt": "a potion"}] * 5)
+    assert len(set(keys(found))) == len(set(seeds(found))) == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a blue potion"},
+        {"seed": 7},
+        {"steps": 9},
+        {"size": "64x128"},
+        {"effects": [{"op": "trim"}]},
+        {"negative_prompt": "text"},
+        {"n": 2},
+    ],
+)
+def test_whatever_is_drawn_is_in_the_key(change: dict[str, Any]) -> None:
+    assert keys(rows({"prompt": "a potion"})) != keys(rows({"prompt": "a potion", **change}))
+
+
+def test_so_are_the_style_and_the_weights() -> None:
+    before = keys(rows({"prompt": "a potion"}))
+    icon = STYLES["icon"].model_copy(update={"template": "{prompt}, other words"})
+    assert keys(rows({"prompt": "a potion"}, styles=Styles({"icon": icon}))) != before
+    assert keys(rows({"prompt": "a potion"}, revision_of=lambda _: "newer")) != before
+
+
+@pytest.mark.parametrize(
+    "beside", [{"name": "hero"}, {"tags": ["a"]}, {"priority": "low"}, {"metadata": {"slot": 7}}]
+)
+def test_what_no_picture_depends_on_is_not(beside: dict[str, Any]) -> None:
+    assert keys(rows({"prompt": "a"})) == keys(rows({"prompt": "a", **beside}))
+
+
+def test_defaults_hold_where_an_order_says_nothing() -> None:
+    defaults = {"style_id": "icon", "steps": 9, "tags": ["all"], "size": "64x128"}
+    first, second = rows(
+        {"prompt": "a"},
+        {"prompt": "b", "steps": 3, "tags": ["own"], "width": 64, "height": 64},
+        defaults=defaults,
+    )
+    params = [json.loads(row["params"]) for row in (first, second)]
+    assert [p["steps"] for p in params] == [9, 3]
+    assert [p["height"] for p in params] == [128, 64]
+    assert (first["labels"]["tags"], second["labels"]["tags"]) == (["all"], ["own"])
+
+
+def test_every_error_is_told_with_its_row_and_field() -> None:
+    told = wrong(
+        {"prompt": "fine"},
+        {"prompt": "", "seed": -7},
+        {"prompt": "a", "style_id": "no"},
+        "no object",
+        {"prompt": "a", "colour": "red"},
+        {"seed": 1},
+        {"prompt": "a", "dry_run": True},
+        where=lambda row: f" (line {row + 1})",
+        pointer=lambda row: f"#/orders/{row - 1}",
+    )
+    found = [(error.row, error.field, error.pointer) for error in told.errors]
+    assert found == [
+        (2, "prompt", "#/orders/1/prompt"),
+        (2, "seed", "#/orders/1/seed"),
+        (3, "style_id", "#/orders/2/style_id"),
+        (4, "body", "#/orders/3"),
+        (5, "colour", "#/orders/4/colour"),
+        (6, "prompt", "#/orders/5/prompt"),
+        (7, "dry_run", "#/orders/6/dry_run"),
+    ]
+    assert told.errors[2].allowed == ["icon", "none", "portrait"]
+    assert all(
+        error.detail.endswith(f"(line {error.row + 1})") for error in told.errors if error.row
+    )
+
+
+def test_a_wrong_one_in_ten_thousand_is_found() -> None:
+    orders: list[Any] = [{"prompt": f"potion {n}"} for n in range(10_000)]
+    orders[7123] = {"prompt": "a", "steps": 999}
+    (error,) = wrong(*orders).errors
+    assert (error.row, error.field, error.allowed) == (7124, "steps", ["2 to 50"])
+
+
+def test_of_many_errors_the_first_are_told_and_all_are_counted() -> None:
+    told = wrong(*[{"prompt": ""}] * 500)
+    assert len(told.errors) == MOST_ERRORS
+    assert "497 more" in told.detail
+
+
+@pytest.mark.parametrize(
+    ("defaults", "field"),
+    [({"steps": "many"}, "defaults.steps"), ({"colour": 1}, "defaults.colour")],
+)
+def test_wrong_defaults_are_told_once(defaults: dict[str, Any], field: str) -> None:
+    (error,) = wrong(*[{"prompt": "a"}] * 50, defaults=defaults).errors
+    assert (error.row, error.field) == (None, field)
+
+
+def test_defaults_that_contradict_themselves_are_told() -> None:
+    with pytest.raises(InvalidField) as told:
+        rows({"prompt": "a"}, defaults={"size": "64x64", "width": 64})
+    assert told.value.field == "defaults.size"

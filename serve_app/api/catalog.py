@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from serve_app import __version__
 from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import NO_PALETTES
-from serve_app.catalog.styles import Style, StyleDefaults, Styles
+from serve_app.catalog.styles import Style, StyleDefaults, StyleLora, Styles
 from serve_app.config import Settings
 from serve_app.finishing.effects import MOST_EFFECTS, catalogue
 from serve_app.finishing.palette_files import Palette
@@ -69,6 +69,9 @@ class StyleInfo(BaseModel):
     defaults: StyleDefaults = Field(
         description="What an order gets that does not say; null: the model decides."
     )
+    loras: list[StyleLora] = Field(
+        description="Added for the active model, unless the order has its own.", examples=[[]]
+    )
     effects: list[dict[str, Any]] = Field(
         description="Done with each picture, unless the order has its own.",
         examples=[[{"op": "cutout"}]],
@@ -91,6 +94,7 @@ class StyleInfo(BaseModel):
             template=style.template_for(active),
             negative_prompt=style.negative_for(active),
             defaults=style.defaults_for(active),
+            loras=style.loras_for(active),
             effects=style.effects,
             require=style.require,
             redraws=style.redraws,
@@ -135,6 +139,18 @@ class ModelInfo(BaseModel):
         description="Share of the steps that are guided in quality `draft`.", examples=[0.5]
     )
     draft_decoder: str = Field(description="Decoder in quality `draft`.", examples=["full"])
+    draft_adapter: str | None = Field(
+        description="LoRA that quality `draft` adds; null: none.", examples=[None]
+    )
+    draft_steps: int | None = Field(
+        description="Steps in quality `draft`; null: as otherwise.", examples=[8]
+    )
+    draft_scheduler: str | None = Field(
+        description="Scheduler in quality `draft`; null: as otherwise.", examples=[None]
+    )
+    draft_guidance_scale: float | None = Field(
+        description="Guidance in quality `draft`; null: as otherwise.", examples=[None]
+    )
 
     @classmethod
     def of(cls, spec: ModelSpec, active: str, revision: str | None) -> Self:
@@ -160,6 +176,10 @@ class ModelInfo(BaseModel):
             schedulers=spec.schedulers,
             draft_guidance_stop=spec.draft.guidance_stop,
             draft_decoder=spec.draft.decoder,
+            draft_adapter=spec.draft.adapter,
+            draft_steps=spec.draft.steps,
+            draft_scheduler=spec.draft.scheduler,
+            draft_guidance_scale=spec.draft.guidance_scale,
         )
 
 

@@ -164,10 +164,11 @@ class GenerateRequest(BaseModel):
         "always reads that one or an earlier one. Left out: the model decides.",
         examples=[1],
     )
-    loras: list[LoraOrder] = Field(
-        default=[],
+    loras: list[LoraOrder] | None = Field(
+        default=None,
         max_length=MAX_LORAS,
-        description=f"At most {MAX_LORAS} of GET /v1/loras, added in this order.",
+        description=f"At most {MAX_LORAS} of GET /v1/loras, added in this order. Left out: "
+        "those of the style; `[]`: none.",
         examples=[[]],
     )
     init_image: ImageSource | None = Field(

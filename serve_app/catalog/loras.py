@@ -47,6 +47,14 @@ def load_loras(folder: Path) -> dict[str, LoraSpec]:
     return {path.stem: _spec(path) for path in files}
 
 
+def lora_problem(name: str, family: str, loras: Mapping[str, LoraSpec]) -> str | None:
+    """Why a model of this family cannot be drawn with the LoRA of this name, or None."""
+    if name not in loras:
+        return f"no such LoRA: {name[:100]!r}"
+    own = loras[name].family
+    return None if own in (None, family) else f"{name!r} is for {own}, not for {family}"
+
+
 def _spec(path: Path) -> LoraSpec:
     if not NAME.fullmatch(path.stem):
         raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from serve_app.catalog.loras import LoraSpec, load_loras
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, load_loras, lora_problem
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
@@ -47,6 +47,15 @@ class Draft(BaseModel):
 
     guidance_stop: float = Field(default=0.5, ge=0, le=1)
     decoder: Literal["full", "tiny"] = "full"
+    adapter: str | None = Field(
+        default=None, description="A LoRA that was trained to need few steps; it is added last."
+    )
+    adapter_weight: float = Field(default=1.0, ge=-MAX_LORA_WEIGHT, le=MAX_LORA_WEIGHT)
+    steps: int | None = Field(default=None, ge=1, description="Instead of the style's.")
+    scheduler: str | None = Field(default=None, description="Instead of the style's.")
+    guidance_scale: float | None = Field(
+        default=None, ge=0, description="Instead of the style's; 1: half the work of each step."
+    )
 
 
 class ModelSpec(BaseModel):
@@ -156,8 +165,9 @@ def load_models(path: Path) -> Models:
     """
     source = read_yaml(path)
     file = source.parse(_ModelsFile)
+    loras = load_loras(path.parent / "loras")
     named = {name: spec.model_copy(update={"name": name}) for name, spec in file.models.items()}
-    problems = [p for spec in named.values() for p in _problems(spec, ("models", spec.name))]
+    problems = [p for spec in named.values() for p in _problems(spec, loras, ("models", spec.name))]
     problems += [
         Mistake(("models", name, "name"), f"the name is the key already: {name!r}")
         for name, spec in file.models.items()
@@ -174,8 +184,8 @@ def load_models(path: Path) -> Models:
     source.refuse(problems)
     for name, (one, spec) in added.items():
         twice = [Mistake((), f"{name!r} is in {path.name} already")] if name in named else []
-        one.refuse([*twice, *_problems(spec, ()), *_like_problems(spec, everything, ())])
-    return Models(everything, file.default, load_loras(path.parent / "loras"))
+        one.refuse([*twice, *_problems(spec, loras, ()), *_like_problems(spec, everything, ())])
+    return Models(everything, file.default, loras)
 
 
 def models_folder(path: Path) -> Path:
@@ -242,7 +252,7 @@ def prompt_problem(text: str) -> str | None:
     return None if plain else "must be one line, without spaces at its ends"
 
 
-def _problems(spec: ModelSpec, where: At) -> Iterator[Mistake]:
+def _problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], where: At) -> Iterator[Mistake]:
     def at(*keys: str | int) -> At:
         return (*where, *keys)
 
@@ -269,6 +279,25 @@ def _problems(spec: ModelSpec, where: At) -> Iterator[Mistake]:
         yield Mistake(at("negative_prompt"), wrong)
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
         yield Mistake(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
+    yield from _tier_problems(spec, loras, at("draft"))
+
+
+def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> Iterator[Mistake]:
+    tier = spec.draft
+    if tier.adapter is not None and (wrong := lora_problem(tier.adapter, spec.family, loras)):
+        yield Mistake((*at, "adapter"), wrong)
+    scheduler = tier.scheduler or spec.schedulers[0]
+    if scheduler not in spec.schedulers:
+        allowed = ", ".join(spec.schedulers)
+        yield Mistake((*at, "scheduler"), f"is none of the model's schedulers: {allowed}")
+    elif tier.steps is not None and scheduler in SCHEDULERS:
+        limit = SCHEDULERS[scheduler]
+        most = min(spec.max_steps, limit.max_steps or spec.max_steps)
+        if not limit.min_steps <= tier.steps <= most:
+            text = f"{scheduler} is drawn with {limit.min_steps} to {most} steps"
+            yield Mistake((*at, "steps"), text)
+    if tier.guidance_scale is not None and tier.guidance_scale > MAX_GUIDANCE:
+        yield Mistake((*at, "guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
 
 
 def _source_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
-from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS, lora_problem
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
     PROMPT,
+    Draft,
     Models,
     ModelSpec,
     size_problem,
@@ -60,7 +61,7 @@ class Order:
     tile: Tile | None = None
     prompt_syntax: Literal["plain", "weighted"] | None = None
     clip_skip: int | None = None
-    loras: Sequence[Mapping[str, Any]] = ()
+    loras: Sequence[Mapping[str, Any]] | None = None
     init_image: SourceUse | None = None
     strength: float | None = None
     mask_image: SourceUse | None = None
@@ -119,12 +120,20 @@ def resolve(
     width = _first(order.width, defaults.width, spec.native_size[0])
     height = _first(order.height, defaults.height, spec.native_size[1])
     _check_size(order, spec, width, height, limits.max_pixels)
-    steps = _first(order.steps, defaults.steps, spec.steps)
-    guidance = _first(order.guidance_scale, defaults.guidance_scale, spec.guidance_scale)
+    tier = spec.draft if order.quality == "draft" else None
+    steps = _first(order.steps, tier and tier.steps, defaults.steps, spec.steps)
+    guidance = _first(
+        order.guidance_scale,
+        tier and tier.guidance_scale,
+        defaults.guidance_scale,
+        spec.guidance_scale,
+    )
     _within("guidance_scale", guidance, 0, MAX_GUIDANCE)
     rescale = _first(order.guidance_rescale, spec.guidance_rescale)
     _within("guidance_rescale", rescale, 0, 1)
-    scheduler = _first(order.scheduler, defaults.scheduler, spec.schedulers[0])
+    scheduler = _first(
+        order.scheduler, tier and tier.scheduler, defaults.scheduler, spec.schedulers[0]
+    )
     if scheduler not in spec.schedulers:
         text = f"{spec.name} does not draw with {scheduler!r}"
         raise InvalidField("scheduler", text, spec.schedulers)
@@ -137,7 +146,6 @@ def resolve(
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
     finishing = _finishing(order, style, palettes)
-    draft = order.quality == "draft"
     return GenerationParams(
         prompt=prompt,
         negative_prompt=negative,
@@ -148,13 +156,13 @@ def resolve(
         steps=steps,
         guidance_scale=guidance,
         guidance_rescale=rescale,
-        guidance_stop=spec.draft.guidance_stop if draft else 1.0,
-        decoder=spec.draft.decoder if draft else "full",
+        guidance_stop=tier.guidance_stop if tier else 1.0,
+        decoder=tier.decoder if tier else "full",
         scheduler=scheduler,
         tile=tile,
         prompt_syntax=_first(order.prompt_syntax, spec.prompt_syntax),
         clip_skip=clip_skip,
-        loras=_loras(order.loras, spec, models),
+        loras=_loras(order, style, tier, spec, models),
         init_image=order.init_image,
         strength=strength,
         mask_image=order.mask_image,
@@ -332,25 +340,28 @@ def _seed(order: Order, finishing: Finishing | None, draw: Callable[[int], int])
 
 
 def _loras(
-    wanted: Sequence[Mapping[str, Any]], spec: ModelSpec, models: Models
+    order: Order, style: Style, tier: Draft | None, spec: ModelSpec, models: Models
 ) -> tuple[LoraUse, ...]:
-    fit = [name for name, lora in models.loras.items() if lora.family in (None, spec.family)]
+    """The order's own replace those of the style. That of a tier is the last."""
+    wanted = [(use.name, use.weight) for use in style.loras_for(spec.name)]
+    if order.loras is not None:
+        wanted = [(str(one["name"]), float(one.get("weight", 1.0))) for one in order.loras]
+    fit = [name for name in models.loras if not lora_problem(name, spec.family, models.loras)]
     fit = fit or ["none: no LoRA of this server fits"]
-    uses: list[LoraUse] = []
-    for name, weight in ((str(one["name"]), float(one.get("weight", 1.0))) for one in wanted):
-        if name not in models.loras:
-            raise InvalidField("loras", f"no such LoRA: {name[:100]!r}", fit)
-        if name not in fit:
-            family = models.loras[name].family
-            raise InvalidField(
-                "loras", f"{name!r} is for {family}, {spec.name} is {spec.family}", fit
-            )
-        if any(use.name == name for use in uses):
+    names = [name for name, _ in wanted]
+    for i, (name, weight) in enumerate(wanted):
+        if wrong := lora_problem(name, spec.family, models.loras):
+            raise InvalidField("loras", wrong, fit)
+        if name in names[:i]:
             raise InvalidField("loras", f"{name!r} is there twice", fit)
         _within("loras", weight, -MAX_LORA_WEIGHT, MAX_LORA_WEIGHT)
-        uses.append(LoraUse(name=name, weight=weight, revision=models.loras[name].revision))
-    _within("loras", len(uses), 0, MAX_LORAS)
-    return tuple(uses)
+    _within("loras", len(wanted), 0, MAX_LORAS)
+    if tier is not None and tier.adapter is not None and tier.adapter not in names:
+        wanted.append((tier.adapter, tier.adapter_weight))
+    return tuple(
+        LoraUse(name=name, weight=weight, revision=models.loras[name].revision)
+        for name, weight in wanted
+    )
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

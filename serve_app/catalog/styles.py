@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.catalog.finishing import resolve_effects, resolve_require
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS, lora_problem
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
     PROMPT,
@@ -51,6 +52,21 @@ class StyleDefaults(BaseModel):
         return other.model_copy(update=self.model_dump(exclude_none=True))
 
 
+class StyleLora(BaseModel):
+    """A LoRA that a style is drawn with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="One of GET /v1/loras.", examples=["ink"])
+    weight: float = Field(
+        default=1.0,
+        ge=-MAX_LORA_WEIGHT,
+        le=MAX_LORA_WEIGHT,
+        description="How strongly it counts.",
+        examples=[0.8],
+    )
+
+
 class StyleForModel(BaseModel):
     """What a style says differently for one model. None: as in the style itself."""
 
@@ -59,6 +75,7 @@ class StyleForModel(BaseModel):
     template: str | None = None
     negative_prompt: str | None = None
     defaults: StyleDefaults = StyleDefaults()
+    loras: list[StyleLora] | None = Field(default=None, max_length=MAX_LORAS)
 
 
 class Style(BaseModel):
@@ -79,6 +96,9 @@ class Style(BaseModel):
     only: list[str] | None = Field(
         default=None, min_length=1, description="Models that can draw it."
     )
+    loras: list[StyleLora] = Field(
+        default=[], max_length=MAX_LORAS, description="Added, unless the order has its own."
+    )
     effects: list[dict[str, Any]] = Field(
         default=[], description="Done with each picture, unless the order has its own."
     )
@@ -98,6 +118,11 @@ class Style(BaseModel):
         """A hash of everything that can change a picture, so not of title and description. Models that were
         added do not count, or each imported one would change the revision of every style."""
         drawn = self.model_dump(mode="json", exclude={"title", "description"})
+        if not self.loras:  # as the hash was before styles could have any
+            del drawn["loras"]
+        for override in drawn["models"].values():
+            if override["loras"] is None:
+                del override["loras"]
         drawn["models"] = {k: v for k, v in drawn["models"].items() if k not in self.added}
         if drawn["only"] is not None:
             drawn["only"] = [name for name in drawn["only"] if name not in self.added]
@@ -131,6 +156,10 @@ class Style(BaseModel):
 
     def defaults_for(self, model: str) -> StyleDefaults:
         return self._for(model).defaults.over(self.defaults)
+
+    def loras_for(self, model: str) -> list[StyleLora]:
+        loras = self._for(model).loras
+        return self.loras if loras is None else loras
 
     def _for(self, model: str) -> StyleForModel:
         return self.models.get(model, StyleForModel())
@@ -246,10 +275,25 @@ def _problems(name: str, style: Style, models: Models) -> Iterator[Mistake]:
         yield from _unknown_schedulers(override.defaults, at("models", model, "defaults"))
     for model, spec in models.items():
         if style.draws(model):
+            yield from _unfit_loras(style, spec, models, at)
             for key, text in _misfits(style.defaults_for(model), spec):
                 own = getattr(style._for(model).defaults, key) is not None
                 where = ("models", model, "defaults", key) if own else ("defaults", key)
                 yield Mistake(at(*where), f"{text} (give {model} its own under `models`)")
+
+
+def _unfit_loras(
+    style: Style, spec: ModelSpec, models: Models, at: Callable[..., At]
+) -> Iterator[Mistake]:
+    own = style._for(spec.name).loras is not None
+    where = ("models", spec.name, "loras") if own else ("loras",)
+    names = [use.name for use in style.loras_for(spec.name)]
+    for i, name in enumerate(names):
+        if wrong := lora_problem(name, spec.family, models.loras):
+            advice = "" if own else f" (give {spec.name} its own under `models`)"
+            yield Mistake(at(*where, i), wrong + advice)
+        elif name in names[:i]:
+            yield Mistake(at(*where, i), f"{name!r} is there twice")
 
 
 def _wrong_finishing(style: Style, at: Callable[..., At]) -> Iterator[Mistake]:

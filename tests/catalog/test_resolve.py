@@ -15,7 +15,13 @@ from serve_app.api.schemas import GenerateRequest
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import Draft, Models, SideLimits
 from serve_app.catalog.resolve import Order, order_again, resolve
-from serve_app.catalog.styles import Style, StyleDefaults, StyleForModel, Styles
+from serve_app.catalog.styles import (
+    Style,
+    StyleDefaults,
+    StyleForModel,
+    StyleLora,
+    Styles,
+)
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_SEED, GenerationParams
 from tests.factories import model_spec
@@ -174,12 +180,53 @@ def test_loras_are_those_of_the_models_family() -> None:
     assert again["loras"] == [{"name": "any", "weight": 1.0}, wanted[1]]
 
 
+def test_loras_of_a_style_are_replaced_by_those_of_the_order() -> None:
+    """And turned off by an empty list; a model may have its own."""
+    models = Models(MODELS, "tiny", LORAS)
+    style = Style(
+        id="inked",
+        template="{prompt}",
+        loras=[StyleLora(name="any", weight=0.5)],
+        models={"tiny": StyleForModel(loras=[StyleLora(name="ink", weight=0.7)])},
+    )
+    styles = Styles({"inked": style, "plain": style.model_copy(update={"models": {}})})
+    cases: list[tuple[str, list[dict[str, Any]] | None, list[tuple[str, float]]]] = [
+        ("inked", None, [("ink", 0.7)]),
+        ("plain", None, [("any", 0.5)]),
+        ("inked", [{"name": "any"}], [("any", 1.0)]),
+        ("inked", [], []),
+        ("none", None, []),
+    ]
+    for style_id, asked, expected in cases:
+        found = resolved(models=models, styles=styles, style_id=style_id, loras=asked)
+        assert [(use.name, use.weight) for use in found.loras] == expected
+        again = order_again(found, 0)["loras"]
+        assert [(use["name"], use["weight"]) for use in again] == expected
+
+
+def test_the_cheap_tier_may_be_one_of_few_steps() -> None:
+    """Its values come before the style's; what the order says wins; its LoRA is added once, as the last."""
+    tier = Draft(adapter="ink", adapter_weight=0.9, steps=8, scheduler="lcm", guidance_scale=1.0)
+    models = Models({"tiny": MODELS["tiny"].model_copy(update={"draft": tier})}, "tiny", LORAS)
+    full = resolved(models=models, style_id="icon")
+    assert (full.steps, full.scheduler, full.loras) == (10, "dpmpp_2m", ())
+    draft = resolved(models=models, style_id="icon", quality="draft")
+    assert (draft.steps, draft.scheduler, draft.guidance_scale) == (8, "lcm", 1.0)
+    assert [(use.name, use.weight) for use in draft.loras] == [("ink", 0.9)]
+    own: dict[str, Any] = {"steps": 5, "scheduler": "ddim", "guidance_scale": 2.0}
+    mixed = resolved(models=models, quality="draft", loras=[{"name": "any"}], **own)
+    assert {name: getattr(mixed, name) for name in own} == own
+    assert [use.name for use in mixed.loras] == ["any", "ink"]
+    again: dict[str, Any] = order_again(draft, 0)
+    assert resolved(models=models, **again).loras == draft.loras
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
         ([{"name": "nobody"}], "no such LoRA: 'nobody'"),
         ([{"name": "../ink"}], "no such LoRA"),
-        ([{"name": "oil"}], "'oil' is for sdxl, tiny is sd"),
+        ([{"name": "oil"}], "'oil' is for sdxl, not for sd"),
         ([{"name": "ink"}, {"name": "ink"}], "'ink' is there twice"),
         ([{"name": "ink", "weight": 1e9}], "out of range"),
         ([{"name": "ink", "weight": float("nan")}], "out of range"),

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import Models, load_models
-from serve_app.catalog.styles import NONE, Style, StyleDefaults, StyleForModel, load_styles
+from serve_app.catalog.styles import (
+    NONE,
+    Style,
+    StyleDefaults,
+    StyleForModel,
+    StyleLora,
+    load_styles,
+)
 from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
 from tests.factories import model_spec
@@ -104,6 +112,40 @@ def test_none_is_always_there(tmp_path: Path) -> None:
     assert NONE.defaults_for("tiny") == StyleDefaults()
 
 
+LORAS = {
+    name: LoraSpec(name, Path(__file__), name, family, ())
+    for name, family in (("ink", "sd"), ("oil", "sdxl"), ("any", None))
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("loras: [{name: nobody}]", ":5: styles.icon.loras.0: no such LoRA: 'nobody'"),
+        (
+            "loras: [{name: oil}]",
+            ":5: styles.icon.loras.0: 'oil' is for sdxl, not for sd (give tiny",
+        ),
+        ("loras: [{name: any}, {name: any}]", ":5: styles.icon.loras.1: 'any' is there twice"),
+        ("loras: [{name: any, weight: 9}]", ":5: styles.icon.loras.0.weight: "),
+        ("models: {big: {loras: [{name: ink}]}}", "models.big.loras.0: 'ink' is for sd, not for"),
+        ("loras: [{name: any}]\n    models: {tiny: {loras: [{name: ink}]}}", ""),
+    ],
+)
+def test_a_lora_of_a_style_must_fit_every_model_that_draws_it(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    """Or each gets its own; an order would fail on a LoRA that its client never named."""
+    text = f'styles:\n  icon:\n    title: Icon\n    template: "{{prompt}}"\n    {line}\n'
+    models = Models(MODELS, "tiny", LORAS)
+    if not said:
+        assert load_styles(write(tmp_path, text), models)["icon"].loras_for("tiny")[0].name == "ink"
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_styles(write(tmp_path, text), models)
+    assert said in caught.value.detail
+
+
 def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
     """Words, defaults, overrides and models count; title, description and YAML spelling do not."""
     style = Style(id="icon", template="{prompt}, icon")
@@ -117,6 +159,8 @@ def test_the_revision_changes_exactly_with_what_is_drawn() -> None:
         style.model_copy(update={"defaults": StyleDefaults(steps=3)}),
         style.model_copy(update={"models": {"tiny": StyleForModel(negative_prompt="")}}),
         style.model_copy(update={"only": ["tiny"]}),
+        style.model_copy(update={"loras": [StyleLora(name="ink")]}),
+        style.model_copy(update={"models": {"tiny": StyleForModel(loras=[])}}),
         style.model_copy(update={"id": "icon2"}),
     ]
     assert {s.revision for s in same} == {style.revision}

@@ -23,7 +23,8 @@ PACKAGE = ROOT / "serve_app"
 
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"}),
-    frozenset({"params", "encoding", "finishing"}),
+    frozenset({"params", "encoding", "dhash"}),
+    frozenset({"finishing"}),
     frozenset({"catalog"}),
     frozenset({"jobs", "engine", "artifacts", "delivery"}),
     frozenset({"api", "tasks"}),

@@ -15,13 +15,8 @@ from serve_app import __version__
 from serve_app.api.batches.orders import BatchDefaults, BatchOrder, BatchRequest
 from serve_app.api.batches.replies import BATCH_ID, BatchEstimate, BatchResponse
 from serve_app.api.problems import MEDIA_TYPE, Problem
-from serve_app.api.replies import (
-    EstimateReply,
-    JobStatusResponse,
-    OutputEvent,
-    PreviewEvent,
-    ProgressEvent,
-)
+from serve_app.api.replies import EstimateReply, JobStatusResponse
+from serve_app.api.streams.event_data import OutputEvent, PreviewEvent, ProgressEvent
 
 DESCRIPTION = """Orders images for games and serves the finished files.
 

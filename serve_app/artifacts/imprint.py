@@ -9,8 +9,9 @@ import hashlib
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
+
+from serve_app.dhash import dhash
 
 SIMILAR_BITS = 10
 """Two pictures whose `dhash` differ in so many bits at most may be versions of one another. Sprites that
@@ -18,7 +19,6 @@ were blurred and resized differed in 2, shifted by 4 pixels in 11, others in 17 
 
 MAX_PIXELS = 2**26
 
-_SIDE = 8
 _GROUND = (128, 128, 128)
 
 
@@ -43,18 +43,14 @@ def imprint_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Imprint:
         raise ValueError("the picture cannot be decoded") from error
     digest = hashlib.sha256(f"{rgba.width}x{rgba.height}\n".encode())
     digest.update(rgba.tobytes())
-    return Imprint(digest.hexdigest(), _dhash(rgba))
+    return Imprint(digest.hexdigest(), f"{dhash(_on_grey(rgba)):016x}")
 
 
-def _dhash(rgba: Image.Image) -> str:
-    """Whether brightness rises between neighbours of a 9x8 copy. Transparent pixels count as
-    grey, since the colours stored under them are arbitrary."""
+def _on_grey(rgba: Image.Image) -> Image.Image:
+    """The colours stored under transparent pixels are arbitrary."""
     ground = Image.new("RGBA", rgba.size, (*_GROUND, 255))
     ground.alpha_composite(rgba)
-    small = ground.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
-    levels = np.asarray(small, np.int16)
-    rises = levels[:, 1:] > levels[:, :-1]
-    return np.packbits(rises).tobytes().hex()
+    return ground
 
 
 def distance(one: str, other: str) -> int:

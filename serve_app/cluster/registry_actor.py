@@ -22,7 +22,8 @@ from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.config import Settings
-from serve_app.jobs.registry import JobRegistry, RegistryLimits
+from serve_app.jobs.limits import RegistryLimits
+from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Deployment

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serve_app.dhash import dhash
 from serve_app.finishing.colors import unique_colors
 from serve_app.finishing.picture import Floats, Picture
 from serve_app.finishing.seam import PASS, seam_scores
@@ -123,8 +124,8 @@ def fingerprint(picture: Picture) -> Fingerprint:
     visible = picture.alpha > 127
     histogram = np.bincount(_coarse(flat[visible]), minlength=64).astype(np.float32)
     return Fingerprint(
-        _dhash(image),
-        _dhash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        dhash(image),
+        dhash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
         histogram / max(1.0, float(histogram.sum())),
     )
 
@@ -138,12 +139,6 @@ def distance(a: Fingerprint, b: Fingerprint) -> int:
 
 def _nearest(print_: Fingerprint, earlier: Sequence[Fingerprint]) -> int:
     return min((distance(print_, other) for other in earlier), default=64)
-
-
-def _dhash(image: Image.Image) -> int:
-    """Is each of 8 x 8 fields brighter than the one to its left?"""
-    small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS), np.int16)
-    return int.from_bytes(np.packbits(np.diff(small, axis=1) > 0).tobytes(), "big")
 
 
 def _on_grey(picture: Picture) -> NDArray[np.uint8]:

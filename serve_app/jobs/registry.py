@@ -31,7 +31,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from serve_app.jobs.background import Background
@@ -46,6 +45,7 @@ from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.intake import Intake
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
 from serve_app.jobs.renderers import Renderers
@@ -74,20 +74,6 @@ from serve_app.messages import (
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegistryLimits:
-    """What a deployment may change while jobs live."""
-
-    max_in_flight: int
-    max_pending: int
-    max_attempts: int
-    cached_jobs: int
-    cpu_slots: int = 2  # attempts at once at jobs that need no renderer
-    idempotency_s: float
-    retention_s: float | None = None  # None: finished jobs stay until a client deletes them
-    client_weights: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class JobRegistry:
@@ -171,10 +157,8 @@ class JobRegistry:
         self._use(limits)
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Apply new limits, from the newest deployed settings: fields of RegistryLimits. What this code does
-        not know is ignored, and what is not sent stays."""
-        known = {field.name for field in fields(RegistryLimits)}
-        self._use(replace(self._limits, **{k: v for k, v in changes.items() if k in known}))
+        """Apply new limits, from the newest deployed settings: fields of RegistryLimits."""
+        self._use(self._limits.changed(changes))
 
     def _use(self, limits: RegistryLimits) -> None:
         self._limits = limits

@@ -59,7 +59,7 @@ class Deployment(TypedDict):
     registry does not know it ignores, and what is missing stays as it is."""
 
     session: str  # of the Serve that runs it
-    limits: dict[str, Any]  # fields of `jobs.registry.RegistryLimits`
+    limits: dict[str, Any]  # fields of `jobs.limits.RegistryLimits`
     model: str  # the one it serves
     model_revision: str
     gpus: float  # that one renderer needs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.api.replies import AsOrdered, EstimateReply, JobStatusResponse, ProgressEvent, Status
+from serve_app.api.replies import AsOrdered, EstimateReply, JobStatusResponse, Status
+from serve_app.api.streams.event_data import ProgressEvent
 from serve_app.jobs.job import Status as JobStatus
 from serve_app.messages import StoredFile
 from serve_app.params import GenerationParams

@@ -17,7 +17,8 @@ from serve_app.artifacts.uploads import UploadFolder
 from serve_app.encoding import decoded_views
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.registry import JobRegistry, RegistryLimits
+from serve_app.jobs.limits import RegistryLimits
+from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (

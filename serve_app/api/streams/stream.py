@@ -15,7 +15,8 @@ from typing import Any
 
 from sse_starlette import ServerSentEvent
 
-from serve_app.api.replies import ImageReply, JobStatusResponse, ProgressEvent
+from serve_app.api.replies import ImageReply, JobStatusResponse
+from serve_app.api.streams.event_data import ProgressEvent
 from serve_app.api.view import LocalView, rev_of
 from serve_app.errors import Unavailable
 from serve_app.messages import TERMINAL, JobView

@@ -50,6 +50,7 @@ from serve_app.api.slow_readers import SlowReaders
 from serve_app.api.streams.batches import BatchWatching
 from serve_app.api.streams.watching import Watching
 from serve_app.api.thumbnails import Thumbnails
+from serve_app.api.unread import UnreadBodies
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView, follow
 from serve_app.artifacts.uploads import UploadFolder
@@ -172,6 +173,7 @@ def create_app(
         app.add_middleware(InDialect, dialects=[part.DIALECT for part in dialects])
     if settings.cors_origins:  # outside of `Answers`: a page may read why it was refused
         app.add_middleware(Cors, origins=settings.cors_origins)
+    app.add_middleware(UnreadBodies)
     app.add_middleware(SlowReaders)
     app.add_middleware(security.Doorstep)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies)

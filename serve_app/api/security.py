@@ -88,8 +88,7 @@ class Doorstep:
 
 class Answers:
     """Turns every exception, and every refusal that Starlette writes as plain text, into a problem document.
-    Drops a `Range` header that is not understood, as RFC 9110 wants. When the connection to the client fails,
-    the app is told that the client has left."""
+    Drops a `Range` header that is not understood, as RFC 9110 wants."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -117,16 +116,8 @@ class Answers:
             if refused is None:
                 await send(message)
 
-        async def receive_while_there() -> Message:
-            try:
-                return await receive()
-            except Exception:
-                # Serve raises whatever its own machinery does when the client's request is gone.
-                log.debug("the way to the client is broken", exc_info=True)
-                return {"type": "http.disconnect"}
-
         try:
-            await self._app(scope, receive_while_there, send_judged)
+            await self._app(scope, receive, send_judged)
         except Exception as error:
             if started:
                 raise

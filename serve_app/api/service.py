@@ -107,7 +107,14 @@ class JobService:
         return EstimateReply.of(params, seconds, reason)
 
     async def derive(
-        self, job_id: str, body: DeriveRequest, *, owner: str, client: str, key: str | None
+        self,
+        job_id: str,
+        body: DeriveRequest,
+        *,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
     ) -> tuple[JobView, bool]:
         """A new job that finishes pictures of this one, which must have succeeded. Raises NotFinal, NoImages,
         InvalidField, Refused."""
@@ -135,7 +142,7 @@ class JobService:
         text = json.dumps(params.request, sort_keys=True)
         body_hash = hashlib.sha256(text.encode()).hexdigest()
         return await self._submit(
-            params.model_dump(), summary_of_derive(params), labels, owner, key, body_hash
+            params.model_dump(), summary_of_derive(params), labels, owner, key, body_hash, life_s
         )
 
     async def _final(self, job_id: str, owner: str) -> JobView:
@@ -145,13 +152,17 @@ class JobService:
             raise NotFinal(f"The job is {job['status']}: cancel it first, or wait for it.")
         return job
 
-    async def again(self, job_id: str, owner: str, key: str | None) -> tuple[JobView, bool]:
+    async def again(
+        self, job_id: str, *, owner: str, life_s: float | None, key: str | None
+    ) -> tuple[JobView, bool]:
         """A new job with the order of this one, which must have ended; drawn with the current weights."""
         job = await self._final(job_id, owner)
         labels: Labels = {**job["labels"], "retry_of": job_id, "batch_id": None}
         body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
         if job["summary"]["kind"] != "generate":
-            return await self._submit(job["params"], job["summary"], labels, owner, key, body_hash)
+            return await self._submit(
+                job["params"], job["summary"], labels, owner, key, body_hash, life_s
+            )
         active = self.catalog.capabilities.model
         if job["params"]["model"] != active:
             why = f"this job's model is not being served. {how_to_serve(job['params']['model'])}"
@@ -160,10 +171,16 @@ class JobService:
         params |= await sources_again(params, self.pictures)
         # Not validated: newer code may have accepted this order, and it goes back as it came.
         summary = summary_of(GenerationParams.model_construct(None, **params))
-        return await self._submit(params, summary, labels, owner, key, body_hash)
+        return await self._submit(params, summary, labels, owner, key, body_hash, life_s)
 
     async def sheet(
-        self, body: SheetRequest, *, owner: str, client: str, key: str | None
+        self,
+        body: SheetRequest,
+        *,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
     ) -> tuple[JobView, bool]:
         """A job that packs pictures of finished jobs. Raises Refused, InvalidField, Unavailable."""
         params = await resolve_sheet(
@@ -173,7 +190,7 @@ class JobService:
         )
         summary, labels = summary_of_sheet(params), body.labels(client)
         dumped = params.model_dump(mode="json")
-        return await self._submit(dumped, summary, labels, owner, key, body.body_hash())
+        return await self._submit(dumped, summary, labels, owner, key, body.body_hash(), life_s)
 
     async def _tagged(self, owner: str, tag: str, most: int) -> list[JobView]:
         """The newest `most` succeeded jobs with this tag, the oldest of them first."""

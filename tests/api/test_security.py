@@ -14,7 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serve_app.api import keys
+from serve_app.api import keys, unread
 from serve_app.api.keys import add_key
 from tests.api.harness import (
     ORDER,
@@ -142,8 +142,11 @@ async def test_five_megabytes_are_413(client: httpx.AsyncClient) -> None:
     assert_problem(response, 413, "body_too_large")
 
 
-async def test_a_streamed_body_is_counted(client: httpx.AsyncClient) -> None:
-    """Without Content-Length, and not read to its end."""
+async def test_a_streamed_body_is_counted(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Content-Length, and not kept to its end."""
+    monkeypatch.setattr(unread, "MOST_AT_ONCE", 0)
     sent = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -191,6 +194,7 @@ async def silence(
 ) -> tuple[int, dict[str, str]]:
     """Status and headers of the answer to a body of which no more than `sent` comes."""
     answer: list[dict[str, Any]] = []
+    answered = asyncio.Event()
     pieces = [{"type": "http.request", "body": sent, "more_body": True}] if sent else []
 
     async def receive() -> dict[str, Any]:
@@ -198,6 +202,8 @@ async def silence(
 
     async def send(message: Any) -> None:
         answer.append(message)
+        if message["type"] == "http.response.body":
+            answered.set()
 
     headers = [
         (b"host", b"localhost"),
@@ -205,8 +211,11 @@ async def silence(
         (b"transfer-encoding", b"chunked"),
     ]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asked = {**scope, "query_string": b"", "root_path": ""}
+    asking = asyncio.create_task(app(asked, receive, send))
     async with asyncio.timeout(WAIT_S):
-        await app({**scope, "query_string": b"", "root_path": ""}, receive, send)
+        await answered.wait()
+    asking.cancel()
     named = {name.decode(): value.decode() for name, value in answer[0]["headers"]}
     return answer[0]["status"], named
 

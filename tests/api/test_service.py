@@ -70,7 +70,7 @@ async def test_a_retry_asks_the_registry_before_it_says_that_a_job_lives(
     held = service.view.get(job["job_id"])
     assert held is not None
     assert held["status"] == "PENDING"
-    await service.again(job["job_id"], "local", None)
+    await service.again(job["job_id"], owner="local", life_s=None, key=None)
     assert (await service.job(job["job_id"], "local"))["status"] == "SUCCESS"
 
 
@@ -80,7 +80,7 @@ async def test_a_retry_is_drawn_with_the_weights_of_now(
     old = params(model_revision="older weights")
     await world.submit(old, labels(client="editor"), job_id=JOB_ID)
     await world.draw(JOB_ID)
-    job, replayed = await service_of(app).again(JOB_ID, "ann", None)
+    job, replayed = await service_of(app).again(JOB_ID, owner="ann", life_s=None, key=None)
     assert job["params"] == old.model_dump() | {"model_revision": "tiny-weights"}
     assert job["labels"] == labels(client="editor", retry_of=JOB_ID)
     assert not replayed
@@ -92,7 +92,7 @@ async def test_a_retry_takes_over_what_only_newer_code_understands(
     newer = params().model_dump() | {"not_known_yet": [1]}
     await world.submit(params=newer, job_id=JOB_ID)
     await world.draw(JOB_ID)
-    job, _ = await service_of(app).again(JOB_ID, "ann", None)
+    job, _ = await service_of(app).again(JOB_ID, owner="ann", life_s=None, key=None)
     assert job["params"]["not_known_yet"] == [1]
 
 
@@ -103,7 +103,7 @@ async def test_a_retry_of_another_model_is_refused(
     await world.submit(params(model="other"), job_id=JOB_ID)
     await world.draw(JOB_ID)
     with pytest.raises(InvalidParameter) as raised:
-        await service_of(app).again(JOB_ID, "ann", None)
+        await service_of(app).again(JOB_ID, owner="ann", life_s=None, key=None)
     assert (raised.value.field, raised.value.allowed) == ("model", ["tiny"])
     page = await world.registry.page("ann", JobFilter(), 10, None, None)
     assert len(page["jobs"]) == 1

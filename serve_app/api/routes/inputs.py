@@ -67,6 +67,13 @@ Prefer = Annotated[
         examples=["wait=10"],
     ),
 ]
+CancelAfter = Annotated[
+    str | None,
+    Header(
+        description="Revoke the job if it is not done by then: seconds, or like `90s`, `1h30m`.",
+        examples=["15m"],
+    ),
+]
 JobId = Annotated[str, Path(description="From POST /v1/generate.", examples=[JOB_ID])]
 Preview = Annotated[
     bool,

@@ -14,6 +14,7 @@ from serve_app.api.headers import life_seconds, wait_seconds
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.once import query_once
 from serve_app.api.openapi import (
+    FINAL,
     FINAL_OR_ESTIMATE,
     JOB_HEADERS,
     NOT_MODIFIED,
@@ -23,6 +24,7 @@ from serve_app.api.openapi import (
 from serve_app.api.replies import JobStatusResponse
 from serve_app.api.routes.answers import accepted, current
 from serve_app.api.routes.inputs import (
+    CancelAfter,
     Client,
     IdempotencyKey,
     JobId,
@@ -58,13 +60,7 @@ async def generate(
     root: Root,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
-    cancel_after: Annotated[
-        str | None,
-        Header(
-            description="Revoke the job if it is not done by then: seconds, or like `90s`, `1h30m`.",
-            examples=["15m"],
-        ),
-    ] = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Queues one job and answers at once; watch it under `Location`."""
     wait, life = wait_seconds(prefer), life_seconds(cancel_after)
@@ -139,18 +135,23 @@ async def cancel(job_id: JobId, service: Service, owner: Owner, root: Root) -> R
     status_code=202,
     response_model=JobStatusResponse,
     response_description="A new job with the same order, seed included.",
-    responses=SUBMIT_HEADERS | problems(400, 401, 404, 409, 410, 422, 429, 503),
+    responses=SUBMIT_HEADERS | FINAL | problems(400, 401, 404, 409, 410, 422, 429, 503),
 )
 async def retry(
     job_id: JobId,
     service: Service,
     owner: Owner,
+    client: Client,
     root: Root,
     idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """The old job stays as it is; the new one names it in `retry_of`."""
-    found, replayed = await service.again(job_id, owner, idempotency_key)
-    return accepted(service.texts, found, root, replayed=replayed)
+    wait, life = wait_seconds(prefer), life_seconds(cancel_after)
+    found, replayed = await service.again(job_id, owner=owner, life_s=life, key=idempotency_key)
+    found, waited = await held(service, found, wait, client)
+    return accepted(service.texts, found, root, replayed=replayed, waited=waited)
 
 
 @router.post(
@@ -160,7 +161,9 @@ async def retry(
     status_code=202,
     response_model=JobStatusResponse,
     response_description="A new job that needs no renderer.",
-    responses=SUBMIT_HEADERS | problems(400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+    responses=SUBMIT_HEADERS
+    | FINAL
+    | problems(400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503),
 )
 async def derive(
     job_id: JobId,
@@ -170,13 +173,17 @@ async def derive(
     client: Client,
     root: Root,
     idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Effects on what a job has drawn, or on what another derive made of it; no GPU works for it. The new job
     names this one in `derived_from`."""
+    wait, life = wait_seconds(prefer), life_seconds(cancel_after)
     job, replayed = await service.derive(
-        job_id, body, owner=owner, client=client, key=idempotency_key
+        job_id, body, owner=owner, client=client, life_s=life, key=idempotency_key
     )
-    return accepted(service.texts, job, root, replayed=replayed)
+    job, waited = await held(service, job, wait, client)
+    return accepted(service.texts, job, root, replayed=replayed, waited=waited)
 
 
 @router.delete(

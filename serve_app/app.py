@@ -24,7 +24,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.cluster import job_task
-from serve_app.cluster.checks import gpus_per_replica, refuse_anothers_cluster, refuse_bad_files
+from serve_app.cluster.checks import gpus_per_replica, servable
 from serve_app.cluster.handles import NAMESPACE, RENDERER, registry_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
@@ -40,13 +40,12 @@ to another and back, which is half of what a poll costs. So nothing in `api/` ma
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
-    """What `import_path: serve_app.app:build` of a Serve config calls. Raises before anything is deployed if
-    an argument or a file is wrong, the model is missing, or the cluster is somebody else's.
+    """What `import_path: serve_app.app:build` of a Serve config calls. Raises CannotServe before anything is
+    deployed if an argument or a file is wrong, the model is missing, anybody could come in, or the cluster
+    is somebody else's.
 
     Ray passes the config's `args` as a dict, because it cannot read a postponed annotation."""
-    settings = Settings.model_validate(args)
-    refuse_bad_files(settings)
-    refuse_anothers_cluster(settings)
+    settings = servable(args)
     dumped = settings.model_dump(mode="json")
     renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
     ingress = Ingress.options(

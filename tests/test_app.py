@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ray.serve.exceptions import RayServeException
 
 from serve_app.app import build, renderer_options
+from serve_app.cluster.checks import CannotServe
 from serve_app.config import PROJECT_ROOT, Settings
-from serve_app.errors import ConfigError, ModelError
 from serve_app.tools.lint import lint_serve_config
 
 
@@ -29,12 +30,12 @@ def settings(tmp_path: Path, old: str, new: str, file: str) -> Settings:
 
 def test_a_missing_model_is_named_at_once(tmp_path: Path) -> None:
     args = settings(tmp_path, "path: serve_app/starter/weights", "path: nowhere", "models.yaml")
-    with pytest.raises(ModelError, match="nowhere is not a directory"):
+    with pytest.raises(CannotServe, match="nowhere is not a directory"):
         build(args)
 
 
 def test_an_unknown_model_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ModelError, match="starter"):
+    with pytest.raises(CannotServe, match="starter"):
         build(Settings(model="sdx", num_gpus=0))
 
 
@@ -43,8 +44,19 @@ def test_an_unknown_model_is_refused_with_those_there_are() -> None:
     [("models.yaml", "native_size:", "native_sise:"), ("styles.yaml", "title:", "tittle:")],
 )
 def test_a_typo_is_refused_with_its_line(tmp_path: Path, file: str, old: str, new: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{file}:\d+"):
+    with pytest.raises(CannotServe, match=rf"{file}:\d+"):
         build(settings(tmp_path, old, new, file))
+
+
+def test_a_wrong_argument_is_named_with_what_is_allowed(tmp_path: Path) -> None:
+    """All of them at once. Of this kind of exception, Serve tells the words and no traceback."""
+    with pytest.raises(CannotServe) as refused:
+        build({"slotss": 3, "max_replicas": "many", "models_file": str(tmp_path)})
+    assert isinstance(refused.value, RayServeException)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 2
+    assert "args.slotss: unknown key; did you mean 'slots'?" in lines[0]
+    assert lines[1].startswith("args.max_replicas: Input should be a valid integer")
 
 
 def test_the_renderer_scales_by_jobs_and_keeps_room_for_two_more() -> None:

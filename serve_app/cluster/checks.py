@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import ray
+from pydantic import ValidationError
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from serve_app.api.keys import ApiKeys
 from serve_app.catalog.models import ModelSpec, active_model, load_models
 from serve_app.catalog.revision import model_folder, weights_revision
 from serve_app.catalog.styles import load_styles
-from serve_app.catalog.yamlfile import shown
+from serve_app.catalog.yamlfile import mistakes_of, shown, unknown_keys
 from serve_app.cluster.handles import call_sync, registry_actor
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
@@ -90,10 +92,35 @@ def file_faults(settings: Settings) -> list[Fault]:
     return found
 
 
-def refuse_bad_files(settings: Settings) -> None:
-    """Raises the first of `file_faults`."""
-    for problem in file_faults(settings):
-        raise problem.error
+class CannotServe(RayServeException):
+    """Of a RayServeException, Serve tells what it says; of any other, some forty lines of traceback."""
+
+
+def servable(args: Settings | dict[str, Any]) -> Settings:
+    """Raises CannotServe, with a line for each mistake, if an argument or a file is wrong, the model is
+    missing, anybody could come in, or the cluster is somebody else's."""
+    try:
+        settings = _settings_of(args)
+        if faults := file_faults(settings):
+            raise ConfigError("\n".join(fault.error.detail for fault in faults))
+        refuse_open_bind(settings)
+        _refuse_anothers_cluster(settings)
+    except ServiceError as error:
+        raise CannotServe(error.detail) from None
+    return settings
+
+
+def _settings_of(args: Settings | dict[str, Any]) -> Settings:
+    unknown = {mistake.at: mistake for mistake in unknown_keys(Settings, args)}
+    try:
+        return Settings.model_validate(args)
+    except ValidationError as error:
+        others = [mistake for mistake in mistakes_of(error) if mistake.at not in unknown]
+        lines = (
+            f"{'.'.join(map(str, ('args', *mistake.at)))}: {mistake.text}"
+            for mistake in (*unknown.values(), *others)
+        )
+        raise ConfigError("\n".join(lines)) from None
 
 
 def open_bind_problem(settings: Settings, host: str | None) -> str | None:
@@ -109,14 +136,20 @@ def open_bind_problem(settings: Settings, host: str | None) -> str | None:
 
 
 def refuse_open_bind(settings: Settings) -> None:
-    """Raises ConfigError if other hosts could reach the service while it asks for no API key."""
-    controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    """Raises ConfigError if other hosts could reach the service while it asks for no API key. Returns where
+    there is no Serve yet."""
+    if not ray.is_initialized():
+        return
+    try:
+        controller = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    except ValueError:
+        return
     host = call_sync(controller.get_http_config.remote()).host
     if problem := open_bind_problem(settings, host):
         raise ConfigError(problem)
 
 
-def refuse_anothers_cluster(settings: Settings) -> None:
+def _refuse_anothers_cluster(settings: Settings) -> None:
     """Raises ConfigError if this cluster has an application of the same name with another state: it belongs
     to another checkout or another user, and would be replaced."""
     if not ray.is_initialized():

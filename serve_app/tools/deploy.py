@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,23 @@ from serve_app.tools.dashboard import Dashboard
 from serve_app.tools.reason import reason, why_failed
 
 LOOK_EVERY_S = 1.0  # nothing tells when Serve's status changes
-VANISHED_S = 20.0  # after it, an application that Serve does not know was swallowed by a shutdown
-STOPPED = ("DELETING", "NOT_STARTED")
+VANISHED_S = 5.0  # after it, an application that Serve does not know was swallowed by a shutdown
+DELETING = "DELETING"
 
 
 def deploy(config: Path, dashboard: Dashboard, timeout_s: float, console: Console) -> None:
-    """Returns when every application of the config runs as it is on disk now. Raises ConfigError if the
-    config is wrong, and NotServing."""
+    """Returns when every application of the config runs as it is on disk now. Waits for a shutdown of Serve
+    that is under way. Raises ConfigError if the config is wrong, and NotServing."""
     checked = check(config)
+    stamped = stamp(checked)
     until = time.monotonic() + timeout_s
     with console.status("Looking at the cluster ...") as status:
-        _await_shutdown(dashboard, until)
-        _refuse_other_http(checked, dashboard.serve())
-        stamped = stamp(checked)
-        dashboard.deploy(stamped)
-        for app in stamped["applications"]:
-            for news in _until_running(dashboard, app, until):
-                status.update(f"{news} ...")
+
+        def told(news: str) -> None:
+            status.update(f"{news} ...")
+
+        while not _deployed(dashboard, checked, stamped, until, told):
+            console.print("Serve was shut down meanwhile. Deploying again.")
 
 
 def stamp(checked: Checked) -> dict[str, Any]:
@@ -91,9 +91,23 @@ def show_status(dashboard: Dashboard, console: Console) -> None:
     console.print(f"code here: {code_version()}")
 
 
-def _await_shutdown(dashboard: Dashboard, until: float) -> None:
-    """A deploy while Serve shuts down would be swallowed."""
-    while any(app["status"] == "DELETING" for app in dashboard.serve()["applications"].values()):
+def _deployed(
+    dashboard: Dashboard,
+    checked: Checked,
+    stamped: dict[str, Any],
+    until: float,
+    told: Callable[[str], None],
+) -> bool:
+    """All of it runs. False: a shutdown of Serve has swallowed it."""
+    _await_shutdown(dashboard, until, told)
+    _refuse_other_http(checked, dashboard.serve())
+    dashboard.deploy(stamped)
+    return all(_runs(dashboard, app, until, told) for app in stamped["applications"])
+
+
+def _await_shutdown(dashboard: Dashboard, until: float, told: Callable[[str], None]) -> None:
+    while any(app["status"] == DELETING for app in dashboard.serve()["applications"].values()):
+        told("Serve is shutting down")
         _pause(until, "Serve is still shutting down")
 
 
@@ -109,25 +123,26 @@ def _refuse_other_http(checked: Checked, details: dict[str, Any]) -> None:
         )
 
 
-def _until_running(dashboard: Dashboard, app: dict[str, Any], until: float) -> Iterator[str]:
-    """Yields what is being waited for, until the application runs as `app` says."""
-    name, began = app["name"], time.monotonic()
+def _runs(
+    dashboard: Dashboard, app: dict[str, Any], until: float, told: Callable[[str], None]
+) -> bool:
+    """Waits until the application runs as `app` says. False: it is not there any more."""
+    name, seen = app["name"], time.monotonic()
     while True:
         now = dashboard.serve()["applications"].get(name)
         ours = now is not None and _stamp_of(now["deployed_app_config"]) == _stamp_of(app)
-        if now is None or now["status"] in STOPPED:
-            if time.monotonic() - began > VANISHED_S:
-                raise NotServing(
-                    f"Serve does not know {name!r} any more: it was shut down meanwhile. Deploy again"
-                )
-            yield f"{name} is not there yet"
+        if now is None or now["status"] == DELETING:
+            if time.monotonic() - seen > VANISHED_S:
+                return False
+            told(f"{name} is not there yet")
         elif ours and now["status"] == "RUNNING":
-            return
+            return True
         elif ours and now["status"] in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise NotServing(f"{name} cannot be served: {why_failed(now)}")
         else:
+            seen = time.monotonic()
             late = [part for part, d in now["deployments"].items() if d["status"] != "HEALTHY"]
-            yield "starting " + " and ".join(late or [name])
+            told("starting " + " and ".join(late or [name]))
         _pause(until, f"{name} does not run yet")
 
 

@@ -100,7 +100,8 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`original_url`: of the picture before its effects."""
+    """`original_url`: of the picture before its effects. `reproduction`: of an image that was made again,
+    how it compares: `match`, `files`, `reasons`."""
 
     url: str
     index: int
@@ -111,6 +112,7 @@ class Image:
     notes: tuple[str, ...] = ()
     original_url: str = ""  # the picture before its effects
     files: tuple[File, ...] = ()
+    reproduction: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Job:
                 notes=tuple(image["notes"]),
                 original_url=image.get("original_url") or image["url"],
                 files=tuple(_file(file) for file in image.get("files") or ()),
+                reproduction=image.get("reproduction"),
             )
             for image in raw["images"]
         )
@@ -202,6 +205,11 @@ class Job:
     def derived_from(self) -> str | None:
         """The job whose pictures this one finished."""
         return self.raw.get("derived_from")
+
+    @property
+    def reproduces(self) -> str | None:
+        """The job whose images this one made again, to compare them."""
+        return self.raw.get("reproduces")
 
     @property
     def created_at(self) -> datetime:
@@ -387,6 +395,13 @@ class Client:
         """Order a final job once more. Returns the new job; while the old one lives, Rejected."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         response = self._send("POST", _path(job_id, "/retry"), headers=headers)
+        return Job.of(self._json(response))
+
+    def reproduce(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Make the images of a finished job again. Returns the new job; once it is done, each image's
+        `reproduction` says whether it is the same."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._send("POST", _path(job_id, "/reproduce"), headers=headers)
         return Job.of(self._json(response))
 
     def derive(

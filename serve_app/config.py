@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     palettes_dir: UserPath = Field(
         default=Path("configs/palettes"), description="Palette files, by name in `palette`."
     )
+    matting_file: UserPath | None = Field(
+        default=None, description="ONNX weights for the effect `cutout` (extra `matting`)."
+    )
+    upscalers_dir: UserPath | None = Field(
+        default=None, description=".safetensors, by name in the effect `upscale` (extra `upscale`)."
+    )
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("redis_url", "REDIS_URL"),

@@ -28,6 +28,22 @@ Tile = Literal["none", "x", "y", "both"]
 MAX_REDRAWS = 8
 
 
+class Published(BaseModel):
+    """An image as a job published it, which the one that is made again is compared with. Paths are relative
+    to output/."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_id: str
+    index: int = Field(ge=0)
+    path: str
+    sha256: str
+    pixels_sha256: str = Field(default="", description="Empty: published before it was noted.")
+    original: str = Field(default="", description="As it was drawn; empty: `path` is.")
+    original_sha256: str = ""
+    original_pixels_sha256: str = ""
+
+
 class Finishing(BaseModel):
     """What is done with a picture after it is drawn, fully resolved."""
 
@@ -45,6 +61,9 @@ class Finishing(BaseModel):
         default="keep", description="What becomes of one that still fails."
     )
     format: Literal["png", "webp"] = "png"
+    reproduces: tuple[Published, ...] = Field(
+        default=(), description="What the images are compared with, each by its index."
+    )
 
     @property
     def makes_asset(self) -> bool:
@@ -186,6 +205,7 @@ class DeriveParams(BaseModel):
     effects: tuple[dict[str, Any], ...]
     format: Literal["png", "webp"] = "png"
     style_id: str = "none"
+    reproduces: tuple[Published, ...] = ()
 
     @property
     def work(self) -> float:
@@ -208,6 +228,7 @@ class SheetParams(BaseModel):
     request: dict[str, Any] = Field(description="The body that orders the same again.")
     pictures: tuple[SheetPicture, ...] = Field(min_length=1)
     spec: dict[str, Any] = Field(description="Fields of `delivery.spec.SheetSpec`.")
+    reproduces: tuple[Published, ...] = ()
 
     @property
     def work(self) -> float:

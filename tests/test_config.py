@@ -27,7 +27,10 @@ def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
     assert Settings(min_replicas=0, max_replicas=3, slots=4).max_in_flight == 16
 
 
-PATHS = ["output_dir", "state_dir", "styles_file", "models_file", "palettes_dir", "api_keys_file"]
+PATHS = [
+    *("output_dir", "state_dir", "styles_file", "models_file", "palettes_dir"),
+    *("matting_file", "upscalers_dir", "api_keys_file"),
+]
 
 
 def test_every_path_is_in_the_list_above() -> None:

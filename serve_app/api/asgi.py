@@ -58,6 +58,7 @@ from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles, refuse_unknown_palettes
 from serve_app.config import Settings
+from serve_app.finishing.base import Weights, weights_in
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
 
@@ -83,7 +84,8 @@ def create_app(
     if settings.api_keys_file is not None:
         keys = KeyFile(settings.path(settings.api_keys_file))
     palettes = load_palettes(settings.path(settings.palettes_dir))
-    refuse_unknown_palettes(styles, palettes)
+    weights = weights_of(settings)
+    refuse_unknown_palettes(styles, palettes, weights)
     view = LocalView(settings.cached_jobs)
     # Each order needs it, hashing takes seconds, and weights do not change while they serve.
     revision_of = cache(revision_of)
@@ -113,6 +115,7 @@ def create_app(
         limits=settings,
         vocabulary=vocabulary,
         palettes=palettes,
+        weights=weights,
     )
     watching = Watching(view, registry, settings.max_streams)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)
@@ -124,7 +127,8 @@ def create_app(
         watching=watching,
         revision_of=revision_of,
         palettes=palettes,
-        catalog=Catalog(settings, styles, models, active, revision_of, palettes),
+        weights=weights,
+        catalog=Catalog(settings, styles, models, active, revision_of, palettes, weights),
         files=output,
         thumbnails=Thumbnails(output, settings.max_pixels),
         pictures=SourcePictures(settings, UploadFolder(settings.path(settings.output_dir))),
@@ -178,3 +182,9 @@ def create_app(
     app.add_middleware(security.Doorstep)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies)
     return app
+
+
+def weights_of(settings: Settings) -> Weights:
+    """What effects find on this node that ask a learned model."""
+    paths = (settings.matting_file, settings.upscalers_dir)
+    return weights_in(*(None if path is None else settings.path(path) for path in paths))

@@ -15,6 +15,7 @@ from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import NO_PALETTES
 from serve_app.catalog.styles import Style, StyleDefaults, StyleLora, Styles
 from serve_app.config import Settings
+from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.effects import MOST_EFFECTS, catalogue
 from serve_app.finishing.palette_files import Palette
 from serve_app.params import MAX_SEED
@@ -36,6 +37,7 @@ FEATURES = [
     *(
         "quality_draft",
         "redraws",
+        "reproduce",
         "reproducible_strict",
         "require",
         "retry",
@@ -266,6 +268,12 @@ class EffectInfo(BaseModel):
 class EffectList(BaseModel):
     results: list[EffectInfo] = Field(description="Every operation there is.")
     most: int = Field(description="Effects in one list.", examples=[MOST_EFFECTS])
+    upscalers: list[str] = Field(
+        description="What `model` of the effect `upscale` may name here.", examples=[["anime_x2"]]
+    )
+    matting_network: bool = Field(
+        description="`method: network` of the effect `cutout` can be used here.", examples=[False]
+    )
 
 
 class PaletteInfo(BaseModel):
@@ -290,9 +298,13 @@ class Catalog:
         active: str,
         revision_of: Callable[[str], str],
         palettes: Mapping[str, Palette] = NO_PALETTES,
+        weights: Weights = NO_WEIGHTS,
     ) -> None:
         self.effects = EffectList(
-            results=[EffectInfo.model_validate(entry) for entry in catalogue()], most=MOST_EFFECTS
+            results=[EffectInfo.model_validate(entry) for entry in catalogue()],
+            most=MOST_EFFECTS,
+            upscalers=sorted(weights.upscalers),
+            matting_network=weights.matting is not None,
         )
         self.palettes = PaletteList(
             results=[

@@ -21,12 +21,38 @@ MEDIA_TYPES = ("image/png", "image/webp", "image/jpeg", "application/octet-strea
 _TOGETHER = {"width": ("width", "height"), "height": ("width", "height")}
 
 
+class CredentialsReply(BaseModel):
+    """What an embedded manifest says, and whether its signature holds. Whose it is, is the signer's own word
+    unless it is `trusted`."""
+
+    state: str = Field(
+        description="`invalid`: changed since, or badly signed; `valid`: the signature holds; `trusted`: and "
+        "its root is known.",
+        examples=["valid"],
+    )
+    signed_by: str = Field(description="The organisation.", examples=["Studio Nord"])
+    generator: str = Field(description="The program.", examples=["AI Asset Generator"])
+    title: str = Field(description="Of the picture.", examples=["key.png"])
+    actions: list[str] = Field(
+        description="What was done, in order.",
+        examples=[["c2pa.created (trainedAlgorithmicMedia)", "c2pa.edited (cutout)"]],
+    )
+    ingredients: list[str] = Field(description="What it was made of.", examples=[[]])
+    problems: list[str] = Field(
+        description="Codes of the specification.", examples=[["assertion.dataHash.mismatch"]]
+    )
+
+
 class C2paReply(BaseModel):
-    """Content credentials that the file has. They are not checked here."""
+    """Content credentials that the file has."""
 
     size_bytes: int = Field(description="Of the embedded manifest; 0: none.", examples=[0])
     remote_url: str = Field(
         description="Where another manifest is said to lie. It was not fetched.", examples=[""]
+    )
+    credentials: CredentialsReply | None = Field(
+        description="Null: none is embedded, or this server has no `c2pa` to read it.",
+        examples=[None],
     )
 
 
@@ -95,7 +121,7 @@ class InspectReply(BaseModel):
     )
     notes: list[str] = Field(
         description="What could not be read, and why: `truncated`, `not_decoded`, `text_too_large`, "
-        "`c2pa_remote`, `not_here`.",
+        "`c2pa_remote`, `c2pa_too_large`, `not_here`.",
         examples=[["not_here: width: 1024x576 ..."]],
     )
 

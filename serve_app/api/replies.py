@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.api.reproduction import ReproductionReply
+from serve_app.artifacts.imprint import prints_of
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.catalog.taught import not_taught_notes
 from serve_app.messages import ImageFile, JobView, StoredFile
@@ -32,6 +34,12 @@ class FileReply(BaseModel):
     content_type: str = Field(description="Media type.", examples=["image/png"])
     size_bytes: int = Field(description="Bytes of the file.", examples=[31_234])
     sha256: str = Field(description="Of the file.", examples=["9f86d081" * 8])
+    pixels_sha256: str | None = Field(
+        default=None, description="Of a picture: its size and pixels.", examples=["60303ae2" * 8]
+    )
+    dhash: str | None = Field(
+        default=None, description="Of a picture: how it looks.", examples=["00183c7e7e3c1800"]
+    )
     name: str | None = Field(
         default=None,
         description="Of a sheet's file: its path in the sheet's archive.",
@@ -65,6 +73,21 @@ class ImageReply(BaseModel):
     quality: dict[str, Any] | None = Field(
         description="What the gates of `require` measured; null: there were none.", examples=[None]
     )
+    pixels_sha256: str | None = Field(
+        default=None,
+        description="Of size and pixels, whatever the file says beside them.",
+        examples=["60303ae2" * 8],
+    )
+    dhash: str | None = Field(
+        default=None,
+        description="64 bits of how it looks; two alike pictures differ in few.",
+        examples=["00183c7e7e3c1800"],
+    )
+    reproduction: ReproductionReply | None = Field(
+        default=None,
+        description="Of a job that makes another one's images again: whether they are the same.",
+        examples=[None],
+    )
     notes: list[str] = Field(
         description="What a buyer should know, e.g. a truncated prompt.", examples=[[]]
     )
@@ -82,6 +105,7 @@ class ImageReply(BaseModel):
             content_type=image["content_type"],
             size_bytes=image["size_bytes"],
             sha256=image["sha256"],
+            **prints_of(image),
         )
         files = [{**file, "url": link(file["path"])} for file in image.get("files") or [own]]
         return cls.model_validate(
@@ -233,6 +257,10 @@ class UrlsReply(BaseModel):
         description="Finish its pictures again, once it has some (POST).",
         examples=[f"/v1/jobs/{JOB_ID}/derive"],
     )
+    reproduce: str = Field(
+        description="Make its images again and compare, once it has some (POST).",
+        examples=[f"/v1/jobs/{JOB_ID}/reproduce"],
+    )
 
 
 Kind = Literal["generate", "derive", "sheet"]
@@ -289,10 +317,16 @@ class JobStatusResponse(BaseModel):
     resolved: ResolvedReply | None = Field(
         description="What the style and the model made of it; null for a job that draws nothing."
     )
+    owner: str = Field(
+        description="Whose API key ordered it; `local` where no keys are used.", examples=["local"]
+    )
     derived_from: str | None = Field(
         description="The job whose pictures this one finishes.", examples=[None]
     )
     retry_of: str | None = Field(description="The job this one repeats.", examples=[None])
+    reproduces: str | None = Field(
+        default=None, description="The job whose images this one makes again.", examples=[None]
+    )
     batch_id: str | None = Field(
         default=None, description="The batch it was ordered with.", examples=[None]
     )
@@ -330,8 +364,10 @@ class JobStatusResponse(BaseModel):
             error=None if error is None else ErrorReply.model_validate(error),
             request=(AsOrdered.model_validate(_as_ordered(params)) if drawn else params["request"]),
             resolved=ResolvedReply.model_validate(params) if drawn else None,
+            owner=job["owner"],
             derived_from=labels.get("derived_from"),
             retry_of=labels["retry_of"],
+            reproduces=labels.get("reproduces"),
             batch_id=labels.get("batch_id"),
             priority=labels["priority"],  # pyright: ignore[reportArgumentType]
             tags=labels["tags"],
@@ -344,6 +380,7 @@ class JobStatusResponse(BaseModel):
                 cancel=f"{own}/cancel",
                 retry=f"{own}/retry",
                 derive=f"{own}/derive",
+                reproduce=f"{own}/reproduce",
             ),
         )
 

@@ -39,11 +39,23 @@ from serve_app.catalog.finishing import resolve_effects
 from serve_app.catalog.resolve import Order, how_to_serve
 from serve_app.config import Settings
 from serve_app.errors import Gone, InvalidField, InvalidParameter, NoImages, NotFinal, NotFound
+from serve_app.finishing.base import Weights
 from serve_app.finishing.palette_files import Palette
-from serve_app.messages import TERMINAL, JobFilter, JobView, Labels, Submission, Summary, Tombstone
+from serve_app.messages import (
+    TERMINAL,
+    ImageFile,
+    JobFilter,
+    JobView,
+    Labels,
+    Submission,
+    Summary,
+    Tombstone,
+)
 from serve_app.params import (
     DeriveParams,
+    Finishing,
     GenerationParams,
+    Published,
     SourceUse,
     summary_of,
     summary_of_derive,
@@ -66,6 +78,7 @@ class JobService:
     watching: Watching
     resolve: Callable[[Order], GenerationParams]
     palettes: Mapping[str, Palette]
+    weights: Weights
     revision_of: Callable[[str], str]
 
     # ---- ordering ----
@@ -126,7 +139,7 @@ class JobService:
             sources=tuple(
                 picture_of(job, index, "indices") for index in _chosen(job, body.indices)
             ),
-            effects=resolve_effects(body.effects, self.palettes),
+            effects=resolve_effects(body.effects, self.palettes, weights=self.weights),
             format=body.format,
             style_id=job["summary"]["style_id"],
         )
@@ -137,6 +150,7 @@ class JobService:
             "derived_from": job_id,
             "batch_id": None,
         }
+        labels.pop("reproduces", None)
         if body.tags is not None:
             labels["tags"] = list(dict.fromkeys(body.tags))
         text = json.dumps(params.request, sort_keys=True)
@@ -159,15 +173,52 @@ class JobService:
         job = await self._final(job_id, owner)
         labels: Labels = {**job["labels"], "retry_of": job_id, "batch_id": None}
         body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
+        return await self._order_again(job, job["params"], labels, owner, key, body_hash, life_s)
+
+    async def reproduce(
+        self, job_id: str, *, owner: str, client: str, life_s: float | None, key: str | None
+    ) -> tuple[JobView, bool]:
+        """A new job that makes the images of this one again, with the current weights, and compares them. It
+        carries no tags, so nobody who collects by tag meets a picture twice. Raises NotFinal, NoImages,
+        InvalidParameter, Refused."""
+        job = await self._final(job_id, owner)
+        if not job["images"]:
+            raise NoImages(f"The job is {job['status']}.")
+        images = [_published(job, image).model_dump() for image in job["images"]]
+        params = job["params"] | {"reproduces": images}
+        if job["summary"]["kind"] == "generate":
+            finishing = job["params"].get("finishing") or Finishing().model_dump(mode="json")
+            params = job["params"] | {"finishing": {**finishing, "reproduces": images}}
+        labels = Labels(
+            client=client,
+            priority=job["labels"]["priority"],
+            tags=[],
+            metadata={},
+            retry_of=None,
+            reproduces=job_id,
+        )
+        body_hash = hashlib.sha256(f"reproduce {job_id}".encode()).hexdigest()
+        return await self._order_again(job, params, labels, owner, key, body_hash, life_s)
+
+    async def _order_again(
+        self,
+        job: JobView,
+        params: dict[str, Any],
+        labels: Labels,
+        owner: str,
+        key: str | None,
+        body_hash: str,
+        life_s: float | None,
+    ) -> tuple[JobView, bool]:
+        """`params`: those of `job`, perhaps with more to do once it is drawn. Raises InvalidParameter: its
+        model is not served."""
         if job["summary"]["kind"] != "generate":
-            return await self._submit(
-                job["params"], job["summary"], labels, owner, key, body_hash, life_s
-            )
+            return await self._submit(params, job["summary"], labels, owner, key, body_hash, life_s)
         active = self.catalog.capabilities.model
-        if job["params"]["model"] != active:
-            why = f"this job's model is not being served. {how_to_serve(job['params']['model'])}"
+        if params["model"] != active:
+            why = f"this job's model is not being served. {how_to_serve(params['model'])}"
             raise InvalidParameter("model", why, [active])
-        params = job["params"] | {"model_revision": self.revision_of(active)}
+        params = params | {"model_revision": self.revision_of(active)}
         params |= await sources_again(params, self.pictures)
         # Not validated: newer code may have accepted this order, and it goes back as it came.
         summary = summary_of(GenerationParams.model_construct(None, **params))
@@ -331,6 +382,21 @@ def _chosen(job: JobView, indices: list[int] | None) -> list[int]:
         if index in indices[:i]:
             raise InvalidField(f"indices.{i}", f"image {index} is named twice", there)
     return indices
+
+
+def _published(job: JobView, image: ImageFile) -> Published:
+    """What an image of this job is compared with when it is made again."""
+    drawn = {file["role"]: file for file in image.get("files", [])}.get("original")
+    return Published(
+        job_id=job["job_id"],
+        index=image["index"],
+        path=image["path"],
+        sha256=image["sha256"],
+        pixels_sha256=image.get("pixels_sha256", ""),
+        original=drawn["path"] if drawn else "",
+        original_sha256=drawn["sha256"] if drawn else "",
+        original_pixels_sha256=drawn.get("pixels_sha256", "") if drawn else "",
+    )
 
 
 def _checked(job_id: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from serve_app.artifacts.disk import opened, put_once, to_read, why
 from serve_app.artifacts.identity import identify, identity_of
+from serve_app.artifacts.imprint import printed
 from serve_app.artifacts.names import (
     ArtifactName,
     day_of,
@@ -87,6 +88,7 @@ class OutputDir:
             sha256=hashlib.sha256(data).hexdigest(),
             has_alpha=image["has_alpha"],
             notes=image["notes"],
+            **printed(data),
         )
 
     def put(self, name: ArtifactName, data: bytes) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from serve_app.dhash import dhash
+from serve_app.messages import Prints
 
 SIMILAR_BITS = 10
 """Two pictures whose `dhash` differ in so many bits at most may be versions of one another. Sprites that
@@ -56,3 +57,20 @@ def _on_grey(rgba: Image.Image) -> Image.Image:
 def distance(one: str, other: str) -> int:
     """Bits in which two `dhash` differ, of 64."""
     return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+def printed(data: bytes) -> Prints:
+    """How a picture file is found again by its pixels; empty: it is none."""
+    try:
+        imprint = imprint_of(data)
+    except ValueError:
+        return Prints()
+    return Prints(pixels_sha256=imprint.pixels_sha256, dhash=imprint.dhash)
+
+
+def prints_of(file: Prints) -> Prints:
+    """Those of a stored file, for one that is the same."""
+    found = Prints()
+    if "pixels_sha256" in file and "dhash" in file:
+        found["pixels_sha256"], found["dhash"] = file["pixels_sha256"], file["dhash"]
+    return found

@@ -98,13 +98,15 @@ def record(
     }
 
 
-def exif_of(parameters: str) -> bytes:
-    """EXIF with the `parameters` text as a user comment, where viewers look for it in a WebP."""
-    if not parameters:
-        return b""
+def exif_of(texts: Mapping[str, str]) -> bytes:
+    """EXIF for a WebP, which has no texts by keyword: `parameters` as a user comment, where viewers look for
+    it, and `job`, which is ASCII, as the description."""
     exif = Image.Exif()
-    comment = b"UNICODE\0" + parameters.encode("utf-16-be")
-    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
+    if parameters := texts.get("parameters"):
+        comment = b"UNICODE\0" + parameters.encode("utf-16-be")
+        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
+    if job := texts.get("job"):
+        exif[ExifTags.Base.ImageDescription] = job
     return exif.tobytes()
 
 

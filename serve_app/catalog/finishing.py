@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from serve_app.errors import InvalidField
+from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.effects import Effects, parse_effects, with_palettes
 from serve_app.finishing.palette_files import Palette
 from serve_app.finishing.require import Require, Share
@@ -21,11 +22,16 @@ Format = Literal["png", "webp"]
 
 
 def resolve_effects(
-    value: object, palettes: Mapping[str, Palette], field: str = "effects"
+    value: object,
+    palettes: Mapping[str, Palette],
+    field: str = "effects",
+    *,
+    weights: Weights = NO_WEIGHTS,
 ) -> tuple[dict[str, Any], ...]:
-    """Checked, with the colours of named palettes filled in. Raises InvalidField."""
+    """Checked, with the colours of named palettes filled in. `weights`: of this server's learned models.
+    Raises InvalidField."""
     effects = with_palettes(parse_effects(value, field), palettes, field)
-    _refuse_without_weights(effects, field)
+    _refuse_without_weights(effects, field, weights)
     return tuple(
         effect.model_dump(mode="json", exclude_defaults=True) | {"op": effect.op}
         for effect in effects
@@ -50,10 +56,11 @@ def resolve_finishing(
     on_fail: OnFail,
     format: Format,
     palettes: Mapping[str, Palette],
+    weights: Weights = NO_WEIGHTS,
 ) -> Finishing | None:
     """None: a picture stays as it was drawn. Raises InvalidField."""
     found = Finishing(
-        effects=resolve_effects(effects, palettes),
+        effects=resolve_effects(effects, palettes, weights=weights),
         require=resolve_require(require),
         redraws=_redraws(redraws, require),
         on_fail=on_fail,
@@ -72,14 +79,17 @@ def _redraws(redraws: int, require: object) -> int:
     return redraws
 
 
-def _refuse_without_weights(effects: Effects, field: str) -> None:
-    """Effects that ask a learned model, of which this server has none."""
+def _refuse_without_weights(effects: Effects, field: str, weights: Weights) -> None:
+    """Effects that ask a learned model which this server does not have."""
     for i, effect in enumerate(effects):
-        if effect.op == "upscale":
+        if effect.op == "upscale" and not weights.upscalers:
             raise InvalidField(
                 f"{field}.{i}.op", "this server has no model that upscales", ["scale"]
             )
-        if effect.op == "cutout" and effect.method == "network":
+        if effect.op == "upscale" and effect.model not in weights.upscalers:
+            text = f"no such model: {effect.model!r}"
+            raise InvalidField(f"{field}.{i}.upscale.model", text, sorted(weights.upscalers))
+        if effect.op == "cutout" and effect.method == "network" and weights.matting is None:
             text = "this server has no matting network"
             raise InvalidField(f"{field}.{i}.cutout.method", text, ["auto", "matte"])
 

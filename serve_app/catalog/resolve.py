@@ -25,6 +25,7 @@ from serve_app.catalog.models import (
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
+from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.palette_files import Palette
 from serve_app.params import (
     MAX_CLIP_SKIP,
@@ -96,6 +97,7 @@ def resolve(
     limits: OrderLimits,
     vocabulary: Vocabulary | None = None,
     palettes: Mapping[str, Palette] = NO_PALETTES,
+    weights: Weights = NO_WEIGHTS,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
     """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
@@ -145,7 +147,7 @@ def resolve(
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
-    finishing = _finishing(order, style, palettes)
+    finishing = _finishing(order, style, palettes, weights)
     return GenerationParams(
         prompt=prompt,
         negative_prompt=negative,
@@ -316,14 +318,18 @@ def allowed_sizes(spec: ModelSpec) -> list[str]:
     return [f"{width}x{height}" for width, height in spec.sizes or [spec.native_size]]
 
 
-def _finishing(order: Order, style: Style, palettes: Mapping[str, Palette]) -> Finishing | None:
+def _finishing(
+    order: Order, style: Style, palettes: Mapping[str, Palette], weights: Weights
+) -> Finishing | None:
     """The order's own wishes replace the style's; `[]` and `{}` turn them off."""
     effects = style.effects if order.effects is None else order.effects
     require = style.require if order.require is None else order.require
     redraws = order.redraws
     if redraws is None:
         redraws = style.redraws if order.require is None else 0
-    return resolve_finishing(effects, require, redraws, order.on_fail, order.format, palettes)
+    return resolve_finishing(
+        effects, require, redraws, order.on_fail, order.format, palettes, weights
+    )
 
 
 def _seed(order: Order, finishing: Finishing | None, draw: Callable[[int], int]) -> int:

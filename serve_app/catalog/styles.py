@@ -30,6 +30,7 @@ from serve_app.catalog.models import (
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.errors import ConfigError, InvalidField
+from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.effects import parse_effects
 from serve_app.finishing.palette_files import Palette
 from serve_app.params import MAX_REDRAWS, Tile
@@ -214,11 +215,13 @@ def load_styles(path: Path, models: Models) -> Styles:
     return styles
 
 
-def refuse_unknown_palettes(styles: Styles, palettes: Mapping[str, Palette]) -> None:
+def refuse_unknown_palettes(
+    styles: Styles, palettes: Mapping[str, Palette], weights: Weights = NO_WEIGHTS
+) -> None:
     """Raises ConfigError for a style whose effects this server cannot run."""
     for style in styles.values():
         try:
-            resolve_effects(style.effects, palettes)
+            resolve_effects(style.effects, palettes, weights=weights)
         except InvalidField as error:
             raise ConfigError(f"style {style.id}: {_said(error)}") from error
 

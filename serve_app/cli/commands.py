@@ -14,13 +14,16 @@ from pydantic import ValidationError
 
 from serve_app import __version__
 from serve_app.cli import (
+    credentials,
     finishing,
     jobs,
     keys,
+    ledger,
     models,
     orders,
     provenance,
     pulling,
+    reproducing,
     serving,
     sheets,
     styles,
@@ -37,6 +40,7 @@ app.command()(serving.deploy)
 app.command()(orders.generate)
 app.command()(orders.retry)
 app.command()(orders.derive)
+app.command()(reproducing.reproduce)
 app.command()(watching.watch)
 app.command()(jobs.status)
 app.command("jobs")(jobs.list_jobs)
@@ -45,7 +49,9 @@ app.command()(jobs.delete)
 app.command()(sheets.sheet)
 app.command()(pulling.pull)
 app.command()(finishing.finish)
+app.command()(ledger.ledger)
 app.command("inspect")(provenance.inspect_file)
+app.add_typer(credentials.app, name="c2pa")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(styles.app, name="styles")

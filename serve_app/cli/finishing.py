@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from serve_app.cli.options import home_path
+from serve_app.artifacts.credentials.signing import Signer
+from serve_app.cli.options import Sign, home_path
 from serve_app.errors import ConfigError, InvalidField
-from serve_app.finishing.__main__ import PALETTES, run
+from serve_app.finishing.__main__ import PALETTES, run, words_to_entry
 from serve_app.finishing.effects import KINDS
 
 
@@ -33,8 +34,10 @@ def finish(
         Path | None,
         typer.Option(parser=home_path, help="A PNG of both, on checks, black, white and violet."),
     ] = None,
+    sign: Sign = None,
 ) -> None:
     """Cut out, pixelate, recolour, ... a picture, and say what each effect found."""
+    signer = None if sign is None else Signer(sign)
     options = Namespace(
         file=file,
         effect=effect or [],
@@ -46,6 +49,13 @@ def finish(
     )
     try:
         run(options)
+        if signer is not None:
+            before, made = file.read_bytes(), options.out.read_bytes()
+            ops = [words_to_entry(words, i) for i, words in enumerate(options.effect)]
+            signed = signer.sign(
+                made, options.out.name, parent=before, parent_title=file.name, effects=ops
+            )
+            options.out.write_bytes(signed)
     except InvalidField as error:
         allowed = f" Allowed: {', '.join(map(str, error.allowed))}." if error.allowed else ""
         raise ConfigError(f"{error}.{allowed}") from error

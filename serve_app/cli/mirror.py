@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,12 +26,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that was written here. `source`: what it is on the server; `number`: in the order of writing."""
+    """A file that was written here. `source`: what it is on the server; `number`: in the order of writing;
+    `origin`: the hash it had on the server, where it was changed on its way."""
 
     path: str
     source: str
     sha256: str
     number: int
+    origin: str = ""
 
 
 class Mirror:
@@ -65,7 +67,9 @@ class Mirror:
     def has(self, path: str, sha256: str) -> bool:
         """It was written here with this content, and stands there still, whoever changed it since."""
         known = self._entries.get(path)
-        return known is not None and known.sha256 == sha256 and (self._root / path).exists()
+        if known is None or not (self._root / path).exists():
+            return False
+        return sha256 == (known.origin or known.sha256)
 
     def size_of(self, path: str) -> tuple[int, int] | None:
         """Width and height of a picture; None: it is not there, or none any more."""
@@ -79,11 +83,21 @@ class Mirror:
         """By a file, which may be somebody else's, or by one that was written here and is gone."""
         return path in self._entries or os.path.lexists(self._root / path)
 
-    def put(self, path: str, source: str, data: bytes) -> str:
-        """`new`, `changed`, `same`; or `kept`: somebody has changed it, so it stays as it is."""
+    def put(
+        self, path: str, source: str, data: bytes, change: Callable[[bytes], bytes] | None = None
+    ) -> str:
+        """`new`, `changed`, `same`; or `kept`: somebody has changed it, so it stays as it is. `change`: what
+        becomes of the data on its way, which may be something else each time."""
         checked(path)
-        digest = hashlib.sha256(data).hexdigest()
+        digest, origin = hashlib.sha256(data).hexdigest(), ""
         known, there = self._entries.get(path), self._digest(path)
+        if change is not None:
+            origin = digest
+            if known is not None and known.origin == origin and there is not None:
+                digest = known.sha256
+            else:
+                data = change(data)
+                digest = hashlib.sha256(data).hexdigest()
         if there == digest:  # also where a cut run had written it, and not its state
             happened = "same"
         elif known is None:
@@ -96,9 +110,10 @@ class Mirror:
             happened = "changed" if there is not None else "new"
         if happened != "same":
             self._write(path, data)
-        if known is None or known.sha256 != digest or known.source != source:
-            number = known.number if known else 1 + self._highest()
-            self._entries[path] = Written(path, source, digest, number)
+        number = known.number if known else 1 + self._highest()
+        written = Written(path, source, digest, number, origin)
+        if known != written:
+            self._entries[path] = written
             self._saved = False
         return happened
 

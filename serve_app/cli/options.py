@@ -37,6 +37,16 @@ Effects = Annotated[
     typer.Option("--effect", help="Like trim, or as JSON: GET /v1/effects. Repeatable."),
 ]
 
+Sign = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign",
+        parser=home_path,
+        metavar="DIR",
+        help="Sign with content credentials: the folder of `assets c2pa make-cert`.",
+    ),
+]
+
 
 def connect(server: str, api_key: str | None) -> Client:
     return Client(server, api_key=api_key)

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
+from serve_app.artifacts.credentials.signing import Signer
 from serve_app.cli.mirror import Mirror
-from serve_app.cli.options import ApiKey, Server, connect, home_path
+from serve_app.cli.options import ApiKey, Server, Sign, connect, home_path
 from serve_app.cli.printing import err, out
 from serve_app.client import SERVER, Client, Damaged, File, Image, Job, Rejected
 from serve_app.delivery.engines import ENGINES, READS, Delivered, Engine, beside, index
@@ -39,6 +40,7 @@ def pull(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what finishes later, until Ctrl-C.")
     ] = False,
+    sign: Sign = None,
     server: Server = SERVER,
     api_key: ApiKey = None,
 ) -> None:
@@ -47,7 +49,8 @@ def pull(
     if engine not in ENGINES:
         raise typer.BadParameter(f"one of {', '.join(ENGINES)}", param_hint="--engine")
     with connect(server, api_key) as client:
-        puller = Pull(client, Mirror(directory), engine)
+        signer = None if sign is None else Signer(sign)
+        puller = Pull(client, Mirror(directory), engine, signer)
         if not watch:
             puller.all_of(tag)
             return
@@ -70,8 +73,10 @@ def follow(client: Client, puller: Pull, tag: str | None) -> None:
 class Pull:
     """From finished jobs to files in a Mirror."""
 
-    def __init__(self, client: Client, mirror: Mirror, engine: Engine) -> None:
-        self._client, self._mirror = client, mirror
+    def __init__(
+        self, client: Client, mirror: Mirror, engine: Engine, signer: Signer | None = None
+    ) -> None:
+        self._client, self._mirror, self._signer = client, mirror, signer
         self._engine: Engine = engine
         self._prompts: dict[str, str] = {}  # of jobs that others were derived from
         self._counts = Counter[str]()
@@ -84,14 +89,14 @@ class Pull:
         self._counts.clear()
         newest: dict[str, tuple[Job, Image]] = {}
         for job in jobs:
-            if job.kind == "sheet":
+            if job.kind == "sheet" or job.reproduces:
                 continue
             for image in job.images:
                 newest[key_of(image)] = (job, image)
         for key, (job, image) in newest.items():
             self._picture(key, job, image)
         for job in jobs:
-            if job.kind == "sheet":
+            if job.kind == "sheet" and not job.reproduces:
                 self._sheet(job)
         self._finish()
 
@@ -226,7 +231,10 @@ class Pull:
         return data
 
     def _put(self, path: str, source: str, data: bytes) -> None:
-        happened = self._mirror.put(path, source, data)
+        signer, change = self._signer, None
+        if signer is not None and path.endswith((".png", ".webp")):
+            change = lambda unsigned: signer.sign(unsigned, path.rpartition("/")[2])  # noqa: E731
+        happened = self._mirror.put(path, source, data, change)
         self._counts[happened] += 1
         if happened == "kept":
             err.print(f"  {path} was not written: it is not as it was pulled", soft_wrap=True)

@@ -50,9 +50,14 @@ def watch_all(client: Client) -> None:
 
 def wait_and_show(client: Client, job: Job, directory: Path | None) -> None:
     """Wait for the job behind a progress bar, and show its images. Raises AssetsError if it fails."""
+    show_images(client, finished(client, job), directory)
+
+
+def finished(client: Client, job: Job) -> Job:
+    """The job once it has succeeded, waited for behind a progress bar. Raises AssetsError if it fails."""
     with goes_on(job), bar(job) as show:
         job = client.wait(job.job_id, on_progress=show)
-    show_images(client, succeeded(job), directory)
+    return succeeded(job)
 
 
 @contextmanager

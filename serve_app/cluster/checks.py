@@ -23,6 +23,7 @@ from serve_app.catalog.yamlfile import mistakes_of, shown, unknown_keys
 from serve_app.cluster.handles import call_sync, registry_actor
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
+from serve_app.finishing.base import refuse_bad_weights
 
 TASK_CPUS = 0.9  # less than 1: on two CPUs, a renderer of one and an ingress leave so much
 SMALL_TASK_CPUS = 0.05
@@ -86,6 +87,11 @@ def file_faults(settings: Settings) -> list[Fault]:
     if models is not None:
         look("styles_file", lambda: load_styles(settings.path(settings.styles_file), models))
         look("model", lambda: _check_weights(active_model(settings.model, models)))
+    matting, upscalers = settings.matting_file, settings.upscalers_dir
+    if matting is not None:
+        look("matting_file", lambda: refuse_bad_weights(settings.path(matting), None))
+    if upscalers is not None:
+        look("upscalers_dir", lambda: refuse_bad_weights(None, settings.path(upscalers)))
     keys = settings.api_keys_file
     if keys is not None:
         look("api_keys_file", lambda: _check_keys(settings.path(keys)))

@@ -6,6 +6,7 @@ Knows how a replica starts. It owns no job: it checks orders, and asks the regis
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -22,7 +23,7 @@ from serve_app.cluster.registry_actor import limits_of
 from serve_app.cluster.registry_port import attach
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import INGRESS_CPUS, PROJECT_ROOT, Settings
-from serve_app.messages import Deployment
+from serve_app.messages import Deployment, WeightFiles
 
 
 class IngressReplica:
@@ -76,4 +77,12 @@ def _deployment(settings: Settings) -> Deployment:
         launchers=settings.launchers,
         cpus=settings.max_replicas * settings.num_cpus + settings.ingress_replicas * INGRESS_CPUS,
         output_dir=str(settings.path(settings.output_dir)),
+        weights=WeightFiles(
+            matting=_text(settings, settings.matting_file),
+            upscalers=_text(settings, settings.upscalers_dir),
+        ),
     )
+
+
+def _text(settings: Settings, path: Path | None) -> str | None:
+    return None if path is None else str(settings.path(path))

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from serve_app import logs
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.handles import call_registry
+from serve_app.finishing.base import NO_WEIGHTS, Weights, weights_in
 from serve_app.jobs.attempt import store_images
 from serve_app.messages import Outcome, OutputFolder, Redraw, Rendered, Report, Ticket
 from serve_app.tasks.bodies import BODIES
@@ -44,13 +45,21 @@ def run(
         log.error(reason, extra={"job_id": ticket["job_id"]})
         return Outcome(kind="full", reason=reason)
     reports = Reports(ticket, app_name)
-    work = Work(ticket, output, reports.progress)
+    work = Work(ticket, output, reports.progress, weights=_weights(folder))
     if rendered is None:
         reports.admitted()
         return run_body(BODIES[ticket["summary"]["kind"]], work)
     if rendered["failed"] is not None or not ticket["summary"].get("extra_files"):
         return store_images(ticket, rendered, output)
     return finish_drawn(work, rendered, redraw)
+
+
+def _weights(folder: OutputFolder) -> Weights:
+    files = folder.get("weights")
+    if files is None:
+        return NO_WEIGHTS
+    paths = (files["matting"], files["upscalers"])
+    return weights_in(*(None if path is None else Path(path) for path in paths))
 
 
 class Reports:

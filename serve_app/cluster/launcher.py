@@ -15,7 +15,7 @@ from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts, Means
 from serve_app.cluster.checks import SMALL_TASK_CPUS, job_task_cpus, lacking_gpus
 from serve_app.cluster.launcher_process import LauncherProcess
-from serve_app.messages import Outcome, OutputFolder, Ticket
+from serve_app.messages import Outcome, OutputFolder, Ticket, WeightFiles
 
 RAY_ASKED_EVERY_S = 2.0
 
@@ -27,6 +27,7 @@ class RayLauncher:
         self, attempts: Attempts, output_dir: str, create_process: Callable[[], Any]
     ) -> None:
         self.output = OutputDir(Path(output_dir))  # where attempts write from now on
+        self.weights = WeightFiles(matting=None, upscalers=None)  # of effects, from now on
         self._attempts, self._create_process = attempts, create_process
         self._processes: list[LauncherProcess] = []
         self._session: str | None = None
@@ -48,7 +49,7 @@ class RayLauncher:
         output = self.output
         least = min(self._processes, key=len, default=self._attempts)
         self._ask_ray()
-        folder = OutputFolder(path=output.path, id=output.id)
+        folder = OutputFolder(path=output.path, id=output.id, weights=self.weights)
         outcome = await least.run(ticket, Means(folder, self._task_cpus))
         if outcome["kind"] == "drawn" and self.output is not output:
             return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")

@@ -120,6 +120,8 @@ class RegistryActor:
         if "launchers" in deployment:
             self._launcher.use(deployment["launchers"])
             self._launcher.leave(deployment["cpus"])
+        if "weights" in deployment:
+            self._launcher.weights = deployment["weights"]
         registry = await self._registry()
         output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])

@@ -8,11 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from serve_app.errors import ConfigError
 from serve_app.finishing.picture import Picture
 
 HexColor = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -41,6 +43,28 @@ class Weights:
 
 
 NO_WEIGHTS = Weights()
+
+
+def weights_in(matting: Path | None, upscalers: Path | None) -> Weights:
+    """`matting`: an ONNX file; `upscalers`: a folder of .safetensors, each a model of its file's name."""
+    found = sorted(upscalers.glob("*.safetensors")) if upscalers is not None else []
+    return Weights(matting, {path.stem: path for path in found})
+
+
+def refuse_bad_weights(matting: Path | None, upscalers: Path | None) -> None:
+    """Raises ConfigError: there is no such file or folder, or the extra that reads it is not installed."""
+    for path, kind, extra, module in (
+        (matting, "file", "matting", "onnxruntime"),
+        (upscalers, "folder", "upscale", "spandrel"),
+    ):
+        if path is None:
+            continue
+        if not (path.is_file() if kind == "file" else path.is_dir()):
+            raise ConfigError(f"{path}: there is no such {kind}")
+        if find_spec(module) is None:
+            raise ConfigError(f"needs the extra `{extra}`, which is not installed here")
+    if upscalers is not None and not weights_in(None, upscalers).upscalers:
+        raise ConfigError(f"{upscalers}: has no .safetensors file")
 
 
 class ModelEffect(BaseEffect):

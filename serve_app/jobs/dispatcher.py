@@ -255,6 +255,8 @@ class Dispatcher:
         if not await self._jobs.save(begun, job.fence):
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
+        if extra := outcome.get("extra_work"):
+            self._lines.of(job.pool).charge(job.client, extra)
         handed_over = outcome["kind"] in HANDED_OVER or self._jobs.held_by(job_id, fence) is None
         if needs_renderer(job.pool) and not handed_over:
             await self._launcher.drop(self._epoch, {job_id: fence})

@@ -121,6 +121,17 @@ class Line:
                 return self._take_from(client)
         return None
 
+    def charge(self, name: str, work: float) -> None:
+        """A job of this client took so much more work than its order said."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = _Client(name, self._now)
+            heapq.heappush(self._heap, (client.clock, name))
+        elif not client.jobs:
+            client.clock = max(client.clock, self._now)
+        client.clock += work / self._weight(client)
+        self._note(client)
+
     def remove(self, job_id: str) -> bool:
         """Take a revoked job out. Nobody is charged. False: it is not in the line."""
         entry = self._let_go(job_id)

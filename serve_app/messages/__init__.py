@@ -4,7 +4,7 @@ Knows shapes, and which states are final; no rules. Dicts and not classes: the d
 than the code that talks to it, and a pickled class would tie the two versions together.
 """
 
-from serve_app.messages.attempts import Outcome, OutputFolder, Redraw, Ticket
+from serve_app.messages.attempts import Outcome, OutputFolder, Redraw, Ticket, WeightFiles
 from serve_app.messages.batches import (
     Again,
     BatchFilter,
@@ -25,6 +25,7 @@ from serve_app.messages.jobs import (
     JobView,
     Labels,
     PreviewImage,
+    Prints,
     StoredFile,
     Submission,
     SubmitReply,
@@ -69,6 +70,7 @@ __all__ = [
     "OutputFolder",
     "Preview",
     "PreviewImage",
+    "Prints",
     "Progress",
     "Redraw",
     "RenderEvent",
@@ -83,4 +85,5 @@ __all__ = [
     "Ticket",
     "Tombstone",
     "WatchReply",
+    "WeightFiles",
 ]

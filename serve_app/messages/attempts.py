@@ -12,11 +12,19 @@ from serve_app.messages.jobs import ImageFile, JobError, Summary
 # ---- registry -> renderer and job task ----
 
 
+class WeightFiles(TypedDict):
+    """Absolute paths of what effects need that ask a learned model."""
+
+    matting: str | None  # an ONNX file
+    upscalers: str | None  # a folder of .safetensors
+
+
 class OutputFolder(TypedDict):
-    """Where an attempt writes, and finds the pictures of its order."""
+    """Where an attempt writes, and what else its task finds on its node."""
 
     path: str  # absolute
     id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
+    weights: NotRequired[WeightFiles]
 
 
 class Ticket(TypedDict):
@@ -75,3 +83,4 @@ class Outcome(TypedDict):
     error: NotRequired[JobError]
     redraw: NotRequired[Redraw]
     run_s: NotRequired[float]  # of `drawn`: seconds from its admission to its last image
+    extra_work: NotRequired[float]  # megapixel steps of redraws, which the order did not say

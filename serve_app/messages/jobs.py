@@ -20,6 +20,7 @@ class Labels(TypedDict):
     metadata: dict[str, Any]
     retry_of: str | None  # the job this one repeats
     derived_from: NotRequired[str | None]  # the job whose pictures this one finishes
+    reproduces: NotRequired[str]  # the job that this one makes again, to compare
     batch_id: NotRequired[str | None]  # the batch it was ordered with
 
 
@@ -111,9 +112,18 @@ class Tombstone(TypedDict):
     gone: Literal["deleted", "expired"]
 
 
-class StoredFile(TypedDict):
-    """A file of an image. `path` is relative to output/, with forward slashes."""
+class Prints(TypedDict):
+    """Of a picture, as `artifacts.imprint` makes them."""
 
+    pixels_sha256: NotRequired[str]
+    dhash: NotRequired[str]
+
+
+class StoredFile(TypedDict):
+    """A file of an image, with its `Prints`. `path` is relative to output/, with forward slashes."""
+
+    pixels_sha256: NotRequired[str]  # of `Prints`
+    dhash: NotRequired[str]
     role: str  # original, asset, normal_map, ...: what it is to the image
     path: str
     content_type: str
@@ -126,6 +136,8 @@ class ImageFile(TypedDict):
     """One published image: its main file, and the others that belong to it. `path` is relative to output/,
     with forward slashes."""
 
+    pixels_sha256: NotRequired[str]  # of `Prints`
+    dhash: NotRequired[str]
     path: str
     index: int
     seed: int
@@ -139,6 +151,7 @@ class ImageFile(TypedDict):
     original: NotRequired[str]  # path of the picture before its effects; left out: the file itself
     files: NotRequired[list[StoredFile]]  # all files of the image; left out: only the main one
     quality: NotRequired[dict[str, Any]]  # what quality gates measured
+    reproduction: NotRequired[dict[str, Any]]  # how it compares with the image that it makes again
 
 
 class JobError(TypedDict):

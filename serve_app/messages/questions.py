@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from serve_app.messages.attempts import WeightFiles
 from serve_app.messages.jobs import JobView
 
 
@@ -67,3 +68,4 @@ class Deployment(TypedDict):
     launchers: int  # processes that launch jobs for the registry
     cpus: float  # logical ones that all its replicas reserve, when they are as many as they may be
     output_dir: str  # an absolute path
+    weights: WeightFiles

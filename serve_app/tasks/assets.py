@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from serve_app.artifacts.imprint import prints_of
 from serve_app.artifacts.png import exif_of
 from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.finish import Finished, finish
@@ -62,6 +63,7 @@ class Asset:
             notes=self.notes,
             original=original,
             files=files,
+            **prints_of(main),
         )
 
     @property
@@ -77,7 +79,7 @@ class Asset:
             "WEBP",
             lossless=True,
             exact=True,  # colours under alpha 0 stay: they keep fringes away
-            exif=exif_of(self.texts.get("parameters", "")),
+            exif=exif_of(self.texts),
             xmp=self.texts.get("XML:com.adobe.xmp", "").encode(),
         )
         return buffer.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from serve_app.messages import ImageFile
 from serve_app.params import DeriveParams
 from serve_app.tasks.assets import asset_of
+from serve_app.tasks.reproduction import compared
 from serve_app.tasks.work import Work
 
 
@@ -19,6 +20,6 @@ def derive(work: Work) -> list[ImageFile]:
         work.step("finishing", index, len(params.sources))
         data = work.read(source.path, source.sha256)
         origin = {"job_id": source.job_id, "index": source.index, "sha256": source.sha256}
-        image = asset_of(data, params.effects, params.format, origin)
+        image = asset_of(data, params.effects, params.format, origin, work.weights)
         images.append(image.store(work, index, source.seed, original=source.path))
-    return images
+    return compared(work, images, params.reproduces) if params.reproduces else images

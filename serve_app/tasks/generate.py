@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from serve_app.artifacts.imprint import prints_of
 from serve_app.errors import QualityFailed
 from serve_app.finishing.picture import EffectFailed, Picture
 from serve_app.finishing.png import read_png
@@ -27,6 +28,7 @@ from serve_app.messages import (
 )
 from serve_app.params import Finishing, GenerationParams
 from serve_app.tasks.assets import asset_of
+from serve_app.tasks.reproduction import compared
 from serve_app.tasks.work import Work, run_steps
 
 log = logging.getLogger("assets.job")
@@ -37,7 +39,11 @@ def finish_drawn(work: Work, rendered: Rendered, before: Redraw | None) -> Outco
     unless the outcome is `drawn` or `redraw`, no file of this attempt stays."""
     if before is not None:
         work.stored.extend(path for image in before["images"] for path in _paths(image))
-    return run_steps(work, lambda: _finish(work, rendered, before))
+    outcome = run_steps(work, lambda: _finish(work, rendered, before))
+    if before is not None and outcome["kind"] != "redraw":
+        summary = work.ticket["summary"]
+        outcome["extra_work"] = summary["work"] / summary["n"] * before["used"]
+    return outcome
 
 
 def _finish(work: Work, rendered: Rendered, before: Redraw | None) -> Outcome:
@@ -75,6 +81,8 @@ def _finish(work: Work, rendered: Rendered, before: Redraw | None) -> Outcome:
     if failing and finishing.on_fail == "fail":
         worst = _failures(best[failing[0]])
         raise QualityFailed(f"Image {failing[0]}: {' '.join(worst.values())}")
+    if finishing.reproduces:
+        images = compared(work, images, finishing.reproduces)
     return Outcome(kind="drawn", reason="", images=images, run_s=seconds)
 
 
@@ -101,13 +109,14 @@ def _made(
         content_type=stored["content_type"],
         size_bytes=stored["size_bytes"],
         sha256=stored["sha256"],
+        **prints_of(stored),
     )
     made, failures = stored, dict[str, str]()
     made["files"] = [original]
     if finishing.makes_asset:
         origin = {"job_id": ticket["job_id"], "index": index, "sha256": stored["sha256"]}
         try:
-            asset = asset_of(data, finishing.effects, finishing.format, origin)
+            asset = asset_of(data, finishing.effects, finishing.format, origin, work.weights)
         except EffectFailed as error:
             if finishing.on_fail == "fail":
                 raise

@@ -6,12 +6,13 @@ Knows where pictures are and how they are read; places and formats are `delivery
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from serve_app.artifacts.comparison import record_of as record_in
+from serve_app.artifacts.imprint import prints_of
 from serve_app.artifacts.png import RECORD_SCHEMA, with_record
 from serve_app.delivery.archive import MANIFEST, files, zipped
 from serve_app.delivery.formats.encoding import as_png
@@ -21,6 +22,7 @@ from serve_app.delivery.sprite import Borders, Sprite
 from serve_app.errors import InvalidField, SheetFailed
 from serve_app.messages import ImageFile, StoredFile
 from serve_app.params import SheetParams, SheetPicture
+from serve_app.tasks.reproduction import compared
 from serve_app.tasks.work import Work
 
 
@@ -37,7 +39,8 @@ def sheet(work: Work) -> list[ImageFile]:
         content = files(packed, lambda pixels: with_record(as_png(pixels), record))
     except InvalidField as error:
         raise SheetFailed(error.detail) from error
-    return stored(work, packed, content)
+    pages = stored(work, packed, content)
+    return compared(work, pages, params.reproduces) if params.reproduces else pages
 
 
 def stored(work: Work, packed: Sheet, content: dict[str, bytes]) -> list[ImageFile]:
@@ -65,6 +68,7 @@ def stored(work: Work, packed: Sheet, content: dict[str, bytes]) -> list[ImageFi
                 has_alpha=True,
                 notes=packed.notes if index == 0 else [],
                 files=[main, *(shared if index == 0 else [])],
+                **prints_of(main),
             )
         )
     return images
@@ -86,10 +90,10 @@ def sprite_of(picture: SheetPicture, data: bytes) -> Sprite:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "WEBP"]) as image:
             pixels = np.asarray(image.convert("RGBA"))
-            texts: dict[str, str] = dict(getattr(image, "text", {}))
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidField("items", f"{picture.name} cannot be decoded") from error
-    facts = _last_finish(texts.get("job", ""))
+    # What the newest effects found; empty: it had none, or the file says nothing of us.
+    facts: dict[str, Any] = [{}, *record_in(data).get("finished", [])][-1]
     pivot, borders = facts.get("pivot"), facts.get("borders")
     height, width = pixels.shape[:2]
     return Sprite(
@@ -98,15 +102,6 @@ def sprite_of(picture: SheetPicture, data: bytes) -> Sprite:
         (pivot[0] / width, pivot[1] / height) if pivot else (0.5, 0.5),
         Borders(*borders) if borders else None,
     )
-
-
-def _last_finish(record: str) -> dict[str, Any]:
-    """What the newest effects found; empty: it had none, or the file says nothing of us."""
-    try:
-        finished: list[dict[str, Any]] = json.loads(record or "{}").get("finished", [])
-    except (ValueError, AttributeError):
-        return {}
-    return finished[-1] if finished else {}
 
 
 def record_of(params: SheetParams) -> dict[str, Any]:

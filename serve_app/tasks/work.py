@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.imprint import printed
 from serve_app.artifacts.names import ArtifactName
 from serve_app.errors import ServiceError, SourceMissing, StorageFailed
+from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.jobs.attempt import internal_error, told
-from serve_app.messages import ImageFile, Outcome, StoredFile, Ticket
+from serve_app.messages import ImageFile, Outcome, Prints, StoredFile, Ticket
 
 log = logging.getLogger("assets.job")
 
@@ -26,6 +28,7 @@ CONTENT_TYPES = {
     "zip": "application/zip",
 }
 """By extension: files that a body may store."""
+PICTURES = frozenset({"png", "webp"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Work:
     output: OutputDir
     tell: Callable[[dict[str, Any]], None]
     stored: list[str] = field(default_factory=list[str])  # paths that this attempt has written
+    weights: Weights = NO_WEIGHTS
 
     @property
     def params(self) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class Work:
             content_type=CONTENT_TYPES[extension],
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            **(printed(data) if extension in PICTURES else Prints()),
         )
 
     def read(self, path: str, sha256: str) -> bytes:

@@ -10,9 +10,11 @@ import httpx
 from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
-from serve_app.messages import ImageFile, Outcome
+from serve_app.jobs.attempt import store_images
+from serve_app.messages import ImageFile, Outcome, Rendered
 from serve_app.params import GenerationParams
 from serve_app.tasks.bodies import BODIES
+from serve_app.tasks.generate import finish_drawn
 from serve_app.tasks.work import Work, run_body
 from tests.api.harness import ordered
 from tests.factories import rendered_image
@@ -63,6 +65,35 @@ async def draw(world: World, job_id: str, pictures: Sequence[Image.Image], fence
         )
         images.append(output_of(world).write(image, params, job_id, fence))
     assert await world.finish(job_id, fence, images)
+
+
+async def finished(
+    world: World, job_id: str, *pictures: Image.Image, fence: int = 1, **made_by: Any
+) -> Outcome:
+    """Do what the Ray task does when a renderer, which says so of itself, has drawn these pictures."""
+    ticket = await world.launched(job_id, fence)
+    await world.started(job_id, fence)
+    params = GenerationParams.model_validate(ticket["params"])
+    images = [
+        rendered_image(
+            index=index,
+            seed=params.seed_of(index),
+            width=picture.width,
+            height=picture.height,
+            data=png(picture),
+            made_by=made_by,
+        )
+        for index, picture in enumerate(pictures)
+    ]
+    rendered = Rendered(images=images, failed=None)
+    work = Work(ticket, output_of(world), lambda _: None)
+    if ticket["summary"].get("extra_files"):
+        outcome = finish_drawn(work, rendered, None)
+    else:
+        outcome = store_images(ticket, rendered, work.output)
+    world.launcher.end(job_id, fence, outcome)
+    await world.ended(job_id)
+    return outcome
 
 
 async def worked(world: World, job_id: str, fence: int = 1) -> Outcome:

@@ -31,7 +31,7 @@ from serve_app.cluster.registry_actor import RegistryActor, limits_of
 from serve_app.cluster.registry_port import REGISTRY_VERSION, ActorTransport
 from serve_app.cluster.reporter import PACE_S
 from serve_app.config import Settings
-from serve_app.messages import Deployment, Outcome, Report, Ticket
+from serve_app.messages import Deployment, Outcome, Report, Ticket, WeightFiles
 from tests.factories import image_file, labels, params, submission
 
 APP = "ceiling"
@@ -82,6 +82,7 @@ class NullIngress:
             launchers=parsed.launchers,
             cpus=0.0,
             output_dir=str(parsed.output_dir),
+            weights=WeightFiles(matting=None, upscalers=None),
         )
         self._actor = ray.get_actor(registry_name(APP), namespace=NAMESPACE)
         self._registries = [

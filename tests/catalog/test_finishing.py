@@ -11,6 +11,7 @@ from serve_app.catalog.finishing import resolve_effects, resolve_finishing, reso
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles, refuse_unknown_palettes
 from serve_app.errors import ConfigError, InvalidField
+from serve_app.finishing.base import Weights
 from serve_app.finishing.effects import catalogue
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.params import Finishing
@@ -47,6 +48,17 @@ def test_a_wrong_effect_names_op_and_field_and_what_is_allowed(
         resolve_effects(effects, PALETTES)
     assert caught.value.field == field
     assert allowed in (caught.value.allowed or [])
+
+
+def test_what_a_server_has_of_learned_models_may_be_ordered() -> None:
+    """And nothing else."""
+    weights = Weights(matting=Path("m.onnx"), upscalers={"anime_x2": Path("anime_x2.safetensors")})
+    wanted = [{"op": "cutout", "method": "network"}, {"op": "upscale", "model": "anime_x2"}]
+    assert resolve_effects(wanted, PALETTES, weights=weights) == tuple(wanted)
+    with pytest.raises(InvalidField) as caught:
+        resolve_effects([{"op": "upscale", "model": "x"}], PALETTES, weights=weights)
+    assert caught.value.field == "effects.0.upscale.model"
+    assert caught.value.allowed == ["anime_x2"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from serve_app.artifacts.credentials.reading import read_credentials
 from serve_app.cli.mirror import PART, STATE, Mirror, checked
 from serve_app.cli.pulling import unpacked
 from serve_app.client import Client, Damaged
@@ -71,6 +72,36 @@ def seen(folder: Path) -> set[str]:
 
 def times(folder: Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_mtime_ns for name in seen(folder)}
+
+
+def test_what_was_made_again_to_be_compared_is_not_pulled(studio: Studio, tmp_path: Path) -> None:
+    first = studio.drawn("a key")
+    again = studio.client.reproduce(first)
+    studio.service.do(draw, studio.service.world, again.job_id, [sprite((16, 12))])
+    assert run("pull", str(tmp_path / "art")) == 0
+    assert seen(tmp_path / "art") == {"a_key_7.png"}
+
+
+def test_what_is_pulled_is_signed_once(studio: Studio, tmp_path: Path) -> None:
+    """Pictures and pages. What somebody painted over stays as it is, and what is gone comes back signed."""
+    folder, certificate = tmp_path / "art", tmp_path / "certificate"
+    studio.drawn("a key")
+    studio.packed(tag="ui", name="all")
+    assert run("c2pa", "make-cert", str(certificate), "--organisation", "Studio Nord") == 0
+    pull = ["pull", str(folder), "--engine", "phaser", "--sign", str(certificate)]
+    assert run(*pull) == 0
+    for name in ("a_key_7.png", "all.png"):
+        said = read_credentials((folder / name).read_bytes(), "png")
+        assert said is not None
+        assert (said.state, said.title) == ("valid", name)
+    before = times(folder)
+    assert run(*pull) == 0
+    assert times(folder) == before
+    (folder / "a_key_7.png").unlink()
+    (folder / "all.png").write_bytes(b"painted over")
+    assert run(*pull) == 0
+    assert (folder / "all.png").read_bytes() == b"painted over"
+    assert read_credentials((folder / "a_key_7.png").read_bytes(), "png") is not None
 
 
 def test_files_come_under_readable_names_and_only_what_is_new(

@@ -72,6 +72,20 @@ def test_a_derived_job_makes_what_the_order_would_have(shared: Service) -> None:
     assert again["images"][0]["original_url"] == job["images"][1]["url"]
 
 
+def test_a_job_that_is_made_again_is_the_same(shared: Service) -> None:
+    """Drawn and finished by another attempt of another job; so is a derived one, without a renderer."""
+    order: dict[str, Any] = {"n": 2, "seed": 60, "steps": 3, "reproducible": "strict"}
+    first = shared.result(shared.submit(**order, effects=FEW))
+    derived = shared.result(derive(shared, first["job_id"], effects=FEW, indices=[1]))
+    for job in (first, derived):
+        reply = shared.http.post(f"{job['urls']['reproduce']}")
+        assert reply.status_code == 202, reply.text
+        made = shared.result(reply.json()["job_id"])
+        assert made["status"] == "SUCCESS", made["error"]
+        found = [image["reproduction"] for image in made["images"]]
+        assert [one["match"] for one in found] == ["exact"] * len(job["images"]), found
+
+
 def test_an_original_that_somebody_removed_is_said_to_be_gone(shared: Service) -> None:
     """Nothing is half-written."""
     parent = shared.result(shared.submit(n=2, seed=70))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster import job_task
-from serve_app.messages import OutputFolder, Rendered, RenderFailed
+from serve_app.messages import OutputFolder, Rendered, RenderFailed, WeightFiles
+from serve_app.params import Finishing
 from tests.artifacts.pictures import rendered
-from tests.factories import ticket
+from tests.factories import params, rendered_image, ticket
+from tests.finishing.sprites import noise_ground
+from tests.finishing.test_network import redness
 
 DRAWN = Rendered(images=[rendered()], failed=None)
 
@@ -52,3 +56,25 @@ def test_what_could_not_be_drawn_needs_no_folder(tmp_path: Path) -> None:
         "assets",
     )
     assert outcome["kind"] == "failed"
+
+
+def test_effects_find_the_weights_that_the_settings_name(
+    folder: OutputFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The matting network cuts what no matte can; without it the picture stays as it is."""
+    monkeypatch.setattr(job_task, "call_registry", lambda *_: None)
+    made = noise_ground()
+    data = io.BytesIO()
+    made.drawn.to_image().convert("RGB").save(data, "PNG")
+    picture = rendered_image(data=data.getvalue(), width=96, height=96)
+    order = params(finishing=Finishing(effects=({"op": "cutout"},)))
+    weights = WeightFiles(matting=str(redness(tmp_path / "red.onnx")), upscalers=None)
+    notes: list[str] = []
+    with_weights: OutputFolder = {**folder, "weights": weights}
+    for fence, given in enumerate((folder, with_weights), 1):
+        outcome = job_task.run(
+            ticket(order, fence=fence), Rendered(images=[picture], failed=None), given, "assets"
+        )
+        notes += outcome.get("images", [])[0]["notes"]
+    assert [note.partition(":")[0] for note in notes] == ["cutout_uncertain", "cutout"]
+    assert "by the network" in notes[-1]

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from serve_app.jobs import dispatcher
+from serve_app.messages import Outcome
+from tests.factories import labels
 
 from .harness import RELEASED, World, disk_held, nothing_lives, turns
 
@@ -22,6 +24,24 @@ async def test_no_more_in_flight_than_allowed(tmp_path: Path) -> None:
         await world.draw(jobs[0])
         await world.launched(jobs[3])
         assert [ticket["job_id"] for ticket in world.launcher.launched] == jobs[:4]
+
+
+async def test_redraws_count_for_the_share_of_their_client(tmp_path: Path) -> None:
+    """What was drawn beyond the order is charged at its end: the other client's jobs come first then."""
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        ann = [await world.submit(labelled=labels(client="ann")) for _ in range(2)]
+        bob = [await world.submit(labelled=labels(client="bob")) for _ in range(3)]
+        ticket = await world.launched(ann[0])
+        work = ticket["summary"]["work"]
+        image = world.files.put(ann[0], 1)
+        drawn = Outcome(kind="drawn", reason="", images=[image], extra_work=2 * work)
+        world.launcher.end(ann[0], 1, drawn)
+        await world.ended(ann[0])
+        for job_id in bob:
+            await world.draw(job_id)
+        await world.draw(ann[1])
+        order = [ticket["job_id"] for ticket in world.launcher.launched]
+        assert order == [ann[0], bob[0], bob[1], bob[2], ann[1]]
 
 
 async def test_a_lost_attempt_is_dropped_before_the_next_one_starts(tmp_path: Path) -> None:

@@ -132,6 +132,23 @@ def test_what_was_just_charged_is_remembered_while_others_wait() -> None:
     assert abs(served.count("ann") - 20) <= 1
 
 
+def test_work_beyond_an_order_is_charged_when_it_is_known() -> None:
+    """To a client who waits, and to one whose last job this was."""
+    line = Line()
+    for i in range(4):
+        line.add(entry(f"a{i}", "ann", i))
+        line.add(entry(f"b{i}", "bob", i))
+    assert [one.job_id for one in (line.pop(), line.pop()) if one] == ["a0", "b0"]
+    line.charge("ann", 2.0)
+    assert names(line) == ["b1", "b2", "a1", "b3", "a2", "a3"]
+    line = Line()
+    line.charge("ann", 2.0)
+    for name in ("a0", "b0", "b1", "b2"):
+        line.add(entry(name, "ann" if name == "a0" else "bob", int(name[1])))
+    assert names(line) == ["b0", "b1", "a0", "b2"]
+    assert held(line) == 0
+
+
 def test_a_new_weight_holds_for_a_client_that_waits_already() -> None:
     """A redeploy changes the shares of a backlog, not only of those who come later."""
     line = Line()

@@ -123,6 +123,7 @@ def test_redraws_take_the_next_seeds_in_a_fixed_order(tmp_path: Path) -> None:
     assert [image.get("quality", {})["passed"] for image in images] == [True] * 3
     assert [image.get("quality", {})["redraws"] for image in images] == [2, 0, 2]
     assert outcome.get("run_s") == 1.5
+    assert outcome.get("extra_work") == pytest.approx(order.work / 3 * 4)  # of seven drawings
     assert names(tmp_path) == {file["path"] for i in images for file in i.get("files", [])}
     with Image.open(tmp_path / images[0]["path"]) as asset:
         record = json.loads(asset.info["job"])
@@ -149,6 +150,7 @@ def test_what_never_passes_is_kept_or_fails_the_job(tmp_path: Path) -> None:
     order = finishing_order(on_fail="fail", **gates)
     outcome, _ = run_all(tmp_path / "fail", order, lambda _: GOOD)
     assert outcome.get("error", {}).get("code") == "quality_failed"
+    assert outcome.get("extra_work") == pytest.approx(order.work)
     assert names(tmp_path / "fail") == set()
 
 

@@ -130,6 +130,17 @@ def test_an_application_of_another_name_is_refused(tmp_path: Path) -> None:
     assert "args need `app_name: pictures`" in line
 
 
+def test_weights_of_effects_are_looked_for(tmp_path: Path) -> None:
+    """A file that is missing, and a folder that has no model."""
+    missing, empty = tmp_path / "no.onnx", tmp_path / "empty"
+    empty.mkdir()
+    path = write(tmp_path, matting_file=str(missing), upscalers_dir=str(empty))
+    assert said(path) == [
+        f"{at(path, 'matting_file')}matting_file: {missing}: there is no such file",
+        f"{at(path, 'upscalers_dir')}upscalers_dir: {empty}: has no .safetensors file",
+    ]
+
+
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -186,6 +186,35 @@ async def derive(
     return accepted(service.texts, job, root, replayed=replayed, waited=waited)
 
 
+@router.post(
+    "/v1/jobs/{job_id}/reproduce",
+    operation_id="reproduce_job",
+    summary="Make a job's images again, and compare",
+    status_code=202,
+    response_model=JobStatusResponse,
+    response_description="A new job; its images say in `reproduction` how they compare.",
+    responses=SUBMIT_HEADERS | FINAL | problems(400, 401, 404, 409, 410, 422, 429, 503),
+)
+async def reproduce(
+    job_id: JobId,
+    service: Service,
+    owner: Owner,
+    client: Client,
+    root: Root,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
+) -> Response:
+    """Same order, same seeds, with the weights that are served now. The new job names this one in
+    `reproduces`, and has no tags."""
+    wait, life = wait_seconds(prefer), life_seconds(cancel_after)
+    job, replayed = await service.reproduce(
+        job_id, owner=owner, client=client, life_s=life, key=idempotency_key
+    )
+    job, waited = await held(service, job, wait, client)
+    return accepted(service.texts, job, root, replayed=replayed, waited=waited)
+
+
 @router.delete(
     "/v1/jobs/{job_id}",
     operation_id="delete_job",

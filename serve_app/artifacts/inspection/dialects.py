@@ -28,7 +28,7 @@ def read_recipe(texts: Texts) -> Recipe | None:
 
 
 def ours(texts: Texts) -> Recipe | None:
-    record = _object(texts.get("job"))
+    record = _object(texts.get("job") or texts.get("ImageDescription"))  # the latter in a WebP
     if record.get("kind") == "sheet" and isinstance(record.get("sources"), list):
         return Recipe(program=OURS, record=record)
     params, order = record.get("params"), record.get("order")

@@ -9,8 +9,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from serve_app.artifacts.credentials.reading import (
+    MAX_MANIFEST,
+    Credentials,
+    read_credentials,
+)
 from serve_app.artifacts.imprint import Imprint, imprint_of
-from serve_app.artifacts.inspection.container import read_container, without_texts
+from serve_app.artifacts.inspection.container import Container, read_container, without_texts
 from serve_app.artifacts.inspection.dialects import read_recipe
 from serve_app.artifacts.inspection.exif import exif_texts
 from serve_app.artifacts.inspection.recipe import Recipe
@@ -25,11 +30,12 @@ _AI_MADE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class C2pa:
-    """A manifest of content credentials: how large the embedded one is, and where another one is said to
-    lie. Neither is believed here, and the other is not fetched."""
+    """A manifest of content credentials: how large the embedded one is and what it says, and where another
+    one is said to lie, which is not fetched. `credentials`: None: the extra `c2pa` is not installed."""
 
     size_bytes: int = 0
     remote_url: str = ""
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,9 @@ class Inspected:
         return self.source_type in _AI_MADE or self.recipe is not None
 
 
-def inspect(data: bytes, max_pixels: int) -> Inspected:
-    """`max_pixels`: a larger picture is not decoded. Raises InvalidField: it is no PNG, WebP or JPEG."""
+def inspect(data: bytes, max_pixels: int, anchors: str = "") -> Inspected:
+    """`max_pixels`: a larger picture is not decoded. `anchors`: PEM of roots whose content credentials are
+    trusted. Raises InvalidField: it is no PNG, WebP or JPEG."""
     found = read_container(data)
     texts = found.texts | exif_texts(found.exif)
     xmp = read_xmp(texts[KEYWORD]) if KEYWORD in texts else None
@@ -77,6 +84,8 @@ def inspect(data: bytes, max_pixels: int) -> Inspected:
     remote = xmp.provenance if xmp is not None else ""
     if remote:
         notes.append("c2pa_remote: it points to a manifest elsewhere, which was not fetched")
+    if found.c2pa_bytes > MAX_MANIFEST:
+        notes.append(f"c2pa_too_large: more than {MAX_MANIFEST} bytes, and not read")
     shown = {name[:79]: said[:SHOWN_CHARS] for name, said in texts.items()}
     return Inspected(
         format=found.format,
@@ -88,7 +97,13 @@ def inspect(data: bytes, max_pixels: int) -> Inspected:
         recipe=read_recipe(texts),
         software=texts.get("Software", "")[:200],
         source_type=xmp.source_type if xmp is not None else "",
-        c2pa=C2pa(found.c2pa_bytes, remote[:500]) if found.c2pa_bytes or remote else None,
+        c2pa=_c2pa(data, found, remote[:500], anchors),
         texts=shown,
         notes=notes,
     )
+
+
+def _c2pa(data: bytes, found: Container, remote: str, anchors: str) -> C2pa | None:
+    if not 0 < found.c2pa_bytes <= MAX_MANIFEST:
+        return C2pa(found.c2pa_bytes, remote) if found.c2pa_bytes or remote else None
+    return C2pa(found.c2pa_bytes, remote, read_credentials(data, found.format, anchors))

@@ -170,7 +170,12 @@ def test_c2pa_that_points_to_the_network_is_told_and_not_fetched() -> None:
 
 
 def test_an_embedded_manifest_is_measured() -> None:
-    assert inspect(samples.with_chunk(PNG, b"caBX", b"m" * 100), MAX_PIXELS).c2pa == C2pa(100)
+    """One that is none is invalid."""
+    found = inspect(samples.with_chunk(PNG, b"caBX", b"m" * 100), MAX_PIXELS).c2pa
+    assert found is not None
+    assert (found.size_bytes, found.remote_url) == (100, "")
+    assert found.credentials is not None
+    assert found.credentials.state == "invalid"
 
 
 def test_our_own_file_says_that_a_model_made_it() -> None:

@@ -15,7 +15,7 @@ Ray decorators are applied here and nowhere else. What the parts do is in `clust
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import serve
@@ -25,7 +25,8 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.cluster import job_task
 from serve_app.cluster.checks import gpus_per_replica, servable
-from serve_app.cluster.handles import NAMESPACE, RENDERER, registry_name, worker_env
+from serve_app.cluster.courier import CourierActor
+from serve_app.cluster.handles import DETACHED, RENDERER, registry_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor
@@ -37,6 +38,7 @@ from serve_app.messages import Outcome, OutputFolder, Redraw, Rendered, Ticket
 ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """An ingress runs on its replica's own event loop. Otherwise each message of a request goes from one thread
 to another and back, which is half of what a poll costs. So nothing in `api/` may block."""
+ON_HEAD = {"node:__internal_head__": 0.001}  # SQLite: one node's own disk, always
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
@@ -98,7 +100,7 @@ class Registry(RegistryActor):
     """Detached: it outlives every deployment. It launches the tasks itself and owns them."""
 
     def __init__(self, settings: dict[str, Any], version: int) -> None:
-        super().__init__(settings, version, run_job_task, create_launcher)
+        super().__init__(settings, version, run_job_task, create_launcher, create_courier)
 
 
 @ray.remote
@@ -106,31 +108,28 @@ class JobLauncher(LauncherActor):
     """On any node. The registry owns it, so they die together; it owns the tasks that it starts."""
 
 
+@ray.remote
+class WebhookCourier(CourierActor):
+    """Beside the registry, which owns it: the secrets that it signs with are on that node."""
+
+
 def create_launcher(app_name: str) -> ActorHandle:
-    actor = cast(Any, JobLauncher).options(
-        num_cpus=0,
-        max_concurrency=1000,
-        scheduling_strategy="SPREAD",
-        runtime_env=worker_env(),
-    )
-    return actor.remote(app_name, run_job_task)
+    return _actor(JobLauncher, scheduling_strategy="SPREAD").remote(app_name, run_job_task)
+
+
+def create_courier() -> ActorHandle:
+    return _actor(WebhookCourier, resources=ON_HEAD).remote()
 
 
 def create_registry(settings: Settings) -> ActorHandle:
     """The registry of this application, made if there is none."""
-    actor = cast(Any, Registry).options(
-        name=registry_name(settings.app_name),
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        max_restarts=-1,
-        max_task_retries=-1,
-        max_concurrency=2000,
-        num_cpus=0,
-        resources={"node:__internal_head__": 0.001},  # SQLite: one node's own disk, always
-        runtime_env=worker_env(),
-    )
-    return actor.remote(settings.model_dump(mode="json"), REGISTRY_VERSION)
+    name = registry_name(settings.app_name)
+    registry = _actor(Registry, name=name, resources=ON_HEAD, **DETACHED)
+    return registry.remote(settings.model_dump(mode="json"), REGISTRY_VERSION)
+
+
+def _actor(kind: Any, **options: Any) -> Any:
+    return kind.options(num_cpus=0, max_concurrency=2000, runtime_env=worker_env(), **options)
 
 
 @ray.remote(max_retries=0, runtime_env=worker_env())  # once: for each task it would cost 0.3 ms

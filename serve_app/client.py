@@ -579,6 +579,26 @@ class Client:
         """Jobs that were ordered with it are drawn all the same."""
         self._send("DELETE", f"/v1/uploads/{quote(upload_id, safe='')}")
 
+    def deliveries(
+        self, *, job_id: str | None = None, state: str | None = None, limit: int = 20
+    ) -> list[Mapping[str, Any]]:
+        """What webhooks were to be told, newest first, as GET /v1/webhooks/deliveries has it. `state`:
+        waiting, delivered, failed or dropped."""
+        given = {"job_id": job_id, "state": state, "limit": limit}
+        query = {name: value for name, value in given.items() if value is not None}
+        return self._json(self._send("GET", "/v1/webhooks/deliveries", params=query))["results"]
+
+    def redeliver(self, delivery_id: str) -> Mapping[str, Any]:
+        """Tell a webhook once more, now."""
+        path = f"/v1/webhooks/deliveries/{quote(delivery_id, safe='')}/redeliver"
+        return self._json(self._send("POST", path))
+
+    def test_webhook(self, url: str | None = None) -> Mapping[str, Any]:
+        """Call a webhook once, about no job: that of the key's owner, or this one. `deliveries` tells what
+        came of it."""
+        body = {} if url is None else {"url": url}
+        return self._json(self._send("POST", "/v1/webhooks/test", json=body))
+
     def events(
         self,
         job_id: str | None = None,

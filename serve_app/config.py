@@ -18,6 +18,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
+_URL = re.compile(r"https?://[^\s?#*@]+")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts that only this machine reaches."""
@@ -193,7 +194,32 @@ class Settings(BaseSettings):
         description="Addresses or networks whose X-Forwarded-Prefix, -Proto and -Host are believed.",
     )
 
-    @field_validator("allowed_hosts", "cors_origins", "dialects", "trusted_proxies", mode="before")
+    # ---- webhooks ----
+    webhooks_file: UserPath | None = Field(
+        default=None,
+        description="Owners' secrets, by `assets webhooks`. None: no webhook can be ordered.",
+    )
+    webhook_networks: Annotated[list[str], NoDecode] = Field(
+        default=[],
+        description="Networks whose receivers may be called though they are not public.",
+    )
+    webhook_ca_file: UserPath | None = Field(
+        default=None,
+        description="Certificates of receivers that are believed beside those of the system.",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="Where clients reach the service: it begins every link in a webhook's body.",
+    )
+
+    @field_validator(
+        "allowed_hosts",
+        "cors_origins",
+        "dialects",
+        "trusted_proxies",
+        "webhook_networks",
+        mode="before",
+    )
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return [h.strip() for h in value.split(",")] if isinstance(value, str) else value
@@ -206,7 +232,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin: write it like https://editor.example")
         return origins
 
-    @field_validator("trusted_proxies")
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is not None and not _URL.fullmatch(url):
+            raise ValueError(f"{url!r} is no URL: write it like https://art.example/assets")
+        return url and url.rstrip("/")
+
+    @field_validator("trusted_proxies", "webhook_networks")
     @classmethod
     def _networks(cls, networks: list[str]) -> list[str]:
         for network in networks:

@@ -22,11 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "serve_app"
 
 LEVELS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"}),
+    frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"})
+    | {"hook_events"},
     frozenset({"params", "encoding", "dhash"}),
     frozenset({"finishing"}),
     frozenset({"catalog"}),
-    frozenset({"jobs", "engine", "artifacts", "delivery"}),
+    frozenset({"jobs", "engine", "artifacts", "delivery", "webhooks"}),
     frozenset({"api", "tasks"}),
     frozenset({"cluster"}),
     frozenset({"app"}),
@@ -184,6 +185,7 @@ def test_no_room_imports_upwards_or_sideways() -> None:
         ("finishing", {*FRAMEWORKS, "sqlite3", "serve_app.config"}),
         ("delivery", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config"}),
         ("api", {"ray", *TORCH, "sqlite3", "serve_app.jobs", "serve_app.engine"}),
+        ("webhooks", {"ray", "fastapi", "starlette", *TORCH, "sqlite3", "serve_app.config"}),
         ("catalog", {*FRAMEWORKS, *TORCH, "sqlite3"}),
         ("tasks", {*FRAMEWORKS, *TORCH, "sqlite3", "serve_app.config", "serve_app.jobs.registry"}),
     ],

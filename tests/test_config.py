@@ -30,6 +30,7 @@ def test_tasks_in_flight_do_not_depend_on_what_runs_now() -> None:
 PATHS = [
     *("output_dir", "state_dir", "styles_file", "models_file", "palettes_dir"),
     *("matting_file", "upscalers_dir", "api_keys_file"),
+    *("webhooks_file", "webhook_ca_file"),
 ]
 
 

@@ -68,6 +68,8 @@ ELSEWHERE = {
     "finishing/shadow.py": "finishing/test_outline.py",
     "jobs/store/batch_tables.py": "jobs/store/test_batches.py",
     "jobs/limits.py": "jobs/test_registry.py",
+    "jobs/hook_body.py": "jobs/store/test_outbox.py",
+    "jobs/store/outbox_tables.py": "jobs/store/test_outbox.py",
     "tasks/assets.py": "tasks/test_work.py",
     "tasks/bodies.py": "tasks/test_work.py",
     "tasks/derive.py": "tasks/test_work.py",

@@ -42,6 +42,7 @@ from serve_app.api.routes import (
     page,
     sheets,
     uploads,
+    webhooks,
 )
 from serve_app.api.service import JobService
 from serve_app.api.sheets import BODY_BYTES
@@ -53,6 +54,7 @@ from serve_app.api.thumbnails import Thumbnails
 from serve_app.api.unread import UnreadBodies
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView, follow
+from serve_app.api.webhooks import Hooks
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
@@ -62,6 +64,7 @@ from serve_app.finishing.base import Weights, weights_in
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
 
+OWN = (jobs, batches, sheets, events, files, uploads, inspect, webhooks, catalog, health)
 DIALECTS = {"openai": openai}
 
 
@@ -117,7 +120,7 @@ def create_app(
         palettes=palettes,
         weights=weights,
     )
-    watching = Watching(view, registry, settings.max_streams)
+    watching, hooks = Watching(view, registry, settings.max_streams), Hooks(settings)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)
     app.state.service = service = JobService(
         settings=settings,
@@ -125,6 +128,7 @@ def create_app(
         view=view,
         texts=JobTexts(view),
         watching=watching,
+        hooks=hooks,
         revision_of=revision_of,
         palettes=palettes,
         weights=weights,
@@ -135,15 +139,11 @@ def create_app(
         resolve=resolved,
     )
     app.state.batches = BatchService(
-        settings, registry, resolved, service.sources, active, revision_of
+        settings, registry, resolved, service.sources, active, revision_of, hooks
     )
     routes = list(app.routes)  # of /docs
-    own = [
-        part.router
-        for part in (jobs, batches, sheets, events, files, uploads, inspect, catalog, health)
-    ]
     dialects = [DIALECTS[name] for name in settings.dialects]
-    own += [part.router for part in dialects]
+    own = [part.router for part in (*OWN, *dialects)]
     if settings.page:
         app.state.page = WebPage()
         own.append(page.router)

@@ -18,6 +18,9 @@ from serve_app.messages import (
     BatchSubmission,
     BatchView,
     ChangesReply,
+    Delivery,
+    DeliveryFilter,
+    DeliveryPage,
     JobFilter,
     JobPage,
     JobView,
@@ -131,6 +134,22 @@ class RegistryClient:
         return await self._call(
             "batch_rows", batch_id, owner, after, limit, lost, timeout_s=CALL_TIMEOUT_S
         )
+
+    async def deliveries(
+        self, owner: str, wanted: DeliveryFilter, limit: int, before: int | None
+    ) -> DeliveryPage:
+        """Newest first: deliveries numbered below `before`, or the newest of all."""
+        return await self._call(
+            "deliveries", owner, wanted, limit, before, timeout_s=CALL_TIMEOUT_S
+        )
+
+    async def redeliver(self, id: str, owner: str) -> Delivery | None:
+        """It will be sent once more. None: no delivery of this owner has that id."""
+        return await self._call("redeliver", id, owner, timeout_s=WRITE_TIMEOUT_S)
+
+    async def test_webhook(self, owner: str, url: str) -> Delivery:
+        """A call of this URL, which will be made once."""
+        return await self._call("test_webhook", owner, url, timeout_s=WRITE_TIMEOUT_S)
 
     async def send_previews(self, job_id: str) -> None:
         """From now on the job's views carry previews, until it ends."""

@@ -27,6 +27,7 @@ from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField
 from serve_app.finishing.effects import KINDS
+from serve_app.hook_events import EVENTS
 from serve_app.messages import Labels
 from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, SourceUse, Tile
 
@@ -49,12 +50,16 @@ EFFECT = WithJsonSchema(
         "description": "As GET /v1/effects describes it.",
     }
 )
-NOT_DRAWN = {"size", "priority", "tags", "metadata", "dry_run", "name"}
+NOT_DRAWN = {
+    *("size", "priority", "tags", "metadata", "dry_run", "name"),
+    *("webhook", "webhook_events_filter"),
+}
 """Fields that `resolve` does not take: no image depends on them."""
 
 NO_SOURCES: Mapping[str, SourceUse] = {}
 
 PROMPT = "a red potion in a round bottle"
+HookEvent = Literal["queued", "started", "output", "completed"]
 
 
 class LoraOrder(BaseModel):
@@ -254,6 +259,21 @@ class GenerateRequest(BaseModel):
         description=f"Yours; kept and returned as it is. At most {MAX_METADATA} bytes as JSON, "
         f"{MAX_DEPTH} levels deep.",
         examples=[{"slot": 7}],
+    )
+    webhook: str | None = Field(
+        default=None,
+        max_length=10_000,
+        description="An https URL that is called when the job has ended, or when "
+        "`webhook_events_filter` says. Left out: that of your key, if it has one.",
+        examples=[None],
+    )
+    webhook_events_filter: list[HookEvent] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(EVENTS),
+        description="What `webhook` is called for: `queued`, `started`, `output` (its files are "
+        "published), `completed` (it has ended, in whatever way). Left out: `completed`.",
+        examples=[None],
     )
     dry_run: bool = Field(
         default=False,

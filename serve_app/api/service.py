@@ -34,6 +34,7 @@ from serve_app.api.submit import submit
 from serve_app.api.thumbnails import Thumbnails
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView
+from serve_app.api.webhooks import DeliveryList, DeliveryQuery, DeliveryReply, Hooks
 from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.catalog.finishing import resolve_effects
 from serve_app.catalog.resolve import Order, how_to_serve
@@ -76,6 +77,7 @@ class JobService:
     thumbnails: Thumbnails
     pictures: SourcePictures
     watching: Watching
+    hooks: Hooks
     resolve: Callable[[Order], GenerationParams]
     palettes: Mapping[str, Palette]
     weights: Weights
@@ -96,6 +98,9 @@ class JobService:
         Refused, InvalidField, Unavailable."""
         sources = await self.sources(body, owner, keep=True)
         params, labels = self.resolve(body.order(sources)), body.labels(client)
+        hook = self.hooks.of(owner, body.webhook, body.webhook_events_filter)
+        if hook is not None:
+            labels["webhook"] = hook
         return await self._submit(
             params.model_dump(), summary_of(params), labels, owner, key, body.body_hash(), life_s
         )
@@ -115,6 +120,7 @@ class JobService:
     async def estimate(self, body: GenerateRequest, owner: str, client: str) -> EstimateReply:
         sources = await self.sources(body, owner, keep=False)
         params = self.resolve(body.order(sources))
+        self.hooks.of(owner, body.webhook, body.webhook_events_filter)
         reason = await self.registry.readiness()
         seconds = None if reason else await self.registry.estimate(params.work, client)
         return EstimateReply.of(params, seconds, reason)
@@ -240,6 +246,8 @@ class JobService:
             lambda tag, most: self._tagged(owner, tag, most),
         )
         summary, labels = summary_of_sheet(params), body.labels(client)
+        if (hook := self.hooks.of(owner, None, None)) is not None:
+            labels["webhook"] = hook
         dumped = params.model_dump(mode="json")
         return await self._submit(dumped, summary, labels, owner, key, body.body_hash(), life_s)
 
@@ -355,6 +363,27 @@ class JobService:
         async with self.pictures.decoding:
             found = await asyncio.to_thread(inspect, data, self.settings.max_pixels)
         return InspectReply.of(found, self.resolve)
+
+    # ---- webhooks ----
+
+    async def deliveries(self, query: DeliveryQuery, owner: str, root: str) -> DeliveryList:
+        page = await self.registry.deliveries(owner, query.filter(), query.limit, query.before)
+        return DeliveryList.of(page, query, root)
+
+    async def redeliver(self, delivery_id: str, owner: str, root: str) -> DeliveryReply:
+        """Raises NotFound, also for a delivery of another owner."""
+        found = await self.registry.redeliver(delivery_id, owner)
+        if found is None:
+            raise NotFound("There is no delivery of this id.")
+        return DeliveryReply.of(found, root)
+
+    async def test_webhook(self, url: str | None, owner: str, root: str) -> DeliveryReply:
+        """Raises InvalidField if that URL cannot be called for this owner, or there is none."""
+        url = url or self.hooks.url_of(owner)
+        if url is None:
+            raise InvalidField("url", "you have no webhook for all your jobs: name one")
+        self.hooks.check(owner, url, "url")
+        return DeliveryReply.of(await self.registry.test_webhook(owner, url), root)
 
     # ---- ending ----
 

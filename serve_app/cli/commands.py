@@ -28,6 +28,7 @@ from serve_app.cli import (
     sheets,
     styles,
     watching,
+    webhooks,
 )
 from serve_app.cli.printing import out
 from serve_app.client import AssetsError, Rejected, ServerAway
@@ -55,6 +56,7 @@ app.add_typer(credentials.app, name="c2pa")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(styles.app, name="styles")
+app.add_typer(webhooks.app, name="webhooks")
 
 NEXT_STEP = (
     "`serve run serve_config.yaml` starts one on this machine; "

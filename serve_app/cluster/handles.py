@@ -19,6 +19,14 @@ from ray.serve import context
 
 NAMESPACE = "assets"
 """Ray's namespace of the registry. Not "serve": Serve's own tools look for their actors there."""
+DETACHED: dict[str, Any] = {
+    "namespace": NAMESPACE,
+    "lifetime": "detached",
+    "get_if_exists": True,
+    "max_restarts": -1,
+    "max_task_retries": -1,
+}
+"""Options of an actor that outlives every deployment, and that Ray starts again whenever it dies."""
 RENDERER = "Renderer"
 CALL_TIMEOUT_S = 5.0
 STAMP = "ASSETS_DEPLOYED"

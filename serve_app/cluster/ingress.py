@@ -19,7 +19,7 @@ from serve_app.catalog.styles import load_styles
 from serve_app.catalog.taught import vocabulary_of
 from serve_app.cluster.checks import gpus_per_replica, refuse_open_bind
 from serve_app.cluster.handles import serve_session
-from serve_app.cluster.registry_actor import limits_of
+from serve_app.cluster.registry_actor import limits_of, webhooks_of
 from serve_app.cluster.registry_port import attach
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import INGRESS_CPUS, PROJECT_ROOT, Settings
@@ -81,6 +81,7 @@ def _deployment(settings: Settings) -> Deployment:
             matting=_text(settings, settings.matting_file),
             upscalers=_text(settings, settings.upscalers_dir),
         ),
+        webhooks=webhooks_of(settings),
     )
 
 

@@ -20,18 +20,20 @@ import ray
 from serve_app import logs
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts
+from serve_app.cluster.courier import CourierProcess
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.config import Settings
 from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import Deployment
+from serve_app.messages import Deployment, WebhookSettings
 from serve_app.metrics import RayJobMetrics
 
 FOR_INGRESSES = (
     "submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
     "submit_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches", "batch_rows",
+    "deliveries", "redeliver", "test_webhook",
 )  # fmt: skip
 FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))
@@ -45,7 +47,7 @@ log = logging.getLogger("assets.registry")
 
 class RegistryActor:
     """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt.
-    `create_launcher(app_name)` starts a `LauncherActor`."""
+    `create_launcher(app_name)` starts a `LauncherActor`, `create_courier()` a `CourierActor`."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class RegistryActor:
         version: int,
         run_job_task: Any,
         create_launcher: Callable[[str], Any],
+        create_courier: Callable[[], Any],
     ) -> None:
         logs.configure()
         parsed = Settings.model_validate(settings)
@@ -68,6 +71,7 @@ class RegistryActor:
             lambda: create_launcher(parsed.app_name),
         )
         self._launcher.use(parsed.launchers)
+        self._courier = CourierProcess(create_courier, webhooks_of(parsed))
         metrics = RayJobMetrics(parsed.app_name)
 
         def open_store() -> SqliteStore:
@@ -80,6 +84,7 @@ class RegistryActor:
                 self._launcher.output,
                 metrics,
                 RegistryLimits(**limits_of(parsed)),
+                self._courier,
             )
 
         # A first start that cannot open the store fails at once, and whoever deploys is told why. A restart
@@ -122,6 +127,8 @@ class RegistryActor:
             self._launcher.leave(deployment["cpus"])
         if "weights" in deployment:
             self._launcher.weights = deployment["weights"]
+        if "webhooks" in deployment:
+            self._courier.use(deployment["webhooks"])
         registry = await self._registry()
         output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])
@@ -187,3 +194,14 @@ def limits_of(settings: Settings) -> dict[str, Any]:
         "retention_s": settings.retention_days and settings.retention_days * 86_400,
         "client_weights": settings.client_weights,
     }
+
+
+def webhooks_of(settings: Settings) -> WebhookSettings:
+    def path(given: Path | None) -> str | None:
+        return None if given is None else str(settings.path(given))
+
+    return WebhookSettings(
+        file=path(settings.webhooks_file),
+        networks=settings.webhook_networks,
+        ca_file=path(settings.webhook_ca_file),
+    )

@@ -14,6 +14,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
     bulletin     what all who watch are told, encoded once
     cleaning     removes files that no job publishes
     deadlines    a timer for each job that has one
+    deliveries   sends webhooks what the store's outbox holds
 
 The life of a job:
 1. submit: it is committed to disk, and then answered; it joins the line.
@@ -40,6 +41,7 @@ from serve_app.jobs.cache import JobCache
 from serve_app.jobs.cleaning import Cleaning, JobFiles
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.deadlines import Deadlines
+from serve_app.jobs.deliveries import Courier, Deliveries, NoCourier
 from serve_app.jobs.dispatcher import Dispatcher, Launcher
 from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
@@ -61,6 +63,9 @@ from serve_app.messages import (
     BatchSubmission,
     BatchView,
     ChangesReply,
+    Delivery,
+    DeliveryFilter,
+    DeliveryPage,
     JobFilter,
     JobPage,
     JobView,
@@ -87,7 +92,9 @@ class JobRegistry:
         files: JobFiles,
         metrics: JobMetrics,
         limits: RegistryLimits,
+        courier: Courier | None = None,
     ) -> None:
+        """`courier`: sends webhooks. None: they stay in the outbox."""
         self._store, self._launcher, self._metrics = store, launcher, metrics
         self.epoch = store.epoch
         self._cache = JobCache(limits.cached_jobs)
@@ -153,6 +160,11 @@ class JobRegistry:
             metrics,
             self._clock,
         )
+        self._sends_webhooks = courier is not None
+        self._deliveries = Deliveries(
+            store.outbox, courier or NoCourier(), self._background, self._clock.now
+        )
+        store.outbox.posted = self._deliveries.wake
         self._deployments = 0
         self._use(limits)
 
@@ -208,6 +220,9 @@ class JobRegistry:
         self._background.spawn(self._launcher.drop(self.epoch, {}))
         self._background.spawn(self._dispatcher.run())
         self._background.spawn(self._cleaning.sweep())
+        if self._sends_webhooks:
+            self._background.spawn(self._deliveries.run())
+            self._background.spawn(self._deliveries.tidy())
         self._background.spawn(
             self._cleaning.retire(self._endings.retired_before, self._endings.bury, self._clock.now)
         )
@@ -286,6 +301,22 @@ class JobRegistry:
         """Rows of the batch after this one; with `lost`, those whose jobs ended without pictures."""
         return await self._batches.rows(batch_id, owner, after, limit, lost)
 
+    # ---- called by the ingress: webhooks ----
+
+    async def deliveries(
+        self, owner: str, wanted: DeliveryFilter, limit: int, before: int | None
+    ) -> DeliveryPage:
+        """Deliveries of this owner, newest first: those numbered below `before`, or the newest of all."""
+        return await self._deliveries.page(owner, wanted, limit, before)
+
+    async def redeliver(self, id: str, owner: str) -> Delivery | None:
+        """Send it once more, whatever came of it before. None: this owner has no such delivery."""
+        return await self._background.complete(self._deliveries.again(id, owner))
+
+    async def test_webhook(self, owner: str, url: str) -> Delivery:
+        """Call this URL once, about no job."""
+        return await self._background.complete(self._deliveries.test(owner, url))
+
     # ---- called by the ingress: views ----
 
     async def get(self, job_id: str) -> JobView | Tombstone | None:
@@ -355,6 +386,7 @@ class JobRegistry:
             **self._dispatcher.sizes(),
             **self._cache.sizes(),
             "deadlines": len(self._deadlines),
+            "webhooks": len(self._deliveries),
             "paused": self._pauses.why(),
             "proven": self._renderers.proven,
             "load_error": self._renderers.load_error,

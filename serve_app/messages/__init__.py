@@ -32,7 +32,14 @@ from serve_app.messages.jobs import (
     Summary,
     Tombstone,
 )
-from serve_app.messages.questions import ChangesReply, Deployment, JobFilter, JobPage, WatchReply
+from serve_app.messages.questions import (
+    ChangesReply,
+    Deployment,
+    JobFilter,
+    JobPage,
+    WatchReply,
+    WebhookSettings,
+)
 from serve_app.messages.rendering import (
     Admitted,
     Preview,
@@ -42,6 +49,15 @@ from serve_app.messages.rendering import (
     RenderEvent,
     RenderFailed,
     Report,
+)
+from serve_app.messages.webhooks import (
+    CallMade,
+    Delivery,
+    DeliveryFilter,
+    DeliveryPage,
+    Handed,
+    Parcel,
+    Webhook,
 )
 
 __all__ = [
@@ -57,9 +73,14 @@ __all__ = [
     "BatchRowView",
     "BatchSubmission",
     "BatchView",
+    "CallMade",
     "ChangesReply",
+    "Delivery",
+    "DeliveryFilter",
+    "DeliveryPage",
     "Deployment",
     "FailedRow",
+    "Handed",
     "ImageFile",
     "JobError",
     "JobFilter",
@@ -68,6 +89,7 @@ __all__ = [
     "Labels",
     "Outcome",
     "OutputFolder",
+    "Parcel",
     "Preview",
     "PreviewImage",
     "Prints",
@@ -85,5 +107,7 @@ __all__ = [
     "Ticket",
     "Tombstone",
     "WatchReply",
+    "Webhook",
+    "WebhookSettings",
     "WeightFiles",
 ]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from serve_app.messages.webhooks import Webhook
+
 # ---- ingress -> registry ----
 
 
 class Labels(TypedDict):
-    """What an order says beside how to draw: it goes from the client to the job object as it is. Only
-    `client` and `priority` have an effect: they decide whose turn it is."""
+    """What an order says beside how to draw: it goes from the client to the job object as it is. `client`
+    and `priority` decide whose turn it is, and `webhook` who is told."""
 
     client: str  # whom fairness counts the job for
     priority: str  # a name of `priorities.HEAD_START_S`
@@ -22,6 +24,7 @@ class Labels(TypedDict):
     derived_from: NotRequired[str | None]  # the job whose pictures this one finishes
     reproduces: NotRequired[str]  # the job that this one makes again, to compare
     batch_id: NotRequired[str | None]  # the batch it was ordered with
+    webhook: NotRequired[Webhook]  # whom the job calls; the store writes what is to be sent
 
 
 class Summary(TypedDict):

@@ -55,6 +55,16 @@ class ChangesReply(TypedDict):
     jobs: list[JobView]
 
 
+class WebhookSettings(TypedDict):
+    """How webhooks are sent."""
+
+    file: str | None  # of owners and secrets, an absolute path; None: none are sent
+    networks: list[str]  # that may be called though they are not public
+    ca_file: (
+        str | None
+    )  # certificates that are believed beside those of the system, an absolute path
+
+
 class Deployment(TypedDict):
     """What a newly deployed application wants of its registry. Either side may be of other code, so what the
     registry does not know it ignores, and what is missing stays as it is."""
@@ -69,3 +79,4 @@ class Deployment(TypedDict):
     cpus: float  # logical ones that all its replicas reserve, when they are as many as they may be
     output_dir: str  # an absolute path
     weights: WeightFiles
+    webhooks: WebhookSettings

@@ -15,6 +15,7 @@ from typing import Any
 
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.encoding import decoded_views
+from serve_app.jobs.deliveries import Courier
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.job import Job, Status
 from serve_app.jobs.limits import RegistryLimits
@@ -191,6 +192,7 @@ class World:
     directory: Path
     limits: dict[str, Any] = field(default_factory=dict[str, Any])
     moves: Moves | None = None  # hears of every change
+    courier: Courier | None = None  # calls webhooks
 
     def __post_init__(self) -> None:
         (self.directory / "out").mkdir(exist_ok=True)
@@ -212,6 +214,7 @@ class World:
             self.files,
             NoMetrics(),
             dataclasses.replace(LIMITS, **self.limits),
+            self.courier,
         )
         await self.registry.start()
         await self.see_ingress()

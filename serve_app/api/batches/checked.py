@@ -22,7 +22,7 @@ from serve_app.api.problems import said_of
 from serve_app.api.schemas import NO_SOURCES
 from serve_app.catalog.resolve import Order
 from serve_app.errors import InvalidField, InvalidRows, RowError
-from serve_app.messages import BatchRow
+from serve_app.messages import BatchRow, Labels, Webhook
 from serve_app.params import GenerationParams, SourceUse, summary_of
 
 MOST_ERRORS = 100
@@ -37,6 +37,10 @@ class Resolve(Protocol):
 
 Sources = Callable[[BatchOrder], Mapping[str, SourceUse]]
 """What the pictures are that an order names, by field. Raises InvalidField."""
+
+
+HookOf = Callable[[BatchOrder], Webhook | None]
+"""Whom the job of an order calls. Raises InvalidField."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ def checked(
     client: str,
     batch_id: str,
     sources: Sources = lambda _: NO_SOURCES,
+    hook_of: HookOf = lambda _: None,
     where: Callable[[int], str] = lambda _: "",
     pointer: Callable[[int], str] | None = None,
 ) -> CheckedOrders:
@@ -66,7 +71,9 @@ def checked(
     seen = Counter[bytes]()
     for row, fields in enumerate(orders, 1):
         try:
-            made, params = _row(_merged(fields, defaults), resolve, sources, client, batch_id, seen)
+            made, params = _row(
+                _merged(fields, defaults), resolve, sources, hook_of, client, batch_id, seen
+            )
         except (ValidationError, InvalidField) as error:
             wrong += 1
             if len(errors) < MOST_ERRORS:
@@ -114,6 +121,7 @@ def _row(
     fields: Any,
     resolve: Resolve,
     sources: Sources,
+    hook_of: HookOf,
     client: str,
     batch_id: str,
     seen: Counter[bytes],
@@ -134,13 +142,16 @@ def _row(
         seed = int.from_bytes(hashlib.sha256(key + b"seed").digest()[:8], "big") % bounds[0]
         params = params.model_copy(update={"seed": seed})
         text = params.model_dump_json()
+    labels: Labels = {**body.labels(client), "batch_id": batch_id}
+    if (hook := hook_of(body)) is not None:
+        labels["webhook"] = hook
     row = BatchRow(
         job_id=str(uuid_utils.uuid7()),
         key=key[:16],
         name=body.name,
         params=text,
         summary=summary_of(params),
-        labels={**body.labels(client), "batch_id": batch_id},
+        labels=labels,
     )
     return row, params
 

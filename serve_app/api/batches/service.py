@@ -27,6 +27,7 @@ from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import NO_SOURCES, GenerateRequest
 from serve_app.api.sources import FIELDS
 from serve_app.api.submit import to_its_end
+from serve_app.api.webhooks import Hooks
 from serve_app.catalog.resolve import how_to_serve
 from serve_app.config import Settings
 from serve_app.errors import Gone, InvalidParameter, NotFound
@@ -40,6 +41,7 @@ from serve_app.messages import (
     BatchView,
     JobView,
     Tombstone,
+    Webhook,
 )
 from serve_app.params import GenerationParams, SourceUse, summary_of
 
@@ -58,6 +60,7 @@ class BatchService:
     sources: Callable[..., Coroutine[Any, Any, dict[str, SourceUse]]]
     active: str
     revision_of: Callable[[str], str]
+    hooks: Hooks
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
 
     # ---- ordering ----
@@ -91,6 +94,7 @@ class BatchService:
                 client=client,
                 batch_id=batch_id,
                 sources=partial(sources, keep=not found.dry_run),
+                hook_of=partial(self._hook, owner),
                 where=found.where,
                 pointer=found.pointer,
             )
@@ -115,6 +119,12 @@ class BatchService:
             self.registry.submit_batch(submission), self.settings.submit_timeout_s
         )
         return _batch_of(reply), reply.get("replayed", False)
+
+    def _hook(self, owner: str, body: GenerateRequest) -> Webhook | None:
+        """Only of an order that names one: the owner's own webhook is not called for each row."""
+        if body.webhook is None and body.webhook_events_filter is None:
+            return None
+        return self.hooks.of(owner, body.webhook, body.webhook_events_filter)
 
     def _sources_for(self, owner: str, loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
         """A function for the thread that checks: what the pictures are that an order names. Each is asked for

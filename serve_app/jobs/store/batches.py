@@ -21,6 +21,7 @@ from serve_app.jobs.store.batch_tables import (
     STATUSES,
 )
 from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import bounds
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import COLUMNS, NAMED, VALUES
@@ -111,8 +112,8 @@ class BatchesPage:
 class StoredBatches:
     """All methods raise sqlite3.Error if the disk fails."""
 
-    def __init__(self, database: Database) -> None:
-        self._read, self._write = database.read, database.write
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._read, self._write, self._outbox = database.read, database.write, outbox
         self._epoch = database.epoch
 
     # ---- writes ----
@@ -190,7 +191,9 @@ class StoredBatches:
                 )
             return InsertedBatch(batch_id, False, True, [new.job for new in fresh])
 
-        return await self._write(operation)
+        inserted = await self._write(operation)
+        self._outbox.posted()
+        return inserted
 
     async def order_again(
         self,
@@ -231,7 +234,9 @@ class StoredBatches:
                 )
             return [new.job for _, new in wanted]
 
-        return await self._write(operation)
+        again = await self._write(operation)
+        self._outbox.posted()
+        return again
 
     async def take_back(self, batch_id: str, jobs: Sequence[Job], at: float) -> None:
         """Remove a batch that was inserted with these new jobs, as if it had not been. Its id stays known as
@@ -419,6 +424,9 @@ def _insert_jobs(db: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
     db.executemany(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", jobs)
     tags = ((new.job.owner, tag, new.job.number) for new in rows for tag in new.job.labels["tags"])
     db.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
+    for new in rows:
+        if (hook := new.job.labels.get("webhook")) is not None:
+            post(db, new.job, hook)
 
 
 def _forget(

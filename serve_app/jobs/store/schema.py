@@ -8,8 +8,9 @@ index of its own, and every index ends with it.
 from __future__ import annotations
 
 from serve_app.jobs.store.batch_tables import BATCH_INDEXES, BATCH_TABLES
+from serve_app.jobs.store.outbox_tables import OUTBOX_INDEXES, OUTBOX_TABLES
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
@@ -45,7 +46,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
     created_at REAL NOT NULL, PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
-{BATCH_TABLES}
+{BATCH_TABLES}{OUTBOX_TABLES}
 """
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_live ON jobs (status) WHERE {LIVE};
@@ -59,5 +60,5 @@ CREATE INDEX IF NOT EXISTS gone_epoch ON gone (epoch);
 CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 CREATE INDEX IF NOT EXISTS idempotency_age ON idempotency (created_at);
 CREATE INDEX IF NOT EXISTS idempotency_job ON idempotency (job_id);
-{BATCH_INDEXES}
+{BATCH_INDEXES}{OUTBOX_INDEXES}
 """

@@ -16,6 +16,7 @@ from typing import Literal
 from serve_app.jobs.job import Job, paths_of, place_in_line
 from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
@@ -71,7 +72,8 @@ class SqliteStore:
         self._database = Database(directory, lock_timeout_s=lock_timeout_s)
         self._read, self._write = self._database.read, self._database.write
         self.epoch = self._database.epoch
-        self.batches = StoredBatches(self._database)
+        self.outbox = Outbox(self._database)
+        self.batches = StoredBatches(self._database, self.outbox)
 
     async def close(self) -> None:
         await self._database.close()
@@ -91,6 +93,7 @@ class SqliteStore:
         older job stands. A new one is stored only if `refused()` is None at the moment of the write, however
         long that had to wait; else what it says is returned. Keys older than `key_expires_before` (unix
         seconds) are forgotten."""
+        hook = job.labels.get("webhook")
 
         def operation(db: sqlite3.Connection) -> Inserted | str:
             if key is not None:
@@ -119,14 +122,20 @@ class SqliteStore:
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
                     (job.owner, key, job.job_id, body_hash, job.created_at),
                 )
+            if hook is not None:
+                post(db, job, hook)
             return Inserted(job.job_id, existed=False, same_body=True)
 
-        return await self._write(operation)
+        inserted = await self._write(operation)
+        if hook is not None:
+            self.outbox.posted()
+        return inserted
 
     async def update(self, job: Job, *, expected_fence: int) -> bool:
         """Write `job` over its row. False, and nothing is written, unless the row is live and has
         `expected_fence`: this is the one place that turns a superseded attempt away."""
         ended = self.epoch if job.status.terminal else None
+        hook = job.labels.get("webhook")
 
         def operation(db: sqlite3.Connection) -> bool:
             cursor = db.execute(
@@ -139,9 +148,14 @@ class SqliteStore:
                     json.dumps(job.troubles), ended, job.job_id, expected_fence,
                 ),
             )  # fmt: skip
+            if cursor.rowcount == 1 and hook is not None:
+                post(db, job, hook)
             return cursor.rowcount == 1
 
-        return await self._write(operation)
+        updated = await self._write(operation)
+        if hook is not None:
+            self.outbox.posted()
+        return updated
 
     async def bury(
         self, jobs: Sequence[Job], why: Literal["deleted", "expired"], at: float

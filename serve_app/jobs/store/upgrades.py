@@ -59,7 +59,7 @@ ALTER TABLE jobs ADD COLUMN troubles TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE jobs ADD COLUMN extra_files INTEGER NOT NULL DEFAULT 0;
 """
 
-UPGRADES = {1: _FROM_1, 2: _FROM_2, 3: _FROM_3}
+UPGRADES = {1: _FROM_1, 2: _FROM_2, 3: _FROM_3}  # after version 4 only tables were added
 """SQL by the version that is found. It calls the functions below."""
 
 

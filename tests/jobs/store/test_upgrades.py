@@ -17,6 +17,7 @@ import pytest
 
 from serve_app.jobs.store.schema import SCHEMA_VERSION
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.messages import Webhook
 from serve_app.params import summary_of
 from tests.factories import labels, params, submission
 from tests.jobs.harness import ERROR, World, nothing_lives
@@ -112,6 +113,11 @@ INSERT INTO meta VALUES ('epoch', 7), ('swept', 5);
 PRAGMA journal_mode = WAL;
 PRAGMA user_version = 3;
 """
+VERSION_4 = VERSION_3.replace(
+    "images TEXT NOT NULL, error TEXT\n",
+    "images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{}',"
+    " extra_files INTEGER NOT NULL DEFAULT 0\n",
+).replace("user_version = 3", "user_version = 4")
 Row = dict[str, Any]  # by column
 ODD = {"odd": "\ud800\0 ключ", "huge": 10**400, "deep": [[[{"a": None}]]]}  # what JSON can hold
 
@@ -326,6 +332,18 @@ async def test_jobs_of_version_3_go_on_as_if_nothing_had_happened(tmp_path: Path
         assert not world.launcher.launched[0]["summary"].get("extra_files")
 
 
+async def test_jobs_of_version_4_go_on_without_webhooks(tmp_path: Path) -> None:
+    """It had no outbox: what is ordered from now on has one."""
+    rows = [row_3("waits", int(time.time() * 1e6), tags=["a"])]
+    old_database(tmp_path / "state", VERSION_4, rows)
+    async with World(tmp_path) as world:
+        hook = Webhook(url="https://build.example/", events=["queued"], root="")
+        await world.submit(labelled=labels(webhook=hook))
+        assert [await world.draw_next() for _ in "a"] == ["waits"]
+        page = await world.registry.deliveries("ann", {}, 10, None)
+        assert [found["event"] for found in page["deliveries"]] == ["queued"]
+
+
 async def keys_still_hold(world: World, keys: dict[str, str]) -> None:
     for key, job_id in keys.items():
         reply = await world.registry.submit(submission(idempotency_key=key, body_hash="hash"))
@@ -392,7 +410,7 @@ async def test_an_upgrade_that_is_killed_has_changed_nothing(
     await store.close()
 
 
-@pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3)])
+@pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_4, row_3)])
 async def test_an_upgraded_database_has_the_tables_of_a_new_one(
     tmp_path: Path, version: str, row: Callable[[str, int], Row]
 ) -> None:

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from serve_app.catalog.styles import Style, Styles
 from tests.api.harness import LocalTransport, Site, keys_of, make_app, site
+from tests.cluster.service import wait_until
 from tests.web.conftest import Open
 from tests.web.studio import Studio
 
@@ -182,5 +183,6 @@ def test_everything_stays_where_it_is(studio: Studio, visit: Open) -> None:
     )
     page.goto(studio.url)
     expect(page.locator(".tile")).to_have_count(8)
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    complete = "[...document.images].every((image) => image.complete)"
+    wait_until(lambda: page.evaluate(complete), 10)
     assert page.evaluate("shifts") < 0.02

@@ -5,6 +5,9 @@ import "./order/order.js";
 import "./queue/queue.js";
 import "./gallery/gallery.js";
 import "./picture/picture.js";
+import "./compare/compare.js";
+import "./finish/finish.js";
+import "./sheet/sheet.js";
 import { begin } from "./lib/store.js";
 
 void begin();

@@ -57,4 +57,4 @@ export type Inspected = {format: string, width: number, height: number, recipe: 
   order: Order | null, notes: string[]};
 
 export type Catalog = {styles: Style[], models: Model[], effects: EffectKind[], palettes: string[], loras: string[],
-  capabilities: Capabilities, order: Schema};
+  capabilities: Capabilities, order: Schema, sheet: Schema};

@@ -45,7 +45,7 @@ class AppFrame extends View {
 
   view() {
     if (store.session === "signed out") return [signInForm(), notices()];
-    const { pane } = place();
+    const { pane, words } = place();
     return [
       this.header(pane),
       store.connection === "lost" && h("p", { class: "banner", role: "status", key: "lost" }, T.connectionLost),
@@ -57,6 +57,7 @@ class AppFrame extends View {
         ),
       ),
       h("picture-viewer", { key: "viewer" }),
+      above(words.get("do")),
       selectionBar(),
       this.help && keyHelp(() => this.showHelp(false)),
       this.drop.view(),
@@ -71,7 +72,7 @@ class AppFrame extends View {
       h("h1", { class: "mark" }, h("span", { class: "logo", "aria-hidden": "true" }), T.name),
       h("nav", { "aria-label": T.paneLabel }, PANES.map((one) => h("a", {
         key: one, href: `#/${one}`, "aria-current": pane === one ? "page" : undefined,
-        onclick: (/** @type {Event} */ event) => {
+        onclick: (event) => {
           event.preventDefault();
           go({}, { pane: one, step: true });
         },
@@ -84,10 +85,16 @@ class AppFrame extends View {
   }
 }
 
+/** What is done with the selection. @param {string | null} what */
+function above(what) {
+  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker" });
+  return what && what in views && selection.size > 0 && store.session === "in" && h(views[what], { key: what });
+}
+
 function signInForm() {
   return h("main", { class: "sign-in", key: "sign-in" },
     h("form", {
-      onsubmit: (/** @type {any} */ event) => {
+      onsubmit: (event) => {
         event.preventDefault();
         void signIn(event.target.elements.key.value);
       },

@@ -1,29 +1,53 @@
 /** What can be done with the pictures that are selected. */
 
 import { T } from "../texts.js";
+import { ask } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
+import { go } from "../lib/place.js";
+import { trying } from "../lib/store.js";
 import { h, icon } from "../lib/view.js";
+import { zip } from "../lib/zip.js";
 import { selection } from "../gallery/selection.js";
 
 export function selectionBar() {
   if (!selection.size) return null;
+  const pictures = selection.items.filter((item) => item.url).length;
+  const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ can = true) =>
+    can && h("button", { type: "button", key: text, onclick: act }, icon(shape), h("span", null, text));
+  const open = (/** @type {string} */ view) => () => go({ do: view }, { step: true });
   return h("div", { class: "chosen", key: "chosen", role: "toolbar", "aria-label": T.selection.count(selection.size) },
     h("p", { role: "status" }, T.selection.count(selection.size)),
-    h("button", { type: "button", onclick: () => void download() }, icon(ICONS.download), T.selection.download),
-    h("button", { type: "button", onclick: () => gallery()?.removeSelected() }, icon(ICONS.trash), T.selection.remove),
+    button(T.selection.compare, ICONS.compare, open("compare"), pictures > 1 && pictures <= 4),
+    button(T.selection.finish, ICONS.brush, open("finish"), pictures > 0),
+    button(T.selection.sheet, ICONS.vary, open("sheet"), pictures > 0),
+    button(T.selection.download, ICONS.download, () => void download(), pictures > 0),
+    button(T.selection.remove, ICONS.trash, () => gallery()?.removeSelected()),
     h("button", { type: "button", class: "quiet", "aria-label": T.selection.clear, title: T.selection.clear, onclick: () => selection.clear() }, icon(ICONS.close)),
   );
 }
 
-/** Each as a file of its own. */
-async function download() {
-  for (const item of selection.items.filter((one) => one.url)) {
-    const link = document.createElement("a");
-    link.href = item.url;
-    link.download = "";
-    link.click();
-    await new Promise((done) => setTimeout(done, 150)); // browsers drop downloads that come all at once
-  }
+/** One as it is, several as a ZIP. */
+function download() {
+  const urls = selection.items.flatMap((item) => item.url || []);
+  if (urls.length === 1) return save(urls[0], "");
+  return trying(async () => {
+    const files = [];
+    for (const url of urls) {
+      const data = new Uint8Array(await (await ask(url)).arrayBuffer());
+      files.push({ name: decodeURIComponent(url.slice(url.lastIndexOf("/") + 1)), data });
+    }
+    const link = URL.createObjectURL(zip(files));
+    save(link, `${T.selection.archive}.zip`);
+    setTimeout(() => URL.revokeObjectURL(link), 60_000);
+  });
+}
+
+/** @param {string} url @param {string} name */
+function save(url, name) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
 }
 
 function gallery() {

@@ -2,6 +2,7 @@
 
 import { T } from "../texts.js";
 import { get } from "../lib/api.js";
+import { dialog } from "../lib/dialog.js";
 import { sentences } from "../lib/format.js";
 import { go } from "../lib/place.js";
 import { notify, store, trying } from "../lib/store.js";
@@ -64,11 +65,7 @@ export function dropZone(changed) {
       if (over) return h("div", { class: "drop-here", key: "drop" }, h("p", null, T.drop.here));
       if (!offer) return null;
       const { found, look } = offer;
-      return h("dialog", {
-        class: "sheet offer", key: "offer", "aria-labelledby": "offer-title", onclose: close,
-        ref: (/** @type {HTMLDialogElement} */ node) => queueMicrotask(() => node.isConnected && node.showModal()),
-      },
-        h("header", null, h("h2", { id: "offer-title" }, T.drop.title)),
+      return dialog({ name: "offer", title: T.drop.title, close },
         h("div", { class: "recipe" },
           h("img", { src: look, alt: "" }),
           h("div", null,
@@ -77,10 +74,7 @@ export function dropZone(changed) {
             found.notes.length > 0 && h("div", null, h("p", { class: "hint" }, T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
           ),
         ),
-        h("footer", null,
-          h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no),
-          h("button", { type: "button", class: "main", onclick: use }, T.drop.use),
-        ),
+        [h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no), h("button", { type: "button", class: "main", onclick: use }, T.drop.use)],
       );
     },
   };

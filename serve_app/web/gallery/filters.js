@@ -36,7 +36,7 @@ export function filterBar(filters, styles, { side, choose, resize }) {
         labelled("filter-tag", T.gallery.tag, h("input", { id: "filter-tag", value: filters.tag, autocomplete: "off", onchange: pick("tag") })),
         labelled("filter-state", T.gallery.status, h("select", {
           id: "filter-state", value: filters.status || "ALL",
-          onchange: (/** @type {any} */ event) => choose({ state: event.target.value === "SUCCESS" ? null : event.target.value }),
+          onchange: (event) => choose({ state: event.target.value === "SUCCESS" ? null : event.target.value }),
         }, options([["SUCCESS", T.gallery.statuses.SUCCESS], ["FAILURE", T.gallery.statuses.FAILURE], ["REVOKED", T.gallery.statuses.REVOKED], ["ALL", T.gallery.statuses[""]]]))),
         labelled("filter-mark", T.gallery.marks, h("select", { id: "filter-mark", value: filters.mark, onchange: pick("mark"), title: T.gallery.marksNote },
           options([["", T.gallery.anyMark], ["star", T.gallery.starred], ["kept", T.gallery.unrejected], ["3", T.gallery.rated(3)], ["4", T.gallery.rated(4)], ["5", T.gallery.rated(5)]]))),
@@ -51,7 +51,7 @@ export function filterBar(filters, styles, { side, choose, resize }) {
     }, T.gallery.clear),
     h("input", {
       type: "range", min: 0, max: 2, step: 1, value: String(side), "aria-label": T.gallery.tileSize, title: T.gallery.tileSize, class: "sizes",
-      oninput: (/** @type {any} */ event) => resize(Number(event.target.value)),
+      oninput: (event) => resize(Number(event.target.value)),
     }),
   );
 }

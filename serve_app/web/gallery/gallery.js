@@ -278,7 +278,8 @@ class PictureGallery extends View {
       event.preventDefault();
       this.anchor = this.current;
       selection.toggle(item);
-    } else if (event.key === "Delete") {
+    } else if (event.key === "c" && selection.size > 1) go({ do: "compare" }, { step: true });
+    else if (event.key === "Delete") {
       if (!selection.has(item.key)) selection.clear();
       selection.add([item]);
       this.removeSelected();

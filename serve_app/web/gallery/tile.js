@@ -36,8 +36,8 @@ export function tile(item, { x, y, side, place, current, selected, mark, press, 
       ? h("img", {
           key: item.url, src: thumbnail(item.url, thumb), alt: "", width: item.width, height: item.height, decoding: "async",
           class: item.width < thumb && item.height < thumb ? "small" : "", draggable: "true",
-          onload: (/** @type {any} */ event) => event.target.classList.add("there"),
-          onerror: (/** @type {any} */ event) => event.target.classList.add("missing"),
+          onload: (event) => event.target.classList.add("there"),
+          onerror: (event) => event.target.classList.add("missing"),
         })
       : h("span", { class: "without" }, h("strong", null, T.states[item.status]), " ", item.error),
     (mark.star || mark.rating) && h("span", { class: "marks" }, mark.star && icon(ICONS.star), mark.rating && h("b", null, mark.rating)),

@@ -51,7 +51,7 @@ export function schemaField({ id, name, schema, value, error, required, otherwis
     return field(frame, h("select", {
       ...about,
       value: chosen,
-      onchange: (/** @type {any} */ event) => choose(event.target.value ? JSON.parse(event.target.value) : undefined),
+      onchange: (event) => choose(event.target.value ? JSON.parse(event.target.value) : undefined),
     }, unset, all));
   }
   const number = kind.type === "integer" || kind.type === "number";
@@ -67,7 +67,7 @@ export function schemaField({ id, name, schema, value, error, required, otherwis
     placeholder: color ? "#rrggbb" : fallbackText(fallback),
     autocomplete: "off",
     value: shown,
-    onchange: (/** @type {any} */ event) => choose(read(event.target.value.trim(), kind)),
+    onchange: (event) => choose(read(event.target.value.trim(), kind)),
   }));
 }
 

@@ -1,6 +1,7 @@
 /** Stars, ratings and rejections of pictures. They are kept in this browser only: the service has no place for them. */
 
 import { recall, remember } from "./remember.js";
+import { changed } from "./store.js";
 
 /** @typedef {{star?: boolean, reject?: boolean, rating?: number}} Mark */
 
@@ -19,6 +20,7 @@ export function mark(key, changes) {
   if (Object.keys(mark).length) marks[key] = mark;
   else delete marks[key];
   remember("marks", marks);
+  changed();
 }
 
 /** @param {string} key */

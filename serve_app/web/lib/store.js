@@ -121,6 +121,7 @@ async function catalog() {
     loras: loras.results.map((/** @type {{name: string}} */ one) => one.name),
     capabilities,
     order: schemas.GenerateRequest,
+    sheet: schemas.SheetRequest,
   };
 }
 

@@ -8,6 +8,7 @@
 /**
  * @typedef {{tag: string, props: Record<string, any>, children: (Wanted | string)[]}} Wanted
  * @typedef {Wanted | string | number | false | null | undefined | Content[]} Content
+ * @typedef {{[event: `on${string}`]: ((event: any) => any) | undefined, [name: string]: unknown}} Props
  */
 
 /** Set as properties: their attributes are only where they begin. */
@@ -24,7 +25,7 @@ const listeners = new WeakMap();
  * An element that is wanted. In `props`, `onclick` listens, `.name` sets a property, `key` tells one of many
  * from the others, `ref` is called with the element when it is made. False, null and undefined: no attribute.
  * @param {string} tag
- * @param {Record<string, any> | null} [props]
+ * @param {Props | null} [props]
  * @param {...Content} children
  * @returns {Wanted}
  */

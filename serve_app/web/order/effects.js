@@ -71,7 +71,7 @@ export function chain({ kinds, effects, palettes, errors, choose, prefix = "orde
     })),
     h("select", {
       "aria-label": T.effects.add, value: "",
-      onchange: (/** @type {any} */ event) => {
+      onchange: (event) => {
         const kind = kinds.find((one) => one.op === event.target.value);
         if (kind) choose([...effects, { ...kind.example }]);
       },

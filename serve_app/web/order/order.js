@@ -141,7 +141,7 @@ class OrderForm extends View {
     const { draft, errors } = this;
     return h(
       "form",
-      { onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), void this.send()), novalidate: true, "aria-label": T.order.title },
+      { onsubmit: (event) => (event.preventDefault(), void this.send()), novalidate: true, "aria-label": T.order.title },
       h("div", { class: "fields" },
         this.prompt(catalog),
         styleCards(catalog.styles, draft.style_id, (style_id) => this.change({ style_id }), errors.style_id),
@@ -170,7 +170,7 @@ class OrderForm extends View {
       maxlength: catalog.capabilities.limits.prompt_chars,
       placeholder: T.order.promptExample,
       value: this.draft.prompt,
-      oninput: (/** @type {any} */ event) => this.change({ prompt: event.target.value }),
+      oninput: (event) => this.change({ prompt: event.target.value }),
     }));
   }
 
@@ -184,7 +184,7 @@ class OrderForm extends View {
       h("button", { type: "button", class: "quiet", "aria-label": "−1", disabled: n <= 1, onclick: step(-1) }, "−"),
       h("input", {
         ...tied(frame), type: "number", min: 1, max: most, value: String(n),
-        onchange: (/** @type {any} */ event) => this.change({ n: Math.round(Number(event.target.value)) || 1 }),
+        onchange: (event) => this.change({ n: Math.round(Number(event.target.value)) || 1 }),
       }),
       h("button", { type: "button", class: "quiet", "aria-label": "+1", disabled: n >= most, onclick: step(1) }, "+"),
     ));
@@ -201,7 +201,7 @@ class OrderForm extends View {
     return field(frame, h("select", {
       ...tied(frame),
       value: chosen,
-      onchange: (/** @type {any} */ event) => this.change({ size: event.target.value ? event.target.value.split("x").map(Number) : null }),
+      onchange: (event) => this.change({ size: event.target.value ? event.target.value.split("x").map(Number) : null }),
     },
       h("option", { value: "", key: "" }, T.order.sizeByStyle),
       sizes.map(([width, height]) => h("option", { value: `${width}x${height}`, key: `${width}x${height}` }, `${width} × ${height}`)),
@@ -216,7 +216,7 @@ class OrderForm extends View {
     return field(frame, h("div", { class: "joined" },
       h("input", {
         ...tied(frame), inputmode: "numeric", autocomplete: "off", placeholder: T.order.seedRandom, value: seed === null ? "" : String(seed),
-        onchange: (/** @type {any} */ event) => {
+        onchange: (event) => {
           const text = event.target.value.trim();
           const number = /^\d+$/.test(text) ? Math.min(most, Number(text)) : null;
           this.change({ seed: number, locked: number !== null });
@@ -257,7 +257,7 @@ class OrderForm extends View {
       h("div", { class: "grid" },
         field(tags, h("input", {
           ...tied(tags), autocomplete: "off", value: (more.tags ?? []).join(", "),
-          onchange: (/** @type {any} */ event) => {
+          onchange: (event) => {
             const words = event.target.value.split(",").map((/** @type {string} */ word) => word.trim()).filter(Boolean);
             this.changeMore("tags", words.length ? words : undefined);
           },

@@ -9,6 +9,8 @@ import { recall, remember } from "../lib/remember.js";
 import { notify, order, store, trying, watch, why } from "../lib/store.js";
 import { View, h, icon } from "../lib/view.js";
 import { wishDraft } from "../lib/wishes.js";
+import { itemsOf } from "../gallery/list.js";
+import { selection } from "../gallery/selection.js";
 import { draftOf } from "../order/draft.js";
 import { wordsOf } from "../lib/format.js";
 import { facts } from "./facts.js";
@@ -100,7 +102,7 @@ class PictureViewer extends View {
   view() {
     const open = place().words.has("job") && store.session === "in";
     if (!open) return null;
-    return h("dialog", { class: "viewer", "aria-label": T.picture.label, oncancel: (/** @type {Event} */ event) => (event.preventDefault(), this.close()) },
+    return h("dialog", { class: "viewer", "aria-label": T.picture.label, oncancel: (event) => (event.preventDefault(), this.close()) },
       this.top(),
       h("div", { class: "inside" },
         this.picture(),
@@ -181,9 +183,19 @@ class PictureViewer extends View {
     return h("div", { class: "actions" },
       drawn && h("button", { type: "button", onclick: () => void this.again(job, image, 1, image.seed) }, icon(ICONS.again), T.picture.again),
       drawn && h("button", { type: "button", onclick: () => void this.again(job, image, VARIATIONS, -1) }, icon(ICONS.vary), T.picture.vary(VARIATIONS)),
-      drawn && h("button", { type: "button", onclick: () => this.use(job, image) }, icon(ICONS.brush), T.picture.use),
+      drawn && h("button", { type: "button", onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
+      h("button", { type: "button", onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
       h("a", { class: "button", href: image.url, download: "" }, icon(ICONS.download), T.picture.download),
     );
+  }
+
+  /** @param {Job} job @param {Image} image */
+  finish(job, image) {
+    const item = itemsOf(job).find((one) => one.index === image.index);
+    this.close();
+    selection.clear();
+    if (item) selection.add([item]);
+    go({ do: "finish" }, { step: true });
   }
 
   /** @param {string} ground */

@@ -1,0 +1,25 @@
+/** A dialog above the page: a title, what it is about, and what can be done. */
+
+import { T } from "../texts.js";
+import { ICONS } from "./icons.js";
+import { h, icon } from "./view.js";
+
+/** @typedef {import("./view.js").Content} Content */
+
+/**
+ * @param {{name: string, title: string, close: () => void, wide?: boolean}} about
+ * @param {Content} content @param {Content} [foot]
+ */
+export function dialog({ name, title, close, wide }, content, foot) {
+  return h("dialog", {
+    class: `sheet ${name}${wide ? " wide" : ""}`, key: name, "aria-labelledby": `${name}-title`,
+    ref: (/** @type {HTMLDialogElement} */ node) => queueMicrotask(() => node.isConnected && node.showModal()),
+    oncancel: (event) => (event.preventDefault(), close()),
+    onclick: (event) => event.target === event.currentTarget && close(),
+  },
+    h("header", null, h("h2", { id: `${name}-title` }, title),
+      h("button", { type: "button", class: "quiet", "aria-label": T.close, onclick: close }, icon(ICONS.close))),
+    content,
+    foot && h("footer", null, foot),
+  );
+}

@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         description="Processes that launch jobs for the registry: one for each 150 jobs a second.",
     )
 
-    dialects: Annotated[list[Literal["openai"]], NoDecode] = Field(
+    dialects: Annotated[list[Literal["openai", "a1111"]], NoDecode] = Field(
         default=[],
         description="Interfaces of other programs that are served too, for clients that exist.",
     )

@@ -13,6 +13,8 @@ NO_ROOM = {"starter", "messages"}
 """The recipe of the starter is tested as a whole by `test_starter*.py`; messages are types."""
 
 ELSEWHERE = {
+    "api/dialects/a1111_bodies.py": "api/dialects/test_a1111.py",
+    "api/dialects/a1111_lists.py": "api/dialects/test_a1111.py",
     "api/dialects/held.py": "api/dialects/test_openai.py",
     "api/dialects/openai_bodies.py": "api/dialects/test_openai.py",
     "api/dialects/openai_stream.py": "api/dialects/test_openai.py",

@@ -19,7 +19,7 @@ from serve_app.api.batches.reading import MEDIA_TYPES as BATCH_MEDIA_TYPES
 from serve_app.api.batches.service import BatchService
 from serve_app.api.catalog import Catalog
 from serve_app.api.cors import Cors
-from serve_app.api.dialects import openai
+from serve_app.api.dialects import a1111, openai
 from serve_app.api.dialects.wording import InDialect
 from serve_app.api.forwarded import Forwarded
 from serve_app.api.inspection import MEDIA_TYPES
@@ -65,7 +65,7 @@ from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
 
 OWN = (jobs, batches, sheets, events, files, uploads, inspect, webhooks, catalog, health)
-DIALECTS = {"openai": openai}
+DIALECTS = {"openai": openai, "a1111": a1111}
 
 
 def create_app(
@@ -143,7 +143,8 @@ def create_app(
     )
     routes = list(app.routes)  # of /docs
     dialects = [DIALECTS[name] for name in settings.dialects]
-    own = [part.router for part in (*OWN, *dialects)]
+    own = [part.router for part in OWN]
+    own += [router for part in dialects for router in part.ROUTERS]
     if settings.page:
         app.state.page = WebPage()
         own.append(page.router)
@@ -165,6 +166,11 @@ def create_app(
                 settings.max_batch_bytes, BATCH_MEDIA_TYPES, optional=False
             ),
             sheets.PATH: security.BodyRule(max(settings.max_body_bytes, BODY_BYTES)),
+            **{
+                path: security.BodyRule(settings.max_upload_bytes, media_types, optional=False)
+                for part in dialects
+                for path, media_types in part.DIALECT.large.items()
+            },
         },
     )
     app.add_middleware(RouteGuard, routes=routes)

@@ -7,6 +7,7 @@ exceptions into replies.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 import uuid
@@ -30,6 +31,8 @@ LOCAL = "local"
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
 OPEN_PREFIXES = ("/output/", "/docs/", "/web/")  # a URL below /output is itself the secret
+BASIC_PREFIX = "/sdapi/"
+"""Clients of the web UI know no other credentials than a user and a password, which is the key here."""
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from this server
     "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src 'self' data:; "
@@ -158,18 +161,29 @@ class KeyGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(path_of(scope)):
-            scope.setdefault("state", {})["owner"] = self._owner(Headers(scope=scope))
+            basic = path_of(scope).startswith(BASIC_PREFIX)
+            scope.setdefault("state", {})["owner"] = self._owner(Headers(scope=scope), basic=basic)
         await self._app(scope, receive, send)
 
-    def _owner(self, headers: Headers) -> str:
+    def _owner(self, headers: Headers, *, basic: bool) -> str:
         if self._keys is None:
             return LOCAL
         kind, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+        if basic and kind.lower() == "basic":
+            key = _password(token.strip())
         owner = self._keys.owner_of(key)
         if owner is None:
             raise Unauthorized("Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
         return owner
+
+
+def _password(token: str) -> str:
+    """Of Basic credentials; empty if they are none."""
+    try:
+        return base64.b64decode(token, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _is_open(path: str) -> bool:

@@ -38,6 +38,7 @@ ERRORS: Responses = {
 }
 DIALECT = Dialect("/v1/images/", reworded)
 router = APIRouter(tags=["openai"])
+ROUTERS = (router,)
 
 
 @router.post(

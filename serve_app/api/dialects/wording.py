@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -28,10 +28,12 @@ class Reworded:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`prefix`: of its paths. `reword`: from a problem to the same in the dialect's words."""
+    """`prefix`: of its paths. `reword`: from a problem to the same in the dialect's words. `large`: media
+    types of the bodies of paths that may be as large as a picture."""
 
     prefix: str
     reword: Callable[[dict[str, Any]], Reworded]
+    large: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 class InDialect:

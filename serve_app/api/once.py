@@ -61,8 +61,11 @@ async def query_once(request: Request) -> None:
 
 
 def check_names(body: bytes) -> None:
-    """Raises BadRequest if an object of this JSON has a name twice. Says nothing of what is no JSON: whoever
-    reads the body does."""
+    """Raises BadRequest if an object of this JSON has a name twice, or the JSON is UTF-16 or UTF-32, which
+    Python would read. Says nothing of what is no JSON: whoever reads the body does."""
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        raise BadRequest(f"The body is not UTF-8 but {encoding}.", code="invalid_json")
     try:
         json.loads(body, object_pairs_hook=_checked)
     except (ValueError, RecursionError):

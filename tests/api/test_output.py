@@ -82,7 +82,10 @@ async def test_only_finished_images_are_served(
 @pytest.mark.parametrize("path", ["/output/a.png", "/docs/static/swagger-ui.css"])
 @pytest.mark.parametrize(
     "wanted",
-    ["items=0-5", "bytes", "bytes=x-5", "bytes=", "=", "none", "", "bytes=5-2", "bytes=0-1, 9-3"],
+    [
+        *("items=0-5", "bytes", "bytes=x-5", "bytes=", "=", "none", "", "bytes=5-2"),
+        *("bytes=0-1, 9-3", "bytes=0--1", "bytes=,", "bytes=1 - 2", "bytes=0-1;2-3", "bytes=-"),
+    ],
 )
 async def test_a_range_that_is_not_understood_is_ignored(
     client: httpx.AsyncClient, world: World, path: str, wanted: str

@@ -166,6 +166,9 @@ async def test_a_streamed_body_is_counted(
     [
         (b'{"prompt": "caf\xe9"}', "not UTF-8 (at byte 15)"),
         (b'{"prompt": "\xc0\xae"}', "not UTF-8"),
+        ('{"prompt": "a castle"}'.encode("utf-16"), "not UTF-8 but utf-16"),
+        ('{"prompt": "a castle"}'.encode("utf-16-le"), "not UTF-8 but utf-16-le"),
+        ('{"prompt": "a castle"}'.encode("utf-32"), "not UTF-8 but utf-32"),
         (b"[" * 60_000, "nested too deep"),
         (b'{"seed": ' + b"1" * 5000 + b"}", "too many digits"),
         (b'{"prompt": ', "not JSON"),

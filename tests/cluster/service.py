@@ -34,6 +34,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def answer_to_all_of(port: int, size: int, *headers: str) -> bytes:
+    """To a picture file of so many bytes, of which all are sent before anything is read."""
+    head = (
+        *("POST /v1/inspect HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"),
+        *("Content-Type: image/png", f"Content-Length: {size}", *headers, "\r\n"),
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall("\r\n".join(head).encode() + bytes(size))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "") -> Any:
     """Ask until the answer is true, and return that answer. Raises AssertionError after `timeout_s`."""
     give_up = time.monotonic() + timeout_s

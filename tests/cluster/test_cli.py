@@ -83,6 +83,13 @@ def draws(port: int, job_id: str) -> bool:
     return job(port, job_id)["status"] == "SUCCESS"
 
 
+def misspelled(config: Path) -> Path:
+    """The config with a key that there is not, as another file."""
+    path = config.with_name("misspelled.yaml")
+    path.write_text(config.read_text().replace("slots:", "slotss:"))
+    return path
+
+
 def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     """On a cluster with token authentication, as Ray starts them from 2.59 on."""
     port, gcs, dashboard = free_port(), free_port(), free_port()
@@ -130,3 +137,10 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
                 assert job(port, left_behind)["status"] in ("STARTED", "SUCCESS")
                 foreground.send_signal(signal.SIGINT)
                 assert foreground.wait(60) == 0
+
+            command[-1] = str(misspelled(config))
+            with running(command, token, tmp_path / "refused.txt") as refused:
+                refused.wait(60)  # by itself: there is nothing to serve
+            told = (tmp_path / "refused.txt").read_text()
+            assert "args.slotss: unknown key; did you mean 'slots'?" in told
+            assert "Traceback" not in told

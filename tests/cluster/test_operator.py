@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +22,7 @@ import yaml
 
 from serve_app.api.keys import add_key
 
-from .service import ROOT, free_port, wait_until
+from .service import ROOT, answer_to_all_of, free_port, wait_until
 from .test_cli import BIN, config_file, draws, order, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -136,6 +139,17 @@ class Cluster(NamedTuple):
         reply = httpx.get(f"http://127.0.0.1:{self.port}/v1/styles", timeout=30).json()
         return {style["style_id"] for style in reply["results"]}
 
+    @contextlib.contextmanager
+    def shutdown(self) -> Generator[None]:
+        """`serve shutdown` is under way when the block begins."""
+        bearer = {"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
+        url = f"{self.env['RAY_DASHBOARD_ADDRESS']}/api/serve/applications/"
+        ask = functools.partial(httpx.delete, url, headers=bearer, timeout=90)
+        shutting = threading.Thread(target=ask)
+        shutting.start()
+        yield
+        shutting.join()
+
     def change(self, **args: Any) -> Path:
         """The config with other arguments, as another file."""
         config = yaml.safe_load(self.config.read_text())
@@ -210,6 +224,12 @@ def test_a_deploy_brings_what_is_on_disk_or_says_why_not(cluster: Cluster, tmp_p
     assert refused.returncode == 1
     assert "Serve keeps the address of its first deploy" in refused.stderr
 
+    order(cluster.port, steps=900, n=30)  # so that the shutdown takes its time
+    with cluster.shutdown():
+        again = cluster.assets("deploy", str(cluster.config))
+    assert again.returncode == 0, again.stderr
+    assert draws(cluster.port, order(cluster.port))
+
 
 def test_haproxy_stands_in_front_where_others_may_come_in(
     tmp_path: Path, tiny_settings: dict[str, Any]
@@ -234,5 +254,7 @@ def test_haproxy_stands_in_front_where_others_may_come_in(
         assert "haproxy" in {process.name() for process in family}
         wait_until(lambda: http.get("/healthz").status_code == 200, 60, "HAProxy knows the replica")
         assert httpx.get(f"{http.base_url}/v1/jobs").status_code == 401
+        refused = answer_to_all_of(port, 40_000_000, f"Authorization: Bearer {key}")
+        assert b'"code":"body_too_large"' in refused
         job = http.post("/v1/generate", json={"prompt": "a sword"}).json()
         wait_until(lambda: http.get(job["urls"]["self"]).json()["status"] == "SUCCESS", 90)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops
 
-from .service import Service, wait_until
+from .service import Service, answer_to_all_of, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -123,6 +123,13 @@ def test_nothing_but_finished_files_leaves_the_output(shared: Service, path: str
     assert b" 404 " in reply.split(b"\r\n")[0]
     assert b"build-backend" not in reply
     assert b"root:" not in reply
+
+
+def test_who_sends_too_much_reads_why_it_is_refused(shared: Service) -> None:
+    """Also who sends all of it first, and then has the connection closed."""
+    answer = answer_to_all_of(shared.port, 40_000_000)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"body_too_large"' in answer
 
 
 def test_ready_and_healthy(shared: Service) -> None:

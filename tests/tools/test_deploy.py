@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 import threading
 from collections.abc import Generator
@@ -12,10 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from serve_app.cluster.handles import STAMP, quoted_python
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.errors import NotServing
+from serve_app.tools import deploy as deploying
 from serve_app.tools.check import Checked
 from serve_app.tools.dashboard import Dashboard
 from serve_app.tools.deploy import files_version, stamp
@@ -92,6 +96,86 @@ def answering(status: int, text: str = "") -> Generator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+class Serve:
+    """Serve's REST interface while it shuts down, as Ray 2.60 answers: its applications are being deleted for
+    some looks; then it knows none, and takes a config for some looks more that it forgets. After that a new
+    Serve starts with the next config."""
+
+    def __init__(self, deleting: int, forgets: int) -> None:
+        self._deleting, self._forgets = deleting, forgets
+        self._apps: dict[str, Any] = {}
+        self.taken = 0
+
+    def look(self) -> dict[str, Any]:
+        if self._deleting:
+            self._deleting -= 1
+            return {"applications": {"assets": self._app("DELETING", None)}}
+        self._forgets = max(0, self._forgets - 1)
+        return {"applications": self._apps}
+
+    def take(self, config: dict[str, Any]) -> None:
+        self.taken += 1
+        if not self._deleting and not self._forgets:
+            self._apps = {app["name"]: self._app("RUNNING", app) for app in config["applications"]}
+
+    @staticmethod
+    def _app(status: str, config: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "status": status,
+            "message": "",
+            "deployments": {},
+            "deployed_app_config": config,
+        }
+
+
+@contextmanager
+def served(serve: Serve) -> Generator[Dashboard]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(json.dumps(serve.look()).encode())
+
+        def do_PUT(self) -> None:
+            serve.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._answer(b"")
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with Dashboard(f"http://127.0.0.1:{server.server_port}") as dashboard:
+            yield dashboard
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("serve", "again"),
+    [(Serve(0, 0), False), (Serve(5, 0), False), (Serve(0, 4), True), (Serve(3, 9), True)],
+    ids=["no shutdown", "under way", "nearly over", "both"],
+)
+def test_a_shutdown_at_the_same_time_swallows_no_deploy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve, *, again: bool
+) -> None:
+    """It is waited for; where it swallows the config all the same, that is said, and done again."""
+    config = yaml.safe_load((PROJECT_ROOT / "serve_config.yaml").read_text())
+    checked = Checked(tmp_path, config, {"assets": files(tmp_path)})
+    monkeypatch.setattr(deploying, "check", lambda _: checked)
+    monkeypatch.setattr(deploying, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(deploying, "VANISHED_S", 0.05)
+    said = io.StringIO()
+    with served(serve) as dashboard:
+        deploying.deploy(tmp_path, dashboard, 30, Console(file=said))
+        assert serve.look()["applications"]["assets"]["status"] == "RUNNING"
+    assert (serve.taken > 1) == again == ("Deploying again" in said.getvalue())
 
 
 @pytest.mark.parametrize(

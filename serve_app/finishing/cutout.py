@@ -16,12 +16,17 @@ from serve_app.finishing.backdrop import Backdrop, find_backdrop, refit
 from serve_app.finishing.base import NO_WEIGHTS, ModelEffect, Weights, hex_of
 from serve_app.finishing.colors import unique_colors
 from serve_app.finishing.masks import components
-from serve_app.finishing.matte import background, extract
-from serve_app.finishing.picture import EffectFailed, Picture, Pixels
+from serve_app.finishing.matte import Ground, background, extract
+from serve_app.finishing.picture import EffectFailed, Mask, Picture, Pixels
 
 _ISLAND = 16  # pixels: the least that is counted as a part of its own
 _REFITS = 6
-_FAINT_MOST = 0.2
+_FAINT_MOST, _SPARED_MOST, _HOLES_MOST = 0.04, 0.01, 0.02
+_PIECE, _PIECES_MOST, _SCATTERED = (
+    64,
+    7,
+    0.03,
+)  # pixels in a picture of 512 x 512; pieces; their share
 _PIXEL_ART_SIZE, _PIXEL_ART_COLORS = 256 * 256, 64
 
 
@@ -57,31 +62,80 @@ class Cutout(ModelEffect):
     def _by_matte(self, picture: Picture, backdrop: Backdrop) -> Picture:
         if not backdrop.believable:
             picture = _uncertain(picture, backdrop)
-        pixels, backdrop, faint = matte(picture, backdrop, self.holes)
-        if faint > _FAINT_MOST:
-            picture = picture.noted(
-                "cutout_faint",
-                f"{faint:.0%} of the outline hardly differs from the ground: a part of the subject may"
-                " be missing. Draw it on another colour.",
-                faint=round(faint, 4),
-            )
+        pixels, backdrop, ground, faint = matte(picture, backdrop, self.holes)
+        picture = _with_doubts(picture, ground, faint)
+        if (
+            not backdrop.is_tinted
+        ):  # a tinted key is made to differ from all that a subject may have
+            picture = _with_doubts_of_light(picture, ground, pixels)
         return _reported(picture, pixels, f"from {hex_of(backdrop.color)}", backdrop.sigma)
 
 
-def matte(picture: Picture, backdrop: Backdrop, holes: bool) -> tuple[Pixels, Backdrop, float]:
-    """The pixels, the backdrop as it is known in the end, the share of faint outline."""
+def matte(
+    picture: Picture, backdrop: Backdrop, holes: bool
+) -> tuple[Pixels, Backdrop, Ground, float]:
+    """The pixels, the backdrop as it is known in the end, what was cut, the share of faint outline."""
     distance = backdrop.distance(picture.rgb)
-    outside = background(distance, backdrop, holes)
+    ground = background(distance, backdrop, holes)
     for _ in range(0 if backdrop.is_flat else _REFITS):
         # What the border cannot tell of the middle, the background found so far can.
-        backdrop, before = refit(backdrop, picture.rgb, outside), outside
-        outside = background(backdrop.distance(picture.rgb), backdrop, holes)
-        if np.array_equal(outside, before):
+        backdrop, before = refit(backdrop, picture.rgb, ground.outside), ground
+        ground = background(backdrop.distance(picture.rgb), backdrop, holes)
+        if np.array_equal(ground.outside, before.outside):
             break
-    pixels, faint = extract(picture.rgb, backdrop, outside)
+    pixels, faint = extract(picture.rgb, backdrop, ground.outside)
     if _is_pixel_art(picture):
-        pixels[..., :3], pixels[..., 3] = picture.rgb, np.where(outside, 0, 255)
-    return pixels, backdrop, faint
+        pixels[..., :3], pixels[..., 3] = picture.rgb, np.where(ground.outside, 0, 255)
+    return pixels, backdrop, ground, faint
+
+
+def _with_doubts(picture: Picture, ground: Ground, faint: float) -> Picture:
+    """What the colours alone cannot tell."""
+    if faint > _FAINT_MOST:
+        picture = picture.noted(
+            "cutout_uncertain",
+            f"{faint:.0%} of the outline hardly differs from the ground: a part of the subject may be"
+            " missing. Draw it on another colour.",
+            faint=round(faint, 4),
+        )
+    if (share := _share(ground.spared, ground)) > _SPARED_MOST:
+        picture = picture.noted(
+            "cutout_uncertain",
+            f"{share:.0%} of the subject has the ground's colour, and was kept: it may be ground that shows"
+            " inside.",
+            spared=round(share, 4),
+        )
+    return picture
+
+
+def _with_doubts_of_light(picture: Picture, ground: Ground, pixels: Pixels) -> Picture:
+    """On white, grey or black: what of the subject may have had the ground's colour."""
+    if (share := _share(ground.holes, ground)) > _HOLES_MOST:
+        picture = picture.noted(
+            "cutout_holes",
+            f"{share:.0%} within the outline has the ground's colour and an edge, and was cut as holes."
+            " Where it is a part of the subject, `holes: false` keeps it.",
+            share=round(share, 4),
+        )
+    sizes = components(pixels[..., 3] > 127).sizes
+    least = _PIECE * min(1.0, min(pixels.shape[:2]) ** 2 / 512**2)
+    pieces = int((sizes >= max(4, least)).sum())
+    scattered = 1 - sizes.max(initial=0) / max(1, sizes.sum())
+    if pieces > _PIECES_MOST and scattered > _SCATTERED:
+        picture = picture.noted(
+            "cutout_uncertain",
+            f"The subject falls into {pieces} pieces: light parts of it may have been cut. Draw it on"
+            " another colour.",
+            pieces=pieces,
+            scattered=round(float(scattered), 4),
+        )
+    return picture
+
+
+def _share(part: Mask, ground: Ground) -> float:
+    """Of all within the outline."""
+    inside = int((~ground.outside | ground.holes).sum())
+    return int(part.sum()) / inside if inside else 0.0
 
 
 def _is_pixel_art(picture: Picture) -> bool:
@@ -103,7 +157,7 @@ def _uncertain(picture: Picture, backdrop: Backdrop) -> Picture:
 
 def _doubted(cut: Picture) -> bool:
     """By the matte itself."""
-    return any(note.code in ("cutout_uncertain", "cutout_faint") for note in cut.notes)
+    return any(note.code == "cutout_uncertain" for note in cut.notes)
 
 
 def _reported(picture: Picture, pixels: Pixels, how: str, sigma: float = 0.0) -> Picture:

@@ -6,11 +6,13 @@ the backdrop; F, the subject's own colour, is looked for among the pixels near b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.finishing.backdrop import Backdrop
-from serve_app.finishing.masks import components, dilate, disc, nearest
+from serve_app.finishing.masks import Components, components, dilate, disc, nearest
 from serve_app.finishing.picture import Floats, Mask, Pixels
 
 RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines have no wider core
@@ -22,24 +24,73 @@ _SHALLOW = 2.0  # pixels from the outside within which even the best colour may 
 _MISFIT = 3.0  # how much one unit off the line B-F costs against one unit of distance from B
 FAINT = 30.0  # RGB distance from the backdrop below which a mix cannot be measured
 _HOLE, _SPECK = 64, 48  # pixels, in a picture of 512 x 512
+_EXACT = 2.0  # RGB distance up to which a pixel is a clean ground's own
+_SOFT = 3  # pixels that an edge without noise may reach into the ground
+_GAP = 2  # pixels: what is twice as wide and one more is no gap
+_ROOM = 1024  # pixels, in a picture of 512 x 512
+_RIM = (3.0, 5)  # pixels from a hole where its edge must have ended
+_CLEAR = 0.85  # share of that where it must differ clearly: what rises slower is shading
 
 
-def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Mask:
-    """What is connected to the border, and holes: parts inside whose colour is exactly the backdrop's.
+@dataclass(frozen=True)
+class Ground:
+    """What is not the subject. `holes`: those parts of it that lie inside; `spared`: what has the backdrop's
+    colour and was left to the subject."""
 
-    A white patch on a white ground differs from it by more than its noise, or cannot be told from a hole.
+    outside: Mask
+    holes: Mask
+    spared: Mask
+
+
+def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Ground:
+    """What is connected to the border, and holes: parts inside of exactly the backdrop's colour, with an edge
+    around them. A light part that shades into its surroundings is the subject's.
+
+    First what is the backdrop beyond doubt, then a few pixels more: soft edges are wider than that, but a
+    light subject on a clean ground differs from it by a few levels only, and must not be eaten. Through a gap
+    of a few pixels in an outline the ground gets into a large room only if that would be a hole.
     """
     scale = min(1.0, min(distance.shape) ** 2 / 512**2)
     near = distance < backdrop.threshold
-    parts = components(near)
-    chosen = parts.touching_border()
-    if holes:
-        inside = parts.labels[near]
-        total = np.bincount(inside, weights=distance[near], minlength=len(parts.sizes))
-        exact = total / np.maximum(parts.sizes, 1) <= max(3.0, 1.5 * backdrop.sigma)
-        chosen |= (parts.sizes >= max(9, _HOLE * scale)) & exact
-    found = parts.where(chosen)
-    return found | _specks(~found, distance, backdrop.threshold, max(8, _SPECK * scale))
+    sure = distance <= min(backdrop.threshold, max(_EXACT, 4 * backdrop.sigma))
+    core = components(~_grown(~sure, _GAP))
+    rooms = components(_grown(core.where(~core.touching_border()), _GAP) & sure)
+    shut = (rooms.sizes >= _ROOM * scale) & ~rooms.touching_border()
+    if holes and shut.any():
+        shut &= ~_is_hole(rooms, sure, distance, backdrop)
+    spared = rooms.where(shut)
+    parts = components(sure & ~spared)
+    outer = parts.touching_border()
+    inner = ~outer & (parts.sizes >= max(9, _HOLE * scale)) & holes
+    if inner.any():
+        inner &= _is_hole(parts, sure, distance, backdrop)
+    found = parts.where(outer | inner)
+    for _ in range(_SOFT):
+        found |= dilate(found) & near
+    found |= _specks(~found, distance, backdrop.threshold, max(8, _SPECK * scale))
+    return Ground(found, parts.where(inner), spared & ~found)
+
+
+def _grown(mask: Mask, by: int) -> Mask:
+    for _ in range(by):
+        mask = dilate(mask, diagonal=True)
+    return mask
+
+
+def _is_hole(
+    parts: Components, sure: Mask, distance: Floats, backdrop: Backdrop
+) -> NDArray[np.bool_]:
+    """Of each part: it is exactly of the backdrop's colour, and what lies around it a few pixels off differs
+    clearly."""
+    count = len(parts.sizes)
+    inside = parts.labels >= 0
+    total = np.bincount(parts.labels[inside], weights=distance[inside], minlength=count)
+    exact = total / np.maximum(parts.sizes, 1) <= max(3.0, 1.5 * backdrop.sigma)
+    away, index = nearest(inside, _RIM[1])
+    rim = (away >= _RIM[0]) & np.isfinite(away) & ~sure
+    of = parts.labels.reshape(-1)[index[rim]]
+    clear = np.bincount(of, weights=distance[rim] >= FAINT, minlength=count)
+    return exact & (clear >= _CLEAR * np.bincount(of, minlength=count))
 
 
 def _specks(subject: Mask, distance: Floats, threshold: float, most: float) -> Mask:
@@ -69,7 +120,9 @@ def extract(rgb: NDArray[np.uint8], backdrop: Backdrop, outside: Mask) -> tuple[
     contrast = np.sqrt(_dot(line, line))
     alpha = np.maximum(alpha, np.clip(2 - contrast / FAINT, 0, 1))
     alpha[alpha > _OPAQUE] = 1
-    alpha[_goes_on_inside(rgb, depth, y, x, max(_ALIKE, 1.5 * backdrop.sigma))] = 1
+    # What hardly differs from the backdrop shows nothing by having neighbours like it.
+    strong = np.sqrt(_dot(seen - behind, seen - behind)) >= 2 * FAINT
+    alpha[strong & _goes_on_inside(rgb, depth, y, x, max(_ALIKE, 1.5 * backdrop.sigma))] = 1
     alpha = _from_outside_in(outside, y, x, alpha)
     pixels = np.empty((*rgb.shape[:2], 4), np.uint8)
     pixels[..., :3] = rgb

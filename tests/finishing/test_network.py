@@ -54,11 +54,11 @@ def test_a_faint_outline_is_left_to_the_network(tmp_path: Path) -> None:
     matte = Cutout().apply(opaque(rgb))
     weights = Weights(matting=redness(tmp_path / "red.onnx", low=-0.3))
     by_network = Cutout().apply(opaque(rgb), weights)
-    assert "cutout_faint" in [note.code for note in matte.notes]
+    assert "cutout_uncertain" in [note.code for note in matte.notes]
     assert (
         "by the network" in by_network.notes[-1].text or by_network.notes[-1].code == "cutout_full"
     )
-    assert "cutout_faint" not in [note.code for note in by_network.notes]
+    assert "cutout_uncertain" not in [note.code for note in by_network.notes]
 
 
 def test_a_mask_is_between_zero_and_one_at_the_pictures_size(tmp_path: Path) -> None:

@@ -50,12 +50,24 @@ def regular(size: tuple[int, int], cells: tuple[int, int]) -> Grid:
     return Grid(columns, rows, size[0] / cells[0], 1.0)
 
 
-def find_grid(pixels: Pixels) -> Grid:
-    """The most likely grid. Below SURE there is none: edges lie anywhere, or cells are not flat.
+def find_grid(pixels: Pixels, expected: float | None = None) -> Grid:
+    """The most likely grid. Below SURE there is none: edges lie anywhere, or cells are not flat. `expected`:
+    pixels a cell; where a grid of such cells is sure, it is that one.
 
-    Large cells with soft edges and noise show better in a smaller picture, so halves are tried too.
+    A dark outline shows on white only, a light one on black: with alpha both are looked at.
     """
-    seen = pixels[..., :3] * (pixels[..., 3:].astype(np.float32) / 255)
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    grounds = (0.0,) if alpha.min() == 1 else (0.0, 255.0)
+    seen = [pixels[..., :3] * alpha + ground * (1 - alpha) for ground in grounds]
+    if expected is not None:
+        best = max((_find(one, expected) for one in seen), key=lambda grid: grid.confidence)
+        if best.confidence >= SURE:
+            return best
+    return max((_best(one, pixels) for one in seen), key=lambda grid: grid.confidence)
+
+
+def _best(seen: Floats, pixels: Pixels) -> Grid:
+    """Large cells with soft edges and noise show better in a smaller picture, so halves are tried too."""
     best, factor = _find(seen), 1
     for _ in range(2):
         seen, factor = _halved(seen), 2 * factor
@@ -69,16 +81,16 @@ def find_grid(pixels: Pixels) -> Grid:
     return best
 
 
-def _find(seen: Floats) -> Grid:
+def _find(seen: Floats, expected: float | None = None) -> Grid:
     height, width = seen.shape[:2]
     nothing = Grid(np.array([0, width]), np.array([0, height]), 0.0, 0.0)
     longest = min(_LARGEST, min(height, width) / _FEWEST)
-    if longest < _SMALLEST:
+    if longest < (expected or _SMALLEST) or (expected or _SMALLEST) < _SMALLEST:
         return nothing
     across, down = _edges(seen.transpose(1, 0, 2)), _edges(seen)
     if not across.any() or not down.any():
         return nothing
-    cell = _period([across, down], longest)
+    cell = _period([across, down], longest) if expected is None else expected
     columns, rows = _lines(across, cell), _lines(down, cell)
     aligned = float(np.sqrt(_alignment(across, cell) * _alignment(down, cell)))
     flat = max(0.0, 2 * _flatness(seen, columns, rows) - 1)

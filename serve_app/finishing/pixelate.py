@@ -41,7 +41,9 @@ class Pixelate(BaseEffect):
 
     def apply(self, picture: Picture) -> Picture:
         wanted = self._cells(picture)
-        found = find_grid(picture.pixels) if self.cell is None else None
+        square = wanted is not None and wanted[0] * picture.height == wanted[1] * picture.width
+        expected = picture.width / wanted[0] if wanted is not None and square else None
+        found = find_grid(picture.pixels, expected) if self.cell is None else None
         sure = found is not None and found.confidence >= SURE
         if found is not None:
             picture = _described(picture, found, sure)

@@ -169,3 +169,34 @@ def test_pixels_cannot_be_made_of_fewer() -> None:
 def test_sizes_out_of_range_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Pixelate.model_validate(fields)
+
+
+def outlined() -> Picture:
+    """A spotted blob of 32 x 32 pixels with a black outline, four times as large and soft, cut from white."""
+    image = Image.new("RGB", (32, 32), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((5, 4, 26, 27), fill=(240, 236, 228), outline="black")
+    for x, y in np.random.default_rng(4).integers(10, 22, (25, 2)).tolist():
+        draw.point((x, y), fill=(150, 60, 40))
+    return Cutout().apply(enlarged(np.asarray(image), 4, 0.6, 0.5, 0, seed=1))
+
+
+def test_a_black_outline_shows_its_grid_when_its_ground_is_cut() -> None:
+    """It would not on black, where outline and ground are one."""
+    cut = outlined()
+    assert cut.has_alpha
+    grid = find_grid(cut.pixels)
+    assert grid.confidence >= SURE
+    assert (grid.width, grid.height) == (32, 32)
+    (note,) = (
+        note for note in Pixelate(width=32, height=32).apply(cut).notes if "grid" in note.code
+    )
+    assert note.code == "grid"
+
+
+def test_a_size_that_was_asked_for_is_looked_for_first() -> None:
+    """Few edges leave it open whether a cell has 4.0 pixels or 4.13; a picture without a grid stays one."""
+    wanted = find_grid(outlined().pixels, expected=4.0)
+    assert (wanted.cell, wanted.confidence >= SURE) == (4.0, True)
+    assert find_grid(sprite(256).drawn.pixels, expected=4.0).confidence < SURE
+    assert find_grid(outlined().pixels, expected=7.3).cell == pytest.approx(4.0, abs=0.05)

@@ -1,4 +1,4 @@
-# make demo   everything from nothing to one picture        make serve        the service, until Ctrl-C
+# make demo   from nothing to a picture and a sheet         make serve        the service, until Ctrl-C
 # make test   the tests                                     make test-faults  kill anything, lose nothing
 # make check  style, types and configs                      make test-browser what we write, read by others' programs
 # make campaign  every fault at once, for some minutes

@@ -1,27 +1,40 @@
-"""demo: starts the service on a free port with its own state, orders one picture, watches it, and stops.
+"""demo: starts the service on a free port with its own state, orders one picture, makes a pixel version and
+a sheet of both, and stops.
 
-Knows the service only as its user does, through HTTP. Nothing is left running; the picture stays.
+Knows the service only as its user does, through HTTP. Nothing is left running; the files stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import socket
 import sys
 import time
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from serve_app.client import Client, Job
 from serve_app.config import Settings
+from serve_app.delivery.names import readable_name
 from serve_app.errors import NotServing
 from serve_app.tools import own_ray
 from serve_app.tools.lint import OUR_APP
 
 PROMPT = "a castle"
+KEPT = "demo"
+"""Folder below the output folder for what a developer would take along."""
+PIXELS: list[dict[str, Any]] = [
+    {"op": "cutout"},
+    {"op": "pixelate", "width": 32, "height": 32},
+    {"op": "palette", "colors": 16},
+    {"op": "trim", "padding": 1},
+]
 
 
 def main() -> None:
@@ -80,14 +93,40 @@ def draw(
 
     with Client(f"http://127.0.0.1:{port}") as client:
         console.print(f'Ordering "{prompt}" in style {style}, seed {seed}.')
-        job = client.generate(prompt, style_id=style, seed=seed)
-        job = client.wait(job.job_id, on_progress=show)
-        if job.status != "SUCCESS":
-            raise SystemExit(f"demo: the job ended as {job.status}: {job.error}")
-        for image in job.images:
-            path = settings.path(settings.output_dir) / image.url.removeprefix("/output/")
-            console.print(f"Picture: {path}", soft_wrap=True)
-            console.print(f"URL (while the service runs): {client.url(image)}", soft_wrap=True)
+
+        def done(job: Job) -> Job:
+            job = client.wait(job.job_id, on_progress=show)
+            if job.status != "SUCCESS":
+                raise SystemExit(f"demo: the job ended as {job.status}: {job.error}")
+            return job
+
+        def told_of(what: str, path: Path) -> None:
+            console.print(f"{what}: {path}", soft_wrap=True)
+
+        kept = settings.path(settings.output_dir) / KEPT
+        kept.mkdir(parents=True, exist_ok=True)
+        job = done(client.generate(prompt, style_id=style, seed=seed))
+        name = readable_name(prompt, seed)
+        told_of("Picture, cut out", _put(kept / f"{name}.png", client.fetch(job.images[0].url)))
+        pixel = done(client.derive(job.job_id, PIXELS))
+        told_of("In pixels", _put(kept / f"{name}_pixel.png", client.fetch(pixel.images[0].url)))
+        items = [
+            {"job_id": job.job_id, "name": name},
+            {"job_id": pixel.job_id, "name": f"{name}_pixel"},
+        ]
+        sheet = done(
+            client.sheet(items, name=f"{name}_sheet", formats=["texturepacker_hash"], padding=2)
+        )
+        with zipfile.ZipFile(io.BytesIO(client.archive(sheet))) as archive:
+            for file in (f"{name}_sheet.png", f"{name}_sheet.json"):
+                told_of("Sheet of both", _put(kept / file, archive.read(file)))
+        url = client.url(job.images[0])
+        console.print(f"URL of the picture (while the service runs): {url}", soft_wrap=True)
+
+
+def _put(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from PIL import Image
 
 from serve_app.api.keys import add_key
 
@@ -113,13 +115,30 @@ def dashboard_of(ports: dict[tuple[str, int], str]) -> int:
 
 
 def test_the_demo_shows_a_picture_and_ends(tmp_path: Path) -> None:
-    """With the starter model that ships with the project; its picture stays."""
+    """With the starter model that ships with the project. A transparent picture stays, its pixel version, and a
+    sheet whose JSON names both."""
     env = {**bare_environment(), "ASSETS_OUTPUT_DIR": str(tmp_path / "output")}
     command = [sys.executable, "-m", "serve_app.tools.demo", "a golden key"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Picture: ")]
-    assert Path(line.removeprefix("Picture: ")).read_bytes().startswith(b"\x89PNG")
+    told = [line.partition(": ") for line in done.stdout.splitlines() if str(tmp_path) in line]
+    kept = [Path(path) for _, _, path in told]
+    assert [what for what, _, _ in told] == [
+        "Picture, cut out",
+        "In pixels",
+        *("Sheet of both",) * 2,
+    ]
+    sizes = dict[str, tuple[int, int]]()
+    for path in kept[:3]:
+        with Image.open(path) as picture:
+            assert picture.mode == "RGBA"
+            assert picture.getextrema()[3] == (0, 255)
+            sizes[path.stem] = picture.size
+    assert max(sizes["a_golden_key_7_pixel"]) <= 32
+    frames = json.loads(kept[3].read_text())["frames"]
+    assert {
+        name: (frame["sourceSize"]["w"], frame["sourceSize"]["h"]) for name, frame in frames.items()
+    } == {f"{name}.png": sizes[name] for name in ("a_golden_key_7", "a_golden_key_7_pixel")}
     assert "Traceback" not in done.stdout + done.stderr
 
 

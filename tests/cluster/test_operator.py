@@ -115,7 +115,7 @@ def dashboard_of(ports: dict[tuple[str, int], str]) -> int:
 
 
 def test_the_demo_shows_a_picture_and_ends(tmp_path: Path) -> None:
-    """With the starter model that ships with the project. A transparent picture stays, its pixel version, and a
+    """With the starter model of the project. A transparent picture stays, its pixel version, and a
     sheet whose JSON names both."""
     env = {**bare_environment(), "ASSETS_OUTPUT_DIR": str(tmp_path / "output")}
     command = [sys.executable, "-m", "serve_app.tools.demo", "a golden key"]

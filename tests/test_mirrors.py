@@ -16,6 +16,7 @@ ELSEWHERE = {
     "api/dialects/a1111_bodies.py": "api/dialects/test_a1111.py",
     "api/dialects/a1111_lists.py": "api/dialects/test_a1111.py",
     "api/dialects/held.py": "api/dialects/test_openai.py",
+    "api/dialects/openai_form.py": "api/dialects/test_openai.py",
     "api/dialects/openai_bodies.py": "api/dialects/test_openai.py",
     "api/dialects/openai_stream.py": "api/dialects/test_openai.py",
     "api/dialects/pictures.py": "api/dialects/test_openai.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
@@ -20,13 +21,17 @@ from serve_app.api.dialects.openai_bodies import (
     described,
     reworded,
 )
-from serve_app.api.dialects.openai_stream import streamed
+from serve_app.api.dialects.openai_form import FORM, FormFile, edit_of
+from serve_app.api.dialects.openai_stream import Sending, streamed
 from serve_app.api.dialects.pictures import read_pictures
 from serve_app.api.dialects.wording import Dialect
 from serve_app.api.openapi import Responses
 from serve_app.api.replies import ImageReply
 from serve_app.api.routes.inputs import Client, Owner, Root, Service
+from serve_app.api.schemas import GenerateRequest
+from serve_app.api.service import JobService
 from serve_app.artifacts.folder import OutputDir
+from serve_app.errors import InvalidField
 
 log = logging.getLogger("assets.api")
 
@@ -36,7 +41,8 @@ ERRORS: Responses = {
         "content": {"application/json": {"schema": {"type": "object"}}},
     }
 }
-DIALECT = Dialect("/v1/images/", reworded)
+EDITS = "/v1/images/edits"
+DIALECT = Dialect("/v1/images/", reworded, {EDITS: ("multipart/form-data",)})
 router = APIRouter(tags=["openai"])
 ROUTERS = (router,)
 
@@ -59,13 +65,63 @@ async def generations(
     root: Root,
 ) -> Response:
     """Orders a job, and answers when it has ended. If the client leaves, the job is cancelled."""
-    order, packing = body.order(service), body.packing
+    asked = Asked(request, service, owner, client, root)
+    return await _drawn(asked, body, body.order(service), "image_generation")
+
+
+@router.post(
+    EDITS,
+    operation_id="edit_images_for_openai",
+    summary="Draw from a picture, for OpenAI's clients",
+    response_model=ImagesReply,
+    response_model_exclude_none=True,
+    response_description="The pictures; with `stream`, events.",
+    responses=ERRORS,
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": FORM}}},
+)
+async def edits(
+    request: Request, service: Service, owner: Owner, client: Client, root: Root
+) -> Response:
+    """As generations, from the picture `image`; with a `mask`, only where that is transparent."""
+    body, files = await edit_of(request)
+    more = {field: await _upload(service, owner, file) for field, file in files.items()}
+    asked = Asked(request, service, owner, client, root)
+    return await _drawn(asked, body, body.order(service, **more), "image_edit")
+
+
+async def _upload(service: JobService, owner: str, file: FormFile) -> dict[str, str]:
+    """What an order names the picture by. Raises InvalidField."""
+    try:
+        found, _ = await service.pictures.take(file.data, owner)
+    except InvalidField as error:
+        detail = error.detail.removeprefix(f"{error.field}: ")
+        raise InvalidField(file.field, detail, error.allowed) from error
+    return {"upload_id": found.upload_id}
+
+
+class Asked(NamedTuple):
+    """Who asks, and where."""
+
+    request: Request
+    service: JobService
+    owner: str
+    client: str
+    root: str
+
+
+async def _drawn(
+    asked: Asked, body: ImagesRequest, order: GenerateRequest, events: str
+) -> Response:
+    """`events`: how their types begin."""
+    request, service, owner, client, root = asked
+    packing = body.packing
     service.watching.refuse_without_seat(client)
     job, _ = await service.order(body=order, owner=owner, client=client, life_s=None, key=None)
     log.debug("job accepted", extra={"job_id": job["job_id"]})
     folder = OutputDir(service.settings.path(service.settings.output_dir))
     if body.stream:
-        return streamed(service, job, client, folder, packing, body.partial_images or 0)
+        looks = body.partial_images or 0
+        return streamed(service, job, client, Sending(folder, packing, looks, events))
     job = await until_end(service, request, job, client)
     images = sorted(job["images"], key=lambda image: image["index"])
     origin = str(request.base_url).removesuffix("/").removesuffix(root)

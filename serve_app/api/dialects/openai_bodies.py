@@ -93,8 +93,8 @@ class ImagesRequest(BaseModel):
         old = (self.model or "").startswith("dall-e")
         return (self.response_format or ("url" if old else "b64_json")) == "url"
 
-    def order(self, service: JobService) -> GenerateRequest:
-        """Raises RequestValidationError, InvalidField."""
+    def order(self, service: JobService, **more: Any) -> GenerateRequest:
+        """`more`: fields of the order. Raises RequestValidationError, InvalidField."""
         own = {
             name: value
             for name, value in (self.model_extra or {}).items()
@@ -109,6 +109,7 @@ class ImagesRequest(BaseModel):
             "quality": "draft" if self.quality == "low" else None,
             "format": self.packing.stored,
             "metadata": {"user": self.for_whom} if self.for_whom else None,
+            **more,
         }
         order = order_of(own | {name: value for name, value in said.items() if value is not None})
         return _with_background(order, self.background, service)
@@ -124,7 +125,9 @@ def _with_background(
     """The order whose effects give this background. Raises InvalidField."""
     if background not in ("transparent", "opaque"):
         return order
-    finishing = service.resolve(order.order()).finishing
+    # What it is drawn from says nothing of effects, and is not looked up for this.
+    plain = order.model_copy(update={"init_image": None, "mask_image": None, "strength": None})
+    finishing = service.resolve(plain.order()).finishing
     effects = [*finishing.effects] if finishing else []
     changes: dict[str, Any]
     if background == "opaque":

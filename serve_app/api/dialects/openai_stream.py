@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import Response
 from PIL import Image
@@ -31,32 +31,39 @@ ALL = 1.0
 """`progress.value` of a job that is drawn to its end."""
 
 
-def streamed(
-    service: JobService, job: JobView, client: str, folder: OutputDir, packing: Packing, looks: int
-) -> Response:
-    """`looks`: how many pictures that are not finished yet are sent at most."""
-    return service.watching.response(_events(service, job, folder, packing, looks), client)
+class Sending(NamedTuple):
+    """How a stream is sent. `looks`: how many pictures that are not finished yet, at most. `events`: how
+    their types begin."""
+
+    folder: OutputDir
+    packing: Packing
+    looks: int
+    events: str
+
+
+def streamed(service: JobService, job: JobView, client: str, how: Sending) -> Response:
+    return service.watching.response(_events(service, job, how), client)
 
 
 async def _events(
-    service: JobService, job: JobView, folder: OutputDir, packing: Packing, looks: int
+    service: JobService, job: JobView, how: Sending
 ) -> AsyncGenerator[ServerSentEvent]:
-    sent = 0
+    sent, looks, packing = 0, how.looks, how.packing
     async with abandoned(service, job):
         async with aclosing(service.watching.states(job, preview=looks > 0)) as states:
             async for job in states:
                 if sent < looks and _is_due(job, sent, looks):
                     look = await asyncio.to_thread(_look, job, packing)
-                    yield _event("partial_image", job, packing, look, partial_image_index=sent)
+                    yield _event("partial_image", job, how, look, partial_image_index=sent)
                     sent += 1
         try:
             images = sorted(succeeded(job)["images"], key=lambda image: image["index"])
-            files = await asyncio.to_thread(read_pictures, folder, images, packing)
+            files = await asyncio.to_thread(read_pictures, how.folder, images, packing)
         except ServiceError as error:
             yield _failure(error)
             return
         for file in files:
-            yield _event("completed", job, packing, file, usage=NO_TOKENS)
+            yield _event("completed", job, how, file, usage=NO_TOKENS)
 
 
 def _is_due(job: JobView, sent: int, looks: int) -> bool:
@@ -72,12 +79,12 @@ def _look(job: JobView, packing: Packing) -> bytes:
         return packing.encode(picture, size)
 
 
-def _event(kind: str, job: JobView, packing: Packing, file: bytes, **more: Any) -> ServerSentEvent:
+def _event(kind: str, job: JobView, how: Sending, file: bytes, **more: Any) -> ServerSentEvent:
     data: dict[str, Any] = {
-        "type": f"image_generation.{kind}",
+        "type": f"{how.events}.{kind}",
         "b64_json": base64.b64encode(file).decode(),
         "created_at": int(job["completed_at"] or job["started_at"] or job["created_at"]),
-        **described(job, packing),
+        **described(job, how.packing),
         **more,
     }
     return ServerSentEvent(data=json.dumps(data), event=data["type"])

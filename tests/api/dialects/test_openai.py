@@ -231,6 +231,65 @@ def test_a_key_is_asked_for_as_everywhere(tmp_path: Path) -> None:
             assert client.images.generate(prompt="a key").data
 
 
+def test_a_picture_is_edited(service: Site) -> None:
+    """As the client sends it: files and text in a form, the mask by its transparency."""
+    mask = Image.new("RGBA", (64, 64), "black")
+    mask.paste((0, 0, 0, 0), (16, 16, 48, 48))
+    with client_of(service) as client:
+        reply = client.images.edit(
+            image=("start.png", png(picture())), mask=("mask.png", png(mask)), prompt="a key",
+            n=2, size="64x64", quality="low", background="opaque",
+            extra_body={"strength": 0.5, "seed": 7, "style_id": "icon"},
+        )  # fmt: skip
+        assert reply.data is not None
+        assert [opened(image.b64_json).size for image in reply.data] == [(64, 64)] * 2
+        params = newest(service)["params"]
+        assert (params["strength"], params["seed"], params["style_id"]) == (0.5, 7, "icon")
+        assert params["init_image"]["upload_id"] != params["mask_image"]["upload_id"]
+        client.images.edit(image=[png(picture())], prompt="a key")  # as `image[]`
+        assert newest(service)["params"]["mask_image"] is None
+        events = list(client.images.edit(image=png(picture()), prompt="a key", stream=True))
+        assert [event.type for event in events] == ["image_edit.completed"]
+
+
+async def test_the_async_client_edits_too(service: Site) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none") as client:
+        reply = await client.images.edit(image=png(picture()), prompt="a key")
+    assert reply.data is not None
+    assert opened(reply.data[0].b64_json).size == (64, 64)
+
+
+def test_an_edit_that_is_wrong_is_named(service: Site) -> None:
+    start = png(picture())
+    small = png(Image.new("RGBA", (32, 32)))
+
+    def wrong(files: list[tuple[str, bytes]], **fields: str) -> str | None:
+        reply = httpx.post(
+            f"{service.url}/v1/images/edits",
+            data={"prompt": "a key"} | fields,
+            files=[(name, ("x.png", data)) for name, data in files],
+        )
+        assert reply.status_code == 400, reply.text
+        return reply.json()["error"]["param"]
+
+    assert wrong([("mask", start)]) == "image"
+    assert wrong([("image", start), ("image[]", start)]) == "image"
+    assert wrong([("image", b"no picture")]) == "image"
+    assert wrong([("image", start), ("mask", b"no picture")]) == "mask"
+    assert wrong([("image", start), ("mask", small)]) == "mask_image"
+    assert wrong([("image", start), ("mask", start), ("mask", start)]) == "mask"
+    assert wrong([("image", start), ("markup", start)]) == "markup"
+    assert wrong([("image", start)], n="0") == "n"
+    assert wrong([("image", start)], strength="two") == "strength"
+    assert wrong([("image", start)], prompt="") == "prompt"
+    reply = httpx.post(f"{service.url}/v1/images/edits", json={"prompt": "a key"})
+    assert reply.status_code == 400
+    assert "multipart" in reply.json()["error"]["message"]
+    kind = {"content-type": "multipart/form-data"}
+    reply = httpx.post(f"{service.url}/v1/images/edits", content=b"x", headers=kind)
+    assert reply.status_code == 400
+
+
 def test_what_is_wrong_is_named(service: Site) -> None:
     assert refused(service, prompt="")["param"] == "prompt"
     assert refused(service, n=0)["param"] == "n"

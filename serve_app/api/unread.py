@@ -32,11 +32,18 @@ class UnreadBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        unread = _has_body(scope)
+
+        async def received() -> Message:
+            return await _received(receive)
+
+        if not _has_body(scope):
+            await self._app(scope, received, send)
+            return
+        unread = True
 
         async def receive_noted() -> Message:
             nonlocal unread
-            message = await _received(receive)
+            message = await received()
             unread = unread and message.get("more_body", False)
             return message
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+)
 
 from serve_app.messages import Summary
 
@@ -94,6 +100,27 @@ class SourceUse(BaseModel):
     given: dict[str, Any] = Field(description="As the client named it.")
 
 
+Prepare = Literal["canny", "lineart", "none"]
+"""What is made of a picture before a ControlNet reads it."""
+CONTROL_WORK = 0.4
+"""Of what a step asks of a device: a ControlNet is the first half of a UNet."""
+
+
+class ControlUse(BaseModel):
+    """A picture whose shapes an order follows, by the ControlNet `type` of its model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    image: SourceUse
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    start: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the steps before it counts."
+    )
+    end: float = Field(default=1.0, ge=0, le=1)
+    prepare: Prepare = "none"
+
+
 class GenerationParams(BaseModel):
     """`n` images of one prompt. Image i is drawn with seed `seed + i` and no other randomness."""
 
@@ -136,6 +163,7 @@ class GenerationParams(BaseModel):
     mask_image: SourceUse | None = Field(
         default=None, description="Which part of init_image is drawn anew. None: all."
     )
+    control: tuple[ControlUse, ...] = Field(default=(), description="Pictures it follows.")
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."
     )
@@ -153,10 +181,10 @@ class GenerationParams(BaseModel):
         default=None, description="Done by the job's own task. None: nothing."
     )
 
-    @field_serializer("loras")
-    def _as_json_has_them(self, loras: tuple[LoraUse, ...]) -> list[dict[str, Any]]:
+    @field_serializer("loras", "control", mode="wrap")
+    def _as_json_has_them(self, uses: Any, dump: SerializerFunctionWrapHandler) -> list[Any]:
         """What was dumped equals what a row or a file gives back."""
-        return [use.model_dump() for use in loras]
+        return [*dump(uses)]
 
     @property
     def drawn_steps(self) -> int:
@@ -177,7 +205,8 @@ class GenerationParams(BaseModel):
     @property
     def work(self) -> float:
         """What the order asks of a device, in megapixel steps; guidance counts twice."""
-        rows = 2 if self.guidance_scale > 1 else 1
+        rows = 2.0 if self.guidance_scale > 1 else 1.0
+        rows *= 1 + CONTROL_WORK * len(self.control)
         return self.n * self.drawn_steps * rows * self.width * self.height / 1e6
 
 

@@ -141,6 +141,9 @@ class ModelInfo(BaseModel):
         description="Share of the steps that are guided in quality `draft`.", examples=[0.5]
     )
     draft_decoder: str = Field(description="Decoder in quality `draft`.", examples=["full"])
+    controls: list[str] = Field(
+        description="What `type` of an order's control may name.", examples=[["canny"]]
+    )
     draft_adapter: str | None = Field(
         description="LoRA that quality `draft` adds; null: none.", examples=[None]
     )
@@ -178,6 +181,7 @@ class ModelInfo(BaseModel):
             schedulers=spec.schedulers,
             draft_guidance_stop=spec.draft.guidance_stop,
             draft_decoder=spec.draft.decoder,
+            controls=sorted(spec.controls),
             draft_adapter=spec.draft.adapter,
             draft_steps=spec.draft.steps,
             draft_scheduler=spec.draft.scheduler,

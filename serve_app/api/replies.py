@@ -181,6 +181,9 @@ class AsOrdered(BaseModel):
     mask_image: dict[str, Any] | None = Field(
         default=None, description="What of it is drawn anew.", examples=[None]
     )
+    control: list[dict[str, Any]] = Field(
+        default=[], description="Pictures it follows.", examples=[[]]
+    )
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])
@@ -399,6 +402,11 @@ def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
         **finishing,
         "require": finishing["require"] or {},
         **{field: (params.get(field) or {}).get("given") for field in ("init_image", "mask_image")},
+        "control": [
+            {key: one[key] for key in ("type", "weight", "start", "end")}
+            | {"image": one["image"]["given"], "prepared": one["prepare"] == "none"}
+            for one in params.get("control") or ()
+        ],
         "strength": params["strength"] if params.get("init_image") else None,
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],

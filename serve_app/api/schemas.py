@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from serve_app.api.shapes import SIZE, Size, Tag
 from serve_app.api.sources import FIELDS, ImageSource
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
-from serve_app.catalog.resolve import Order
+from serve_app.catalog.resolve import MAX_CONTROLS, Order
 from serve_app.errors import InvalidField
 from serve_app.finishing.effects import KINDS
 from serve_app.hook_events import EVENTS
@@ -75,6 +75,32 @@ class LoraOrder(BaseModel):
         allow_inf_nan=False,
         description="How strongly it counts.",
         examples=[0.8],
+    )
+
+
+class ControlOrder(BaseModel):
+    """A picture whose shapes are followed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    type: str = Field(
+        max_length=40, description="One of `controls` of GET /v1/models.", examples=["canny"]
+    )
+    image: ImageSource = Field(description="Fitted to the order's size as init_image is.")
+    weight: float = Field(
+        default=1.0, gt=0, le=2, allow_inf_nan=False, description="How closely.", examples=[1.0]
+    )
+    start: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the steps before it counts.", examples=[0.0]
+    )
+    end: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the steps until it counts.", examples=[0.8]
+    )
+    prepared: bool = Field(
+        default=False,
+        description="The picture is what the ControlNet reads already: edges, lines, depth. Else that is "
+        "made of it, where the model says how.",
+        examples=[False],
     )
 
 
@@ -197,6 +223,13 @@ class GenerateRequest(BaseModel):
         description="Which part of init_image is drawn anew: where it is white, or transparent if any of it "
         "is. Of the size of init_image.",
         examples=[None],
+    )
+    control: list[ControlOrder] = Field(
+        default=[],
+        max_length=MAX_CONTROLS,
+        description=f"At most {MAX_CONTROLS} pictures whose shapes are followed, by ControlNets that the "
+        "model has here.",
+        examples=[[]],
     )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
@@ -340,10 +373,20 @@ class GenerateRequest(BaseModel):
     def order(self, sources: Mapping[str, SourceUse] = NO_SOURCES) -> Order:
         """`sources`: by field, what the pictures that it names are."""
         return Order(
-            **self.model_dump(exclude=NOT_DRAWN | set(FIELDS)),
+            **self.model_dump(exclude=NOT_DRAWN | {*FIELDS, "control"}),
             init_image=sources.get("init_image"),
             mask_image=sources.get("mask_image"),
+            control=[
+                {**one.model_dump(exclude={"image"}), "image": sources[f"control.{i}.image"]}
+                for i, one in enumerate(self.control)
+            ],
         )
+
+    def pictures(self) -> dict[str, ImageSource]:
+        """Those it names, by field."""
+        named: dict[str, ImageSource | None] = {field: getattr(self, field) for field in FIELDS}
+        named |= {f"control.{i}.image": one.image for i, one in enumerate(self.control)}
+        return {field: source for field, source in named.items() if source is not None}
 
     def labels(self, client: str) -> Labels:
         """`client`: the client that fairness counts the order for."""

@@ -28,7 +28,7 @@ from serve_app.api.registry_client import RegistryClient
 from serve_app.api.replies import EstimateReply, JobStatusResponse
 from serve_app.api.schemas import DeriveRequest, GenerateRequest
 from serve_app.api.sheets import SheetRequest, resolve_sheet
-from serve_app.api.sources import FIELDS, picture_of, sources_again, sources_of
+from serve_app.api.sources import picture_of, sources_again, sources_of
 from serve_app.api.streams.watching import Watching
 from serve_app.api.submit import submit
 from serve_app.api.thumbnails import Thumbnails
@@ -110,8 +110,7 @@ class JobService:
     ) -> dict[str, SourceUse]:
         """What the pictures are that an order names. `keep`: for an order that is made. Raises
         InvalidField."""
-        named = {field: getattr(body, field) for field in FIELDS}
-        if not any(named.values()):
+        if not (named := body.pictures()):
             return {}
         return await sources_of(
             named, owner, self.pictures, lambda job_id: self.newest(job_id, owner), keep=keep

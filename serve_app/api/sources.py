@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 
 async def sources_of(
-    named: Mapping[str, ImageSource | None],
+    named: Mapping[str, ImageSource],
     owner: str,
     pictures: SourcePictures,
     job_of: JobOf,
@@ -71,7 +71,6 @@ async def sources_of(
     found = {
         field: await _found(field, source, owner, pictures, job_of, keep)
         for field, source in named.items()
-        if source is not None
     }
     picture, mask = found.get("init_image"), found.get("mask_image")
     if picture is not None and mask is not None and picture.size != mask.size:
@@ -118,19 +117,25 @@ async def _found(
     return Found(use, (picture.width, picture.height))
 
 
-async def sources_again(
-    params: Mapping[str, Any], pictures: SourcePictures
-) -> dict[str, dict[str, Any]]:
+async def sources_again(params: Mapping[str, Any], pictures: SourcePictures) -> dict[str, Any]:
     """For a job that is ordered once more: its pictures, kept for the new job too. Raises InvalidField where
     one is gone."""
-    again: dict[str, dict[str, Any]] = {}
-    for field in FIELDS:
-        if (use := params.get(field)) is not None:
-            try:
-                again[field] = {**use, "upload_id": await pictures.again(use["upload_id"])}
-            except SourceMissing as error:
-                why = "the picture that this job was drawn from is not kept any more; order anew"
-                raise InvalidField(field, why) from error
+
+    async def kept(field: str, use: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {**use, "upload_id": await pictures.again(use["upload_id"])}
+        except SourceMissing as error:
+            why = "the picture that this job was drawn from is not kept any more; order anew"
+            raise InvalidField(field, why) from error
+
+    again: dict[str, Any] = {
+        field: await kept(field, params[field]) for field in FIELDS if params.get(field) is not None
+    }
+    if controls := params.get("control"):
+        again["control"] = [
+            {**one, "image": await kept(f"control.{i}.image", one["image"])}
+            for i, one in enumerate(controls)
+        ]
     return again
 
 

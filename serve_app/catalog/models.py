@@ -17,7 +17,7 @@ from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
 from serve_app.errors import ModelError
-from serve_app.params import MAX_CLIP_SKIP
+from serve_app.params import MAX_CLIP_SKIP, Prepare
 
 MAX_GUIDANCE = 30.0
 TILING = ("sd", "sdxl")
@@ -55,6 +55,17 @@ class Draft(BaseModel):
     scheduler: str | None = Field(default=None, description="Instead of the style's.")
     guidance_scale: float | None = Field(
         default=None, ge=0, description="Instead of the style's; 1: half the work of each step."
+    )
+
+
+class ControlSpec(BaseModel):
+    """A ControlNet of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: UserFolder = Field(description="Directory of a diffusers ControlNetModel.")
+    prepare: Prepare = Field(
+        default="none", description="What is made of an order's picture: canny, lineart or none."
     )
 
 
@@ -118,6 +129,9 @@ class ModelSpec(BaseModel):
     )
     max_rows: int = Field(default=16, ge=2, description="Hard cap of UNet rows per call.")
     draft: Draft = Draft()
+    controls: dict[str, ControlSpec] = Field(
+        default={}, description="ControlNets, by what `type` of an order's control names."
+    )
 
 
 class Models(Mapping[str, ModelSpec]):
@@ -280,6 +294,9 @@ def _problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], where: At) -> Iter
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
         yield Mistake(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
     yield from _tier_problems(spec, loras, at("draft"))
+    for name in spec.controls:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+            yield Mistake(at("controls", name), f"{name!r} is no name: a-z, 0-9, '_', '-'")
 
 
 def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> Iterator[Mistake]:

@@ -30,6 +30,7 @@ from serve_app.finishing.palette_files import Palette
 from serve_app.params import (
     MAX_CLIP_SKIP,
     MAX_SEED,
+    ControlUse,
     Finishing,
     GenerationParams,
     LoraUse,
@@ -41,6 +42,7 @@ from serve_app.starter.vocabulary import Vocabulary
 T = TypeVar("T")
 STRENGTH, MASKED_STRENGTH = 0.6, 1.0
 """Of an order with a picture that does not say, and of one with a mask."""
+MAX_CONTROLS = 3
 NO_PALETTES: Mapping[str, Palette] = {}
 
 
@@ -66,6 +68,7 @@ class Order:
     init_image: SourceUse | None = None
     strength: float | None = None
     mask_image: SourceUse | None = None
+    control: Sequence[Mapping[str, Any]] = ()
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -168,6 +171,7 @@ def resolve(
         init_image=order.init_image,
         strength=strength,
         mask_image=order.mask_image,
+        control=_control(order, spec),
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -196,6 +200,7 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
     return (
         finished
         | _sources_again(params)
+        | _control_again(params)
         | {
             "prompt": params.prompt,
             "negative_prompt": params.negative_prompt,
@@ -227,6 +232,21 @@ def _sources_again(params: GenerationParams) -> dict[str, Any]:
     if params.mask_image is not None:
         found["mask_image"] = params.mask_image.given
     return found
+
+
+def _control_again(params: GenerationParams) -> dict[str, Any]:
+    controls = [
+        {
+            "type": use.type,
+            "image": use.image.given,
+            "weight": use.weight,
+            "start": use.start,
+            "end": use.end,
+            "prepared": use.prepare == "none",
+        }
+        for use in params.control
+    ]
+    return {"control": controls} if controls else {}
 
 
 def _style(style_id: str | None, styles: Styles) -> Style:
@@ -297,6 +317,30 @@ def _strength(order: Order, steps: int) -> float:
         why = f"of {steps} steps none would be drawn with {strength:g}"
         raise InvalidField("strength", why, [f"{1 / steps:.3g} to 1"])
     return strength
+
+
+def _control(order: Order, spec: ModelSpec) -> tuple[ControlUse, ...]:
+    """`image` of each is what its picture was found to be."""
+    uses: list[ControlUse] = []
+    _within("control", len(order.control), 0, MAX_CONTROLS)
+    for i, one in enumerate(order.control):
+        if (known := spec.controls.get(one["type"])) is None:
+            why = f"{spec.name} has no ControlNet {str(one['type'])[:40]!r}"
+            allowed = sorted(spec.controls) or [f"none: {spec.name} has no ControlNets here"]
+            raise InvalidField(f"control.{i}.type", why, allowed)
+        if one["start"] >= one["end"]:
+            raise InvalidField(f"control.{i}.end", "must be above start", ["above start, up to 1"])
+        uses.append(
+            ControlUse(
+                type=one["type"],
+                image=one["image"],
+                weight=one["weight"],
+                start=one["start"],
+                end=one["end"],
+                prepare="none" if one["prepared"] else known.prepare,
+            )
+        )
+    return tuple(uses)
 
 
 def _check_size(order: Order, spec: ModelSpec, width: int, height: int, max_pixels: int) -> None:

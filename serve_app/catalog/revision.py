@@ -25,6 +25,7 @@ def weights_revision(spec: ModelSpec, root: Path) -> str:
     they are those of its pinned commit."""
     digest = hashlib.sha256()
     others = [root / folder for folder in (spec.vae, spec.tiny_decoder) if folder is not None]
+    others += [root / control.path for _, control in sorted(spec.controls.items())]
     if spec.hub is not None:
         if not others and spec.variant is None:
             return pinned_commit(spec)[:12]

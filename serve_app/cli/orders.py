@@ -43,6 +43,10 @@ def generate(
     mask: Annotated[
         Path | None, typer.Option(help="What of it is drawn anew: white in this picture.")
     ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(help="TYPE=FILE or TYPE=FILE:WEIGHT: its shapes are followed; repeatable."),
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
@@ -93,6 +97,11 @@ def generate(
         for field, path in (("init_image", init), ("mask_image", mask)):
             if path is not None:
                 order[field] = {"upload_id": client.upload(picture_of(path))["upload_id"]}
+        for text in control or ():
+            kind, path, weight = control_of(text)
+            image = {"upload_id": client.upload(picture_of(path))["upload_id"]}
+            one = {"type": kind, "image": image, **({} if weight is None else {"weight": weight})}
+            order.setdefault("control", []).append(one)
         if dry_run:
             show_estimate(client.estimate(prompt, **order))
         else:
@@ -124,6 +133,18 @@ def derive(
     with connect(server, api_key) as client:
         job = client.derive(job_id, effects, indices=image, format=format)
         wait_and_show(client, job, to)
+
+
+def control_of(text: str) -> tuple[str, Path, float | None]:
+    """`canny=edges.png:0.8`: type, file and weight; None: it is not said."""
+    kind, equals, rest = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--control {text}: write it like canny=edges.png")
+    path, colon, weight = rest.rpartition(":")
+    try:
+        return (kind, Path(path), float(weight)) if colon else (kind, Path(rest), None)
+    except ValueError:  # a colon of the file's own name
+        return kind, Path(rest), None
 
 
 def picture_of(path: Path) -> bytes:

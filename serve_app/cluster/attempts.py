@@ -94,7 +94,7 @@ class Attempts:
         if not needs_renderer(ticket["summary"]["pool"]):
             return await self._run_task(run, ticket, None, means)
         order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
-        if order["params"].get("init_image") is not None:
+        if order["params"].get("init_image") or order["params"].get("control"):
             order = {**order, "folder": means.folder}
         try:
             run.response = self._renderer().render.remote(order)

@@ -24,6 +24,7 @@ from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.cluster.reporter import Reporter
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
+from serve_app.engine.controls import PREPARE
 from serve_app.engine.drawing import failed
 from serve_app.engine.sources import SourcePixels, source_pixels
 from serve_app.errors import (
@@ -124,23 +125,24 @@ class RendererReplica:
     def _source(self, params: GenerationParams, ticket: Ticket) -> SourcePixels | None:
         """What the order is drawn from. Raises SourceMissing, and StorageFailed where this node does not see
         the folder of the registry, or cannot read there."""
-        if params.init_image is None:
+        if params.init_image is None and not params.control:
             return None
         folder = ticket.get("folder")
         output = OutputDir(Path(folder["path"]) if folder else self._output_dir)
         if folder and not output.is_folder(folder["id"]):
             raise StorageFailed("this node does not see the output folder of the registry")
         try:
-            files = [
-                output.uploads.read(use.upload_id, use.sha256)
+            picture, mask = (
+                None if use is None else output.uploads.read(use.upload_id, use.sha256)
                 for use in (params.init_image, params.mask_image)
-                if use is not None
+            )
+            controls = [
+                (output.uploads.read(use.image.upload_id, use.image.sha256), PREPARE[use.prepare])
+                for use in params.control
             ]
         except OSError as error:
             raise StorageFailed(f"a picture could not be read: {why(error)}") from error
-        picture, mask = (*files, None)[:2]
-        assert picture is not None
-        return source_pixels(picture, mask, (params.width, params.height))
+        return source_pixels(picture, mask, (params.width, params.height), controls)
 
     async def _admitted(self, ticket: Ticket, solo_seconds: float | None) -> bool:
         """Whether the attempt may go on. One alone waits until the registry knows that it was the only one

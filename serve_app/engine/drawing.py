@@ -137,6 +137,7 @@ _SAME_PIXELS: dict[str, Any] = {
     **dict.fromkeys(RECORDED, True),
     "init_image": {"upload_id", "given"},
     "mask_image": {"upload_id", "given"},
+    "control": {"__all__": {"image": {"upload_id", "given"}}},
 }
 
 

@@ -19,7 +19,7 @@ from serve_app.params import GenerationParams, LoraUse
 CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
-    *("init_image", "strength", "mask_image"),
+    *("init_image", "strength", "mask_image", "control"),
 }
 RECORDED = {  # changes no pixel
     "quality",

@@ -6,6 +6,7 @@ Knows files and pixels; no torch, nothing of where the files lie.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,22 +23,33 @@ HALF = 128
 
 @dataclass(frozen=True, eq=False)
 class SourcePixels:
-    """`picture`: (height, width, 3). `mask`: (height, width), true where it is drawn anew; None: all of it
-    may change."""
+    """`picture`: (height, width, 3); None: it starts from noise alone. `mask`: (height, width), true where it
+    is drawn anew; None: all of it may change. `controls`: what ControlNets read, each as a picture."""
 
-    picture: Pixels
+    picture: Pixels | None
     mask: Mask | None = None
+    controls: tuple[Pixels, ...] = ()
 
 
-def source_pixels(picture: bytes, mask: bytes | None, size: tuple[int, int]) -> SourcePixels:
+def source_pixels(
+    picture: bytes | None,
+    mask: bytes | None,
+    size: tuple[int, int],
+    controls: Sequence[tuple[bytes, Callable[[Pixels], Pixels]]] = (),
+) -> SourcePixels:
     """From PNG or WebP files to pixels of `size` (width, height).
 
     A file of another size is scaled (Lanczos) until it covers that size, and what is over is cut off on both
-    sides alike. Transparent parts of the picture are laid on white.
+    sides alike. Transparent parts of the picture are laid on white. `controls`: each with what prepares it.
     """
+
+    def pixels(data: bytes) -> Pixels:
+        return np.asarray(_on_white(_opened(data, size)))
+
     return SourcePixels(
-        np.asarray(_on_white(_opened(picture, size))),
+        None if picture is None else pixels(picture),
         None if mask is None else _drawn_anew(_opened(mask, size)),
+        tuple(prepare(pixels(data)) for data, prepare in controls),
     )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from serve_app.catalog.models import ControlSpec, Models
+from serve_app.catalog.styles import Styles
+from serve_app.params import CONTROL_WORK
 from tests.api.harness import (
+    ICON,
+    MODEL,
     LocalTransport,
     assert_problem,
     get,
@@ -206,3 +212,111 @@ async def test_strength_1_draws_every_step(client: httpx.AsyncClient, world: Wor
     job = await ordered(client, init_image=source, strength=1, steps=7)
     ticket = await world.launched(job["job_id"])
     assert (ticket["params"]["strength"], ticket["params"]["steps"]) == (1.0, 7)
+
+
+# ---- pictures whose shapes are followed ----
+
+CONTROLLED = Models(
+    {
+        "tiny": MODEL.model_copy(
+            update={
+                "controls": {
+                    "canny": ControlSpec(path="nowhere", prepare="canny"),
+                    "depth": ControlSpec(path="nowhere"),
+                }
+            }
+        )
+    },
+    "tiny",
+)
+
+
+@pytest.fixture
+async def controlled(transport: LocalTransport) -> AsyncGenerator[httpx.AsyncClient]:
+    """A service whose model has ControlNets."""
+    styles = Styles({"icon": ICON})
+    async with serving(make_app(transport, models=CONTROLLED, styles=styles)) as client:
+        yield client
+
+
+async def test_an_order_follows_pictures(controlled: httpx.AsyncClient, world: World) -> None:
+    """Each is pinned, and prepared as the model says unless it comes prepared; sent again it is the same."""
+    image = {"upload_id": await uploaded(controlled)}
+    sent: list[dict[str, Any]] = [
+        {"type": "canny", "image": image, "weight": 0.5, "end": 0.8},
+        {"type": "canny", "image": image, "prepared": True},
+        {"type": "depth", "image": image},
+    ]
+    job = await ordered(controlled, control=sent, seed=1)
+    ticket = await world.launched(job["job_id"])
+    uses = ticket["params"]["control"]
+    assert [use["prepare"] for use in uses] == ["canny", "none", "none"]
+    assert {use["image"]["upload_id"] for use in uses} == {image["upload_id"]}
+    plain = await ordered(controlled, seed=1)
+    work = (await world.launched(plain["job_id"]))["summary"]["work"]
+    assert ticket["summary"]["work"] == pytest.approx(work * (1 + 3 * CONTROL_WORK))
+    again = await ordered(controlled, **job["request"])
+    assert (await world.launched(again["job_id"]))["params"] == ticket["params"]
+    (model,) = (await get(controlled, "/v1/models"))["results"]
+    assert model["controls"] == ["canny", "depth"]
+
+
+async def test_a_retry_needs_the_pictures_that_are_followed(
+    controlled: httpx.AsyncClient, world: World
+) -> None:
+    upload_id = await uploaded(controlled)
+    first = await ordered(
+        controlled, control=[{"type": "canny", "image": {"upload_id": upload_id}}]
+    )
+    await world.started(first["job_id"])
+    assert await world.fail(first["job_id"], 1)
+    retried = await controlled.post(f"/v1/jobs/{first['job_id']}/retry")
+    (use,) = (await params_of(world, retried.json()["job_id"]))["control"]
+    assert use["image"]["upload_id"] != upload_id
+    output_of(world).uploads.remove([upload_id], time.time())
+    gone = await controlled.post(f"/v1/jobs/{first['job_id']}/retry")
+    problem = assert_problem(gone, 422, "invalid_field")
+    assert problem["errors"][0]["field"] == "control.0.image"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"type": "pose"}, "control.0.type", "tiny has no ControlNet 'pose'"),
+        ({"image": {"upload_id": JOB_ID}}, "control.0.image.upload_id", "no upload"),
+        ({"image": {"job_id": JOB_ID}}, "control.0.image.job_id", "no job"),
+        ({"start": 0.6, "end": 0.5}, "control.0.end", "above start"),
+        ({"weight": 0}, "control.0.weight", ""),
+        ({"weight": 1e9}, "control.0.weight", ""),
+        ({"end": 1.5}, "control.0.end", ""),
+        ({"map": "canny"}, "control.0.map", "Unknown"),
+    ],
+)
+async def test_a_wrong_control_names_the_field(
+    controlled: httpx.AsyncClient, changes: dict[str, Any], field: str, said: str
+) -> None:
+    right = {"type": "canny", "image": {"upload_id": await uploaded(controlled)}}
+    response = await controlled.post(
+        "/v1/generate", json={"prompt": "a", "control": [right | changes]}
+    )
+    problem = assert_problem(response, 422, "invalid_field")
+    (error,) = problem["errors"]
+    assert error["field"] == field
+    assert said in error["detail"]
+    assert error.get("allowed") or "upload_id" in field or "job_id" in field
+
+
+async def test_a_control_without_a_control_model_is_told_so(client: httpx.AsyncClient) -> None:
+    image = {"upload_id": await uploaded(client)}
+    body = {"prompt": "a", "control": [{"type": "canny", "image": image}]}
+    response = await client.post("/v1/generate", json=body)
+    (error,) = assert_problem(response, 422, "invalid_field")["errors"]
+    assert error["field"] == "control.0.type"
+    assert error["allowed"] == ["none: tiny has no ControlNets here"]
+
+
+async def test_no_more_than_three_controls(controlled: httpx.AsyncClient) -> None:
+    one = {"type": "canny", "image": {"upload_id": await uploaded(controlled)}}
+    response = await controlled.post("/v1/generate", json={"prompt": "a", "control": [one] * 4})
+    (error,) = assert_problem(response, 422, "invalid_field")["errors"]
+    assert error["field"] == "control"

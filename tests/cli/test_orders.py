@@ -8,6 +8,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from serve_app.cli.orders import control_of
 from tests.api.harness import Site
 from tests.cli.harness import OTHER, Talk, finished, run
 from tests.factories import JOB_ID
@@ -143,3 +144,16 @@ def test_pictures_are_uploaded_by_themselves(service: Site, tmp_path: Path) -> N
     (tmp_path / "text.png").write_text("no picture")
     wrong = str(run("generate", "a", "--init", str(tmp_path / "text.png")))
     assert "no picture that can be read (allowed: PNG, WebP, JPEG)" in wrong
+
+
+def test_a_picture_of_a_control_is_uploaded_too(
+    service: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tests' model has no ControlNet, and the server says so."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a:b.png")
+    said = str(run("generate", "a door", "--control", f"canny={tmp_path / 'a:b.png'}:0.5"))
+    assert said.startswith("assets: control.0.type: tiny has no ControlNet 'canny'")
+    assert control_of("canny=a:b.png") == ("canny", Path("a:b.png"), None)
+    assert control_of("canny=a:b.png:0.5") == ("canny", Path("a:b.png"), 0.5)
+    assert run("generate", "a", "--control", "canny") == 2
+    assert "write it like canny=edges.png" in capsys.readouterr().err

@@ -164,6 +164,7 @@ CHANGED: dict[str, Any] = {
     "init_image": {"upload_id": "a", "sha256": "3" * 64, "given": {"upload_id": "a"}},
     "strength": 0.5,
     "mask_image": {"upload_id": "b", "sha256": "4" * 64, "given": {"upload_id": "b"}},
+    "control": [{"type": "canny", "image": {"upload_id": "b", "sha256": "4" * 64, "given": {}}}],
     "scheduler": "ddim",
     "reproducible": "strict",
     "model": "other",
@@ -189,7 +190,12 @@ def test_of_a_source_picture_only_its_pixels_count() -> None:
     """Not under which id they were brought, nor from which job they are."""
     one = {"upload_id": "a", "sha256": "3" * 64, "given": {"upload_id": "a"}}
     other = {"upload_id": "b", "sha256": "3" * 64, "given": {"job_id": "c", "index": 1}}
-    keys = {drawing_key(params(init_image=x, mask_image=x), None) for x in (one, other)}
+    keys = {
+        drawing_key(
+            params(init_image=x, mask_image=x, control=[{"type": "canny", "image": x}]), None
+        )
+        for x in (one, other)
+    }
     assert len(keys) == 1
 
 

@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.engine.sources import source_pixels
+from serve_app.engine.sources import Pixels, source_pixels
 
 
 def saved(image: Image.Image, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return file.getvalue()
+
+
+def fitted(image: Image.Image, size: tuple[int, int], kind: str = "PNG") -> Pixels:
+    found = source_pixels(saved(image, kind), None, size).picture
+    assert found is not None
+    return found
 
 
 def noise(width: int, height: int, channels: int = 3) -> Image.Image:
@@ -26,9 +32,7 @@ def noise(width: int, height: int, channels: int = 3) -> Image.Image:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_a_picture_of_the_order_s_size_is_taken_as_it_is(kind: str) -> None:
     image = noise(8, 6)
-    assert np.array_equal(
-        source_pixels(saved(image, kind), None, (8, 6)).picture, np.asarray(image)
-    )
+    assert np.array_equal(fitted(image, (8, 6), kind), np.asarray(image))
 
 
 def test_a_larger_one_is_scaled_until_it_covers_and_cut_at_both_sides() -> None:
@@ -36,15 +40,15 @@ def test_a_larger_one_is_scaled_until_it_covers_and_cut_at_both_sides() -> None:
     wide = np.zeros((64, 192, 3), np.uint8)
     wide[:, :64], wide[:, 128:] = (255, 0, 0), (0, 0, 255)
     wide[:, 64:128] = (0, 255, 0)
-    found = source_pixels(saved(Image.fromarray(wide)), None, (32, 32)).picture
+    found = fitted(Image.fromarray(wide), (32, 32))
     assert found.shape == (32, 32, 3)
     assert (found[:, 4:-4] == (0, 255, 0)).all()
-    tall = source_pixels(saved(Image.fromarray(wide).rotate(90, expand=True)), None, (32, 32))
-    assert (tall.picture[4:-4] == (0, 255, 0)).all()
+    tall = fitted(Image.fromarray(wide).rotate(90, expand=True), (32, 32))
+    assert (tall[4:-4] == (0, 255, 0)).all()
 
 
 def test_a_smaller_one_is_enlarged() -> None:
-    found = source_pixels(saved(Image.new("RGB", (4, 2), "red")), None, (32, 32)).picture
+    found = fitted(Image.new("RGB", (4, 2), "red"), (32, 32))
     assert (found == (255, 0, 0)).all()
 
 
@@ -52,7 +56,7 @@ def test_transparent_parts_are_white() -> None:
     """Whatever colour is stored below them."""
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     image.putpixel((1, 1), (0, 0, 255, 255))
-    found = source_pixels(saved(image), None, (4, 4)).picture
+    found = fitted(image, (4, 4))
     assert tuple(found[1, 1]) == (0, 0, 255)
     assert (np.delete(found.reshape(-1, 3), 5, 0) == 255).all()
 

@@ -25,7 +25,6 @@ from serve_app.api.batches.replies import BatchEstimate, BatchList, BatchRespons
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import NO_SOURCES, GenerateRequest
-from serve_app.api.sources import FIELDS
 from serve_app.api.submit import to_its_end
 from serve_app.api.webhooks import Hooks
 from serve_app.catalog.resolve import how_to_serve
@@ -132,9 +131,10 @@ class BatchService:
         known: dict[str, Mapping[str, SourceUse]] = {}
 
         def sources(body: GenerateRequest, *, keep: bool) -> Mapping[str, SourceUse]:
-            named = body.model_dump_json(include={*FIELDS}, exclude_none=True)
-            if named == "{}":
+            pictures = body.pictures()
+            if not pictures:
                 return NO_SOURCES
+            named = json.dumps({f: source.model_dump() for f, source in pictures.items()})
             if named not in known:
                 asked = asyncio.run_coroutine_threadsafe(self.sources(body, owner, keep=keep), loop)
                 known[named] = asked.result()

@@ -59,6 +59,7 @@ class ModelParts:
     tiny_decoder: Any = None  # AutoencoderTiny
     safety_checker: Any = None  # StableDiffusionSafetyChecker
     feature_extractor: Any = None  # the CLIP image processor that prepares its input
+    controls: Mapping[str, Any] = field(default_factory=dict[str, Any])  # ControlNetModels
     loras: Mapping[str, LoraSpec] = field(default_factory=dict[str, LoraSpec])
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -89,6 +90,7 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     check_fit(spec, pipe)
     check_schedules(spec, pipe.scheduler)
     tiny = _tiny_decoder(spec, root, dtype, pipe.vae.config.latent_channels)
+    controls = {name: _control(spec, name, root, dtype, pipe.unet.config) for name in spec.controls}
     checker, extractor = _safety_checker(spec, folder, dtype)
     pipe.to(target)
     decoder = None
@@ -106,6 +108,7 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         dtype=dtype,
         decoder=decoder,
         tiny_decoder=None if tiny is None else tiny.to(target),
+        controls={name: network.to(target) for name, network in controls.items()},
         safety_checker=None if checker is None else checker.to(target),
         feature_extractor=extractor,
         made_by=_made_by(spec, revision, target, wanted),
@@ -254,6 +257,36 @@ def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, channels: int
             f"the model draws {channels}; it belongs to another family"
         )
     return decoder.eval().requires_grad_(False)
+
+
+def _control(spec: ModelSpec, name: str, root: Path, dtype: torch.dtype, unet: Any) -> Any:
+    """A ControlNet, which must be of the UNet's family."""
+    folder, part = root / spec.controls[name].path, f"controls.{name}"
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model {spec.name!r}: {part} is not a directory with a config.json")
+    check_weights(spec, folder)
+    network: Any = _reading(
+        spec,
+        part,
+        lambda: diffusers.ControlNetModel.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=dtype
+        ),
+    )
+    config = network.config
+    same = ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type")
+    off = [key for key in same if _plain(config[key]) != _plain(unet[key])]
+    if off or config.in_channels != unet.out_channels:
+        differs = off[0] if off else "in_channels"
+        raise ModelError(
+            f"model {spec.name!r}: {part} is for another family: its {differs} is not the model's"
+        )
+    if config.global_pool_conditions:
+        raise ModelError(f"model {spec.name!r}: {part} reads no shapes (shuffle): not drawn here")
+    return network.eval().requires_grad_(False)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _safety_checker(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

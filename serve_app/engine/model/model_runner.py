@@ -7,7 +7,7 @@ work on the device and do not wait for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from serve_app.engine.model.call_timer import CallTimer, Timing
+from serve_app.engine.model.controlnet import Control
 from serve_app.engine.model.device import (
     SideStream,
     as_render_error,
@@ -57,9 +58,10 @@ class ModelRunner:
         self.texts = TextCache()
         self.family = FAMILIES[parts.spec.family](parts.pipe, parts.device, self.texts)
         self.schedulers = Schedulers(parts.pipe.scheduler.config)
-        self.unet = SharedUnet(parts.pipe.unet, parts.device)
+        self.unet = SharedUnet(parts.pipe.unet, parts.device, Control(parts.controls))
         # Of a VAE its decoder alone: another thread may be encoding a picture.
         self._tilings = {id(parts.pipe.unet): Tiling(parts.pipe.unet)}
+        self._tilings |= {id(network): Tiling(network) for network in parts.controls.values()}
         self._tilings |= {id(v): Tiling(v.decoder) for v in (parts.vae, parts.tiny_decoder) if v}
         self._encoder = PictureEncoder(parts.vae, self.family, parts.device)
         self.loras = Loras(parts.pipe, parts.loras, parts.device)
@@ -157,7 +159,9 @@ class ModelRunner:
         Returns the errors of single requests' diffusers schedulers; the other requests have moved.
         """
         rows = sum(r.rows for r in requests)
-        with device_errors(), self._timer.measure(Stage.DENOISING, requests[0].size, rows):
+        usual = not any(r.params.control for r in requests)  # else it says nothing of other calls
+        measured = self._timer.measure(Stage.DENOISING, requests[0].size, rows)
+        with device_errors(), measured if usual else nullcontext():
             predictions = self.predict(requests)
         failures: Failures = {}
         with nonblocking(self.device):
@@ -213,7 +217,10 @@ class ModelRunner:
         params = requests[0].params
         eager = params.reproducible == "strict" or params.tile != "none" or bool(params.loras)
         rows, loras = rows_of(requests), requests[0].state.loras
-        with self._tilings[id(self.pipe.unet)].along(params.tile), self.loras.on("unet", loras):
+        with ExitStack() as changed:
+            for network in (self.pipe.unet, *self.parts.controls.values()):
+                changed.enter_context(self._tilings[id(network)].along(params.tile))
+            changed.enter_context(self.loras.on("unet", loras))
             return self.unet(rows, eager=eager).split([request.rows for request in requests])
 
     def _decoded(self, requests: Sequence[Request], latents: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.engine.model.controlnet import Hint, hint_image
 from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import Conditions, Family, Text
 from serve_app.engine.model.loras import Added
@@ -51,6 +52,7 @@ class Trajectory:
     beside: Tensor | None = (
         None  # (1, k, h, w): what a UNet for inpainting reads beside the latents
     )
+    hints: tuple[Hint, ...] = ()  # for ControlNets
     decoded_in_parts: bool = False
     loras: Added = ()
 
@@ -99,6 +101,7 @@ class Trajectory:
             conditions=[family.conditions(params, text) for text in texts],
             loras=loras,
             kept=kept,
+            hints=_hints(request, latents.dtype, device),
             beside=beside,
             guidance_embedding=_guidance_embedding(params, pipe, latents.dtype, device),
         )
@@ -114,6 +117,8 @@ class Trajectory:
         rows.timesteps += [timestep] * count
         rows.texts += [text.hidden for text in texts if text is not None]
         rows.conditions += self.conditions[-count:]
+        shown = [(hint, hint.strength(step, len(self.timesteps))) for hint in self.hints]
+        rows.shown += [shown] * count
         if self.guidance_embedding is not None:
             rows.guidance += [self.guidance_embedding] * count
 
@@ -187,6 +192,17 @@ def _start(
     assert original is not None
     encoder.skip_sample(original, generator)
     return latents, KeptPicture(original, noise, marked), None
+
+
+def _hints(request: Request, dtype: torch.dtype, device: torch.device) -> tuple[Hint, ...]:
+    uses = request.params.control
+    if not uses:
+        return ()
+    assert request.source is not None
+    return tuple(
+        Hint(use.type, hint_image(pixels, device, dtype), use.weight, use.start, use.end)
+        for use, pixels in zip(uses, request.source.controls, strict=True)
+    )
 
 
 class Schedulers:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from serve_app.engine.model.controlnet import Control, Shown
 from serve_app.engine.model.nonblocking import nonblocking
 
 MAX_GRAPHS = 64  # compiled shapes per network
@@ -32,19 +33,24 @@ class Rows:
     texts: list[Tensor] = field(default_factory=list[Tensor])  # (1, tokens, width)
     conditions: list[dict[str, Tensor]] = field(default_factory=list[dict[str, Tensor]])
     guidance: list[Tensor] = field(default_factory=list[Tensor])  # (1, width), or empty
+    shown: list[Shown] = field(default_factory=list[Shown])  # to ControlNets; empty for most rows
 
 
 class SharedUnet:
     """Calls compiled code where it exists for the size, else `network`, which is the diffusers UNet."""
 
-    def __init__(self, network: Callable[..., Any], device: torch.device) -> None:
+    def __init__(
+        self, network: Callable[..., Any], device: torch.device, control: Control | None = None
+    ) -> None:
         self.network = network
+        self._control = control
         self.device = device
         self.sizes: set[Size] = set()  # that are compiled
         self._fast: Callable[..., Any] | None = None  # the compiled network
 
     def __call__(self, rows: Rows, *, eager: bool = False) -> Tensor:
         """Noise predictions (rows, channels, h, w); each row has its own timestep and text."""
+        eager = eager or any(rows.shown)
         if self._fast is not None and not eager and _size(rows) in self.sizes:
             return self._call(self._fast, rows)
         return self._call(self.network, rows)
@@ -78,6 +84,12 @@ class SharedUnet:
             for x in (samples, timesteps, texts, guidance, *added.values()):
                 if x is not None:
                     torch._dynamo.mark_dynamic(x, 0)
+        more: dict[str, Any] = {}
+        if self._control is not None and any(rows.shown):
+            residuals = self._control.residuals(rows.shown, samples, timesteps, texts, added)
+            if residuals is not None:
+                more["down_block_additional_residuals"] = tuple(residuals[:-1])
+                more["mid_block_additional_residual"] = residuals[-1]
         return network(
             samples,
             timesteps,
@@ -85,6 +97,7 @@ class SharedUnet:
             timestep_cond=guidance,
             added_cond_kwargs=added or None,
             return_dict=False,
+            **more,
         )[0]
 
 

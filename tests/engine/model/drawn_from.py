@@ -67,7 +67,7 @@ def alone(parts: ModelParts, wanted: GenerationParams) -> Tensor:
 def plainly(parts: ModelParts, wanted: GenerationParams, index: int = 0) -> Tensor:
     """The reference: one image by the plain pipeline of this feature."""
     source = source_of(wanted)
-    if source is None:
+    if source is None or source.picture is None:
         return plain(parts, wanted, index)
     xl = "XL" if parts.spec.family == "sdxl" else ""
     inpaints = source.mask is not None or parts.pipe.unet.config.in_channels == 9

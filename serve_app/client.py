@@ -72,8 +72,8 @@ class Rejected(AssetsError):
         self.status = status
         self.code = str(problem.get("code", ""))
         self.errors: list[dict[str, Any]] = problem.get("errors") or []
-        wrong = [f"{_row(e)}{e['field']}: {e['detail']}{_allowed(e)}" for e in self.errors]
-        super().__init__("; ".join(wrong) or str(problem.get("detail", f"HTTP {status}")))
+        self.lines = [f"{_row(e)}{e['field']}: {e['detail']}{_allowed(e)}" for e in self.errors]
+        super().__init__("; ".join(self.lines) or str(problem.get("detail", f"HTTP {status}")))
 
 
 class NotDone(AssetsError):

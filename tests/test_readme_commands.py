@@ -67,6 +67,8 @@ def check_assets(args: list[str]) -> None:
     if args[0].startswith("--"):
         assert args == ["--help"] or set(args) <= options_of(typer.main.get_command(cli.app))
         return
+    if args[0] == "batch" and f"assets batch {args[1]}" not in command_tree():
+        args = ["batch", "order", *args[1:]]  # a file
     name, many = next(
         (n, n.count(" ")) for n in command_tree() if f"assets {' '.join(args)} ".startswith(f"{n} ")
     )
@@ -121,7 +123,8 @@ def check_curl(args: list[str]) -> None:
     (url,) = [arg for arg in args if arg.startswith("localhost:8000/")]
     body = args[args.index("-d") + 1] if "-d" in args else None
     path = re.sub("[A-Z_]{2,}", "{}", urlsplit(f"//{url}").path)
-    assert f"{'GET' if body is None else 'POST'} {path}" in operations()
+    posts = {"-d", "--data-binary"} & {*args}
+    assert f"{'POST' if posts else 'GET'} {path}" in operations()
     if body is not None:
         GenerateRequest.model_validate_json(body)
         assert "content-type: application/json" in args

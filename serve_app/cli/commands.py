@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from serve_app import __version__
 from serve_app.cli import (
+    batches,
     credentials,
     finishing,
     jobs,
@@ -53,6 +54,7 @@ app.command()(finishing.finish)
 app.command()(ledger.ledger)
 app.command("inspect")(provenance.inspect_file)
 app.add_typer(credentials.app, name="c2pa")
+app.add_typer(batches.app, name="batch")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(styles.app, name="styles")

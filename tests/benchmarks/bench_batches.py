@@ -1,0 +1,151 @@
+"""A batch of ten thousand orders: how long its 202 takes, what a look costs, and its archive's memory.
+
+    python -m tests.benchmarks.bench_batches [--orders 10000] [--out FILE.md]
+
+Workload: a CSV of that many orders with a prompt of its own each, sent over HTTP on loopback to the app on a
+real registry and store. All are in one process here; what goes between app and registry is pickled, as Ray
+would. Nothing is drawn: the jobs are ended with files of 4 KiB, as a job task ends them. Then the same file
+again, and the archive, read by a client that keeps nothing. Memory: growth of the peak of the process's
+resident set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import inspect
+import pickle
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serve_app.jobs.job import Status
+from tests.api.harness import LocalTransport, limit, make_app
+from tests.factories import image_file
+from tests.jobs.harness import World
+from tests.serving import served
+
+FILE_BYTES = 4096
+LOOKS = 200
+CSV = {"content-type": "text/csv"}
+
+
+def _sent(message: Any) -> Any:
+    return pickle.loads(pickle.dumps(message))  # noqa: S301 - our own
+
+
+class PickledTransport(LocalTransport):
+    """What is sent and answered is pickled once each way."""
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        found = getattr(self.world.registry, method)(*_sent(args))
+        reply = await found if inspect.isawaitable(found) else found
+        return _sent(reply)
+
+
+async def end_all(world: World, batch_id: str) -> None:
+    """Every job of the batch has one file, as if it had been drawn at once."""
+    store, folder = world.registry._store, world.files.root / "2026-11-27"
+    folder.mkdir()
+    batch = await store.batches.get(batch_id)
+    assert batch is not None
+    after = 0
+    while rows := await store.batches.rows(batch.number, after, 500):
+        after = rows[-1].row
+        ends: list[Any] = []
+        for row in rows:
+            assert row.job is not None
+            data = row.job.job_id.encode().ljust(FILE_BYTES, b".")
+            path = f"{folder.name}/{row.job.job_id}.png"
+            (world.files.root / path).write_bytes(data)
+            ended = row.job.evolve(
+                status=Status.SUCCESS,
+                completed_at=time.time(),
+                images=(image_file(data, path=path),),
+            )
+            ends.append(store.update(ended, expected_fence=0))
+        assert all(await asyncio.gather(*ends))
+
+
+def peak_reset() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib() -> float:
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+async def measured(orders: int, root: Path) -> list[tuple[str, str]]:
+    figures: list[tuple[str, str]] = []
+    table = "prompt,style_id,tags\n" + "".join(
+        f"a red potion number {n} in a round bottle,icon,level-3\n" for n in range(orders)
+    )
+    async with World(root, {"max_pending": 2 * orders, "cached_jobs": 1000}) as world:
+        limit(world, max_in_flight=0)
+        app = make_app(PickledTransport(world), max_pending=2 * orders)
+        async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=120) as client:
+            await client.get("/v1/capabilities")
+
+            async def timed(path: str) -> tuple[float, httpx.Response]:
+                begun = time.perf_counter()
+                response = await client.post(path, content=table, headers=CSV)
+                assert response.is_success, response.text
+                return time.perf_counter() - begun, response
+
+            dry, _ = await timed("/v1/batches?name=dry&dry_run=true")
+            seconds, response = await timed("/v1/batches?name=potions")
+            batch = response.json()
+            figures.append((f"202 of {orders} orders, s", f"{seconds:.2f}"))
+            figures.append(("of that, read and checked (a dry run), s", f"{dry:.2f}"))
+            begun = time.perf_counter()
+            for _ in range(LOOKS):
+                await client.get(batch["urls"]["self"])
+            look = (time.perf_counter() - begun) / LOOKS * 1000
+            figures.append(("a look at it, ms", f"{look:.1f}"))
+            await end_all(world, batch["batch_id"])
+            seconds, response = await timed("/v1/batches?name=potions")
+            assert response.json()["reused"]["count"] == orders
+            figures.append((f"the same file again, {orders} reused, s", f"{seconds:.2f}"))
+            peak_reset()
+            before, taken, begun = peak_mib(), 0, time.perf_counter()
+            async with client.stream("GET", batch["urls"]["archive"]) as reply:
+                async for piece in reply.aiter_raw():
+                    taken += len(piece)
+            seconds = time.perf_counter() - begun
+            figures.append((f"archive of {orders} files, s", f"{seconds:.1f}"))
+            figures.append(("its size, MiB", f"{taken / 2**20:.0f}"))
+            figures.append(("memory it takes at its peak, MiB", f"{peak_mib() - before:.0f}"))
+            begun = time.perf_counter()
+            again = await client.post("/v1/batches?name=others", content=table, headers=CSV)
+            cancelled = await client.post(again.json()["urls"]["cancel"])
+            assert cancelled.json()["counts"]["REVOKED"] == orders
+            seconds = time.perf_counter() - begun
+            figures.append((f"{orders} ordered and cancelled, s", f"{seconds:.1f}"))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        figures = asyncio.run(measured(given.orders, Path(root)))
+    text = "\n".join(
+        ["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in figures)]
+    )
+    print(text)
+    if given.out is not None:
+        with contextlib.suppress(FileExistsError):
+            given.out.parent.mkdir(parents=True)
+        given.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,8 @@ Knows nothing of what the routes do.
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -271,6 +272,9 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     for kind in (*unreturned, *unread):  # no route returns them as its model
         schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= schema.pop("$defs", {}) | {kind.__name__: schema}
+    _name_parts_of_batches(components["schemas"])
+    for name in _brought(document):
+        _leave_out_defaults(components["schemas"][name])
     if keys:
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -281,3 +285,45 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
                 for operation in operations.values():
                     operation["security"] = [{"bearer": []}, {"header": []}]
     return document
+
+
+def _name_parts_of_batches(schemas: dict[str, Any]) -> None:
+    """A batch's orders are checked one by one, so its model has them written out: generated clients would
+    know two kinds of orders."""
+    fields = schemas["BatchRequest"]["properties"]
+    about = fields["defaults"]["description"]
+    fields["defaults"] = {"$ref": _REF + "BatchDefaults", "description": about}
+    for branch in fields["orders"]["anyOf"]:
+        if branch.get("type") == "array":
+            branch["items"] = {"$ref": _REF + "BatchOrder"}
+
+
+def _brought(document: dict[str, Any]) -> set[str]:
+    """Names of the schemas of which bodies of requests are made."""
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    found: set[str] = set()
+    new: list[Any] = [
+        operation.get("requestBody")
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    while new:
+        node = new.pop()
+        if isinstance(node, dict):
+            inner = cast(dict[str, Any], node)
+            name = str(inner.get("$ref", "")).removeprefix(_REF)
+            if name and name not in found:
+                found.add(name)
+                new.append(schemas[name])
+            new += inner.values()
+        elif isinstance(node, list):
+            new += cast(list[Any], node)
+    return found
+
+
+def _leave_out_defaults(schema: dict[str, Any]) -> None:
+    """A default is told in words: of one that is declared, some generators make a field that must be sent."""
+    for field in schema.get("properties", {}).values():
+        default = field.pop("default", None)
+        if default not in (None, "", [], {}) and "description" in field:
+            field["description"] += f" Default: {json.dumps(default)}."

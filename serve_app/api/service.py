@@ -242,7 +242,7 @@ class JobService:
         params = await resolve_sheet(
             body,
             lambda job_id: self.newest(job_id, owner),
-            lambda tag, most: self._tagged(owner, tag, most),
+            lambda wanted, most: self._succeeded(owner, wanted, most),
         )
         summary, labels = summary_of_sheet(params), body.labels(client)
         if (hook := self.hooks.of(owner, None, None)) is not None:
@@ -250,10 +250,11 @@ class JobService:
         dumped = params.model_dump(mode="json")
         return await self._submit(dumped, summary, labels, owner, key, body.body_hash(), life_s)
 
-    async def _tagged(self, owner: str, tag: str, most: int) -> list[JobView]:
-        """The newest `most` succeeded jobs with this tag, the oldest of them first."""
+    async def _succeeded(self, owner: str, wanted: JobFilter, most: int) -> list[JobView]:
+        """The newest `most` jobs that are wanted and have succeeded, the oldest of them first."""
         found: list[JobView] = []
-        wanted, before = JobFilter(tag=tag, statuses=["SUCCESS"]), None
+        wanted = {**wanted, "statuses": ["SUCCESS"]}
+        before = None
         while len(found) < most:
             page = await self.registry.page(owner, wanted, MAX_PAGE, before, None)
             found += page["jobs"]

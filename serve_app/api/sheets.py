@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +24,7 @@ from serve_app.delivery.sheet import (
 )
 from serve_app.delivery.spec import Name, SheetSpec
 from serve_app.errors import Gone, InvalidField, NotFound
-from serve_app.messages import ImageFile, JobView, Labels
+from serve_app.messages import ImageFile, JobFilter, JobView, Labels
 from serve_app.params import SheetParams, SheetPicture
 
 BODY_BYTES = 2**20
@@ -34,8 +34,8 @@ AT_ONCE = 50  # questions to the registry
 
 Find = Callable[[str], Awaitable[JobView]]
 """Raises NotFound, Gone."""
-Tagged = Callable[[str, int], Awaitable[Sequence[JobView]]]
-"""Succeeded jobs with this tag, the oldest first; more than so many are cut."""
+Succeeded = Callable[[JobFilter, int], Awaitable[Sequence[JobView]]]
+"""Succeeded jobs that are wanted, the oldest first; more than so many are cut."""
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 
@@ -77,6 +77,12 @@ class SheetRequest(SheetSpec):
         "first. A picture that was finished anew by a job of the same tag comes as that one.",
         examples=["level-3"],
     )
+    batch_id: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Instead of `items`: pictures of all jobs of this batch that succeeded, in that way.",
+        examples=[None],
+    )
     priority: Literal["low", "normal", "high"] = Field(
         default="normal", description="As of an order.", examples=["normal"]
     )
@@ -89,8 +95,8 @@ class SheetRequest(SheetSpec):
 
     @model_validator(mode="after")
     def _one_way_to_say_what(self) -> SheetRequest:
-        if (self.items is None) == (self.tag is None):
-            raise InvalidField("items", "Give either items or a tag.")
+        if [self.items, self.tag, self.batch_id].count(None) != 2:
+            raise InvalidField("items", "Give either items, a tag or a batch_id.")
         return self
 
     @property
@@ -111,9 +117,10 @@ class SheetRequest(SheetSpec):
         return hashlib.sha256(body.encode()).hexdigest()
 
 
-async def resolve_sheet(body: SheetRequest, find: Find, tagged: Tagged) -> SheetParams:
+async def resolve_sheet(body: SheetRequest, find: Find, succeeded: Succeeded) -> SheetParams:
     """Every picture found, named and checked. Raises InvalidField: what can be known to be impossible before
     pixels are read."""
+    what = "items"
     if body.items is not None:
         jobs = await _found(body.items, find)
         chosen = [
@@ -123,14 +130,14 @@ async def resolve_sheet(body: SheetRequest, find: Find, tagged: Tagged) -> Sheet
             for image, name in _named(_images(job, item.index, f"items.{i}.index"), item.name)
         ]
     else:
-        assert body.tag is not None
-        found = _newest_forms(await tagged(body.tag, MAX_SPRITES + 1))
+        wanted = {"tag": body.tag} if body.batch_id is None else {"batch_id": body.batch_id}
+        ((what, value),) = wanted.items()
+        found = _newest_forms(await succeeded(cast(JobFilter, wanted), MAX_SPRITES + 1))
         if not found:
-            raise InvalidField("tag", f"no job with the tag {body.tag!r} has succeeded")
-        chosen = [(job, image, None, "tag") for job in found for image in _sorted(job)]
+            raise InvalidField(what, f"no job of the {what} {value!r} has succeeded")
+        chosen = [(job, image, None, what) for job in found for image in _sorted(job)]
     parents = await _parents([job for job, *_ in chosen], find)
     names = _names([(job, image, name) for job, image, name, _ in chosen], parents)
-    what = "items" if body.tag is None else "tag"
     refuse_too_much([(image["width"], image["height"]) for _, image, *_ in chosen], what)
     spec = body.spec
     check_names(names, spec)

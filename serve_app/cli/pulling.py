@@ -36,6 +36,7 @@ def pull(
         Path, typer.Argument(parser=home_path, metavar="DIR", help="A folder of your project.")
     ],
     tag: Annotated[str | None, typer.Option(help="Only of jobs with this tag.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only of this batch, by its id.")] = None,
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "plain",
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what finishes later, until Ctrl-C.")
@@ -52,21 +53,21 @@ def pull(
         signer = None if sign is None else Signer(sign)
         puller = Pull(client, Mirror(directory), engine, signer)
         if not watch:
-            puller.all_of(tag)
+            puller.all_of(tag, batch)
             return
         try:
-            follow(client, puller, tag)
+            follow(client, puller, tag, batch)
         except KeyboardInterrupt:
             raise typer.Exit(0) from None
 
 
-def follow(client: Client, puller: Pull, tag: str | None) -> None:
+def follow(client: Client, puller: Pull, tag: str | None, batch: str | None) -> None:
     """Everything whenever a stream begins, since jobs may have ended while there was none; then each job as
     it ends."""
-    for event in client.events(on_open=lambda: puller.all_of(tag)):
+    for event in client.events(on_open=lambda: puller.all_of(tag, batch)):
         if event.kind == "status" and event.data["status"] == "SUCCESS":
             job = Job.of(event.data)
-            if tag is None or tag in job.tags:
+            if tag in (None, *job.tags) and batch in (None, job.raw.get("batch_id")):
                 puller.some([job])
 
 
@@ -81,9 +82,9 @@ class Pull:
         self._prompts: dict[str, str] = {}  # of jobs that others were derived from
         self._counts = Counter[str]()
 
-    def all_of(self, tag: str | None) -> None:
+    def all_of(self, tag: str | None, batch: str | None = None) -> None:
         """Of every job that succeeded, the oldest first, so that what was finished anew comes last."""
-        self.some(list(self._client.jobs(status=["SUCCESS"], tag=tag))[::-1])
+        self.some(list(self._client.jobs(status=["SUCCESS"], tag=tag, batch_id=batch))[::-1])
 
     def some(self, jobs: list[Job]) -> None:
         self._counts.clear()

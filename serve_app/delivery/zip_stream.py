@@ -5,32 +5,29 @@ Knows the format by Python's zipfile, ZIP64 where it is needed; nothing of what 
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import IO
+from typing import IO, cast
 
 _MODE = 0o644 << 16
 _PACKED = (".png", ".jpg", ".webp", ".zip")
 
 
-class _Sink(io.RawIOBase):
+class _Sink:
     """Takes what is written. It cannot be seeked, so zipfile puts sizes after each file."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.pieces: list[bytes] = []
         self.waiting = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def write(self, data: bytes | bytearray | memoryview) -> int:
         self.pieces.append(bytes(data))
         self.waiting += len(data)
         return len(data)
+
+    def flush(self) -> None: ...
 
 
 class ZipStream:
@@ -38,7 +35,7 @@ class ZipStream:
 
     def __init__(self) -> None:
         self._sink = _Sink()
-        self._zip = zipfile.ZipFile(self._sink, "w", allowZip64=True)
+        self._zip = zipfile.ZipFile(cast(IO[bytes], self._sink), "w", allowZip64=True)
 
     @contextmanager
     def member(self, path: str, at: datetime) -> Generator[IO[bytes]]:

@@ -22,8 +22,10 @@ from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.config import Settings
 from tests.api.harness import LocalTransport, serving, site
+from tests.artifacts.pictures import rendered
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
+HOOKS = "tests.api.schemathesis_hooks"
 EXAMPLES = int(os.environ.get("ASSETS_TEST_EXAMPLES", "2"))
 SECONDS = 40 + 10 * EXAMPLES
 """Budget of the run; on an idle machine it needs less."""
@@ -61,6 +63,7 @@ def test_every_answer_is_one_that_the_document_promises(
                 *("--request-timeout", "20", "--max-time", str(SECONDS)),
             ],
             cwd=tmp_path,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(CONFIG.parents[2])},
             capture_output=True,
             text=True,
             timeout=SECONDS + 30,
@@ -84,11 +87,27 @@ async def test_every_example_is_accepted(transport: LocalTransport) -> None:
             assert accepted.status_code == 202, accepted.text
             job_id = accepted.json()["job_id"]
             said.pop("idempotency-key", None)
+        picture = {"content-type": "image/png"}
+        brought = await client.post("/v1/uploads", content=rendered()["data"], headers=picture)
+        upload_id, batch_id = brought.json()["upload_id"], ""
+        for body in document["components"]["schemas"]["BatchRequest"]["examples"]:
+            accepted = await client.post("/v1/batches", json=body)
+            assert accepted.status_code == 202, accepted.text
+            batch_id = accepted.json()["batch_id"]
+        for media_type, described in document["paths"]["/v1/batches"]["post"]["requestBody"][
+            "content"
+        ].items():
+            if "example" in described:
+                kind = {"content-type": media_type}
+                text = described["example"]
+                accepted = await client.post("/v1/batches", content=text, headers=kind)
+                assert accepted.status_code == 202, accepted.text
         for path, operations in document["paths"].items():
             described = operations.get("get", {}).get("parameters", [])
             if "{path}" in path or "events" in path:
                 continue
-            url = path.replace("{job_id}", job_id)
+            url = path.replace("{job_id}", job_id).replace("{batch_id}", batch_id)
+            url = url.replace("{upload_id}", upload_id)
             by_place: dict[str, dict[str, Any]] = {"query": {}, "header": {}, "path": {}}
             for parameter in described:
                 if "examples" in parameter["schema"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.api.harness import assert_problem, ordered
+from tests.api.harness import ORDER, assert_problem, ordered
 from tests.artifacts.pictures import rendered
 from tests.factories import JOB_ID
 from tests.jobs.harness import World
@@ -17,12 +17,16 @@ async def test_head_is_get_without_its_body(client: httpx.AsyncClient, world: Wo
     (world.files.root / "a.png").write_bytes(b"png")
     picture = {"content-type": "image/png"}
     made = await client.post("/v1/uploads", content=rendered()["data"], headers=picture)
+    batch = (await client.post("/v1/batches", json={"orders": [ORDER]})).json()
     described = (await client.get("/openapi.json")).json()["paths"]
     paths = [path for path, operations in described.items() if "get" in operations]
-    assert len(paths) == 14
+    assert len(paths) == 19
     for path in (*paths, "/docs", "/openapi.json", "/docs/static/swagger-ui.css"):
         url = path.replace("{job_id}", job["job_id"]).replace("{path}", "a.png")
         url = url.replace("{upload_id}", made.json()["upload_id"])
+        url = url.replace("{batch_id}", batch["batch_id"]).replace(
+            "archive", "archive?partial=true"
+        )
         head = await client.head(url)
         assert (head.status_code, head.content) == (200, b""), url
         if "events" not in path:

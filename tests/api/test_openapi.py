@@ -98,3 +98,18 @@ async def test_keys_are_declared_where_they_are_needed(
         for operation in operations.values():
             assert bool(operation.get("security")) == path.startswith("/v1/"), path
     assert "securitySchemes" not in document["components"]
+
+
+async def test_what_has_a_default_need_not_be_sent(document: dict[str, Any]) -> None:
+    """Generators of clients make a field optional if it is neither required nor has a declared default; and
+    an order of a batch is one type, wherever it stands."""
+    schemas = document["components"]["schemas"]
+    for name in ("GenerateRequest", "SheetRequest", "BatchRequest", "BatchOrder", "LoraOrder"):
+        fields = schemas[name]["properties"]
+        assert not any("default" in field for field in fields.values()), name
+        assert set(schemas[name].get("required", [])) < set(fields)
+    assert schemas["GenerateRequest"]["properties"]["n"]["description"].endswith("Default: 1.")
+    batch = json.dumps(schemas["BatchRequest"])
+    assert "components/schemas/BatchOrder" in batch
+    assert "components/schemas/BatchDefaults" in batch
+    assert "negative_prompt" not in batch

@@ -23,7 +23,7 @@ from tests.api.harness import (
     make_app,
     serving,
 )
-from tests.api.studio import draw, sprite
+from tests.api.studio import draw, png, sprite, worked
 from tests.jobs.harness import World
 
 CSV = {"content-type": "text/csv"}
@@ -454,3 +454,40 @@ async def test_a_job_of_a_batch_ordered_again_alone_is_none_of_it(
     again = await client.post(job["urls"]["retry"])
     assert again.json()["batch_id"] is None
     assert (await get(client, made["urls"]["self"]))["size"] == 2
+
+
+async def test_a_sheet_takes_the_pictures_of_a_batch(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    made = await accepted(client)
+    sheet = {"batch_id": made["batch_id"], "name": "potions"}
+    none = await client.post("/v1/sheets", json=sheet)
+    assert assert_problem(none, 422, "invalid_field")["errors"][0]["field"] == "batch_id"
+    await draw_all(world, transport)
+    job = (await client.post("/v1/sheets", json=sheet)).json()
+    await worked(world, job["job_id"])
+    await transport.caught_up()
+    packed = await get(client, job["urls"]["self"])
+    assert packed["status"] == "SUCCESS", packed["error"]
+    both = await client.post("/v1/sheets", json=sheet | {"tag": "a"})
+    assert_problem(both, 422, "invalid_field")
+
+
+async def test_pictures_that_orders_begin_with_are_found_once_and_told_by_row(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    source = Image.new("RGB", (64, 64), "red")
+    sent_picture = await client.post(
+        "/v1/uploads", content=png(source), headers={"content-type": "image/png"}
+    )
+    upload = {"upload_id": sent_picture.json()["upload_id"]}
+    order = {"prompt": "a", "init_image": upload, "strength": 0.5}
+    made = await accepted(client, orders=[order, order | {"prompt": "b"}])
+    jobs = await jobs_of(client, made)
+    assert [job["request"]["init_image"] for job in jobs] == [upload, upload]
+    wrong = {"prompt": "c", "init_image": {"upload_id": made["batch_id"]}}
+    problem = assert_problem(
+        await client.post("/v1/batches", json=batch(order, wrong)), 422, "invalid_field"
+    )
+    (error,) = problem["errors"]
+    assert (error["row"], error["field"]) == (2, "init_image.upload_id")

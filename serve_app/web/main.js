@@ -8,6 +8,7 @@ import "./picture/picture.js";
 import "./compare/compare.js";
 import "./finish/finish.js";
 import "./sheet/sheet.js";
+import "./batch/batch.js";
 import { begin } from "./lib/store.js";
 
 void begin();

@@ -23,7 +23,7 @@ export type Job = {job_id: string, kind: "generate" | "derive" | "sheet", status
   queue_position: number | null, eta_seconds: number | null, waiting_for: string | null,
   progress: Progress | null, error: JobError | null, request: Order,
   resolved: {prompt: string, negative_prompt: string, model_revision: string} | null,
-  derived_from: string | null, retry_of: string | null, priority: Priority, tags: string[],
+  derived_from: string | null, batch_id: string | null, retry_of: string | null, priority: Priority, tags: string[],
   metadata: Record<string, any>, metrics: {queue_ms: number | null, execution_ms: number | null}};
 
 export type ProgressEvent = {job_id: string, status: Status, progress: Progress | null, queue_position: number | null,
@@ -58,3 +58,8 @@ export type Inspected = {format: string, width: number, height: number, recipe: 
 
 export type Catalog = {styles: Style[], models: Model[], effects: EffectKind[], palettes: string[], loras: string[],
   capabilities: Capabilities, order: Schema, sheet: Schema};
+
+/** What many jobs are together. */
+export type Batch = {batch_id: string, name: string | null, status: Status, size: number,
+  counts: Record<Status | "DELETED", number>, progress: {value: number, done: number, total: number},
+  eta_seconds: number | null, reused: {count: number}, failed: {row: number, detail: string}[]};

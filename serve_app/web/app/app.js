@@ -87,8 +87,8 @@ class AppFrame extends View {
 
 /** What is done with the selection. @param {string | null} what */
 function above(what) {
-  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker" });
-  return what && what in views && selection.size > 0 && store.session === "in" && h(views[what], { key: what });
+  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker", batch: "batch-maker" });
+  return what && what in views && (selection.size > 0 || what === "batch") && store.session === "in" && h(views[what], { key: what });
 }
 
 function signInForm() {

@@ -5,9 +5,10 @@ import { get } from "../lib/api.js";
 import { dialog } from "../lib/dialog.js";
 import { sentences } from "../lib/format.js";
 import { go } from "../lib/place.js";
-import { notify, store, trying } from "../lib/store.js";
+import { store, trying } from "../lib/store.js";
 import { h } from "../lib/view.js";
-import { wishDraft } from "../lib/wishes.js";
+import { wishDraft, wishSource } from "../lib/wishes.js";
+import { bring } from "../order/source.js";
 import { draftOf } from "../order/draft.js";
 
 /** @typedef {import("../types.js").Inspected} Inspected */
@@ -15,7 +16,7 @@ import { draftOf } from "../order/draft.js";
 /** @param {() => void} changed */
 export function dropZone(changed) {
   let over = false;
-  /** @type {{found: Inspected, look: string} | null} */
+  /** @type {{found: Inspected, file: Blob, look: string} | null} */
   let offer = null;
 
   /** @param {Blob} file */
@@ -26,8 +27,7 @@ export function dropZone(changed) {
     const mine = found.recipe?.record.job_id;
     const job = mine ? await get(`/v1/jobs/${encodeURIComponent(mine)}`).catch(() => null) : null;
     if (job?.kind === "generate") found.order = { ...job.request, n: 1, seed: found.recipe?.seed ?? job.request.seed };
-    if (!found.order) return notify(T.drop.none, "bad");
-    offer = { found, look: URL.createObjectURL(file) };
+    offer = { found, file, look: URL.createObjectURL(file) };
     changed();
   });
 
@@ -42,6 +42,12 @@ export function dropZone(changed) {
     close();
     go({}, { pane: "order" });
   };
+
+  const startFrom = () => trying(async () => {
+    if (offer) wishSource(await bring(offer.file));
+    close();
+    go({}, { pane: "order" });
+  });
 
   return {
     /** @param {any} event */
@@ -65,16 +71,17 @@ export function dropZone(changed) {
       if (over) return h("div", { class: "drop-here", key: "drop" }, h("p", null, T.drop.here));
       if (!offer) return null;
       const { found, look } = offer;
-      return dialog({ name: "offer", title: T.drop.title, close },
+      return dialog({ name: "offer", title: found.order ? T.drop.title : T.source.title, close },
         h("div", { class: "recipe" },
           h("img", { src: look, alt: "" }),
           h("div", null,
-            h("p", { class: "long" }, found.order?.prompt),
+            h("p", { class: "long" }, found.order?.prompt ?? T.drop.none),
             found.recipe && h("p", { class: "hint" }, T.drop.by(found.recipe.program)),
             found.notes.length > 0 && h("div", null, h("p", { class: "hint" }, T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
           ),
         ),
-        [h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no), h("button", { type: "button", class: "main", onclick: use }, T.drop.use)],
+        [h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no), h("button", { type: "button", class: found.order ? "" : "main", onclick: () => void startFrom() }, T.drop.start),
+          found.order && h("button", { type: "button", class: "main", onclick: use }, T.drop.use)],
       );
     },
   };

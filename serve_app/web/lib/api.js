@@ -10,6 +10,8 @@ export const ROOT = meta("root");
 export const FILES = meta("files");
 
 const KEY = "assets.key";
+/** How often something is sent while nobody answers. */
+const TRIES = 4;
 
 /** @param {string} name */
 function meta(name) {
@@ -24,8 +26,10 @@ export class Problem extends Error {
     this.status = status;
     /** @type {string} */
     this.code = body?.code ?? "";
-    /** @type {{field: string, detail: string, allowed?: any[]}[]} */
-    this.errors = body?.errors ?? [];
+    /** @type {{field: string, detail: string, row?: number}[]} `detail` says what is allowed, too. */
+    this.errors = (body?.errors ?? []).map((/** @type {any} */ one) => (
+      one.allowed?.length ? { ...one, detail: `${one.detail} (${one.allowed.join(", ")})` } : one
+    ));
     this.retryAfter = retryAfter;
   }
 }
@@ -81,14 +85,17 @@ export async function get(path, options) {
 
 /**
  * A POST that is safe to repeat, and is repeated while the service is away for a moment.
- * @param {string} path @param {any} json @param {number} [tries]
+ * @param {string} path @param {any} content As JSON, or as it is if `type` says what it is. @param {string} [type]
  * @returns {Promise<any>}
  */
-export async function post(path, json, tries = 4) {
+export async function post(path, content, type) {
+  /** @type {Record<string, string>} */
   const headers = { "Idempotency-Key": name() };
-  for (let left = tries; ; left--) {
+  if (type) headers["Content-Type"] = type;
+  const body = type ? { body: content } : { json: content };
+  for (let left = TRIES; ; left--) {
     try {
-      return await (await ask(path, { method: "POST", headers, json })).json();
+      return await (await ask(path, { method: "POST", headers, ...body })).json();
     } catch (error) {
       const away = !(error instanceof Problem) || (error.status === 503 && error.code !== "storage_failed");
       if (!away || left <= 1) throw error;

@@ -23,5 +23,6 @@ export const ICONS = {
   compare: "M4 5h7v14H4zM13 5h7v14h-7z",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   more: "M5 12h.01M12 12h.01M19 12h.01",
+  rows: "M4 6h16M4 12h16M4 18h16",
   out: "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
 };

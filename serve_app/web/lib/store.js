@@ -36,6 +36,8 @@ export const store = {
   catalog: null,
   /** @type {Map<string, Job>} Jobs that wait or run, and the last that ended here. */
   jobs: new Map(),
+  /** @type {Map<string, import("../types.js").Batch>} Those that live, and that ended here. */
+  batches: new Map(),
   /** @type {Map<string, string[]>} By job: what its images look like so far, as links. */
   previews: new Map(),
   /** @type {{id: number, text: string, kind: "good" | "bad", action?: {text: string, act: () => void}}[]} */
@@ -99,7 +101,7 @@ export function signOut(why) {
   life.abort();
   const had = key.get();
   key.set("");
-  Object.assign(store, { session: "signed out", catalog: null, jobs: new Map(), previews: new Map() });
+  Object.assign(store, { session: "signed out", catalog: null, jobs: new Map(), batches: new Map(), previews: new Map() });
   if (why && had) notify(why, "bad");
   changed();
 }
@@ -201,8 +203,10 @@ export function forget(id) {
 async function askPlaces(signal) {
   while (!signal.aborted) {
     await pause(PLACES_MS);
+    if (document.hidden || store.connection !== "live") continue;
+    await askBatches().catch(() => {}); // the stream finds out by itself that nobody answers
     const waiting = [...store.jobs.values()].some((job) => job.status === "PENDING" || job.status === "RETRY");
-    if (!waiting || document.hidden || store.connection !== "live") continue;
+    if (!waiting) continue;
     try {
       const page = await get(`/v1/jobs?status=PENDING&status=RETRY&limit=${MOST_PLACES}`, { signal });
       for (const job of page.results) {
@@ -213,9 +217,20 @@ async function askPlaces(signal) {
       }
       changed();
     } catch {
-      // The stream finds out by itself that nobody answers.
+      // As above.
     }
   }
+}
+
+/** A batch is rolled up by the service; its jobs come by the stream like others. */
+async function askBatches() {
+  const known = [...store.batches.values()].filter((batch) => !FINAL.has(batch.status));
+  const strangers = [...store.jobs.values()].some((job) => job.batch_id && !store.batches.has(job.batch_id));
+  if (!known.length && !strangers) return;
+  const live = strangers ? (await get("/v1/batches?status=PENDING&status=STARTED&limit=20")).results : [];
+  const found = await Promise.all(known.map((batch) => get(`/v1/batches/${batch.batch_id}`)));
+  for (const batch of [...live, ...found]) store.batches.set(batch.batch_id, batch);
+  changed();
 }
 
 // ---- what people do ----
@@ -225,6 +240,29 @@ export async function order(order) {
   const job = await post("/v1/generate", order);
   take(job);
   return job;
+}
+
+/** @param {string} path @param {string} csv @returns {Promise<import("../types.js").Batch>} */
+export async function orderBatch(path, csv) {
+  const batch = await post(path, csv, "text/csv");
+  store.batches.set(batch.batch_id, batch);
+  changed();
+  return batch;
+}
+
+/** @param {string} id @param {"cancel" | "retry"} what */
+export async function batchDo(id, what) {
+  await trying(async () => {
+    const batch = await post(`/v1/batches/${id}/${what}`, undefined);
+    store.batches.set(batch.batch_id, batch);
+    changed();
+  });
+}
+
+/** @param {string} id */
+export function forgetBatch(id) {
+  store.batches.delete(id);
+  changed();
 }
 
 /** @param {string} id @param {Record<string, any>} body @returns {Promise<Job>} */

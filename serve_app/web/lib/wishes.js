@@ -15,3 +15,17 @@ export function onDraft(heard) {
 export function wishDraft(draft) {
   for (const heard of drafts) heard(draft);
 }
+
+/** @type {Set<(source: import("../order/source.js").Source) => void>} */
+const sources = new Set();
+
+/** @param {(source: import("../order/source.js").Source) => void} heard @returns {() => void} Ends it. */
+export function onSource(heard) {
+  sources.add(heard);
+  return () => sources.delete(heard);
+}
+
+/** Let the order that is written start from this picture. @param {import("../order/source.js").Source} source */
+export function wishSource(source) {
+  for (const heard of sources) heard(source);
+}

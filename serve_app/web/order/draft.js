@@ -10,14 +10,14 @@ import { recall, remember } from "../lib/remember.js";
 /**
  * @typedef {{prompt: string, style_id: string | null, n: number, size: [number, number] | null,
  *   seed: number | null, locked: boolean, priority: import("../types.js").Priority,
- *   effects: Effect[] | null, more: Record<string, any>}} Draft
+ *   effects: Effect[] | null, source: import("./source.js").Source | null, more: Record<string, any>}} Draft
  * `more`: the other fields of an order, by name. `effects` null: those of the style.
  */
 
 /** @returns {Draft} */
 export function blank() {
   return {
-    prompt: "", style_id: null, n: 1, size: null, seed: null, locked: false, priority: "normal", effects: null, more: {},
+    prompt: "", style_id: null, n: 1, size: null, seed: null, locked: false, priority: "normal", effects: null, source: null, more: {},
   };
 }
 
@@ -40,11 +40,13 @@ export function body(draft) {
   if (draft.seed !== null) order.seed = draft.seed;
   if (draft.priority !== "normal") order.priority = draft.priority;
   if (draft.effects) order.effects = draft.effects;
+  if (draft.source) order.init_image = draft.source.image;
+  else delete order.strength;
   return order;
 }
 
 /** Fields of an order that have a place of their own in the form. */
-const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run"]);
+const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image"]);
 
 /**
  * A draft of an order that was made before. What equals the default of the service is left out.
@@ -66,6 +68,7 @@ export function draftOf(order, fields) {
     seed: seed >= 0 ? seed : null,
     locked: seed >= 0,
     effects: order.effects ?? null,
+    source: order.init_image ? { image: order.init_image, look: "" } : null,
     more: Object.fromEntries(more),
   };
 }

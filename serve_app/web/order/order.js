@@ -5,11 +5,13 @@ import { Problem, get } from "../lib/api.js";
 import { duration, sentences } from "../lib/format.js";
 import { field, schemaField, tied } from "../lib/fields.js";
 import { ICONS } from "../lib/icons.js";
-import { notify, order, store, watch, why } from "../lib/store.js";
+import { go } from "../lib/place.js";
+import { notify, order, store, trying, watch, why } from "../lib/store.js";
 import { View, h, icon } from "../lib/view.js";
-import { onDraft } from "../lib/wishes.js";
+import { onDraft, onSource } from "../lib/wishes.js";
 import { blank, body, load, save } from "./draft.js";
 import { effectsField } from "./effects.js";
+import { bring, sourceField } from "./source.js";
 import { styleCards } from "./styles.js";
 
 /** @typedef {import("../types.js").Catalog} Catalog */
@@ -19,7 +21,7 @@ import { styleCards } from "./styles.js";
 const ASK_MS = 450;
 /** Shown elsewhere in the form, or of no use in it. */
 const ELSEWHERE = new Set([
-  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags"],
+  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "strength"],
 ]);
 
 class OrderForm extends View {
@@ -39,6 +41,7 @@ class OrderForm extends View {
       this.draft = draft;
       this.settled();
     }));
+    this.until(onSource((source) => this.change({ source })));
     this.hear(this, "keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
@@ -102,10 +105,7 @@ class OrderForm extends View {
 
   /** @param {Problem} problem */
   blame(problem) {
-    this.errors = Object.fromEntries(problem.errors.map((one) => [
-      one.field,
-      one.allowed?.length ? `${one.detail} (${one.allowed.join(", ")})` : one.detail,
-    ]));
+    this.errors = Object.fromEntries(problem.errors.map((one) => [one.field, one.detail]));
   }
 
   async send() {
@@ -154,6 +154,14 @@ class OrderForm extends View {
           palettes: catalog.palettes,
           errors,
           choose: (effects) => this.change({ effects }),
+        }),
+        "init_image" in (catalog.order.properties ?? {}) && sourceField({
+          source: draft.source,
+          strength: draft.more.strength,
+          error: errorBelow(errors, "init_image") ?? errors.strength,
+          choose: (source) => this.change({ source }),
+          strengthen: (strength) => this.changeMore("strength", strength),
+          brought: (file) => void trying(async () => this.change({ source: await bring(file) })),
         }),
         this.more(catalog),
       ),
@@ -250,10 +258,11 @@ class OrderForm extends View {
   more(catalog) {
     const fields = Object.entries(catalog.order.properties ?? {}).filter(([name]) => !ELSEWHERE.has(name));
     const { more } = this.draft;
+    const changed = Object.keys(more).filter((name) => name !== "strength").length;
     const wrong = fields.some(([name]) => this.errors[name]);
     const tags = { id: "order-tags", label: T.order.tags, hint: T.order.tagsHint, error: errorBelow(this.errors, "tags"), wide: true };
     return h("details", { class: "more", ...(wrong ? { open: true } : {}) },
-      h("summary", null, T.order.advanced, Object.keys(more).length ? h("span", { class: "count" }, Object.keys(more).length) : null),
+      h("summary", null, T.order.advanced, changed > 0 && h("span", { class: "count" }, changed)),
       h("div", { class: "grid" },
         field(tags, h("input", {
           ...tied(tags), autocomplete: "off", value: (more.tags ?? []).join(", "),
@@ -289,6 +298,7 @@ class OrderForm extends View {
       ),
       h("div", { class: "go" },
         h("button", { type: "submit", class: "main", disabled: this.busy }, T.order.button(this.draft.n), h("kbd", null, T.order.keys)),
+        h("button", { type: "button", class: "quiet", title: T.order.many, "aria-label": T.order.many, onclick: () => go({ do: "batch" }, { step: true }) }, icon(ICONS.rows)),
         h("button", {
           type: "button", class: "quiet", title: T.order.reset, "aria-label": T.order.reset,
           onclick: () => {

@@ -1,14 +1,14 @@
 /** One picture, as large as the screen, with everything that is known of how it was made. */
 
 import { T } from "../texts.js";
-import { get } from "../lib/api.js";
+import { get, thumbnail } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
 import { mark, markOf, toggleReject, toggleStar } from "../lib/marks.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
 import { recall, remember } from "../lib/remember.js";
 import { notify, order, store, trying, watch, why } from "../lib/store.js";
 import { View, h, icon } from "../lib/view.js";
-import { wishDraft } from "../lib/wishes.js";
+import { wishDraft, wishSource } from "../lib/wishes.js";
 import { itemsOf } from "../gallery/list.js";
 import { selection } from "../gallery/selection.js";
 import { draftOf } from "../order/draft.js";
@@ -184,9 +184,18 @@ class PictureViewer extends View {
       drawn && h("button", { type: "button", onclick: () => void this.again(job, image, 1, image.seed) }, icon(ICONS.again), T.picture.again),
       drawn && h("button", { type: "button", onclick: () => void this.again(job, image, VARIATIONS, -1) }, icon(ICONS.vary), T.picture.vary(VARIATIONS)),
       drawn && h("button", { type: "button", onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
+      drawn && "init_image" in (store.catalog?.order.properties ?? {}) && h("button", { type: "button", onclick: () => this.startFrom(job, image) }, icon(ICONS.plus), T.picture.input),
       h("button", { type: "button", onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
       h("a", { class: "button", href: image.url, download: "" }, icon(ICONS.download), T.picture.download),
     );
+  }
+
+  /** @param {Job} job @param {Image} image */
+  startFrom(job, image) {
+    wishSource({ image: { job_id: job.job_id, index: image.index }, look: thumbnail(image.original_url, 128) });
+    notify(T.source.used, "good");
+    this.close();
+    go({}, { pane: "order" });
   }
 
   /** @param {Job} job @param {Image} image */

@@ -5,6 +5,7 @@ import { thumbnail } from "../lib/api.js";
 import { duration, whyWaiting, wordsOf } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
 import { FINAL, cancel, forget, retry, store, watch } from "../lib/store.js";
+import { batchCard } from "./batches.js";
 import { View, h, icon } from "../lib/view.js";
 import { showPicture } from "../lib/place.js";
 
@@ -19,15 +20,20 @@ class JobQueue extends View {
   }
 
   view() {
-    const jobs = inOrder([...store.jobs.values()]);
-    const running = jobs.filter((job) => job.status === "STARTED").length;
-    const waiting = jobs.filter((job) => !FINAL.has(job.status)).length - running;
+    const batches = [...store.batches.values()].reverse();
+    const all = [...store.jobs.values()];
+    // What waits or has ended of a batch is told by its card.
+    const alone = all.filter((job) => job.status === "STARTED" || !store.batches.has(job.batch_id ?? ""));
+    const jobs = inOrder(alone);
+    const running = all.filter((job) => job.status === "STARTED").length;
+    const waiting = alone.filter((job) => job.status === "PENDING" || job.status === "RETRY").length
+      + batches.reduce((sum, { counts }) => sum + counts.PENDING + counts.RETRY, 0);
     const shown = jobs.slice(0, MOST_SHOWN);
     return h("section", { "aria-labelledby": "queue-title" },
       h("h2", { id: "queue-title" }, T.queue.title, h("span", { class: "summary", role: "status" }, T.queue.summary(running, waiting))),
-      jobs.length === 0
+      jobs.length + batches.length === 0
         ? h("p", { class: "hint empty" }, T.queue.empty)
-        : h("ul", null, shown.map((job) => card(job))),
+        : h("ul", null, batches.map(batchCard), shown.map((job) => card(job))),
       jobs.length > shown.length && h("p", { class: "hint" }, T.queue.more(jobs.length - shown.length)),
     );
   }

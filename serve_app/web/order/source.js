@@ -1,0 +1,52 @@
+/** The picture that an order starts from: an upload or a picture of ours, and how much of it is drawn anew. */
+
+import { T } from "../texts.js";
+import { get } from "../lib/api.js";
+import { ICONS } from "../lib/icons.js";
+import { h, icon } from "../lib/view.js";
+
+/** @typedef {{image: {upload_id: string} | {job_id: string, index: number}, look: string}} Source `look`: a small link. */
+
+const SIDE = 96;
+/** What the service takes if nothing is said. */
+export const STRENGTH = 0.6;
+
+/** Bring a file to the service. @param {Blob} file @returns {Promise<Source>} */
+export async function bring(file) {
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  const { upload_id } = await get("/v1/uploads", { method: "POST", body: file, headers });
+  return { image: { upload_id }, look: await small(file) };
+}
+
+/** A look that fits into what the browser remembers. @param {Blob} file */
+async function small(file) {
+  const bitmap = await createImageBitmap(file);
+  const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, bitmap.width * scale);
+  canvas.height = Math.max(1, bitmap.height * scale);
+  canvas.getContext("2d")?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/webp", 0.8);
+}
+
+/**
+ * @param {{source: Source | null, strength: number | undefined, error?: string, choose: (source: Source | null) => void,
+ *   strengthen: (strength: number) => void, brought: (file: Blob) => void}} given
+ */
+export function sourceField({ source, strength = STRENGTH, error, choose, strengthen, brought }) {
+  return h("fieldset", { class: "field source" },
+    h("legend", null, T.source.title),
+    source
+      ? h("div", { class: "given" },
+          h("img", { src: source.look, alt: T.source.title }),
+          h("div", { class: "field" },
+            h("label", { for: "order-strength" }, T.source.strength, h("output", null, ` ${Math.round(100 * strength)} %`)),
+            h("input", { id: "order-strength", type: "range", min: 0, max: 1, step: 0.05, value: String(strength), oninput: (event) => strengthen(Number(event.target.value)) }),
+          ),
+          h("button", { type: "button", class: "quiet small", "aria-label": T.source.remove, title: T.source.remove, onclick: () => choose(null) }, icon(ICONS.close)),
+        )
+      : h("label", { class: "button pick" }, icon(ICONS.plus), T.source.pick,
+          h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", onchange: (event) => event.target.files[0] && brought(event.target.files[0]) })),
+    error && h("p", { class: "error", role: "alert" }, error),
+  );
+}

@@ -26,7 +26,7 @@ TYPES = {
 }
 """What is served, beside the front page. Whatever else lies in the folder is for its authors."""
 
-DOCUMENTATION = re.compile(rb"^[ \t]*/\*\*.*?\*/$", re.MULTILINE | re.DOTALL)
+DOCUMENTATION = re.compile(rb"^[ \t]*/\*\*(?:(?!\*/).)*\*/$", re.MULTILINE | re.DOTALL)
 """A fifth of the modules is for readers and for the type checker, and no browser needs it."""
 
 FOR_EVER = "public, max-age=31536000, immutable"

@@ -317,6 +317,7 @@ export const T = {
         ["+ − 0", "Zoom, fit"],
         ["B", "Next ground"],
         ["F, 1 to 5, X", "Star, rate, reject"],
+        ["Delete", "Delete, with a moment to undo"],
         ["Esc", "Back"],
       ]],
       ["Everywhere", [["?", "These keys"], ["Esc", "Close, or select nothing"]]],

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.cluster.service import wait_until
 from tests.web.conftest import Open
 from tests.web.studio import Studio
 
@@ -150,3 +151,43 @@ def test_a_link_to_a_picture_opens_it(studio: Studio, visit: Open) -> None:
     page.keyboard.press("Escape")
     expect(viewer).to_have_count(0)
     assert "job=" not in page.url
+
+
+def test_what_was_finished_has_the_words_of_what_it_was_made_of(
+    studio: Studio, visit: Open
+) -> None:
+    page = visit(studio.url)
+    job = studio.drawn(1, prompt="a speckled stone")
+    expect(tiles(page)).to_have_count(1)
+    finish = {"effects": [{"op": "flip"}]}
+    derived = httpx.post(f"{studio.url}/v1/jobs/{job}/derive", json=finish).json()["job_id"]
+    studio.work(derived)
+    for _ in ("as it arrives", "as it is loaded"):
+        expect(tiles(page)).to_have_count(2)
+        expect(tiles(page).first).to_have_attribute("data-job", derived)
+        expect(tiles(page).first).to_have_accessible_name(re.compile("a speckled stone"))
+        page.reload()
+
+
+def test_a_failed_job_is_looked_at_and_ordered_again(studio: Studio, visit: Open) -> None:
+    job = studio.order(prompt="a broken stone")
+    studio.start(job)
+    studio.fail(job)
+    page = visit(f"{studio.url}/#/pictures?state=FAILURE")
+    tiles(page).first.click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.get_by_role("heading", name="Failed")).to_be_visible()
+    expect(viewer.get_by_label("Recipe")).to_contain_text("a broken stone")
+    viewer.get_by_role("button", name="Order again").click()
+    expect(page.locator("job-queue li")).to_contain_text("a broken stone")
+
+
+def test_a_picture_is_deleted_where_it_is_looked_at(studio: Studio, visit: Open) -> None:
+    gone, kept = studio.drawn(1), studio.drawn(2)
+    page = visit(studio.url)
+    tiles(page).nth(1).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Delete")
+    expect(tiles(page)).to_have_count(1)
+    expect(tiles(page).first).to_have_attribute("data-job", kept)
+    wait_until(lambda: httpx.get(f"{studio.url}/v1/jobs/{gone}").status_code == 410, 15)

@@ -43,6 +43,8 @@ export class PictureList {
   fresh = [];
   /** @type {Set<string>} Jobs that are in `items` or in `fresh`. */
   #known = new Set();
+  /** @type {Map<string, Item[]>} By job: what was finished from its pictures, and has its words. */
+  #children = new Map();
   /** @type {string | null} */
   #next = "";
   /** @type {"idle" | "loading" | "failed" | "end" | "paused"} */
@@ -103,7 +105,11 @@ export class PictureList {
     looks.learn(job);
     if (this.#known.has(job.job_id)) return;
     this.#known.add(job.job_id);
-    for (const item of itemsOf(job)) if (this.fits(item)) this.items.push(item);
+    const items = itemsOf(job);
+    if (job.derived_from) this.#children.set(job.derived_from, items);
+    // A child is newer than its parent, so it comes first.
+    for (const child of this.#children.get(job.job_id) ?? []) child.words = items[0].words;
+    for (const item of items) if (this.fits(item)) this.items.push(item);
   }
 
   /** A job has ended. @param {Job} job */
@@ -111,7 +117,10 @@ export class PictureList {
     looks.learn(job);
     if (this.#known.has(job.job_id) || !this.#asked(job)) return;
     this.#known.add(job.job_id);
-    const items = itemsOf(job).filter((item) => this.fits(item));
+    const all = itemsOf(job);
+    const parent = this.items.find((item) => item.job === job.derived_from);
+    if (parent) for (const item of all) item.words = parent.words;
+    const items = all.filter((item) => this.fits(item));
     if (items.length) this.fresh = [...items, ...this.fresh].sort(newestFirst);
     this.changed();
   }

@@ -18,18 +18,18 @@ const USUAL = /** @type {Record<string, any>} */ ({
   guidance_rescale: 0, tile: "none", prompt_syntax: "plain", clip_skip: 1, quality: "full", redraws: 0, on_fail: "keep", format: "png",
 });
 
-/** @param {Job} job @param {Image} image */
+/** @param {Job} job @param {Image} [image] A job that failed has none. */
 export function facts(job, image) {
   const { request, resolved } = job;
   const ms = job.metrics.execution_ms;
   const settings = Object.entries(request).filter(([name, value]) => !SAID.has(name) && USUAL[name] !== value && plain(value));
   return h("aside", { class: "facts", tabindex: 0, "aria-label": T.picture.recipe },
-    sentences(image.notes).map((note) => h("p", { class: "note", key: note }, note)),
+    sentences(image?.notes ?? []).map((note) => h("p", { class: "note", key: note }, note)),
     request.prompt && text(T.picture.prompt, request.prompt),
     request.negative_prompt && text(T.picture.negative, request.negative_prompt),
     h("dl", null,
-      fact(T.picture.size, `${image.width} × ${image.height}`),
-      fact(T.picture.seed, String(image.seed)),
+      image && fact(T.picture.size, `${image.width} × ${image.height}`),
+      fact(T.picture.seed, String(image?.seed ?? request.seed)),
       request.style_id && fact(T.picture.style, request.style_id),
       request.model && fact(T.picture.model, request.model),
       settings.map(([name, value]) => fact(readable(name), String(value))),
@@ -38,12 +38,12 @@ export function facts(job, image) {
       fact(T.picture.job, h("button", { type: "button", class: "quiet small id", title: T.picture.copy, onclick: () => void copy(job.job_id) }, job.job_id)),
     ),
     request.effects?.length > 0 && section(T.effects.title, h("ol", { class: "steps" }, request.effects.map(effect))),
-    image.quality && section(T.picture.quality, h("pre", null, JSON.stringify(image.quality, null, 1))),
+    image?.quality && section(T.picture.quality, h("pre", null, JSON.stringify(image.quality, null, 1))),
     job.tags.length > 0 && section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
       type: "button", class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
     }, tag)))),
     resolved && h("details", { key: "given" }, h("summary", null, T.picture.given), text(T.picture.prompt, resolved.prompt), resolved.negative_prompt && text(T.picture.negative, resolved.negative_prompt)),
-    section(T.picture.files, h("ul", { class: "files" }, image.files.map((file) => h("li", { key: file.url },
+    image && section(T.picture.files, h("ul", { class: "files" }, image.files.map((file) => h("li", { key: file.url },
       h("a", { href: file.url, download: "" }, file.name ?? readable(file.role)), h("span", null, size(file.size_bytes)))))),
   );
 }

@@ -6,7 +6,7 @@ import { ICONS } from "../lib/icons.js";
 import { mark, markOf, toggleReject, toggleStar } from "../lib/marks.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
 import { recall, remember } from "../lib/remember.js";
-import { notify, order, store, trying, watch, why } from "../lib/store.js";
+import { notify, order, retry, store, trying, watch, why } from "../lib/store.js";
 import { View, h, icon } from "../lib/view.js";
 import { wishDraft, wishSource } from "../lib/wishes.js";
 import { itemsOf } from "../gallery/list.js";
@@ -106,7 +106,7 @@ class PictureViewer extends View {
       this.top(),
       h("div", { class: "inside" },
         this.picture(),
-        this.job && this.image && facts(this.job, this.image),
+        this.job && facts(this.job, this.image),
       ),
     );
   }
@@ -114,7 +114,7 @@ class PictureViewer extends View {
   drawn() {
     const { dialog } = this;
     if (dialog && !dialog.open) dialog.showModal();
-    this.stage.attach(this.querySelector(".stage"));
+    this.stage.attach(this.querySelector(".stage:not(.gone)"));
   }
 
   top() {
@@ -140,7 +140,11 @@ class PictureViewer extends View {
   }
 
   picture() {
-    const { image, stage } = this;
+    const { image, job, stage } = this;
+    if (job && !image) {
+      return h("div", { class: "stage gone" }, h("h3", null, T.states[job.status]), h("p", null, job.error?.detail),
+        job.status !== "SUCCESS" && h("button", { type: "button", onclick: () => void retry(job.job_id) }, icon(ICONS.again), T.queue.retry));
+    }
     if (this.error) return h("p", { class: "stage gone" }, this.error || T.picture.gone);
     const derived = image && image.original_url !== image.url;
     return h("div", { class: "middle" },
@@ -186,6 +190,7 @@ class PictureViewer extends View {
       drawn && h("button", { type: "button", onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
       drawn && "init_image" in (store.catalog?.order.properties ?? {}) && h("button", { type: "button", onclick: () => this.startFrom(job, image) }, icon(ICONS.plus), T.picture.input),
       h("button", { type: "button", onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
+      h("button", { type: "button", class: "quiet", title: T.picture.remove, "aria-label": T.picture.remove, onclick: () => this.remove() }, icon(ICONS.trash)),
       h("a", { class: "button", href: image.url, download: "" }, icon(ICONS.download), T.picture.download),
     );
   }
@@ -205,6 +210,15 @@ class PictureViewer extends View {
     selection.clear();
     if (item) selection.add([item]);
     go({ do: "finish" }, { step: true });
+  }
+
+  remove() {
+    const { job } = this;
+    if (!job) return;
+    this.close();
+    selection.clear();
+    selection.add(itemsOf(job));
+    /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"))?.removeSelected();
   }
 
   /** @param {string} ground */
@@ -244,6 +258,7 @@ class PictureViewer extends View {
       "-": () => this.stage.zoom(-1),
       0: () => (this.stage.fits ? mark(this.key, { rating: 0 }) : this.stage.reset()),
       b: () => this.choose(GROUNDS[(GROUNDS.indexOf(this.ground) + 1) % GROUNDS.length]),
+      Delete: () => this.remove(),
       f: () => toggleStar(this.key),
       x: () => toggleReject(this.key),
     });

@@ -64,7 +64,7 @@ def test_a_service_that_is_killed_and_comes_back(mortal: Site, visit: Open) -> N
         shown = studio.drawn(1, prompt="was there")
         running = studio.order(prompt="survives")
         studio.start(running)
-        expect(page.locator("job-queue li")).to_have_count(1)
+        expect(page.locator("job-queue li", has_text="survives")).to_have_count(1)
         expect(page.locator(".tile")).to_have_count(1)
         port = urlsplit(url).port
         assert port

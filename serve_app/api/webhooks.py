@@ -129,7 +129,8 @@ class DeliveryReply(BaseModel):
         description="As the receiver sees it in `webhook-id`; the same in every call.",
         examples=[DELIVERY_ID],
     )
-    job_id: str | None = Field(description="Null: a test.", examples=[JOB_ID])
+    job_id: str | None = Field(description="Null: of a batch, or a test.", examples=[JOB_ID])
+    batch_id: str | None = Field(description="Of a batch that has ended.", examples=[None])
     event: str = Field(
         description="queued, started, output, completed; test.", examples=["completed"]
     )
@@ -151,7 +152,7 @@ class DeliveryReply(BaseModel):
     tries: int = Field(description="Calls so far, since it was last asked for.", examples=[1])
     calls: list[CallReply] = Field(description="The newest calls, the oldest of them first.")
     urls: dict[str, str] = Field(
-        description="`redeliver` (POST); of a job's event `job`.",
+        description="`redeliver` (POST); of a job's event `job`, of a batch's `batch`.",
         examples=[{"redeliver": f"/v1/webhooks/deliveries/{DELIVERY_ID}/redeliver"}],
     )
 
@@ -162,9 +163,12 @@ class DeliveryReply(BaseModel):
         urls = {"redeliver": f"{own}/redeliver"}
         if found["job_id"] is not None:
             urls["job"] = f"{root}/v1/jobs/{found['job_id']}"
+        if found["batch_id"] is not None:
+            urls["batch"] = f"{root}/v1/batches/{found['batch_id']}"
         return cls(
             delivery_id=found["id"],
             job_id=found["job_id"],
+            batch_id=found["batch_id"],
             event=found["event"],
             url=found["url"],
             state=found["state"],  # pyright: ignore[reportArgumentType]

@@ -83,6 +83,7 @@ class Batches:
                     key=order.get("idempotency_key"),
                     body_hash=order.get("body_hash", ""),
                     key_expires_before=self._clock.now() - self._intake.idempotency_s,
+                    hook=order.get("webhook"),
                     refused=refused,
                 )
                 if isinstance(stands, str):

@@ -31,6 +31,8 @@ KEPT_S = 30 * 86_400.0
 FORGOTTEN_AT_ONCE = 1000
 TIDY_EVERY_S = 3600.0
 GONE = 410
+LOOK_FOR_BATCHES_S = 1.0
+"""Between two looks whether a batch has ended that calls somebody, while there is one."""
 PAUSE_S = (1.0, 60.0)
 """Before the next try when the courier died or the store failed: at first, at most."""
 
@@ -104,7 +106,10 @@ class Deliveries:
             self._in_hand.update(due.parcel["number"] for due in some)
             self._background.spawn(self._deliver(some))
         later = await self._outbox.next_due(now)
-        return None if later is None else max(0.0, later - self._now())
+        wait = None if later is None else max(0.0, later - self._now())
+        if await self._outbox.expects_batches():
+            return LOOK_FOR_BATCHES_S if wait is None else min(wait, LOOK_FOR_BATCHES_S)
+        return wait
 
     async def _deliver(self, some: list[Due]) -> None:
         """All to one URL, at the same time; they are of different jobs, whose order among them is free."""

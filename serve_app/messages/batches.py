@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from serve_app.messages.jobs import JobError, JobView, Labels, Summary
+from serve_app.messages.webhooks import Webhook
 
 
 class BatchRow(TypedDict):
@@ -31,6 +32,7 @@ class BatchSubmission(TypedDict):
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
     cancel_after_s: NotRequired[float | None]
+    webhook: NotRequired[Webhook | None]  # called once, when all its jobs have ended
 
 
 class Again(TypedDict):

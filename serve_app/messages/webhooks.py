@@ -50,7 +50,8 @@ class Delivery(TypedDict):
     number: int  # grows; its place in a list
     id: str
     owner: str
-    job_id: str | None  # of a test: none
+    job_id: str | None  # of a test or a batch: none
+    batch_id: str | None
     event: str
     url: str
     state: str  # waiting, delivered, failed, dropped

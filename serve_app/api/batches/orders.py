@@ -141,6 +141,14 @@ class BatchRequest(BaseModel):
         "has a name.",
         examples=[True],
     )
+    webhook: str | None = Field(
+        default=None,
+        max_length=10_000,
+        description="An https URL that is called once, when all jobs of the batch have ended; again, if that "
+        "comes about again after a retry. Left out: that of your key, if it has one. `defaults.webhook` is "
+        "called for each job.",
+        examples=[None],
+    )
     dry_run: bool = Field(
         default=False,
         description="Order nothing: say how many jobs it would be, what would be reused and how long it "

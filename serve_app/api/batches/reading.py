@@ -34,6 +34,7 @@ class ReadBatch:
     defaults: dict[str, Any]
     where: Callable[[int], str]
     pointer: Callable[[int], str] | None = None
+    webhook: str | None = None
 
 
 def read(
@@ -99,6 +100,7 @@ def _of_json(data: bytes, most: int) -> ReadBatch:
         defaults=cast(dict[str, Any], body.defaults),
         where=lambda _: "",
         pointer=(lambda row: f"#/orders/{row - 1}") if body.matrix is None else None,
+        webhook=body.webhook,
     )
 
 

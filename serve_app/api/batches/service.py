@@ -100,6 +100,7 @@ class BatchService:
 
         async with self.reading:
             found, orders = await asyncio.to_thread(work)
+        hook = self.hooks.of(owner, found.webhook, None)
         if found.dry_run:
             return await self._estimate(found, orders, owner)
         said = json.dumps(["batch", media_type, name, reuse]).encode()
@@ -113,6 +114,7 @@ class BatchService:
             idempotency_key=key,
             body_hash=hashlib.sha256(said + data).hexdigest(),
             cancel_after_s=life_s,
+            webhook=hook,
         )
         reply = await to_its_end(
             self.registry.submit_batch(submission), self.settings.submit_timeout_s

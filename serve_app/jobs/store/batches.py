@@ -25,7 +25,7 @@ from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import bounds
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import COLUMNS, NAMED, VALUES
-from serve_app.messages import BatchFilter
+from serve_app.messages import BatchFilter, Webhook
 
 SCANNED = 500
 """Most batches that are read for one page of a list."""
@@ -129,6 +129,7 @@ class StoredBatches:
         key: str | None,
         body_hash: str,
         key_expires_before: float,
+        hook: Webhook | None = None,
         refused: Callable[[int], str | None] = lambda _: None,
     ) -> InsertedBatch | str:
         """Store a batch with all its jobs, unless its owner used this idempotency `key` before, or its id is
@@ -184,6 +185,11 @@ class StoredBatches:
                 for row, new in enumerate(rows, 1)
             )
             _insert(db, "batch_rows", ROW_COLUMNS, entries)
+            if hook is not None:  # after the rows: a trigger looks whether any of them lives
+                db.execute(
+                    "INSERT INTO batch_hooks VALUES (?, ?, ?, 1)",
+                    (number, hook["url"], hook["root"]),
+                )
             if key is not None:
                 db.execute(
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",

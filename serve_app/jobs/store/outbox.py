@@ -127,6 +127,16 @@ class Outbox:
             ).fetchone()[0]
         )
 
+    async def expects_batches(self) -> bool:
+        """A batch that calls somebody has not ended. Nobody is told when it does: its event is written by the
+        database itself."""
+        return await self._read(
+            lambda db: (
+                db.execute("SELECT 1 FROM batch_hooks WHERE open = 1 LIMIT 1").fetchone()
+                is not None
+            )
+        )
+
     async def settle(self, rulings: Mapping[int, Ruling]) -> None:
         """Note what came of some calls, by number. A delivery that is over already stays as it is."""
 
@@ -246,5 +256,6 @@ def _one(db: sqlite3.Connection, id: str, owner: str) -> Delivery | None:
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
-    found: dict[str, Any] = {**dict(row), "calls": json.loads(row["calls"])}
+    batch_id = row["id"].split("_")[1] if row["job_id"] is None and row["event"] != TEST else None
+    found: dict[str, Any] = {**dict(row), "calls": json.loads(row["calls"]), "batch_id": batch_id}
     return Delivery(**found)

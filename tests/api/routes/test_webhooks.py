@@ -234,3 +234,37 @@ async def test_the_same_order_with_another_webhook_is_another_order(
     assert first.status_code == 202
     other = await client.post("/v1/generate", json=body, headers=key)
     assert_problem(other, 422, "idempotency_key_reuse")
+
+
+# ---- batches ----
+
+
+async def test_a_batch_is_told_once_and_its_jobs_only_where_they_name_a_webhook(
+    client: httpx.AsyncClient, world: World, courier: Answers
+) -> None:
+    orders = [{"prompt": "a red key"}, {"prompt": "a blue key", "webhook": f"{URL}/job"}]
+    body = {"defaults": {"style_id": "icon"}, "orders": orders, "webhook": URL}
+    made = await client.post("/v1/batches", json=body)
+    assert made.status_code == 202, made.text
+    for _ in orders:
+        await world.draw_next()
+    found = await listed(client, 2, "delivered")
+    by_url = {one["url"]: one for one in found}
+    assert by_url[URL]["batch_id"] == made.json()["batch_id"]
+    assert by_url[URL]["job_id"] is None
+    assert by_url[URL]["urls"]["batch"] == f"/v1/batches/{made.json()['batch_id']}"
+    assert by_url[f"{URL}/job"]["job_id"] is not None
+
+
+@pytest.mark.parametrize("url", BAD_URLS[:3])
+async def test_a_bad_url_of_a_batch_or_of_a_row_is_refused_with_its_place(
+    client: httpx.AsyncClient, url: str
+) -> None:
+    orders: list[dict[str, Any]] = [{"prompt": "a key"}, {"prompt": "a key", "webhook": url}]
+    reply = await client.post("/v1/batches", json={"orders": orders})
+    (error,) = assert_problem(reply, 422, "invalid_field")["errors"]
+    assert (error["row"], error["field"]) == (2, "webhook")
+    reply = await client.post("/v1/batches", json={"orders": orders[:1], "webhook": url})
+    (error,) = assert_problem(reply, 422, "invalid_field")["errors"]
+    assert error["field"] == "webhook"
+    assert (await get(client, "/v1/jobs"))["results"] == []

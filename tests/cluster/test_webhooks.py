@@ -66,7 +66,7 @@ class Mailbox:
         return f"https://localhost:{self.port}/{name}"
 
     @contextlib.contextmanager
-    def holding(self, name: str) -> Iterator[None]:
+    def holding(self, name: str) -> Generator[None]:
         """Calls of this path are taken and not answered meanwhile."""
         self._shut, self.held = name, threading.Semaphore(0)
         self._open.clear()

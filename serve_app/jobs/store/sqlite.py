@@ -263,7 +263,7 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> set[str]:
             rows = db.execute(
-                f"SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.params) AS tree"
+                "SELECT tree.value FROM jobs, json_tree(jobs.params) AS tree"
                 f" WHERE {LIVE} AND params LIKE '%\"upload_id\"%' AND tree.key = 'upload_id'"
             )
             return {row[0] for row in rows}

@@ -112,6 +112,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (store.swept, (), {}),
         (store.recent, (10,), {}),
         (store.ended_before, (time.time(), 10), {}),
+        (store.uploads_in_use, (), {}),
     ]
     calls += [
         (store.page, (OWNER, wanted), {"limit": 10, "before": before, "after": after})
@@ -127,7 +128,9 @@ async def call_everything(store: SqliteStore) -> set[str]:
 
 
 def is_slow(step: str) -> bool:
-    return "TEMP B-TREE" in step or (step.startswith("SCAN") and step != "SCAN CONSTANT ROW")
+    """To walk over the JSON of one row, as a virtual table, is no scan of a table."""
+    scans = step.startswith("SCAN") and step != "SCAN CONSTANT ROW" and "VIRTUAL" not in step
+    return "TEMP B-TREE" in step or scans
 
 
 async def test_the_check_above_finds_a_query_that_scans(tmp_path: Path) -> None:

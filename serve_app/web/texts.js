@@ -49,6 +49,8 @@ export const T = {
     advanced: "More settings",
     byStyle: "as the style says",
     tags: "Tags",
+    loras: "LoRAs",
+    lorasHint: (/** @type {string} */ names) => `Names with weights, as ink:0.8. There are: ${names}`,
     tagsHint: "Separated by commas, to find the pictures by",
     button: (/** @type {number} */ count) => (count === 1 ? "Draw a picture" : `Draw ${count} pictures`),
     keys: "Ctrl + Enter",
@@ -160,6 +162,7 @@ export const T = {
 
   gallery: {
     title: "Pictures",
+    select: "Select",
     label: "Pictures. Arrows move, Enter opens, Space selects.",
     fresh: (/** @type {number} */ count) => `${plural(count, "new picture")}`,
     loading: "Loading",

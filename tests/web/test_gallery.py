@@ -191,3 +191,14 @@ def test_a_picture_is_deleted_where_it_is_looked_at(studio: Studio, visit: Open)
     expect(tiles(page)).to_have_count(1)
     expect(tiles(page).first).to_have_attribute("data-job", kept)
     wait_until(lambda: httpx.get(f"{studio.url}/v1/jobs/{gone}").status_code == 410, 15)
+
+
+def test_fingers_select_too(studio: Studio, visit: Open) -> None:
+    studio.drawn(1, 2, 3)
+    phone = {"width": 390, "height": 844}
+    page = visit(f"{studio.url}/#/pictures", viewport=phone, has_touch=True, is_mobile=True)
+    page.get_by_role("button", name="Select", exact=True).tap()
+    for number in (0, 2):
+        tiles(page).nth(number).tap()
+    expect(page.get_by_role("toolbar")).to_contain_text("2 selected")
+    assert selected(page) == ["0", "2"]

@@ -11,13 +11,11 @@ import { recall, remember } from "../lib/remember.js";
 import { derive, notify, onEnd, remove, store, trying, why } from "../lib/store.js";
 import { View, h } from "../lib/view.js";
 import { selection } from "../gallery/selection.js";
+import { TRIAL } from "../gallery/list.js";
 import { chain } from "../order/effects.js";
 
 /** @typedef {import("../types.js").Effect} Effect */
 /** @typedef {import("../gallery/list.js").Item} Item */
-
-/** On jobs that only try something; they are deleted when the next is tried. */
-const TRIAL = "trial";
 
 class PictureFinish extends View {
   items = selection.items.filter((item) => item.url && item.kind !== "sheet");

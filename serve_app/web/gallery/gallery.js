@@ -7,7 +7,8 @@
 import { T } from "../texts.js";
 import { recall, remember } from "../lib/remember.js";
 import { notify, onEnd, remove, store, trying, watch } from "../lib/store.js";
-import { View, h } from "../lib/view.js";
+import { ICONS } from "../lib/icons.js";
+import { View, h, icon } from "../lib/view.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
 import { markOf, toggleReject, toggleStar, mark } from "../lib/marks.js";
 import { PictureList } from "./list.js";
@@ -41,6 +42,8 @@ class PictureGallery extends View {
   scroller = null;
   /** Where a selection of several began. */
   anchor = 0;
+  /** A touch selects. With keys or a mouse nobody needs it. */
+  selecting = false;
 
   newList() {
     return new PictureList(filtersOf(place().words), () => this.refresh());
@@ -98,6 +101,10 @@ class PictureGallery extends View {
       h("section", { "aria-labelledby": "gallery-title", class: "gallery" },
         h("header", { class: "bar" },
           h("h2", { id: "gallery-title" }, T.gallery.title),
+          h("button", {
+            type: "button", class: "quiet select", key: "select", "aria-pressed": String(this.selecting),
+            onclick: () => ((this.selecting = !this.selecting), this.refresh()),
+          }, icon(ICONS.check), T.gallery.select),
           catalog && filterBar(list.filters, catalog.styles, {
             side: this.side,
             choose: (words) => go(words),
@@ -223,7 +230,7 @@ class PictureGallery extends View {
     this.current = index;
     const item = this.list.items[index];
     if (event.shiftKey) this.selectTo(index);
-    else if (event.ctrlKey || event.metaKey || selection.size) {
+    else if (event.ctrlKey || event.metaKey || selection.size || this.selecting) {
       selection.toggle(item);
       this.anchor = index;
     } else this.open(index);

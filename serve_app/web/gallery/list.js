@@ -20,6 +20,8 @@ import { markOf } from "../lib/marks.js";
 /** Jobs of one page; the first is small, so that something is there at once. */
 const FIRST = 40;
 const PAGE = 100;
+/** On jobs that only try something, and are deleted when the next is tried. */
+export const TRIAL = "trial";
 /** Pages that one look for words reads before it asks whether to go on. */
 const PAGES_A_LOOK = 20;
 
@@ -154,6 +156,7 @@ export class PictureList {
 
   /** What the service was asked for. @param {Job} job */
   #asked(job) {
+    if (job.tags.includes(TRIAL)) return false;
     const { style, tag, status, from, until } = this.filters;
     if (status && job.status !== status) return false;
     if (style && job.request.style_id !== style) return false;

@@ -21,7 +21,7 @@ import { styleCards } from "./styles.js";
 const ASK_MS = 450;
 /** Shown elsewhere in the form, or of no use in it. */
 const ELSEWHERE = new Set([
-  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "strength"],
+  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "mask_image", "strength", "loras"],
 ]);
 
 class OrderForm extends View {
@@ -271,6 +271,7 @@ class OrderForm extends View {
             this.changeMore("tags", words.length ? words : undefined);
           },
         })),
+        catalog.loras.length > 0 && this.loras(catalog.loras),
         fields.map(([name, schema]) => schemaField({
           id: `order-${name}`,
           name,
@@ -283,6 +284,23 @@ class OrderForm extends View {
         })),
       ),
     );
+  }
+
+  /** @param {string[]} names */
+  loras(names) {
+    const frame = { id: "order-loras", label: T.order.loras, hint: T.order.lorasHint(names.join(", ")), error: errorBelow(this.errors, "loras"), wide: true };
+    const chosen = /** @type {{name: string, weight?: number}[]} */ (this.draft.more.loras ?? []);
+    return field(frame, h("input", {
+      ...tied(frame), autocomplete: "off", value: chosen.map(({ name, weight = 1 }) => `${name}:${weight}`).join(", "),
+      onchange: (event) => {
+        const words = event.target.value.split(",").map((/** @type {string} */ word) => word.trim()).filter(Boolean);
+        const loras = words.map((/** @type {string} */ word) => {
+          const [, name, weight] = /** @type {RegExpExecArray} */ (/^(.*?)(?::([-\d.]+))?$/.exec(word));
+          return { name, weight: Number(weight ?? 1) };
+        });
+        this.changeMore("loras", loras.length ? loras : undefined);
+      },
+    }));
   }
 
   foot() {

@@ -298,3 +298,14 @@ async def test_a_batch_counts_for_fairness_as_the_sum_of_its_work(tmp_path: Path
         bobs = await world.submit(labelled=labels(client="bob"), owner="bob")
         await world.draw_next()
         assert bobs in [await world.draw_next(), await world.draw_next()]
+
+
+async def test_after_a_restart_what_was_made_is_known(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        await taken(world)
+        for _ in range(3):
+            await world.draw_next()
+        await world.die_and_rise()
+        again = await taken(world)
+        assert again["reused_rows"] == [(1, 3)]
+        assert again["status"] == "SUCCESS"

@@ -16,7 +16,6 @@ from typing import Any
 from serve_app.api.batches.orders import BatchOrder
 from serve_app.errors import BadRequest, InvalidField, InvalidRows, RowError
 
-MOST_CHARS = 2**20  # of a cell
 DELIMITERS = ",;\t"
 _SEP = "sep="
 _TRUE, _FALSE = {"true", "yes", "1", "wahr", "vrai"}, {"false", "no", "0", "falsch", "faux"}

@@ -253,3 +253,15 @@ def test_a_picture_is_brought_and_forgotten(visit: Visit) -> None:
     assert caught.value.code == "not_found"
     with pytest.raises(Rejected, match="body"):
         visit.client.upload(b"no picture")
+
+
+def test_a_derive_whose_answer_is_lost_makes_one_job(visit: Visit) -> None:
+    """It is sent again with its key."""
+    parent = visit.client.generate("a red potion", style_id="icon")
+    visit.draw(parent)
+    visit.transport.fail = [httpx.ReadError("lost")]
+    derived = visit.client.derive(parent.job_id, [{"op": "flip"}], indices=[0], tags=["t"])
+    assert (derived.kind, derived.derived_from, derived.tags) == ("derive", parent.job_id, ("t",))
+    assert [job.job_id for job in visit.client.jobs(tag="t")] == [derived.job_id]
+    with pytest.raises(Rejected, match="no effect 'explode'"):
+        visit.client.derive(parent.job_id, [{"op": "explode"}])

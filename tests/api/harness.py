@@ -49,6 +49,7 @@ ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
 JOB_ROUTES = [
     ("POST", "/cancel"),
     ("POST", "/retry"),
+    ("POST", "/reproduce"),
     ("DELETE", ""),
     ("GET", ""),
     ("GET", "/events"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -157,3 +158,42 @@ def test_a_picture_of_a_control_is_uploaded_too(
     assert control_of("canny=a:b.png:0.5") == ("canny", Path("a:b.png"), 0.5)
     assert run("generate", "a", "--control", "canny") == 2
     assert "write it like canny=edges.png" in capsys.readouterr().err
+
+
+def test_effects_gates_and_formats_are_sent_as_they_were_given(talk: Talk) -> None:
+    """A name, or an object; `--plain` turns the style's off."""
+    server = talk(reply(finished(), 202), reply(finished()))
+    effects = ["--effect", "cutout", "--effect", '{"op": "pixelate", "width": 32}']
+    gates = ["--require", "seam=1.3", "--require", "not_blank=true", "--redraws", "2"]
+    assert run("generate", "a wall", *effects, *gates, "--format", "webp") == 0
+    sent = json.loads(server.requests[0].content)
+    assert sent["effects"] == [{"op": "cutout"}, {"op": "pixelate", "width": 32}]
+    assert sent["require"] == {"seam": 1.3, "not_blank": True}
+    assert (sent["redraws"], sent["format"]) == (2, "webp")
+    server = talk(reply(finished(), 202), reply(finished()))
+    assert run("generate", "a wall", "--plain") == 0
+    assert json.loads(server.requests[0].content)["effects"] == []
+    server = talk(reply(finished(), 202), reply(finished()))
+    assert run("generate", "a wall") == 0
+    assert "effects" not in json.loads(server.requests[0].content)
+
+
+def test_what_is_no_effect_or_gate_is_said_before_anything_is_ordered(talk: Talk) -> None:
+    server = talk()
+    assert "not JSON" in str(run("generate", "a wall", "--effect", '{"op": '))
+    assert "write it like seam=1.3" in str(run("generate", "a wall", "--require", "seam"))
+    assert "name at least one effect" in str(run("derive", JOB_ID))
+    assert server.asked == []
+
+
+def test_a_job_is_derived_waited_for_and_shown(
+    talk: Talk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = talk(reply(job_object(job_id=OTHER), 202), reply(finished(OTHER)))
+    options = ["--effect", "trim", "--image", "1", "--image", "0", "--format", "png"]
+    assert run("derive", JOB_ID, *options) == 0
+    assert server.asked == [f"POST /v1/jobs/{JOB_ID}/derive", f"GET /v1/jobs/{OTHER}"]
+    sent = json.loads(server.requests[0].content)
+    assert sent == {"effects": [{"op": "trim"}], "indices": [1, 0], "format": "png"}
+    assert server.requests[0].headers["Idempotency-Key"]
+    assert "/output/x.png" in capsys.readouterr().out

@@ -54,6 +54,8 @@ PIXELS: list[dict[str, Any]] = [
     {"op": "palette", "colors": 16},
 ]
 
+LARGER = {"op": "scale", "factor": 4, "filter": "nearest"}
+
 
 def main() -> None:
     models = load_models(PROJECT_ROOT / "configs/models.yaml")
@@ -78,7 +80,10 @@ def main() -> None:
     pixels = [finish(drawn[i], PIXELS).picture for i in some]
     sprites = [
         Sprite(f"{kind}_{ORDERS[i][1]}", picture.pixels)
-        for kind, made in (("icon", [finished[i] for i in some]), ("pixel", pixels))
+        for kind, made in (
+            ("icon", [finished[i] for i in some]),
+            ("pixel", [finish(picture, [LARGER]).picture for picture in pixels]),
+        )
         for i, picture in zip(some, made, strict=True)
     ]
     first = some[0]
@@ -144,7 +149,7 @@ def in_phaser(sprites: Sequence[Sprite]) -> Image.Image:
     data = base64.b64decode(seen["picture"].partition(",")[2])
     scene = Image.new("RGBA", (plan["size"][0], plan["size"][1]), (44, 62, 80, 255))
     scene.alpha_composite(Image.open(io.BytesIO(data)).convert("RGBA"))
-    return scene.convert("RGB")
+    return scene.convert("RGB").resize((scene.width // 2, SIDE), Image.Resampling.LANCZOS)
 
 
 def save(rows: list[list[Image.Image]], name: str) -> None:

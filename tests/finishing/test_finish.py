@@ -149,3 +149,24 @@ def test_the_room_loads_no_torch_nor_ray_nor_http() -> None:
         "onnxruntime",
         "spandrel",
     }
+
+
+def test_an_effect_that_runs_out_of_memory_says_so() -> None:
+    """In a process that may have 100 MB more than it has; the effect wants more."""
+    code = """
+import resource, sys
+import numpy as np
+from serve_app.finishing.finish import finish
+from serve_app.finishing.picture import EffectFailed, Picture
+picture = Picture(np.random.default_rng(0).integers(0, 255, (2000, 2000, 4), np.uint8))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20,) * 2)
+try:
+    finish(picture, [{"op": "flip"}, {"op": "shadow", "blur": 32}])
+except EffectFailed as error:
+    sys.exit(error.detail)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "effect 2 ran out of memory"
+    assert done.returncode == 1

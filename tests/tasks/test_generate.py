@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.messages import Outcome, Redraw, Rendered, RenderedImage
 from serve_app.params import Finishing, GenerationParams, summary_of
 from serve_app.tasks.generate import finish_drawn
@@ -200,6 +202,11 @@ def test_a_webp_is_lossless_and_keeps_its_parameters(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(asset.convert("RGBA")), np.asarray(same))
         comment = asset.getexif().get_ifd(0x8769)[0x9286]
         assert comment[8:].decode("utf-16-be") == same.info["parameters"]
+        record = json.loads(same.info["job"])
+    found = inspect((tmp_path / image["path"]).read_bytes(), 2**20)
+    assert found.recipe is not None
+    assert found.recipe.record == record
+    assert found.source_type == "trainedAlgorithmicMedia"
 
 
 def test_two_alike_are_drawn_again(tmp_path: Path) -> None:
@@ -210,3 +217,25 @@ def test_two_alike_are_drawn_again(tmp_path: Path) -> None:
     assert [found["passed"] for found in quality] == [True, False]
     assert "unique" in quality[1]["failures"]
     assert seeds == [10, 11, 12]
+
+
+@pytest.mark.parametrize("role", ["original", "asset", "normal_map"])
+def test_a_disk_that_fills_up_between_original_and_asset_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """The job waits for room; whichever file was the first that did not fit."""
+    put = OutputDir._put
+
+    def full(self: OutputDir, day: str, final: str, *rest: Any) -> None:
+        if (final.rpartition("-")[2] if final.count("-") > 4 else "original.png") == f"{role}.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, day, final, *rest)
+
+    monkeypatch.setattr(OutputDir, "_put", full)
+    order = finishing_order(2, effects=({"op": "normal_map"},))
+    outcome, _ = run_all(tmp_path, order, lambda _: GOOD)
+    assert (outcome["kind"], outcome["reason"]) == (
+        "full",
+        "The image could not be written to the output directory: the disk is full.",
+    )
+    assert names(tmp_path) == set()

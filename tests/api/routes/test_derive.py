@@ -13,6 +13,7 @@ from tests.api.harness import (
     assert_problem,
     get,
     keys_of,
+    limit,
     make_app,
     ordered,
     serving,
@@ -100,6 +101,22 @@ async def test_only_a_job_with_images_can_be_derived(
     assert_problem(await client.post(url, json=BODY), 410, "deleted")
     nowhere = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3df"
     assert_problem(await client.post(f"/v1/jobs/{nowhere}/derive", json=BODY), 404, "not_found")
+
+
+async def test_an_expired_job_can_neither_be_derived_nor_packed(
+    transport: LocalTransport, world: World, client: httpx.AsyncClient
+) -> None:
+    job_id = await drawn(client, world)
+    limit(world, retention_s=0)
+    await transport.restart()
+    await world.becomes(job_id, "expired")
+    await transport.caught_up()
+    answer = await client.post(f"/v1/jobs/{job_id}/derive", json=BODY)
+    assert_problem(answer, 410, "expired")
+    answer = await client.post("/v1/sheets", json={"items": [{"job_id": job_id}]})
+    (error,) = assert_problem(answer, 422, "invalid_field")["errors"]
+    assert error["field"] == "items.0.job_id"
+    assert "time is over" in error["detail"]
 
 
 async def test_a_job_of_another_owner_is_not_found(transport: LocalTransport, world: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +26,9 @@ from serve_app.cluster.serve_run import end_serve_run
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
 from serve_app.finishing.base import refuse_bad_weights
+from serve_app.webhooks.address import target_of
+from serve_app.webhooks.owners import HookOwners
+from serve_app.webhooks.sending import Sender
 
 TASK_CPUS = 0.9  # less than 1: on two CPUs, a renderer of one and an ingress leave so much
 SMALL_TASK_CPUS = 0.05
@@ -96,6 +100,11 @@ def file_faults(settings: Settings) -> list[Fault]:
     keys = settings.api_keys_file
     if keys is not None:
         look("api_keys_file", lambda: _check_keys(settings.path(keys)))
+    hooks, ca_file = settings.webhooks_file, settings.webhook_ca_file
+    if hooks is not None:
+        look("webhooks_file", lambda: _check_hooks(settings.path(hooks), settings))
+    if ca_file is not None:
+        look("webhook_ca_file", lambda: _check_certificates(settings.path(ca_file)))
     return found
 
 
@@ -180,6 +189,23 @@ def _check_keys(path: Path) -> None:
         make = f"`assets keys add OWNER --file {shown(path)}` makes it, with a first key"
         raise ConfigError(f"there is no {shown(path)}; {make}")
     ApiKeys.load(path)
+
+
+def _check_hooks(path: Path, settings: Settings) -> None:
+    if not path.exists():
+        make = f"`assets webhooks add OWNER --file {shown(path)}` makes it, with a first secret"
+        raise ConfigError(f"there is no {shown(path)}; {make}")
+    allowed = [ip_network(network) for network in settings.webhook_networks]
+    for name, owner in HookOwners.load(path).owners.items():
+        if owner.url:
+            target_of(owner.url, allowed, f"{shown(path)}: `url` of {name}")
+
+
+def _check_certificates(path: Path) -> None:
+    try:
+        Sender((), str(path))
+    except OSError as error:
+        raise ConfigError(f"{shown(path)} holds no certificate that can be read") from error
 
 
 def _check_weights(spec: ModelSpec) -> None:

@@ -20,6 +20,7 @@ from serve_app.errors import ConfigError
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.tools.check import check, folder_problem
 from serve_app.tools.own_ray import refuse_held_state
+from serve_app.webhooks.owners import add_secret, set_url
 
 # Ray 2.60 declares its options in a way that pydantic 2 has a word on, once, when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments:DeprecationWarning")
@@ -121,6 +122,24 @@ def test_missing_keys_are_told_with_the_command_that_makes_them(tmp_path: Path) 
     assert f"`assets keys add OWNER --file {keys}`" in line
     keys.write_text(f"studio:{hashlib.sha256(b'key').hexdigest()}\n")
     assert check(path).host == "0.0.0.0"
+
+
+def test_webhooks_that_could_not_be_sent_are_told(tmp_path: Path) -> None:
+    """A file that is missing, a URL in it that can never be called, certificates that are none."""
+    hooks = tmp_path / "hooks.yaml"
+    path = write(tmp_path, webhooks_file=str(hooks))
+    (line,) = said(path)
+    assert line.startswith(at(path, "webhooks_file"))
+    assert f"`assets webhooks add OWNER --file {hooks}`" in line
+    add_secret(hooks, "studio")
+    check(path)
+    set_url(hooks, "studio", "https://10.1.2.3/hook", ("completed",))
+    (line,) = said(path)
+    assert "of studio: leads to an address that is not public" in line
+    check(write(tmp_path, webhooks_file=str(hooks), webhook_networks=["10.1.0.0/16"]))
+    path = write(tmp_path, webhook_ca_file=str(hooks))
+    (line,) = said(path)
+    assert line.startswith(at(path, "webhook_ca_file"))
 
 
 def test_an_application_of_another_name_is_refused(tmp_path: Path) -> None:

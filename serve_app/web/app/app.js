@@ -21,12 +21,14 @@ class AppFrame extends View {
     this.until(onPlace(() => this.refresh()));
     this.until(selection.watch(() => this.refresh()));
     this.hear(document, "keydown", (event) => this.pressed(event));
+    this.hear(document, "click", (event) => closeMenus(event.target));
     for (const event of ["dragover", "dragleave", "drop", "paste"]) this.hear(document, event, (given) => this.drop.heard(given));
   }
 
   /** @param {KeyboardEvent} event */
   pressed(event) {
     const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
+    if (event.key === "Escape") closeMenus(null);
     if (event.key === "Escape" && !event.defaultPrevented && selection.size && !document.querySelector("dialog[open]")) selection.clear();
     if (typing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key === "?") this.showHelp(!this.help);
@@ -68,6 +70,7 @@ class AppFrame extends View {
   /** @param {string} pane */
   header(pane) {
     const live = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).length;
+    document.title = live ? `(${live}) ${T.name}` : T.name;
     return h("header", { class: "app", key: "header" },
       h("h1", { class: "mark" }, h("span", { class: "logo", "aria-hidden": "true" }), T.name),
       h("nav", { "aria-label": T.paneLabel }, PANES.map((one) => h("a", {
@@ -89,6 +92,13 @@ class AppFrame extends View {
 function above(what) {
   const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker", batch: "batch-maker" });
   return what && what in views && (selection.size > 0 || what === "batch") && store.session === "in" && h(views[what], { key: what });
+}
+
+/** @param {Node | null} but The menu around it stays. */
+function closeMenus(but) {
+  for (const menu of /** @type {NodeListOf<HTMLDetailsElement>} */ (document.querySelectorAll("details.filter-menu[open]"))) {
+    if (!menu.contains(but)) menu.open = false;
+  }
 }
 
 function signInForm() {

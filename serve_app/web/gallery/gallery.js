@@ -24,6 +24,8 @@ const CAPTION = 26;
 const SPARE_ROWS = 3;
 /** Side of a tile, wished for: it grows until the row is full. */
 const SIDES = [110, 168, 260];
+/** On a wide screen pictures are larger, not only more: shares of its width. */
+const SHARES = [0.055, 0.1, 0.16];
 /** How many pictures before the end of what is loaded the next page is asked for, in screens. */
 const AHEAD = 2;
 /** How long a deletion can be taken back. */
@@ -175,7 +177,8 @@ class PictureGallery extends View {
     const inside = this.querySelector(".grid")?.parentElement ?? this;
     const style = getComputedStyle(inside);
     this.width = inside.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    const wished = Math.min(SIDES[this.side] ?? SIDES[1], (this.width - GAP) / 2);
+    const side = Math.max(SIDES[this.side], SHARES[this.side] * this.width);
+    const wished = Math.min(side, (this.width - GAP) / 2);
     const columns = Math.max(1, Math.floor((this.width + GAP) / (wished + GAP)));
     if (columns === this.columns) return;
     const anchor = this.firstSeen();

@@ -31,7 +31,7 @@ function card(style, checked, choose) {
   return h("label", { class: "card", key: style.style_id, title: style.description },
     h("input", { type: "radio", name: "style", value: style.style_id, checked, onchange: () => choose(style.style_id) }),
     h("span", { class: "sample" }, source
-      ? h("img", { key: source, src: source, alt: "", width: 96, height: 96, decoding: "async" })
+      ? h("img", { key: "sample", src: source, alt: "", width: 96, height: 96, decoding: "async" })
       : h("span", { class: "letter", key: "letter", "aria-hidden": "true" }, style.title.charAt(0))),
     h("span", { class: "name" }, style.title),
   );

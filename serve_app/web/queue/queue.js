@@ -4,6 +4,7 @@ import { T } from "../texts.js";
 import { thumbnail } from "../lib/api.js";
 import { duration, whyWaiting, wordsOf } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
+import { looks } from "../lib/looks.js";
 import { FINAL, cancel, forget, retry, store, watch } from "../lib/store.js";
 import { batchCard } from "./batches.js";
 import { View, h, icon } from "../lib/view.js";
@@ -72,8 +73,14 @@ function look(job, words) {
   const most = pictures.slice(0, 4);
   const inside = most.map((source, at) => h("img", { src: source, alt: at ? "" : label, key: at, decoding: "async", class: done.length ? "" : "forming" }));
   const kind = `look of-${most.length > 1 ? 4 : 1}`;
-  if (!done.length) return h("div", { class: kind, key: "look" }, inside);
+  if (!done.length) return h("div", { class: kind, key: "look" }, inside.length ? inside : ghost(job));
   return h("button", { class: kind, key: "open", type: "button", onclick: () => showPicture(job.job_id, done[0].index) }, inside);
+}
+
+/** Before there is anything to see: what its style looks like. @param {Job} job */
+function ghost(job) {
+  const look = FINAL.has(job.status) ? undefined : looks.of(job.request.style_id);
+  return look && h("img", { src: thumbnail(look, 128), alt: "", key: "ghost", class: "ghost" });
 }
 
 /** @param {Job} job */

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from serve_app.api.forwarded import root_of
 from serve_app.api.headers import LONGEST_WAIT_S, client_name
+from serve_app.api.keys import OWNER
 from serve_app.api.replies import JOB_ID
 from serve_app.api.service import JobService
 from serve_app.api.shapes import PRINTABLE, shaped
@@ -33,6 +34,8 @@ XClientId = Annotated[
         description="Where no API keys are used: whom to count the request for, so that each client "
         "gets a fair share.",
         examples=["level-editor"],
+        # Said, and not checked here: where there are keys, whatever stands in it is ignored.
+        json_schema_extra={"pattern": f"^{OWNER.pattern}$"},
     ),
 ]
 

@@ -86,6 +86,7 @@ export async function begin() {
   changed();
   void follow("/v1/events?preview=true", { told, connected, lost }, signal);
   void askPlaces(signal);
+  void describe(signal);
 }
 
 /** @param {string} given */
@@ -109,12 +110,8 @@ export function signOut(why) {
 /** @returns {Promise<Catalog>} */
 async function catalog() {
   const paths = ["styles", "models", "effects", "palettes", "loras", "capabilities"];
-  const [described, ...found] = await Promise.all([
-    get("/openapi.json"),
-    ...paths.map((path) => get(`/v1/${path}`)),
-  ]);
+  const found = await Promise.all(paths.map((path) => get(`/v1/${path}`)));
   const [styles, models, effects, palettes, loras, capabilities] = found;
-  const { schemas } = described.components;
   return {
     styles: styles.results,
     models: models.results,
@@ -122,9 +119,22 @@ async function catalog() {
     palettes: palettes.results.map((/** @type {{name: string}} */ one) => one.name),
     loras: loras.results.map((/** @type {{name: string}} */ one) => one.name),
     capabilities,
-    order: schemas.GenerateRequest,
-    sheet: schemas.SheetRequest,
+    order: {},
+    sheet: {},
   };
+}
+
+/** What orders may hold: a long document, for which nobody waits. @param {AbortSignal} signal */
+async function describe(signal) {
+  for (let wait = 500; !signal.aborted; wait = Math.min(2 * wait, 8_000)) {
+    try {
+      const { schemas } = (await get("/openapi.json", { signal })).components;
+      if (store.catalog) Object.assign(store.catalog, { order: schemas.GenerateRequest, sheet: schemas.SheetRequest });
+      return changed();
+    } catch {
+      await pause(wait); // the stream says that nobody answers
+    }
+  }
 }
 
 // ---- what the stream says ----

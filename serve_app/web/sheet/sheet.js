@@ -76,7 +76,7 @@ class SheetMaker extends View {
 
   view() {
     const schema = store.catalog?.sheet;
-    if (!schema || !this.items.length) return null;
+    if (!schema?.properties || !this.items.length) return null;
     const formats = schema.properties?.formats?.items?.enum ?? [];
     const others = Object.entries(this.errors).filter(([name]) => !FIELDS.includes(name));
     return dialog({ name: "packing", title: T.sheet.title(this.items.length), close: () => go({ do: null }), wide: true },

@@ -50,7 +50,6 @@ ELSEWHERE = {
     "cluster/ingress.py": "cluster/test_service.py",
     "cluster/renderer.py": "cluster/test_lifecycle.py",
     "cluster/replica_port.py": "cluster/test_operator.py",
-    "cluster/serve_run.py": "cluster/test_cli.py",
     "delivery/engines.py": "cli/test_pulling.py",
     "delivery/folder.py": "delivery/test_main.py",
     "delivery/formats/aseprite.py": "delivery/test_formats.py",

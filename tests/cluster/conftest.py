@@ -48,6 +48,7 @@ def write_files(directory: Path) -> dict[str, Any]:
         "styles_file": str(directory / "styles.yaml"),
         "slots": 2,
         "max_images": 64,
+        "dialects": ["openai", "a1111"],
     }
 
 

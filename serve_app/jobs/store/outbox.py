@@ -33,6 +33,20 @@ KEPT_CALLS = 12
 EACH = 8
 """Deliveries to one URL at a time."""
 MOST = 256
+# Two searches: of (owner, url) > (?, ?) SQLite would read every row of that URL.
+_NEXT_URL = (
+    "SELECT owner, url FROM outbox WHERE state = 'waiting' AND owner = ? AND url > ?"
+    " ORDER BY url LIMIT 1",
+    "SELECT owner, url FROM outbox WHERE state = 'waiting' AND owner > ?"
+    " ORDER BY owner, url LIMIT 1",
+)
+_DUE_OF_URL = (
+    "SELECT number, id, owner, url, body, event, tries, failing_since"
+    " FROM outbox AS this LEFT JOIN endpoints USING (owner, url)"
+    " WHERE owner = ? AND url = ? AND state = 'waiting' AND due <= ? AND NOT EXISTS"
+    " (SELECT 1 FROM outbox AS before WHERE before.job_id = this.job_id"
+    " AND before.number < this.number AND before.state = 'waiting') ORDER BY due LIMIT ?"
+)
 _COLUMNS = (
     "number, id, owner, job_id, event, url, created_at, state, reason, due, done_at, tries, calls"
 )
@@ -97,27 +111,15 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._read, self._write = database.read, database.write
         self.posted: Callable[[], None] = lambda: None  # called when there may be something new
+        self._last = ("", "")  # owner and URL that were looked at last
 
     # ---- for whoever delivers ----
 
     async def due(self, now: float) -> list[Due]:
-        """What is to be sent at `now`, oldest first: at most EACH to one URL, so that one that is slow holds
-        up nobody else, and MOST in all."""
-
-        def operation(db: sqlite3.Connection) -> list[Due]:
-            rows = db.execute(
-                "SELECT number, id, owner, url, body, event, tries, failing_since"
-                " FROM (SELECT *, ROW_NUMBER() OVER"
-                " (PARTITION BY owner, url ORDER BY number) AS place FROM outbox AS this"
-                " WHERE state = 'waiting' AND due <= ? AND NOT EXISTS (SELECT 1 FROM outbox AS before"
-                " WHERE before.job_id = this.job_id AND before.number < this.number"
-                " AND before.state = 'waiting')) LEFT JOIN endpoints USING (owner, url)"
-                " WHERE place <= ? ORDER BY number LIMIT ?",
-                (now, EACH, MOST),
-            )
-            return [_due(row) for row in rows]
-
-        return await self._read(operation)
+        """What is to be sent at `now`: at most EACH to one URL, so that one that is slow holds up nobody
+        else, and MOST in all. The next call goes on with the URLs after these."""
+        rows, self._last = await self._read(lambda db: _due_after(db, self._last, now))
+        return rows
 
     async def next_due(self, now: float) -> float | None:
         """The moment after `now` at which the next delivery is due; None: none is."""
@@ -239,6 +241,32 @@ def _settle(db: sqlite3.Connection, number: int, ruling: Ruling) -> None:
             " WHERE owner = ? AND url = ? AND state = 'waiting'",
             (ruling.disabled, at, *endpoint),
         )
+
+
+def _due_after(
+    db: sqlite3.Connection, last: tuple[str, str], now: float
+) -> tuple[list[Due], tuple[str, str]]:
+    """From the URL after `last` on, once round; and the URL that was looked at last. It reads a few rows of
+    each URL, however many wait there."""
+    found: list[Due] = []
+    seen: set[tuple[str, str]] = set()
+    at = last
+    while len(found) < MOST:
+        following = _url_after(db, *at) or _url_after(db, "", "")
+        if following is None or following in seen:
+            break
+        at = following
+        seen.add(at)
+        found += map(_due, db.execute(_DUE_OF_URL, (*at, now, EACH)))
+    return found, at
+
+
+def _url_after(db: sqlite3.Connection, owner: str, url: str) -> tuple[str, str] | None:
+    of_owner, of_others = _NEXT_URL
+    row = (
+        db.execute(of_owner, (owner, url)).fetchone() or db.execute(of_others, (owner,)).fetchone()
+    )
+    return None if row is None else (row["owner"], row["url"])
 
 
 def _due(row: sqlite3.Row) -> Due:

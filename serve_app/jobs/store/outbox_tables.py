@@ -56,6 +56,7 @@ def _posted(number: str) -> str:
 
 OUTBOX_INDEXES = f"""
 CREATE INDEX IF NOT EXISTS outbox_due ON outbox (due) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS outbox_url ON outbox (owner, url, due) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS outbox_job ON outbox (job_id, number);
 CREATE INDEX IF NOT EXISTS outbox_owner ON outbox (owner, number);
 CREATE INDEX IF NOT EXISTS outbox_done ON outbox (done_at) WHERE done_at IS NOT NULL;

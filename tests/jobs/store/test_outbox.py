@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import AsyncGenerator
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.store import outbox as module
 from serve_app.jobs.store import sqlite as store_module
 from serve_app.jobs.store.outbox import EACH, Ruling
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import CallMade, Webhook
 from tests.factories import image_file, job, labels, new_id
 from tests.jobs.harness import ERROR, insert
+from tests.jobs.store.test_schema import Explained, is_slow
 
 URL = "https://build.example/hook"
 ALL = ["queued", "started", "output", "completed"]
@@ -160,6 +163,41 @@ async def test_one_url_takes_a_few_at_a_time_and_holds_up_nobody(store: SqliteSt
     due = await store.outbox.due(1e12)
     urls = [one.parcel["url"] for one in due]
     assert (urls.count(URL), len(urls)) == (EACH, EACH + 1)
+
+
+async def test_more_urls_than_fit_come_in_turn(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what nobody takes comes again in the next round."""
+    monkeypatch.setattr(module, "MOST", 2)
+    urls = [f"https://{name}.example/" for name in "abc"]
+    for url in urls:
+        await insert(store, hooked("queued", url=url))
+    rounds = [[one.parcel["url"] for one in await store.outbox.due(1e12)] for _ in range(3)]
+    assert rounds == [urls[:2], [urls[2], urls[0]], urls[1:]]
+
+
+async def test_no_query_of_the_outbox_scans_or_sorts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: dict[str, list[str]] = {}
+    explained = type("Recorded", (Explained,), {"plans": plans})
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=explained))
+    store = SqliteStore(tmp_path)
+    await insert(store, hooked("queued"))
+    (due,) = await store.outbox.due(1e12)
+    await store.outbox.next_due(0)
+    await store.outbox.expects_batches()
+    await store.outbox.settle({due.parcel["number"]: Ruling(CALL, "failed", disabled="gone")})
+    await store.outbox.page("ann", {}, 10, None)
+    await store.outbox.page("ann", {"job_id": "x", "state": "failed"}, 10, 7)
+    await store.outbox.again(due.parcel["id"], "ann", 1.0)
+    await store.outbox.test("ann", URL, 1.0)
+    await store.outbox.forget(1.0, 10)
+    await store.close()
+    assert any("outbox" in sql for sql in plans)
+    slow = {sql: plan for sql, plan in plans.items() if any(map(is_slow, plan))}
+    assert not slow
 
 
 async def test_a_failed_call_waits_and_keeps_the_later_events_of_its_job(

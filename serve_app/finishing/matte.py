@@ -57,13 +57,13 @@ def background(distance: Floats, backdrop: Backdrop, holes: bool) -> Ground:
     rooms = components(_grown(core.where(~core.touching_border()), _GAP) & sure)
     shut = (rooms.sizes >= _ROOM * scale) & ~rooms.touching_border()
     if holes and shut.any():
-        shut &= ~_is_hole(rooms, sure, distance, backdrop)
+        shut &= ~_are_holes(rooms, shut, sure, distance, backdrop)
     spared = rooms.where(shut)
     parts = components(sure & ~spared)
     outer = parts.touching_border()
     inner = ~outer & (parts.sizes >= max(9, _HOLE * scale)) & holes
     if inner.any():
-        inner &= _is_hole(parts, sure, distance, backdrop)
+        inner &= _are_holes(parts, inner, sure, distance, backdrop)
     found = parts.where(outer | inner)
     for _ in range(_SOFT):
         found |= dilate(found) & near
@@ -77,18 +77,29 @@ def _grown(mask: Mask, by: int) -> Mask:
     return mask
 
 
-def _is_hole(
-    parts: Components, sure: Mask, distance: Floats, backdrop: Backdrop
+def _are_holes(
+    parts: Components,
+    which: NDArray[np.bool_],
+    sure: Mask,
+    distance: Floats,
+    backdrop: Backdrop,
 ) -> NDArray[np.bool_]:
-    """Of each part: it is exactly of the backdrop's colour, and what lies around it a few pixels off differs
-    clearly."""
+    """Of these parts: each is exactly of the backdrop's colour, and what lies around it a few pixels off
+    differs clearly."""
     count = len(parts.sizes)
-    inside = parts.labels >= 0
-    total = np.bincount(parts.labels[inside], weights=distance[inside], minlength=count)
+    y, x = np.nonzero(parts.where(which))
+    margin = 2 * _RIM[1]
+    box = (
+        slice(max(0, int(y.min()) - margin), int(y.max()) + margin + 1),
+        slice(max(0, int(x.min()) - margin), int(x.max()) + margin + 1),
+    )
+    labels, distance = parts.labels[box], distance[box]
+    inside = labels >= 0
+    total = np.bincount(labels[inside], weights=distance[inside], minlength=count)
     exact = total / np.maximum(parts.sizes, 1) <= max(3.0, 1.5 * backdrop.sigma)
     away, index = nearest(inside, _RIM[1])
-    rim = (away >= _RIM[0]) & np.isfinite(away) & ~sure
-    of = parts.labels.reshape(-1)[index[rim]]
+    rim = (away >= _RIM[0]) & np.isfinite(away) & ~sure[box]
+    of = labels.reshape(-1)[index[rim]]
     clear = np.bincount(of, weights=distance[rim] >= FAINT, minlength=count)
     return exact & (clear >= _CLEAR * np.bincount(of, minlength=count))
 

@@ -105,10 +105,11 @@ def test_what_json_can_name_and_utf8_cannot_is_escaped() -> None:
 
 
 def test_every_deliberate_error_has_a_status() -> None:
-    """Those of a render attempt are 500: they reach clients only as the `error` of a job."""
+    """Those of a render attempt are 500: they reach clients only as the `error` of a job. 502: an answer was
+    held for a job, which has failed."""
 
     def children(kind: type[ServiceError]) -> list[type[ServiceError]]:
         return [kind, *(c for child in kind.__subclasses__() for c in children(child))]
 
     for kind in children(ServiceError):
-        assert kind.status in (400, 401, 404, 409, 410, 422, 429, 500, 503), kind
+        assert kind.status in (400, 401, 404, 409, 410, 422, 429, 500, 502, 503), kind

@@ -82,7 +82,7 @@ async def test_a_retry_is_drawn_with_the_weights_of_now(
     await world.draw(JOB_ID)
     job, replayed = await service_of(app).again(JOB_ID, owner="ann", life_s=None, key=None)
     assert job["params"] == old.model_dump() | {"model_revision": "tiny-weights"}
-    assert job["labels"] == labels(client="editor", retry_of=JOB_ID)
+    assert job["labels"] == labels(client="editor", retry_of=JOB_ID, batch_id=None)
     assert not replayed
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from PIL import Image
 
 from tests.api.harness import ORDER, LocalTransport, ordered
 from tests.jobs.harness import World
@@ -73,6 +75,7 @@ async def ask_every_route(client: httpx.AsyncClient, app: FastAPI, path: str) ->
     }
     plain = {route for route in readable(app) if "{" not in route and "events" not in route}
     asked |= {("GET", route, route) for route in plain | {"/openapi.json"}}
+    asked |= await brought(client) | await batches(client)
     for method, _, url in asked:
         reply = await client.request(method, url)
         assert reply.status_code in (200, 202), (url, reply.text)
@@ -81,3 +84,21 @@ async def ask_every_route(client: httpx.AsyncClient, app: FastAPI, path: str) ->
     assert (await client.post("/v1/generate", json=ORDER | {"dry_run": True})).status_code == 200
     assert (await client.delete(path)).status_code == 204
     return {route for _, route, _ in asked}
+
+
+async def brought(client: httpx.AsyncClient) -> set[tuple[str, str, str]]:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    sent = await client.post(
+        "/v1/uploads", content=file.getvalue(), headers={"content-type": "image/png"}
+    )
+    return {("GET", "/v1/uploads/{upload_id}", f"/v1/uploads/{sent.json()['upload_id']}")}
+
+
+async def batches(client: httpx.AsyncClient) -> set[tuple[str, str, str]]:
+    sent = await client.post("/v1/batches", json={"orders": [ORDER]})
+    path = sent.json()["urls"]["self"]
+    return {
+        ("GET", "/v1/batches/{batch_id}", path),
+        ("GET", "/v1/batches/{batch_id}/archive", f"{path}/archive?partial=true"),
+    }

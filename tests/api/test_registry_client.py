@@ -66,6 +66,10 @@ async def test_every_verb_reaches_the_registry(
     assert len(await registry.batch_rows(batch_id, "ann", 0, 10, lost=True)) == 3
     again = BatchRetry(batch_id=batch_id, owner="ann", rows=[], deadline=time.time() + 60)
     assert "batch" in await registry.retry_batch(again)
+    tried = await registry.test_webhook("ann", "https://build.example/hook")
+    listed = (await registry.deliveries("ann", {}, 10, None))["deliveries"]
+    assert [delivery["id"] for delivery in listed] == [tried["id"]]
+    assert await registry.redeliver(tried["id"], "bob") is None
     assert set(transport.calls) == set(FOR_INGRESSES)
 
 

@@ -41,7 +41,7 @@ async def archive(
     """The bytes of the ZIP. `originals`: pictures as they were drawn, too, where effects made others of them.
     A file that is not there any more is a row of the manifest that says so."""
     zipped, about = ZipStream(), _about(batch)
-    with Manifest(about) as manifest:
+    with await asyncio.to_thread(Manifest, about) as manifest:  # it makes files
         async for row in rows:
             for cells, stored in _files_of(row, originals=originals):
                 if stored is None:

@@ -196,7 +196,7 @@ def test_a_job_that_fails_is_an_error_and_not_tried_again(service: Site) -> None
 def test_who_leaves_takes_the_job_along(tmp_path: Path, stream: bool) -> None:
     with speaking(tmp_path) as service:
         client = openai.OpenAI(
-            base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=0.5
+            base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=2
         )
 
         def draw_or_read() -> None:

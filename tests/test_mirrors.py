@@ -58,6 +58,7 @@ ELSEWHERE = {
     "delivery/formats/unity.py": "delivery/test_formats.py",
     "engine/model/importing/configs.py": "engine/model/test_importing.py",
     "engine/model/importing/convert.py": "engine/model/test_importing.py",
+    "engine/model/importing/merge.py": "tools/test_model_import.py",
     "engine/model/importing/header.py": "engine/model/test_importing.py",
     "engine/model/importing/kinds.py": "engine/model/test_importing.py",
     "engine/model/importing/tokenizer.py": "engine/model/test_importing.py",

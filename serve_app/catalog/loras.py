@@ -44,7 +44,7 @@ def load_loras(folder: Path) -> dict[str, LoraSpec]:
     """By name. Raises ConfigError for a file that is no whole safetensors file, or whose name no order could
     give."""
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return {path.stem: _spec(path) for path in files}
+    return {path.stem: lora_of(path) for path in files}
 
 
 def lora_problem(name: str, family: str, loras: Mapping[str, LoraSpec]) -> str | None:
@@ -55,7 +55,8 @@ def lora_problem(name: str, family: str, loras: Mapping[str, LoraSpec]) -> str |
     return None if own in (None, family) else f"{name!r} is for {own}, not for {family}"
 
 
-def _spec(path: Path) -> LoraSpec:
+def lora_of(path: Path) -> LoraSpec:
+    """Raises ConfigError."""
     if not NAME.fullmatch(path.stem):
         raise ConfigError(
             f"loras/{path.name}: its name must be made of letters, digits and `_ . -`"

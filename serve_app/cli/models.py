@@ -59,6 +59,10 @@ def import_(
         Path | None,
         typer.Option("--vae", parser=home_path, help="Another VAE: a file or a directory."),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE or FILE:WEIGHT: becomes part of its weights; repeatable."),
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option("--to", parser=home_path, help="Where its weights go; default: .models/NAME."),
@@ -78,6 +82,7 @@ def import_(
             name,
             Settings(),
             vae=vae,
+            loras=[lora_file(text) for text in lora or ()],
             to=to,
             predicts=None if prediction is None else prediction.value,
             prove=proof,
@@ -86,6 +91,15 @@ def import_(
             ),
         )
     tell(made)
+
+
+def lora_file(text: str) -> tuple[Path, float]:
+    """`ink.safetensors:0.8`: file and weight, which is 1 where it is not said."""
+    path, colon, weight = text.rpartition(":")
+    try:
+        return (home_path(path), float(weight)) if colon else (home_path(text), 1.0)
+    except ValueError:  # a colon of the file's own name
+        return home_path(text), 1.0
 
 
 def tell(made: Brought) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, lora_of, lora_problem
 from serve_app.catalog.model_entry import ModelEntry, check_name, entry_of, write_entry
 from serve_app.catalog.models import ModelSpec, load_models, models_folder
 from serve_app.config import PROJECT_ROOT, Settings
@@ -39,19 +40,26 @@ def import_model(
     settings: Settings,
     *,
     vae: Path | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
     to: Path | None = None,
     predicts: str | None = None,
     prove: bool = True,
     progress: Callable[[str, int, int], None] = lambda part, done, of: None,
 ) -> Brought:
     """`source`: a .safetensors file, or a directory as diffusers writes it, which stays where it is. `to`:
-    where the directory made of a file goes. Nothing is left behind by an import that fails. Raises ModelError
-    and ConfigError."""
+    where the directory made of a file goes. `loras`: files with weights, which become part of it. Nothing is
+    left behind by an import that fails. Raises ModelError and ConfigError."""
     models_file = settings.path(settings.models_file)
     folder = models_folder(models_file)
     models = load_models(models_file)
     check_name(name, folder, models)
+    merged = [(_lora(path, weight), weight) for path, weight in loras]
     if source.is_dir():
+        if merged:
+            raise ModelError(
+                "a LoRA becomes part of the weights that are made of a file, and a directory stays as it is: "
+                "put the LoRA into the folder loras beside the models file, and name it in orders"
+            )
         entry, weights = _of_directory(source, name, vae), source
         made = None
     else:
@@ -62,6 +70,8 @@ def import_model(
     if entry.fields["like"] not in models:
         del entry.fields["like"]
     try:
+        if made is not None and merged:
+            _merge(entry, made, merged)
         proof = _prove(entry, name) if prove else None
         written = write_entry(entry, folder, source.name)
     except BaseException:
@@ -94,6 +104,28 @@ def _of_file(
     )
     entry.remarks[:0] = found.remarks
     return entry
+
+
+def _lora(path: Path, weight: float) -> LoraSpec:
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file")
+    if not abs(weight) <= MAX_LORA_WEIGHT:  # NaN is refused too
+        raise ModelError(
+            f"{path.name}: a weight is from -{MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g}"
+        )
+    return lora_of(path)
+
+
+def _merge(entry: ModelEntry, made: Path, loras: Sequence[tuple[LoraSpec, float]]) -> None:
+    from serve_app.engine.model.importing.merge import merge_loras  # imports torch
+
+    spec = entry.spec()
+    for lora, _ in loras:
+        if wrong := lora_problem(lora.name, spec.family, {lora.name: lora}):
+            raise ModelError(wrong)
+    merge_loras(spec.model_copy(update={"path": str(made.absolute())}), made, loras)
+    names = ", ".join(f"{lora.name} x {weight:g}" for lora, weight in loras)
+    entry.remarks.append(f"LoRAs that are part of its weights now: {names}")
 
 
 def _of_directory(source: Path, name: str, vae: Path | None) -> ModelEntry:

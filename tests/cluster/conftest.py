@@ -24,6 +24,7 @@ models:
     guidance_scale: 5.0
     schedulers: [ddim, euler]
     threads: 1
+    controls: {edges: {path: {path}/controls/edges, prepare: canny}}
 """
 STYLES = """
 styles:
@@ -37,10 +38,12 @@ styles:
 
 def write_files(directory: Path) -> dict[str, Any]:
     """Settings that point at a tiny checkpoint and at styles of its own."""
-    from tests.engine.tiny import pipeline
+    from tests.engine.tiny import controlnet, pipeline
 
     directory.mkdir(parents=True, exist_ok=True)
-    pipeline().save_pretrained(directory / "model")
+    pipe = pipeline()
+    pipe.save_pretrained(directory / "model")
+    controlnet(pipe.unet).save_pretrained(directory / "model" / "controls" / "edges")
     (directory / "models.yaml").write_text(MODELS.replace("{path}", str(directory / "model")))
     (directory / "styles.yaml").write_text(STYLES)
     return {

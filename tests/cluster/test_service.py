@@ -195,6 +195,25 @@ def test_pictures_are_drawn_from_pictures(shared: Service) -> None:
         shared.http.post(f"/v1/jobs/{job_id}/cancel")
 
 
+def test_a_job_follows_the_shapes_of_a_picture(shared: Service) -> None:
+    """Its edges are found in the renderer; the order in the file draws the same again."""
+    picture = io.BytesIO()
+    Image.effect_noise((32, 32), 90).convert("RGB").save(picture, "PNG")
+    upload = shared.http.post(
+        "/v1/uploads", content=picture.getvalue(), headers={"content-type": "image/png"}
+    ).json()
+    control = {"type": "edges", "image": {"upload_id": upload["upload_id"]}}
+    jobs = [shared.submit(seed=3, control=[control]), shared.submit(seed=3)]
+    followed, plain = (shared.result(job) for job in jobs)
+    assert followed["status"] == "SUCCESS", followed["error"]
+    assert shared.pixels(followed) != shared.pixels(plain)
+    with open_result(shared, followed) as image:
+        record = json.loads(image.info["job"])
+    assert record["params"]["control"][0]["image"]["sha256"] == upload["sha256"]
+    again = shared.result(shared.submit(**record["order"]))
+    assert shared.pixels(again) == shared.pixels(followed)
+
+
 def test_a_picture_that_is_gone_ends_its_job_and_says_so(shared: Service) -> None:
     """Somebody emptied the folder by hand."""
     picture = io.BytesIO()

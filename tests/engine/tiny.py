@@ -13,6 +13,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
+    ControlNetModel,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -88,6 +89,18 @@ def unet(**changes: Any) -> UNet2DConditionModel:
         "norm_num_groups": 8,
     }
     return UNet2DConditionModel(**{**sizes, **changes})
+
+
+def controlnet(unet: UNet2DConditionModel, seed: int = 0) -> ControlNetModel:
+    """Of the UNet's family. Untrained ones add nothing, so here each weight is random."""
+    torch.manual_seed(seed)
+    network = ControlNetModel.from_unet(
+        unet, conditioning_embedding_out_channels=(8, 16, 16), load_weights_from_unet=False
+    )
+    for weights in network.parameters():
+        if not weights.any():
+            torch.nn.init.normal_(weights, std=0.05)
+    return network.eval().requires_grad_(False)
 
 
 def vae() -> AutoencoderKL:

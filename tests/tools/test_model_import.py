@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from serve_app.catalog.models import load_models
 from serve_app.catalog.resolve import Order, resolve
@@ -16,9 +17,13 @@ from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine.build import build
+from serve_app.engine.model.loading import load
 from serve_app.errors import ConfigError
 from tests.cli.harness import run
 from tests.engine.model import original_layout
+from tests.engine.model.harness import alone, difference
+from tests.engine.model.test_loras import kohya
+from tests.factories import params
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,65 @@ def test_an_imported_model_changes_no_style_of_the_others(files: Path, configs: 
     assert after["character"].draws("noob")
     assert not before["character"].draws("noob")
     assert [s.revision for s in after.values()] == [s.revision for s in before.values()]
+
+
+def test_a_lora_becomes_part_of_the_weights(
+    files: Path, configs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is drawn is what the file draws with the LoRA; the precision of each network stays."""
+    source, plain, inked = files / "Dream Shaper.safetensors", "plain", "inked"
+    pipe = original_layout.pipeline("1", configs.parent / "tokenizer")
+    lora = configs.parent / "ink.safetensors"
+    save_file(kohya(pipe, 1, text=True), lora)
+    folder = configs / "loras"
+    for name, more in ((plain, ()), (inked, ("--lora", f"{lora}:0.5"))):
+        to = str(configs.parent / name)
+        assert (
+            run("models", "import", str(source), "--name", name, "--to", to, "--no-proof", *more)
+            == 0
+        )
+    assert "ink x 0.5" in capsys.readouterr().err
+    folder.mkdir()
+    shutil.copy(lora, folder)
+    models = load_models(configs / "models.yaml")
+    by_name = {name: load(models[name], PROJECT_ROOT, device="cpu") for name in (plain, inked)}
+    by_name[plain].loras = models.loras
+    use = {"name": "ink", "weight": 0.5, "revision": models.loras["ink"].revision}
+    wanted = params(steps=3)
+    drawn, expected = (
+        alone(by_name[inked], wanted),
+        alone(by_name[plain], params(steps=3, loras=[use])),
+    )
+    assert difference(drawn, expected) < 1e-4
+    assert difference(drawn, alone(by_name[plain], wanted)) > 1e-3
+    for part in ("unet", "text_encoder"):
+        (was,), (now,) = ((configs.parent / n / part).glob("*.safetensors") for n in (plain, inked))
+        before, after = load_file(was), load_file(now)
+        assert {k: v.dtype for k, v in before.items()} == {k: v.dtype for k, v in after.items()}
+
+
+@pytest.mark.parametrize(
+    ("source", "lora", "said"),
+    [
+        ("Dream Shaper.safetensors", "nowhere.safetensors", "is not a file"),
+        ("Dream Shaper.safetensors", "ink.safetensors:99", "a weight is from -4 to 4"),
+        ("Dream Shaper.safetensors", "ink.safetensors:nan", "a weight is from -4 to 4"),
+        ("Dream Shaper.safetensors", "broken.safetensors", "is no whole safetensors file"),
+        ("directory", "ink.safetensors", "a directory stays as it is"),
+        ("NoobAI.safetensors", "ink.safetensors", "was trained for another model"),
+    ],
+)
+def test_a_lora_that_cannot_be_merged_is_refused(
+    files: Path, configs: Path, source: str, lora: str, said: str
+) -> None:
+    """And nothing is left behind."""
+    pipe = original_layout.pipeline("1", configs.parent / "tokenizer")
+    save_file(kohya(pipe, 1), files / "ink.safetensors")
+    to = configs.parent / "weights"
+    arguments = ("--name", "mine", "--to", str(to), "--no-proof", "--lora", str(files / lora))
+    assert said in str(run("models", "import", str(files / source), *arguments))
+    assert not to.exists()
+    assert not (configs / "models.d" / "mine.yaml").exists()
 
 
 def test_v_prediction_gets_what_suits_it(

@@ -97,6 +97,18 @@ class Loras:
                 undo.callback(delattr, module, "forward")
             yield
 
+    def merge(self, uses: Sequence[LoraUse]) -> set[str]:
+        """Add them to the networks' own weights, for good. Returns the parts that have changed. Raises as
+        `load`."""
+        changed: set[str] = set()
+        for file, weight in self.load(uses):
+            for part, layers in file.items():
+                changed.add(part)
+                for layer in layers:
+                    own: Any = layer.module.weight
+                    own.data += _product(layer) * layer.scale(weight)
+        return changed
+
     def _file(self, use: LoraUse) -> File:
         key = use.name, use.revision
         if key not in self._files:
@@ -173,6 +185,13 @@ class Loras:
                 if (network := getattr(self._pipe, part, None)) is not None
             }
         return self._layers
+
+
+def _product(layer: Layer) -> Tensor:
+    """up x down, in the shape of the layer's weight."""
+    if layer.down.ndim == 2:
+        return layer.up @ layer.down
+    return torch.einsum("or,rihw->oihw", layer.up.flatten(1), layer.down)
 
 
 def _flat(path: str) -> str:

@@ -28,20 +28,8 @@ from tests.factories import params
 SHOWN = {"edges": picture(11), "lines": picture(12)}  # by type of control
 
 
-def controlnet(unet: Any, seed: int) -> Any:
-    """Of the UNet's family. Untrained ones add nothing, so here each weight is random."""
-    torch.manual_seed(seed)
-    network: Any = diffusers.ControlNetModel.from_unet(
-        unet, conditioning_embedding_out_channels=(8, 16, 16), load_weights_from_unet=False
-    )
-    for weights in network.parameters():
-        if not weights.any():
-            torch.nn.init.normal_(weights, std=0.05)
-    return network.eval().requires_grad_(False)
-
-
 def with_controls(parts: ModelParts) -> ModelParts:
-    networks = {name: controlnet(parts.pipe.unet, seed) for seed, name in enumerate(SHOWN, 3)}
+    networks = {name: tiny.controlnet(parts.pipe.unet, seed) for seed, name in enumerate(SHOWN, 3)}
     return replace(parts, controls=networks)
 
 
@@ -198,8 +186,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     pipe = tiny.pipeline()
     tiny.save(pipe, root / "tiny")
-    controlnet(pipe.unet, 3).save_pretrained(root / "edges")
-    controlnet(tiny.unet(cross_attention_dim=48), 3).save_pretrained(root / "other")
+    tiny.controlnet(pipe.unet, 3).save_pretrained(root / "edges")
+    tiny.controlnet(tiny.unet(cross_attention_dim=48), 3).save_pretrained(root / "other")
     return root
 
 

@@ -67,7 +67,7 @@ def check_assets(args: list[str]) -> None:
     if args[0].startswith("--"):
         assert args == ["--help"] or set(args) <= options_of(typer.main.get_command(cli.app))
         return
-    if args[0] == "batch" and f"assets batch {args[1]}" not in command_tree():
+    if args[0] == "batch" and f"assets {' '.join(args[:2])}" not in command_tree():
         args = ["batch", "order", *args[1:]]  # a file
     name, many = next(
         (n, n.count(" ")) for n in command_tree() if f"assets {' '.join(args)} ".startswith(f"{n} ")

@@ -137,3 +137,15 @@ def test_a_selection_is_downloaded_as_a_zip(studio: Studio, visit: Open, tmp_pat
             content = archive.read(url.rpartition("/")[2])
             assert content == httpx.get(studio.url + url).content
             assert Image.open(io.BytesIO(content)).size == (64, 64)
+
+
+def test_what_counts_if_nothing_is_chosen_is_shown(studio: Studio, visit: Open) -> None:
+    """The description tells defaults of bodies in words."""
+    studio.drawn(1)
+    page = visit(studio.url)
+    select(page, 1)
+    page.get_by_role("button", name="Sheet").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Padding")).to_have_attribute("placeholder", "2")
+    expect(dialog.get_by_label("Trim").locator("option:checked")).to_have_text("Yes")
+    expect(dialog.get_by_label("Filter").locator("option:checked")).to_have_text("Linear")

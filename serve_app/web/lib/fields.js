@@ -41,7 +41,7 @@ export function schemaField({ id, name, schema, value, error, required, otherwis
   const kind = plain(schema);
   const hint = (schema.description ?? "").replaceAll("`", "");
   const frame = { id, label: readable(name), error };
-  const fallback = otherwise ?? (schema.default === null ? undefined : schema.default);
+  const fallback = otherwise ?? defaultOf(schema);
   const options = choices ?? kind.enum ?? (kind.type === "boolean" ? [true, false] : null);
   const about = { ...tied(frame), title: hint };
   if (options) {
@@ -69,6 +69,12 @@ export function schemaField({ id, name, schema, value, error, required, otherwis
     value: shown,
     onchange: (event) => choose(read(event.target.value.trim(), kind)),
   }));
+}
+
+/** What counts if nothing is sent: of bodies it is told in words, at the end of the description. @param {Schema} schema */
+export function defaultOf(schema) {
+  const [, told] = /Default: (.+)\.$/s.exec(schema.description ?? "") ?? [];
+  return told === undefined ? (schema.default ?? undefined) : JSON.parse(told);
 }
 
 /** The schema without its null, and of several kinds the first. @param {Schema} schema @returns {Schema} */

@@ -4,6 +4,7 @@
  * Knows the fields of an order; no elements.
  */
 
+import { defaultOf } from "../lib/fields.js";
 import { recall, remember } from "../lib/remember.js";
 
 /** @typedef {import("../types.js").Effect} Effect */
@@ -45,18 +46,21 @@ export function body(draft) {
   return order;
 }
 
+/** Values that say nothing. */
+const NOTHING = new Set(["{}", "[]", '""']);
 /** Fields of an order that have a place of their own in the form. */
 const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image"]);
 
 /**
  * A draft of an order that was made before. What equals the default of the service is left out.
- * @param {import("../types.js").Order} order @param {Record<string, {default?: any}>} fields Of an order.
+ * @param {import("../types.js").Order} order @param {Record<string, import("../types.js").Schema>} fields Of an order.
  * @returns {Draft}
  */
 export function draftOf(order, fields) {
   const more = Object.entries(order).filter(([name, value]) => {
     if (OWN.has(name) || !(name in fields) || value === null) return false;
-    return JSON.stringify(value) !== JSON.stringify(fields[name].default ?? null) && JSON.stringify(value) !== "{}";
+    const text = JSON.stringify(value);
+    return text !== JSON.stringify(defaultOf(fields[name])) && !NOTHING.has(text);
   });
   const seed = order.seed ?? -1;
   return {

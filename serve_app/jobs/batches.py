@@ -164,7 +164,8 @@ class Batches:
             for job in jobs[start : start + AT_ONCE]:
                 self._intake.join(job)
             await asyncio.sleep(0)
-        self._metrics.submitted(len(jobs))
+        if jobs:  # Ray's counters refuse to count nothing
+            self._metrics.submitted(len(jobs))
 
     def _refused(self, why: str, room: int) -> BatchReply:
         if why == "too_late":

@@ -104,7 +104,7 @@ async def _drawn(
         files = await asyncio.to_thread(read_pictures, folder, images, Packing())
     return ImagesAnswer(
         images=[base64.b64encode(file).decode() for file in files],
-        parameters=order.model_dump(mode="json", exclude_none=True),
+        parameters=order.model_dump(mode="json", exclude_none=True, exclude={"metadata"}),
         info=info_of(job, images, notes),
     )
 

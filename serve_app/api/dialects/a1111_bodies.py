@@ -104,7 +104,7 @@ class Text2Image(BaseModel):
             "tile": "both" if self.tiling else None,
             "clip_skip": settings.get("CLIP_stop_at_last_layers"),
             "loras": loras or None,
-            "tags": [*ours.get("tags", []), TAG],
+            "tags": _with_tag(ours.get("tags")),
             **more,
         }
         unknown = _unknown(self.model_extra or {}, settings, ours)
@@ -123,7 +123,8 @@ class Text2Image(BaseModel):
     def _scheduler(self, catalog: Catalog, notes: list[str]) -> str | None:
         """None: that of the style or the model. A sampler of the web UI that the model does not draw with is
         replaced by its own, and a note says so. Raises InvalidField for a name that is none."""
-        sampler = (self.sampler_name or (self.model_extra or {}).get("sampler_index") or "").strip()
+        older = (self.model_extra or {}).get("sampler_index")  # a number means nothing any more
+        sampler = (self.sampler_name or (older if isinstance(older, str) else "")).strip()
         schedule = (self.scheduler or "").strip()
         if not sampler or sampler.lower() == "automatic":
             return None
@@ -207,6 +208,11 @@ def _unknown(
         if name in extra and extra[name] != neutral
     ]
     return [name[:60] for name in found[:40]]
+
+
+def _with_tag(tags: object) -> object:
+    """What is no list is left as it is: the order's own check says so."""
+    return [*tags, TAG] if isinstance(tags, list) else tags or [TAG]
 
 
 def _asks(value: object) -> bool:

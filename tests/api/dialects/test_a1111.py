@@ -305,6 +305,23 @@ def test_what_is_wrong_is_named(service: Site) -> None:
     )
 
 
+def test_odd_values_are_answered_like_others(service: Site) -> None:
+    """What JSON can hold, where something else is meant."""
+    assert "tags" in refused(service, "txt2img", **SMALL, tags=5)["errors"]
+    assert "seed" in refused(service, "txt2img", **{**SMALL, "seed": 7.5})["errors"]
+    assert "n" in refused(service, "txt2img", **SMALL, batch_size=10**9, n_iter=10**9)["errors"]
+    clip = {"override_settings": {"CLIP_stop_at_last_layers": "two"}}
+    assert "clip_skip" in refused(service, "txt2img", **SMALL, **clip)["errors"]
+    model = {"override_settings": {"sd_model_checkpoint": [1]}}
+    assert "sd_model_checkpoint" in refused(service, "txt2img", **SMALL, **model)["errors"]
+    odd = {"metadata": {"odd": "\ud800"}}
+    content = json.dumps({**SMALL, **odd})
+    kind = {"content-type": "application/json"}
+    reply = httpx.post(f"{service.url}/sdapi/v1/txt2img", content=content, headers=kind)
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_field")
+    assert post(service, "txt2img", **SMALL, sampler_index=3).status_code == 200
+
+
 def test_a_job_that_fails_says_why(service: Site) -> None:
     reply = post(service, "txt2img", **{**SMALL, "prompt": "fail"})
     assert (reply.status_code, reply.json()["code"]) == (502, "non_finite")

@@ -24,7 +24,8 @@ from serve_app.messages import CallMade, Delivery, DeliveryFilter, DeliveryPage,
 EVENTS_OF: Final[Mapping[Status, tuple[str, ...]]] = {
     Status.PENDING: ("queued",),
     Status.STARTED: ("started",),
-    Status.SUCCESS: ("output", "completed"),
+    # The report of a short job's beginning may come after its end, and then its row was never STARTED.
+    Status.SUCCESS: ("started", "output", "completed"),
     Status.FAILURE: ("completed",),
     Status.REVOKED: ("completed",),
 }

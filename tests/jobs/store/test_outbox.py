@@ -104,6 +104,15 @@ async def test_every_end_is_told(store: SqliteStore, status: Status, told: list[
     assert json.loads(due.parcel["body"])["data"]["error"] == error
 
 
+async def test_a_job_whose_beginning_was_not_reported_has_begun_all_the_same(
+    store: SqliteStore,
+) -> None:
+    one = hooked()
+    await insert(store, one)
+    await ended(store, one, images=(image_file(),))
+    assert await events(store) == ALL
+
+
 async def test_an_event_is_there_once_however_often_its_change_is_written(
     store: SqliteStore,
 ) -> None:

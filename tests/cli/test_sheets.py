@@ -76,8 +76,8 @@ def test_a_sheet_is_ordered_and_unpacked(
 
 
 def test_what_the_server_refuses_is_said(service: Site) -> None:
-    assert "no job with the tag 'nothing' has succeeded" in str(run("sheet", "--tag", "nothing"))
-    assert "Give either items or a tag" in str(run("sheet"))
+    assert "no job of the tag 'nothing' has succeeded" in str(run("sheet", "--tag", "nothing"))
+    assert "Give either items, a tag or a batch_id" in str(run("sheet"))
     assert "allowed: texturepacker_hash" in str(run("sheet", "--tag", "a", "--format", "gif"))
 
 

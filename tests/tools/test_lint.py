@@ -184,9 +184,10 @@ def test_the_command_reads_the_models_and_styles_of_the_config(
     models = tmp_path / "models.yaml"
     text = (PROJECT_ROOT / "configs/models.yaml").read_text()
     models.write_text(text.replace("    native_size:", "    native_sise:", 1))
+    starter = text.splitlines().index("  starter:") + 1
     config = GOOD.replace("      max_replicas: 4\n    d", f"      models_file: {models}\n    d")
     assert main([str(write(tmp_path, config))]) == 1
-    assert f"{models}:18: " in capsys.readouterr().err
+    assert f"{models}:{starter}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "configs/serve.gpu.yaml"])

@@ -72,6 +72,10 @@ class RegistryClient:
         submission = {**submission, "deadline": submission["deadline"] + self._ahead}
         return await self._call("submit", submission, timeout_s=WRITE_TIMEOUT_S)
 
+    async def known(self, owner: str, key: str, body_hash: str) -> SubmitReply | None:
+        """The job that was ordered under this idempotency key; None: there is none."""
+        return await self._call("known", owner, key, body_hash, timeout_s=CALL_TIMEOUT_S)
+
     async def get(self, job_id: str) -> JobView | Tombstone | None:
         """The job as it is now, or its tombstone; None: no job has that id."""
         return await self._call("get", job_id, timeout_s=CALL_TIMEOUT_S)

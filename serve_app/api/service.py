@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,16 @@ from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.catalog.finishing import resolve_effects
 from serve_app.catalog.resolve import Order, how_to_serve
 from serve_app.config import Settings
-from serve_app.errors import Gone, InvalidField, InvalidParameter, NoImages, NotFinal, NotFound
+from serve_app.errors import (
+    Gone,
+    InvalidField,
+    InvalidParameter,
+    NoImages,
+    NotFinal,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
 from serve_app.finishing.base import Weights
 from serve_app.finishing.palette_files import Palette
 from serve_app.messages import (
@@ -49,6 +58,7 @@ from serve_app.messages import (
     JobView,
     Labels,
     Submission,
+    SubmitReply,
     Summary,
     Tombstone,
 )
@@ -96,6 +106,12 @@ class JobService:
     ) -> tuple[JobView, bool]:
         """The job, and whether `key` had made it before. `life_s`: seconds until it is revoked. Raises
         Refused, InvalidField, Unavailable."""
+        making = self._order(body, owner, client, life_s, key)
+        return await self._or_known(making, owner, key, body.body_hash())
+
+    async def _order(
+        self, body: GenerateRequest, owner: str, client: str, life_s: float | None, key: str | None
+    ) -> tuple[JobView, bool]:
         sources = await self.sources(body, owner, keep=True)
         params, labels = self.resolve(body.order(sources)), body.labels(client)
         hook = self.hooks.of(owner, body.webhook, body.webhook_events_filter)
@@ -136,11 +152,27 @@ class JobService:
     ) -> tuple[JobView, bool]:
         """A new job that finishes pictures of this one, which must have succeeded. Raises NotFinal, NoImages,
         InvalidField, Refused."""
+        wanted = {"job_id": job_id, **body.model_dump(mode="json", exclude_none=True)}
+        body_hash = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        making = self._derive(job_id, body, wanted, owner, client, life_s, key, body_hash)
+        return await self._or_known(making, owner, key, body_hash)
+
+    async def _derive(
+        self,
+        job_id: str,
+        body: DeriveRequest,
+        wanted: dict[str, Any],
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
+        body_hash: str,
+    ) -> tuple[JobView, bool]:
         job = await self._final(job_id, owner)
         if not job["images"]:
             raise NoImages(f"The job is {job['status']}.")
         params = DeriveParams(
-            request={"job_id": job_id, **body.model_dump(mode="json", exclude_none=True)},
+            request=wanted,
             sources=tuple(
                 picture_of(job, index, "indices") for index in _chosen(job, body.indices)
             ),
@@ -158,8 +190,6 @@ class JobService:
         labels.pop("reproduces", None)
         if body.tags is not None:
             labels["tags"] = list(dict.fromkeys(body.tags))
-        text = json.dumps(params.request, sort_keys=True)
-        body_hash = hashlib.sha256(text.encode()).hexdigest()
         return await self._submit(
             params.model_dump(), summary_of_derive(params), labels, owner, key, body_hash, life_s
         )
@@ -175,9 +205,15 @@ class JobService:
         self, job_id: str, *, owner: str, life_s: float | None, key: str | None
     ) -> tuple[JobView, bool]:
         """A new job with the order of this one, which must have ended; drawn with the current weights."""
+        body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
+        making = self._again(job_id, owner, life_s, key, body_hash)
+        return await self._or_known(making, owner, key, body_hash)
+
+    async def _again(
+        self, job_id: str, owner: str, life_s: float | None, key: str | None, body_hash: str
+    ) -> tuple[JobView, bool]:
         job = await self._final(job_id, owner)
         labels: Labels = {**job["labels"], "retry_of": job_id, "batch_id": None}
-        body_hash = hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
         return await self._order_again(job, job["params"], labels, owner, key, body_hash, life_s)
 
     async def reproduce(
@@ -186,6 +222,19 @@ class JobService:
         """A new job that makes the images of this one again, with the current weights, and compares them. It
         carries no tags, so nobody who collects by tag meets a picture twice. Raises NotFinal, NoImages,
         InvalidParameter, Refused."""
+        body_hash = hashlib.sha256(f"reproduce {job_id}".encode()).hexdigest()
+        making = self._reproduce(job_id, owner, client, life_s, key, body_hash)
+        return await self._or_known(making, owner, key, body_hash)
+
+    async def _reproduce(
+        self,
+        job_id: str,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
+        body_hash: str,
+    ) -> tuple[JobView, bool]:
         job = await self._final(job_id, owner)
         if not job["images"]:
             raise NoImages(f"The job is {job['status']}.")
@@ -202,7 +251,6 @@ class JobService:
             retry_of=None,
             reproduces=job_id,
         )
-        body_hash = hashlib.sha256(f"reproduce {job_id}".encode()).hexdigest()
         return await self._order_again(job, params, labels, owner, key, body_hash, life_s)
 
     async def _order_again(
@@ -239,6 +287,12 @@ class JobService:
         key: str | None,
     ) -> tuple[JobView, bool]:
         """A job that packs pictures of finished jobs. Raises Refused, InvalidField, Unavailable."""
+        making = self._sheet(body, owner, client, life_s, key)
+        return await self._or_known(making, owner, key, body.body_hash())
+
+    async def _sheet(
+        self, body: SheetRequest, owner: str, client: str, life_s: float | None, key: str | None
+    ) -> tuple[JobView, bool]:
         params = await resolve_sheet(
             body,
             lambda job_id: self.newest(job_id, owner),
@@ -283,7 +337,23 @@ class JobService:
             body_hash=body_hash,
             cancel_after_s=life_s,
         )
-        reply = await submit(self.registry, submission, self.settings.submit_timeout_s)
+        return self._taken(await submit(self.registry, submission, self.settings.submit_timeout_s))
+
+    async def _or_known(
+        self, making: Awaitable[tuple[JobView, bool]], owner: str, key: str | None, body_hash: str
+    ) -> tuple[JobView, bool]:
+        """What is made. If it cannot be made any more, since a style, a job or a file that it names is gone:
+        the job that `key` made while it was there."""
+        try:
+            return await making
+        except (Refused, Unavailable):
+            raise
+        except ServiceError:
+            if key is None or (reply := await self.registry.known(owner, key, body_hash)) is None:
+                raise
+            return self._taken(reply)
+
+    def _taken(self, reply: SubmitReply) -> tuple[JobView, bool]:
         if "job" not in reply:
             assert "error" in reply
             raise Refused(reply["error"], reply.get("retry_after"))

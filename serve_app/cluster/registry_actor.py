@@ -31,7 +31,7 @@ from serve_app.messages import Deployment, WebhookSettings
 from serve_app.metrics import RayJobMetrics
 
 FOR_INGRESSES = (
-    "submit", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
+    "submit", "known", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
     "submit_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches", "batch_rows",
     "deliveries", "redeliver", "test_webhook",
 )  # fmt: skip

@@ -29,6 +29,7 @@ from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
 
+OTHER_BODY = "This key came with another body before."
 ANSWERED_S = 0.5
 """An ingress waits a second beyond the deadline for an answer. An answer that is given within so many seconds
 still reaches it."""
@@ -69,6 +70,16 @@ class Intake:
             return refusal("storage_failed", "The job could not be stored.", retry_after=5)
         return self._full(job.pool) if stands == "queue_full" else too_late()
 
+    async def known(self, owner: str, key: str, body_hash: str) -> SubmitReply | None:
+        """The job that the owner ordered under this key. None: there is none; it may be a batch's."""
+        stands = await self._jobs.store.of_key(owner, key, body_hash)
+        job = stands and await self._jobs.find(stands.job_id)
+        if not stands or (stands.same_body and job is None):
+            return None
+        if job is None or not stands.same_body:
+            return refusal("idempotency_key_reuse", OTHER_BODY)
+        return SubmitReply(job=self._estimates.view(job), replayed=True)
+
     async def _insert(self, job: Job, order: Submission, *, full: bool) -> Inserted | str:
         """Which job stands for the order, or the code of its refusal. Raises sqlite3.Error."""
 
@@ -87,7 +98,7 @@ class Intake:
 
     async def _taken(self, job: Job, order: Submission, stands: Inserted) -> SubmitReply:
         if not stands.same_body:
-            return refusal("idempotency_key_reuse", "This key came with another body before.")
+            return refusal("idempotency_key_reuse", OTHER_BODY)
         if stands.existed:
             return await self._replay(stands.job_id, order)
         if await self._nobody_waits_for(job, order):

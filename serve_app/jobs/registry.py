@@ -252,6 +252,11 @@ class JobRegistry:
         """The job, which is on disk now, or the error for which the order is refused."""
         return await self._background.complete(self._intake.submit(order))
 
+    async def known(self, owner: str, key: str, body_hash: str) -> SubmitReply | None:
+        """The job that this owner ordered under this idempotency key, or the error of a key that came with
+        another body. None: no such job."""
+        return await self._intake.known(owner, key, body_hash)
+
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
         """The job, revoked now or ended before. Its work stops within a step of the engine. None: this owner
         has no such job."""

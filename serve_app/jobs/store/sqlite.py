@@ -98,14 +98,8 @@ class SqliteStore:
         def operation(db: sqlite3.Connection) -> Inserted | str:
             if key is not None:
                 db.execute("DELETE FROM idempotency WHERE created_at < ?", (key_expires_before,))
-                row = db.execute(
-                    "SELECT job_id, body_hash FROM idempotency WHERE owner = ? AND key = ?",
-                    (job.owner, key),
-                ).fetchone()
-                if row is not None:
-                    return Inserted(
-                        row["job_id"], existed=True, same_body=row["body_hash"] == body_hash
-                    )
+                if (known := _of_key(db, job.owner, key, body_hash)) is not None:
+                    return known
             if db.execute("SELECT 1 FROM jobs WHERE job_id = ?", (job.job_id,)).fetchone():
                 return Inserted(job.job_id, existed=True, same_body=True)
             if db.execute("SELECT 1 FROM gone WHERE job_id = ?", (job.job_id,)).fetchone():
@@ -202,6 +196,10 @@ class SqliteStore:
         await self._write(operation)
 
     # ---- reads: they see everything committed before the call ----
+
+    async def of_key(self, owner: str, key: str, body_hash: str) -> Inserted | None:
+        """What the owner ordered under this idempotency key before."""
+        return await self._read(lambda db: _of_key(db, owner, key, body_hash))
 
     async def live(self) -> list[LiveJob]:
         """Every live job, in any order."""
@@ -316,6 +314,15 @@ class SqliteStore:
             return max(db.execute(f"{highest} {t}").fetchone()[0] for t in ("jobs", "batches"))
 
         return await self._read(operation)
+
+
+def _of_key(db: sqlite3.Connection, owner: str, key: str, body_hash: str) -> Inserted | None:
+    row = db.execute(
+        "SELECT job_id, body_hash FROM idempotency WHERE owner = ? AND key = ?", (owner, key)
+    ).fetchone()
+    if row is None:
+        return None
+    return Inserted(row["job_id"], existed=True, same_body=row["body_hash"] == body_hash)
 
 
 def _one(db: sqlite3.Connection, job_id: str) -> Job | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from serve_app.messages import StoredFile
 from tests.api.harness import (
+    ORDER,
     LocalTransport,
     assert_problem,
     get,
@@ -163,6 +166,45 @@ async def test_an_idempotency_key_makes_one_derived_job(
     assert first.json()["job_id"] == second.json()["job_id"]
     other = await client.post(url, json={"effects": [{"op": "flip"}]}, headers=said)
     assert_problem(other, 422, "idempotency_key_reuse")
+
+
+async def test_a_key_finds_its_job_when_it_could_not_be_made_any_more(
+    world: World, client: httpx.AsyncClient
+) -> None:
+    """Who was not answered sends the order again, whatever has been deleted meanwhile."""
+    url, upload = f"/v1/jobs/{await drawn(client, world)}", await uploaded(client)
+    orders = [
+        (f"{url}/derive", BODY),
+        (f"{url}/retry", None),
+        ("/v1/generate", ORDER | {"init_image": {"upload_id": upload}}),
+    ]
+    made = [
+        await client.post(to, json=body, headers={"Idempotency-Key": to}) for to, body in orders
+    ]
+    assert [reply.status_code for reply in made] == [202] * 3
+    for gone in (url, f"/v1/uploads/{upload}"):
+        assert (await client.delete(gone)).status_code == 204
+    for reply, (to, body) in zip(made, orders, strict=True):
+        again = await client.post(to, json=body, headers={"Idempotency-Key": to})
+        assert again.status_code == 202, again.text
+        assert again.json()["job_id"] == reply.json()["job_id"]
+        assert again.headers["idempotency-replayed"] == "true"
+        new = await client.post(to, json=body, headers={"Idempotency-Key": "another"})
+        assert new.status_code in (410, 422)
+        other = await client.post(
+            f"{url}/derive",
+            json={"effects": [{"op": "flip"}]},
+            headers={"Idempotency-Key": to},
+        )
+        assert_problem(other, 422, "idempotency_key_reuse")
+
+
+async def uploaded(client: httpx.AsyncClient) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    headers = {"content-type": "image/png"}
+    sent = await client.post("/v1/uploads", content=file.getvalue(), headers=headers)
+    return sent.json()["upload_id"]
 
 
 # ---- orders with effects ----

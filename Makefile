@@ -15,7 +15,8 @@ serve: .venv/.service
 	@$(BIN)/assets run
 
 test: .venv/.tests
-	$(BIN)/python -m pytest -m "not fault and not campaign and not benchmark and not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not fault and not campaign and not benchmark and not browser"
+	$(BIN)/python -m pytest -m "cluster and not fault and not campaign and not benchmark and not browser"
 
 # Installs Chromium, Tiled and npm from Debian if they are missing, which needs root.
 test-browser: .venv/.tests

@@ -27,7 +27,7 @@ from serve_app.api.view import LocalView, follow
 from serve_app.cluster.attempts import Means
 from serve_app.cluster.handles import NAMESPACE, call_registry, registry_name
 from serve_app.cluster.launcher_process import LauncherActor
-from serve_app.cluster.registry_actor import RegistryActor, limits_of
+from serve_app.cluster.registry_actor import RegistryActor, limits_of, webhooks_of
 from serve_app.cluster.registry_port import REGISTRY_VERSION, ActorTransport
 from serve_app.cluster.reporter import PACE_S
 from serve_app.config import Settings
@@ -83,6 +83,7 @@ class NullIngress:
             cpus=0.0,
             output_dir=str(parsed.output_dir),
             weights=WeightFiles(matting=None, upscalers=None),
+            webhooks=webhooks_of(parsed),
         )
         self._actor = ray.get_actor(registry_name(APP), namespace=NAMESPACE)
         self._registries = [
@@ -128,7 +129,10 @@ class CountingRegistry(RegistryActor):
         def create(app_name: str) -> Any:
             return launcher.options(num_cpus=0, max_concurrency=1000).remote(in_flight)
 
-        super().__init__(settings, REGISTRY_VERSION, None, create)
+        def courier() -> Any:
+            raise AssertionError("nobody orders a webhook here")
+
+        super().__init__(settings, REGISTRY_VERSION, None, create, courier)
         self._calls: Counter[str] = Counter()
 
     async def call(self, method: str, *args: Any) -> Any:

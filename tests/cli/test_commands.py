@@ -38,7 +38,7 @@ def test_a_shell_is_given_its_completion(
 def test_no_server_is_one_clear_line() -> None:
     message = run("styles", "--server", "http://127.0.0.1:9")
     assert message == (
-        "assets: no server answers at http://127.0.0.1:9; `serve run serve_config.yaml` starts one on this "
+        "assets: no server answers at http://127.0.0.1:9; `assets run` starts one on this "
         "machine; --server or ASSETS_SERVER names another"
     )
 

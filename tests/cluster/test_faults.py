@@ -267,6 +267,7 @@ def test_redeploy_with_another_model_while_jobs_run(
         for weight in other.unet.parameters():
             weight.mul_(1.5)
     other.save_pretrained(tmp_path / "other")
+    shutil.copytree(old_file.parent / "model/controls", tmp_path / "other/controls")
     new_file = tmp_path / "models.yaml"
     spec = old_file.read_text()
     new_file.write_text(spec.replace(str(old_file.parent / "model"), str(tmp_path / "other")))

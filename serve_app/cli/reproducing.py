@@ -20,6 +20,8 @@ from serve_app.cli.watching import finished
 from serve_app.client import SERVER, Client
 from serve_app.errors import ConfigError
 
+ONE_LEVEL = "One level is what the company of other orders may change; `reproducible: strict` is byte-equal."
+
 
 def reproduce(
     what: Annotated[str, typer.Argument(metavar="JOB|FILE", help="A job, or a PNG or WebP.")],
@@ -84,6 +86,8 @@ def _show(name: str, found: Mapping[str, Any]) -> None:
                 f"  {role}up to {one['max_difference']} levels of 255, in {one['differing']:.2%} of"
                 f" the pixels, within {where['width']}x{where['height']} at {where['x']},{where['y']}"
             )
+            if one["max_difference"] == 1:
+                out.print(f"  {ONE_LEVEL}")
     for reason in found.get("reasons", []):
         out.print(f"  {reason}")
 

@@ -92,7 +92,7 @@ class Campaign:
     def _play(
         self, service: Service, wire: Wire, crowd: Crowd, strikes: list[PlannedStrike]
     ) -> None:
-        drawn = references(service)
+        self._notebook.source, drawn = references(service)
         earlier = frozenset(evidence.list_jobs(wire))
         scene = Scene(
             service,

@@ -21,6 +21,7 @@ from serve_app.messages import TERMINAL
 from tests.cluster.service import Service, wait_until
 
 from .notebook import Notebook
+from .pixels import published
 from .receipt import Job
 from .wire import Wire
 
@@ -67,8 +68,8 @@ def collect(service: Service, wire: Wire, notebook: Notebook, before: Census) ->
         return not any(s["live"] or s["waiting"] or s["jobs"] for s in stats)
 
     jobs = _give_time(all_ended, ENDED_WITHIN_S) or list_jobs(wire)
-    images = sum(len(job["images"]) for job in jobs.values())
-    _give_time(lambda: len(service.files()) == images, AT_REST_WITHIN_S)
+    files = sum(len(published(job)) for job in jobs.values())
+    _give_time(lambda: len(service.files()) == files, AT_REST_WITHIN_S)
     _give_time(idle, AT_REST_WITHIN_S)
     _give_time(lambda: not grown(before, census(service)), AT_REST_WITHIN_S)
     gone = [receipt for receipt in notebook.receipts if receipt.delete_asked]

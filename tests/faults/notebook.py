@@ -26,6 +26,7 @@ class Notebook:
         self.receipts: list[Receipt] = []
         self.broken_promises: list[str] = []
         self.replays = 0
+        self.source = ""  # the job whose pictures are derived and packed
         self._by_job_id: dict[str, Receipt] = {}
         self._lock = threading.Lock()
 

@@ -13,6 +13,8 @@ from typing import Any
 CLIENTS = ("ann", "ben", "cem")
 """X-Client-Id of those who order all the time."""
 
+EFFECTS: list[dict[str, Any]] = [{"op": "palette", "colors": 4}]
+SOURCE_IMAGES = 3
 SHAPES: dict[str, dict[str, Any]] = {
     "short": {"steps": 4, "reproducible": "strict"},
     "triple": {"steps": 8, "n": 3, "reproducible": "strict"},
@@ -22,10 +24,21 @@ SHAPES: dict[str, dict[str, Any]] = {
     "ddim": {"steps": 12, "scheduler": "ddim"},
     "long": {"steps": 100, "n": 2, "reproducible": "strict"},
     "long_loose": {"steps": 100, "n": 2},
+    "finished": {
+        "steps": 8,
+        "n": 2,
+        "effects": [*EFFECTS, {"op": "normal_map"}],
+        "reproducible": "strict",
+    },
+    "derived": {
+        "effects": [{"op": "scale", "width": 1200, "height": 1200, "filter": "lanczos"}, *EFFECTS]
+    },
+    "sheet": {"formats": ["css", "texturepacker_hash"], "padding": 2, "extrude": 1},
     "endless": {"steps": 900, "n": 64},
 }
-"""A step takes milliseconds: only the long ones run for seconds, so that a fault can strike meanwhile."""
-WEIGHTS = (4, 3, 3, 2, 2, 2, 4, 4, 1)
+"""A step takes milliseconds: only the long ones run for seconds, so that a fault can strike meanwhile. What
+is derived or packed is a job of `SOURCE_IMAGES` images from before the campaign."""
+WEIGHTS = (4, 3, 3, 2, 2, 2, 4, 4, 3, 4, 3, 1)
 """How often each shape is chosen."""
 ENDLESS = "endless"
 """It would run for many minutes: somebody cancels it, or its deadline ends it."""
@@ -42,14 +55,28 @@ class Motif:
     def strict(self) -> bool:
         return SHAPES[self.shape].get("reproducible") == "strict"
 
-    def body(self) -> dict[str, Any]:
-        return {"prompt": "a red sword", "style_id": "none", "seed": self.seed} | SHAPES[self.shape]
+    def path(self, source: str) -> str:
+        """Where it is ordered. `source`: id of the job whose pictures are derived or packed."""
+        routes = {"derived": f"/v1/jobs/{source}/derive", "sheet": "/v1/sheets"}
+        return routes.get(self.shape, "/v1/generate")
+
+    def body(self, source: str) -> dict[str, Any]:
+        match self.shape:
+            case "derived":
+                return SHAPES[self.shape]
+            case "sheet":
+                items = [{"job_id": source, "index": i} for i in range(SOURCE_IMAGES)]
+                return {"items": items, "name": f"sheet_{self.seed}"} | SHAPES[self.shape]
+            case _:
+                named = {"prompt": "a red sword", "style_id": "none", "seed": self.seed}
+                return named | SHAPES[self.shape]
 
 
 def motifs() -> list[Motif]:
     """Every motif with an end; long ones once, since each reference takes seconds."""
     shapes = [shape for shape in SHAPES if shape != ENDLESS]
-    return [Motif(s, seed) for s in shapes for seed in ((11,) if s.startswith("long") else (7, 40))]
+    once = ("long", "long_loose", "derived", "sheet")
+    return [Motif(s, seed) for s in shapes for seed in ((11,) if s in once else (7, 40))]
 
 
 @dataclass(frozen=True)
@@ -69,14 +96,14 @@ class PlannedOrder:
         """It has a short deadline, which ends it unless somebody cancels it before."""
         return self.motif.shape == ENDLESS
 
-    def body(self) -> dict[str, Any]:
-        tags = [f"order:{self.name}", self.tag]
-        metadata = {"order": self.name}
-        return self.motif.body() | {
-            "priority": self.priority,
-            "tags": tags,
-            "metadata": metadata,
-        }
+    def path(self, source: str) -> str:
+        return self.motif.path(source)
+
+    def body(self, source: str) -> dict[str, Any]:
+        labels: dict[str, Any] = {"tags": [f"order:{self.name}", self.tag]}
+        if self.motif.shape not in ("derived", "sheet"):
+            labels |= {"priority": self.priority, "metadata": {"order": self.name}}
+        return self.motif.body(source) | labels
 
     def headers(self) -> dict[str, str]:
         optional = {"Idempotency-Key": self.key, "Cancel-After": self.cancel_after}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.cluster.service import Service
 
-from .orders import Motif, motifs
+from .orders import SOURCE_IMAGES, Motif, motifs
 from .receipt import Job
 
 Pixels = list[np.ndarray[Any, np.dtype[np.int16]]]
@@ -21,21 +21,38 @@ Pixels = list[np.ndarray[Any, np.dtype[np.int16]]]
 
 
 def pixels(output: Path, job: Job) -> Pixels:
-    return [_load(output / path) for path in published(job)]
+    """Of each image's result."""
+    return [_load(output / _path(image["url"])) for image in job["images"]]
 
 
-def published(job: Job) -> list[str]:
-    """Paths of its files below output/, by index."""
-    return [image["url"].removeprefix("/output/") for image in job["images"]]
+def published(job: Job) -> dict[str, str]:
+    """Every file of its images, as a path below output/, with the SHA-256 that it was published with. Of a
+    derived image the original is another job's."""
+    return {
+        _path(file["url"]): file["sha256"]
+        for image in job["images"]
+        for file in (image, *image.get("files", ()))
+    }
 
 
-def references(service: Service) -> dict[Motif, Pixels]:
+def references(service: Service) -> tuple[str, dict[Motif, Pixels]]:
+    """The job whose pictures are derived and packed, and what every motif must look like."""
+    source = service.result(
+        service.submit(prompt="a blue shield", steps=4, n=SOURCE_IMAGES, seed=3)
+    )
     drawn: dict[Motif, Pixels] = {}
     for motif in motifs():
-        job = service.result(service.submit(**motif.body()))
+        path, body = motif.path(source["job_id"]), motif.body(source["job_id"])
+        reply = service.http.post(path, json=body)
+        assert reply.status_code == 202, reply.text
+        job = service.result(reply.json()["job_id"])
         assert job["status"] == "SUCCESS", job
         drawn[motif] = pixels(service.output, job)
-    return drawn
+    return source["job_id"], drawn
+
+
+def _path(url: str) -> str:
+    return url.removeprefix("/output/")
 
 
 def levels_apart(one: Pixels, other: Pixels) -> int:

@@ -43,6 +43,7 @@ def job_of(number: int, order: str, **changes: Any) -> Job:
         "deadline": None,
         "retry_of": None,
         "tags": [f"order:{order}"],
+        "kind": "generate",
         "request": {"n": 1},
     } | changes
 

@@ -50,8 +50,9 @@ class Wire:
         """Send it, perhaps again. True: it is accepted."""
         asked_at = time.monotonic()
         if receipt.retry_of is None:
-            body, headers = receipt.order.body(), receipt.order.headers()
-            reply = self.ask("POST", "/v1/generate", json=body, headers=headers, timeout=timeout_s)
+            path, body = self._asked(receipt.order)
+            headers = receipt.order.headers()
+            reply = self.ask("POST", path, json=body, headers=headers, timeout=timeout_s)
         else:
             headers = {} if receipt.key is None else {"Idempotency-Key": receipt.key}
             path = f"/v1/jobs/{receipt.retry_of}/retry"
@@ -69,8 +70,8 @@ class Wire:
 
     def send_again(self, receipt: Receipt) -> None:
         """The same key once more, though it was answered: the same job, and marked as a replay."""
-        order = receipt.order
-        reply = self.ask("POST", "/v1/generate", json=order.body(), headers=order.headers())
+        path, body = self._asked(receipt.order)
+        reply = self.ask("POST", path, json=body, headers=receipt.order.headers())
         if reply is not None and reply.status_code == 202:
             self._notebook.accepted(receipt, reply.json())
             self._notebook.replays += 1
@@ -82,14 +83,15 @@ class Wire:
     def hang_up(self, order: PlannedOrder, share: float) -> Receipt:
         """Leave after that share of the bytes of an order; 1: after all, but before the answer."""
         receipt = self._notebook.add(Receipt(order))
-        body = json.dumps(order.body()).encode()
+        path, asked = self._asked(order)
+        body = json.dumps(asked).encode()
         headers = {
             "Host": f"127.0.0.1:{self._port}",
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
         } | order.headers()
         lines = [f"{name}: {value}" for name, value in headers.items()]
-        head = "\r\n".join(["POST /v1/generate HTTP/1.1", *lines, "", ""]).encode()
+        head = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode()
         whole = head + body
         sent = whole[: round(share * len(whole))]
         if len(sent) < len(whole):
@@ -100,6 +102,11 @@ class Wire:
         ):
             s.sendall(sent)
         return receipt
+
+    def _asked(self, order: PlannedOrder) -> tuple[str, dict[str, Any]]:
+        """Path and body."""
+        source = self._notebook.source
+        return order.path(source), order.body(source)
 
     # ---- questions about a job ----
 

@@ -60,10 +60,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(styles.app, name="styles")
 app.add_typer(webhooks.app, name="webhooks")
 
-NEXT_STEP = (
-    "`assets run` starts one on this machine; "
-    "--server or ASSETS_SERVER names another"
-)
+NEXT_STEP = "`assets run` starts one on this machine; --server or ASSETS_SERVER names another"
 NO_KEY = "the server wants an API key that it knows; --api-key or ASSETS_API_KEY gives it"
 
 

@@ -98,6 +98,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
     insert = functools.partial(store.insert, key="k", body_hash="h", key_expires_before=0.0)
     calls: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any]]] = [
         (store.last_number, (), {}),
+        (store.of_key, (OWNER, "k", "h"), {}),
         (insert, (new,), {}),
         (insert, (new,), {}),
         (insert, (new.evolve(job_id="full"),), {"key": None, "refused": lambda: "queue_full"}),

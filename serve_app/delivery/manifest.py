@@ -10,6 +10,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, Self
 
 CHUNK = 256 * 1024
@@ -21,12 +22,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Manifest:
-    """`about`: fields of the JSON beside `rows`."""
+    """`about`: fields of the JSON beside `rows`. `open` comes first."""
 
     def __init__(self, about: dict[str, Any]) -> None:
-        self._csv, self._json = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `close`
+        self._about = about
+        self._files = ExitStack()
         self._first = True
-        head = json.dumps(about, ensure_ascii=False, indent=1)
+
+    def open(self) -> None:
+        """Makes the two files. May be called in a thread."""
+        self._csv = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        self._json = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        head = json.dumps(self._about, ensure_ascii=False, indent=1)
         self._json.write(f'{head[:-2]},\n "rows": ['.encode())
         self._csv.write(b"\xef\xbb\xbf")  # without it Excel reads UTF-8 as something else
         self._line(COLUMNS)
@@ -35,8 +42,7 @@ class Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._csv.close()
-        self._json.close()
+        self._files.close()
 
     def add(self, **cells: Any) -> None:
         """One file, or one row that has none. What is left out is empty, or null."""

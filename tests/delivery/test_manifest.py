@@ -13,6 +13,7 @@ from serve_app.delivery.manifest import COLUMNS, Manifest, guarded
 
 def written(*rows: dict[str, object]) -> dict[str, bytes]:
     with Manifest({"batch_id": "b", "name": "potions"}) as manifest:
+        manifest.open()
         for row in rows:
             manifest.add(**row)
         return {name: b"".join(pieces) for name, pieces in manifest.parts()}

@@ -6,7 +6,6 @@ them and files as `/output` serves them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from serve_app.api.output import OutputFiles
+from serve_app.api.threads import in_thread_to_its_end
 from serve_app.delivery.manifest import CHUNK, Manifest
 from serve_app.delivery.names import readable_name
 from serve_app.delivery.naming import NameTemplate
@@ -40,31 +40,34 @@ async def archive(
 ) -> AsyncGenerator[bytes]:
     """The bytes of the ZIP. `originals`: pictures as they were drawn, too, where effects made others of them.
     A file that is not there any more is a row of the manifest that says so."""
-    zipped, about = ZipStream(), _about(batch)
-    with await asyncio.to_thread(Manifest, about) as manifest:  # it makes files
+    zipped = ZipStream()
+    with Manifest(_about(batch)) as manifest:
+        await in_thread_to_its_end(manifest.open)
         async for row in rows:
             for cells, stored in _files_of(row, originals=originals):
                 if stored is None:
                     manifest.add(**cells)
                     continue
                 path = names.name(_values(row, cells), stored.suffix)
-                pieces = pieces_of(files, stored.path)
-                try:
-                    piece = await asyncio.to_thread(next, pieces, None)
-                except OSError:
+                with closing(pieces_of(files, stored.path)) as pieces:
+                    try:
+                        piece = await in_thread_to_its_end(next, pieces, None)
+                    except OSError:
+                        manifest.add(
+                            **cells, code="source_missing", error="This file is not there any more."
+                        )
+                        continue
                     manifest.add(
-                        **cells, code="source_missing", error="This file is not there any more."
+                        **cells, file=path, sha256=stored.sha256, size_bytes=stored.size_bytes
                     )
-                    continue
-                manifest.add(**cells, file=path, sha256=stored.sha256, size_bytes=stored.size_bytes)
-                with closing(pieces), zipped.member(path, datetime.now(UTC)) as member:
-                    while piece is not None:
-                        member.write(piece)
-                        if zipped.waiting >= CHUNK:
-                            yield zipped.take()
-                        # A piece that is not full was the last one: no need to ask again in a thread.
-                        full = len(piece) == CHUNK
-                        piece = await asyncio.to_thread(next, pieces, None) if full else None
+                    with zipped.member(path, datetime.now(UTC)) as member:
+                        while piece is not None:
+                            member.write(piece)
+                            if zipped.waiting >= CHUNK:
+                                yield zipped.take()
+                            # A piece that is not full was the last one: no need to ask again in a thread.
+                            full = len(piece) == CHUNK
+                            piece = await in_thread_to_its_end(next, pieces, None) if full else None
         for name, pieces in manifest.parts():
             with zipped.member(name, datetime.now(UTC)) as member:
                 for piece in pieces:

@@ -81,7 +81,8 @@ def test_a_client_that_leaves_an_archive_leaves_nothing_open(tmp_path: Path) -> 
         before = open_files()
         with httpx.stream("GET", service.url + batch.raw["urls"]["archive"]) as reply:
             assert reply.status_code == 200
-            next(reply.iter_raw())
+            pieces = reply.iter_raw()  # kept: the connection ends with it
+            next(pieces)
             assert any(map(is_ours, open_files() - before)), "a file is being sent"
 
         wait_until(lambda: not any(map(is_ours, open_files() - before)), 20, "nothing open")

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "serve_app"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"})
     | {"hook_events"},
-    frozenset({"params", "encoding", "dhash"}),
+    frozenset({"params", "encoding", "dhash", "secret_files"}),
     frozenset({"finishing"}),
     frozenset({"catalog"}),
     frozenset({"jobs", "engine", "artifacts", "delivery", "webhooks"}),

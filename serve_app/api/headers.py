@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from serve_app.api.keys import OWNER, OWNER_IN_WORDS
 from serve_app.errors import InvalidParameter
+from serve_app.secret_files import OWNER, OWNER_IN_WORDS
 
 LONGEST_WAIT_S = 60
 LONGEST_LIFE_S = 30 * 86_400

@@ -11,20 +11,15 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve_app.errors import ConfigError
+from serve_app.secret_files import FINGERPRINT, OWNER, OWNER_IN_WORDS, WatchedFile, write_secret
 
 log = logging.getLogger("assets.api")
 
-OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-OWNER_IN_WORDS = "1 to 64 of A-Z a-z 0-9 _ . - that start with a letter or a digit"
-LOOK_EVERY_S = 0.25
-"""To look at the file costs a system call, and much more where the file lies on another host."""
-FINGERPRINT = 8  # hex digits of a key's hash: enough to tell an owner's keys apart
 _LINE = re.compile(rf"({OWNER.pattern}):([0-9a-f]{{64}})")
 
 
@@ -90,35 +85,12 @@ class KeyFile:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError, as `ApiKeys.load` does."""
-        self._path, self._clock = path, clock
-        self._looked_at = clock()
-        self._stamp = _stamp(path)
-        self._keys = ApiKeys.load(path)
+        self._file = WatchedFile(
+            path, ApiKeys.load, "keys", log, reload=ApiKeys.reload, clock=clock
+        )
 
     def owner_of(self, key: str) -> str | None:
-        if self._clock() - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = self._clock()
-            self._look()
-        return self._keys.owner_of(key)
-
-    def _look(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._keys = ApiKeys.reload(self._path)
-            except ConfigError as error:  # it may be half written: read it again at the next look
-                self._stamp = None
-                log.error("the previous keys stay in force: %s", error.detail)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of change (ns): they tell whether the file was edited. None: no such file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return self._file.get().owner_of(key)
 
 
 def list_keys(path: Path) -> list[tuple[str, str]]:
@@ -142,12 +114,7 @@ def revoke_keys(path: Path, owner: str, fingerprint: str = "") -> int:
     if len(kept) == len(lines):
         which = f" that begins with {fingerprint}" if fingerprint else ""
         raise ConfigError(f"{path}: {owner!r} has no key{which}; `assets keys list` shows them")
-    target = path.resolve()  # a link stays a link
-    new = target.with_name(f".{target.name}.new")  # a service must not read half a file
-    new.touch(mode=0o600)
-    new.write_text("".join(kept), "utf-8")
-    shutil.copymode(target, new)
-    new.replace(target)
+    write_secret(path, "".join(kept))  # a service must not read half a file
     return len(lines) - len(kept)
 
 

@@ -20,10 +20,10 @@ from serve_app.client import SERVER
 from serve_app.config import Settings
 from serve_app.errors import ConfigError
 from serve_app.hook_events import DEFAULT_EVENTS, EVENTS
+from serve_app.secret_files import fingerprint
 from serve_app.webhooks.address import target_of
 from serve_app.webhooks.owners import (
     add_secret,
-    fingerprint,
     load_or_none,
     remove_owner,
     retire_secret,

@@ -6,10 +6,7 @@ by its user alone.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,15 +17,13 @@ import yaml
 
 from serve_app.errors import ConfigError
 from serve_app.hook_events import DEFAULT_EVENTS, EVENTS
+from serve_app.secret_files import OWNER, OWNER_IN_WORDS, WatchedFile, write_secret
 from serve_app.webhooks.signing import key_of, new_secret
 
 log = logging.getLogger("assets.webhooks")
 
-LOOK_EVERY_S = 0.25
 MOST_SECRETS = 2
 """While a secret is replaced, the old one is valid beside the new one."""
-FINGERPRINT = 8  # hex digits
-_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEAD = "# Written by `assets webhooks`. It holds secrets.\n"
 
 
@@ -60,20 +55,12 @@ class HookOwners:
         return cls({str(name): _owner(path, str(name), said) for name, said in read.items()})
 
     def save(self, path: Path) -> None:
-        """Whole or not at all, and readable by this user alone."""
         said = {
             name: {"secrets": [*owner.secrets]}
             | ({"url": owner.url, "events": [*owner.events]} if owner.url else {})
             for name, owner in sorted(self.owners.items())
         }
-        target = path.resolve()  # a link stays a link
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(f".{target.name}.new")
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(_HEAD + yaml.safe_dump(said, sort_keys=False))
-        new.replace(target)
+        write_secret(path, _HEAD + yaml.safe_dump(said, sort_keys=False))
 
     def changed(self, name: str, owner: HookOwner | None) -> HookOwners:
         """None: the owner is taken out."""
@@ -91,7 +78,7 @@ def _owner(path: Path, name: str, said: Any) -> HookOwner:
     def wrong(why: str) -> ConfigError:
         return ConfigError(f"{path}: {name!r}: {why}")
 
-    if not _OWNER.fullmatch(name):
+    if not OWNER.fullmatch(name):
         raise wrong("no such owner")
     if not isinstance(said, dict) or not set(said) <= {"secrets", "url", "events"}:
         raise wrong("expected `secrets`, and perhaps `url` and `events`")
@@ -116,36 +103,11 @@ class HookFile:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError."""
-        self._path, self._clock = path, clock
-        self._stamp = _stamp(path)
-        self._looked_at = clock()
-        self._owners = HookOwners.load(path)
+        self._file = WatchedFile(path, HookOwners.load, "webhooks", log, clock=clock)
 
     def get(self, name: str) -> HookOwner | None:
         """None: this owner has no secret."""
-        if self._clock() - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = self._clock()
-            self._look()
-        return self._owners.owners.get(name)
-
-    def _look(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._owners = HookOwners.load(self._path)
-            except ConfigError as error:  # it may be half written: read it again at the next look
-                self._stamp = None
-                log.error("the previous webhooks stay in force: %s", error.detail)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of change (ns). None: no such file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return self._file.get().owners.get(name)
 
 
 def load_or_none(path: Path) -> HookOwners:
@@ -155,8 +117,8 @@ def load_or_none(path: Path) -> HookOwners:
 
 def add_secret(path: Path, name: str) -> str:
     """A first secret for this owner, which is returned. Raises ConfigError if there is one."""
-    if not _OWNER.fullmatch(name):
-        raise ConfigError("an owner is 1 to 64 of A-Z a-z 0-9 _ . -")
+    if not OWNER.fullmatch(name):
+        raise ConfigError(f"an owner is {OWNER_IN_WORDS}")
     owners = load_or_none(path)
     if name in owners.owners:
         raise ConfigError(f"{name!r} has a secret; `assets webhooks rotate` replaces it")
@@ -195,8 +157,3 @@ def remove_owner(path: Path, name: str) -> None:
     owners = HookOwners.load(path)
     owners.of(name)
     owners.changed(name, None).save(path)
-
-
-def fingerprint(secret: str) -> str:
-    """Enough to tell secrets apart, and nothing to sign with."""
-    return hashlib.sha256(secret.encode()).hexdigest()[:FINGERPRINT]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.api.keys import LOOK_EVERY_S, ApiKeys, KeyFile, add_key
+from serve_app.api.keys import ApiKeys, KeyFile, add_key
 from serve_app.errors import ConfigError
+from serve_app.secret_files import LOOK_EVERY_S
 
 
 def test_a_key_file_is_read_with_comments(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serve_app.api import keys, unread
+from serve_app import secret_files
+from serve_app.api import unread
 from serve_app.api.keys import add_key
 from tests.api.harness import (
     ORDER,
@@ -112,7 +113,7 @@ async def test_a_revoked_key_is_refused_at_once(
     transport: LocalTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As soon as the file is looked at again."""
-    monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(secret_files, "LOOK_EVERY_S", 0.0)
     path = tmp_path / "keys"
     first, second = keys_of(path, "studio", "artist")
     async with serving(make_app(transport, api_keys_file=path)) as client:

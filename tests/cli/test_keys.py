@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.api.keys import LOOK_EVERY_S, ApiKeys, KeyFile
+from serve_app.api.keys import ApiKeys, KeyFile, add_key, list_keys, revoke_keys
+from serve_app.secret_files import LOOK_EVERY_S
 from tests.cli.harness import run
 
 
@@ -80,3 +81,19 @@ def test_a_wrong_owner_is_one_clear_line(tmp_path: Path) -> None:
     message = run("keys", "add", "a:b", "--file", str(tmp_path / "keys"))
     assert isinstance(message, str)
     assert message.startswith("assets: an owner is")
+
+
+def test_a_file_that_others_may_read_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
+    """As one that a group of operators shares, mounted under another name."""
+    real = tmp_path / "real"
+    add_key(real, "anna")
+    add_key(real, "studio")
+    real.chmod(0o640)
+    path = tmp_path / "keys"
+    path.symlink_to(real)
+    (tmp_path / ".real.new").write_text("left by a process that was killed")
+    assert revoke_keys(path, "anna") == 1
+    assert path.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [owner for owner, _ in list_keys(path)] == ["studio"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["keys", "real"]

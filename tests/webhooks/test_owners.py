@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from serve_app.errors import ConfigError
+from serve_app.secret_files import LOOK_EVERY_S, fingerprint
 from serve_app.webhooks.owners import (
-    LOOK_EVERY_S,
     HookFile,
     HookOwner,
     HookOwners,
     add_secret,
-    fingerprint,
     remove_owner,
     retire_secret,
     rotate_secret,

@@ -11,10 +11,10 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from serve_app.api.forwarded import root_of
 from serve_app.api.headers import LONGEST_WAIT_S, client_name
-from serve_app.api.keys import OWNER
 from serve_app.api.replies import JOB_ID
 from serve_app.api.service import JobService
 from serve_app.api.shapes import PRINTABLE, shaped
+from serve_app.secret_files import OWNER
 
 
 # Async although they wait for nothing: FastAPI would run plain functions in a thread, at every request.

@@ -176,7 +176,7 @@ class UploadFolder:
         unwanted = set(upload_ids)
         with suppress(FileNotFoundError), opened(self._root, FOLDER) as folder:
             for name in _names(folder):
-                found = _parsed(name)
+                found = parse_upload(name)
                 if found is None and name.endswith(".tmp"):
                     stale = _age(name, folder, now) > LEFT_BEHIND_S
                 else:
@@ -195,7 +195,7 @@ class UploadFolder:
             if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
                 raise
             return
-        yield from filter(None, map(_parsed, names))
+        yield from filter(None, map(parse_upload, names))
 
     def _held(self, tag: str) -> list[Upload]:
         return [upload for upload in self._all() if upload.owner == tag]
@@ -255,7 +255,8 @@ def tag_of(owner: str) -> str:
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
 
 
-def _parsed(name: str) -> Upload | None:
+def parse_upload(name: str) -> Upload | None:
+    """None: no name of an upload."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

@@ -18,6 +18,7 @@ from serve_app.cli import (
     credentials,
     finishing,
     jobs,
+    keeping,
     keys,
     ledger,
     models,
@@ -39,6 +40,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(serving.check)
 app.command()(serving.run)
 app.command()(serving.deploy)
+app.command()(keeping.backup)
+app.command()(keeping.restore)
 app.command()(orders.generate)
 app.command()(orders.retry)
 app.command()(orders.derive)

@@ -172,13 +172,17 @@ class Job:
         )
 
 
-def paths_of(images: Iterable[ImageFile]) -> set[str]:
-    """Every file that these images publish."""
-    found: set[str] = set()
+def published(images: Iterable[ImageFile]) -> dict[str, str]:
+    """Path -> sha256 of every file that these images publish."""
+    found: dict[str, str] = {}
     for image in images:
-        found.add(image["path"])
-        found.update(file["path"] for file in image.get("files", ()))
+        found[image["path"]] = image["sha256"]
+        found.update((file["path"], file["sha256"]) for file in image.get("files", ()))
     return found
+
+
+def paths_of(images: Iterable[ImageFile]) -> set[str]:
+    return set(published(images))
 
 
 def _ms(start: float | None, end: float | None) -> int | None:

@@ -15,7 +15,7 @@ from serve_app.catalog.yamlfile import At, YamlFile, read_yaml
 from serve_app.cluster.checks import Fault, file_faults, open_bind_problem
 from serve_app.config import Settings
 from serve_app.errors import ConfigError
-from serve_app.tools.lint import OUR_APP, lint_serve_config
+from serve_app.tools.lint import OUR_APP, settings_in
 
 OWN_FILES = ("models_file", "styles_file")
 """Mistakes in these are told with their own line, not with the line of the setting."""
@@ -40,16 +40,13 @@ class Checked:
 
 def check(path: Path) -> Checked:
     """Raises ConfigError: one line for each mistake, with its file and line, in words."""
-    lint_serve_config(path, Settings)
+    settings = settings_in(path)
     source = read_yaml(path)
     wrong: list[str] = []
-    settings: dict[str, Settings] = {}
     for i, app in enumerate(source.data.get("applications", [])):
         if app["import_path"] == OUR_APP:
             at: At = ("applications", i)
-            parsed = Settings.model_validate(app.get("args", {}))
-            settings[app.get("name", "default")] = parsed
-            wrong += _wrong(source, at, app, parsed)
+            wrong += _wrong(source, at, app, settings[app.get("name", "default")])
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Checked(path, source.data, settings)

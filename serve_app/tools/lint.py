@@ -44,6 +44,16 @@ def lint_serve_config(path: Path, args_model: type[BaseModel] | None = None) -> 
     source.refuse(_wrong_parts(source.data, args_model))
 
 
+def settings_in(path: Path) -> dict[str, Settings]:
+    """Of each application of ours in a Serve config, by its name. Raises ConfigError."""
+    lint_serve_config(path, Settings)
+    return {
+        app.get("name", "default"): Settings.model_validate(app.get("args") or {})
+        for app in read_yaml(path).data.get("applications", [])
+        if app["import_path"] == OUR_APP
+    }
+
+
 def _wrong(model: type[BaseModel], data: Any, at: At) -> Iterator[Mistake]:
     try:
         model.model_validate(data)
@@ -96,10 +106,8 @@ def lint(path: Path) -> None:
         settings = Settings()
         load_styles(path, load_models(settings.path(settings.models_file)))
     else:
-        lint_serve_config(path, Settings)
-        for application in data["applications"]:
-            if application["import_path"] == OUR_APP:
-                check_files(Settings.model_validate(application.get("args") or {}))
+        for settings in settings_in(path).values():
+            check_files(settings)
 
 
 def main(files: list[str]) -> int:

@@ -16,7 +16,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeVar
@@ -247,6 +247,8 @@ def _prepare(db: sqlite3.Connection) -> int:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
+    if 0 < found < SCHEMA_VERSION:
+        _copy_before_upgrade(db, found)
     add_functions(db)
     # In one transaction, which covers changes of tables, too: an upgrade that is killed has changed nothing.
     db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {TABLES} {INDEXES}")
@@ -258,6 +260,18 @@ def _prepare(db: sqlite3.Connection) -> int:
     ).fetchone()[0]
 
 
+def _copy_before_upgrade(db: sqlite3.Connection, found: int) -> None:
+    """The way back to the code before: its database, beside the one that is upgraded."""
+    (main,) = (Path(row["file"]) for row in db.execute("PRAGMA database_list") if row["file"])
+    copy = main.with_name(f"jobs-schema-{found}.db")
+    new = copy.with_name(f".{copy.name}.part")
+    new.unlink(missing_ok=True)
+    db.execute("VACUUM INTO ?", (str(new),))
+    new.chmod(0o600)
+    new.replace(copy)
+    log.info("the job store is upgraded from schema %d; %s is a copy of it", found, copy.name)
+
+
 def _keep_to_oneself(path: Path) -> None:
     """The rows hold prompts, so no other user may read them. The directory's own permissions are changed by
     nobody here: it may be an operator's."""
@@ -265,6 +279,15 @@ def _keep_to_oneself(path: Path) -> None:
         path.touch(mode=0o600)
     with contextlib.suppress(FileNotFoundError):
         path.chmod(0o600)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Generator[None]:
+    """Nobody opens the store in `directory` meanwhile, which is made if it is missing. Raises StoreHeld."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _keep_to_oneself(directory / "registry.lock")
+    with _lock(directory / "registry.lock", 2.0):
+        yield
 
 
 def _lock(path: Path, timeout_s: float) -> IO[str]:

@@ -1,4 +1,4 @@
-"""The query behind one page of a list of jobs.
+"""The query behind one page of a list of jobs, and one that the store and its copies share.
 
 Knows columns and indexes; it only makes SQL text and runs nothing.
 """
@@ -10,11 +10,16 @@ import math
 import sqlite3
 from typing import Any
 
-from serve_app.jobs.store.schema import COLUMNS
+from serve_app.jobs.store.schema import COLUMNS, LIVE
 from serve_app.messages import BatchFilter, JobFilter
 
 LAST = 2**62
 """More than the number of any job."""
+UPLOADS_IN_USE = (
+    "SELECT tree.value FROM jobs, json_tree(jobs.params) AS tree"
+    f" WHERE {LIVE} AND params LIKE '%\"upload_id\"%' AND tree.key = 'upload_id'"
+)
+"""Wherever in its params a job names an upload, it is called `upload_id`."""
 
 
 def listing(

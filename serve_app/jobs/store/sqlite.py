@@ -17,7 +17,7 @@ from serve_app.jobs.job import Job, paths_of, place_in_line
 from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.outbox import Outbox, post
-from serve_app.jobs.store.queries import listing, matches
+from serve_app.jobs.store.queries import UPLOADS_IN_USE, listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
 from serve_app.messages import JobFilter, Tombstone
@@ -260,11 +260,7 @@ class SqliteStore:
         names one, it is called `upload_id`."""
 
         def operation(db: sqlite3.Connection) -> set[str]:
-            rows = db.execute(
-                "SELECT tree.value FROM jobs, json_tree(jobs.params) AS tree"
-                f" WHERE {LIVE} AND params LIKE '%\"upload_id\"%' AND tree.key = 'upload_id'"
-            )
-            return {row[0] for row in rows}
+            return {row[0] for row in db.execute(UPLOADS_IN_USE)}
 
         return await self._read(operation)
 

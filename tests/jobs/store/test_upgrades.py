@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -408,6 +409,21 @@ async def test_an_upgrade_that_is_killed_has_changed_nothing(
     store = SqliteStore(state, lock_timeout_s=0)
     assert [job.job_id for job in await store.live()] == [f"j{line}" for line in range(1, 6)]
     await store.close()
+
+
+async def test_the_database_before_an_upgrade_stays_beside_it(tmp_path: Path) -> None:
+    """The way back to older code. A store that is up to date is not copied."""
+    state = tmp_path / "state"
+    old_database(state, VERSION_4, [row_3("a", 1)], {})
+    before = contents(state)
+    (state / ".jobs-schema-4.db.part").write_bytes(b"of a start that was killed")
+    for _ in range(2):
+        await SqliteStore(state).close()
+    copy = state / "jobs-schema-4.db"
+    assert {name for name in os.listdir(state) if "jobs" in name}  # noqa: PTH208 - of an async test == {"jobs.db", copy.name}
+    assert copy.stat().st_mode & 0o777 == 0o600
+    copy.replace(state / "jobs.db")
+    assert contents(state) == before
 
 
 @pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_4, row_3)])

@@ -16,7 +16,7 @@ from serve_app.cli.printing import err, out
 from serve_app.cli.serving import LAPTOP
 from serve_app.errors import ConfigError
 from serve_app.jobs.store.copies import PublishedFile
-from serve_app.tools.backup import Kept, back_up, copies
+from serve_app.tools.backup import BackupReport, back_up, copies
 from serve_app.tools.backup import restore as bring_back
 from serve_app.tools.lint import settings_in
 
@@ -76,18 +76,18 @@ def _folders(config: Path) -> tuple[Path, Path]:
     return found.pop()
 
 
-def _jobs(report: Kept) -> str:
+def _jobs(report: BackupReport) -> str:
     live = report.about.live
     return f"{report.about.jobs} jobs" + (f", {live} of them not ended" if live else "")
 
 
-def _say(report: Kept, text: str) -> None:
+def _say(report: BackupReport, text: str) -> None:
     if report.uploads:
         text += f", {report.uploads} uploads"
     err.print(text, soft_wrap=True)
 
 
-def _end(report: Kept) -> None:
+def _end(report: BackupReport) -> None:
     """Raises typer.Exit(1) if not every file is there."""
     for what, paths in ("missing", report.missing), ("damaged", report.damaged):
         for path in paths[:MOST_NAMED]:

@@ -42,7 +42,7 @@ Progress = Callable[[Iterable[PublishedFile], int], Iterable[PublishedFile]]
 
 
 @dataclass
-class Kept:
+class BackupReport:
     """What a backup or a restore did. `missing`: files that no folder has any more, `damaged`: that are not
     what was published; none of both was copied."""
 
@@ -57,7 +57,7 @@ class Kept:
     aside: Path | None = None  # the store that was there before a restore
 
 
-def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progress) -> Kept:
+def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progress) -> BackupReport:
     """Copy the store, then the files that it names, into `folder`; keep the newest `keep` copies, and no file
     that none of them names. The service may run. Raises ConfigError, StorageFailed; then the older copies are
     as they were."""
@@ -73,7 +73,7 @@ def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progre
             left.unlink()
         try:
             copy_store(source, part)
-            report = Kept(copy, about(part))
+            report = BackupReport(copy, about(part))
             _copy_files(report, part, output, folder / "output", progress)
             report.uploads = copy_uploads(output, folder / "output", now, uploads_of(part))
             _sync(part)
@@ -95,7 +95,7 @@ def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progre
 
 def restore(
     state: Path, output: Path, folder: Path, name: str, progress: Progress, *, replace: bool
-) -> Kept:
+) -> BackupReport:
     """Put a copy of `folder` and its files where the service looks for them. `name`: the copy; empty: the
     newest. `replace`: a store that is there is put aside. No service may use `state`. Raises ConfigError,
     StoreHeld, StorageFailed; then the store is as it was."""
@@ -108,7 +108,7 @@ def restore(
             raise ConfigError(
                 f"{store} is a job store already; --replace puts it aside, and restores over it"
             )
-        report = Kept(copy, found)
+        report = BackupReport(copy, found)
         with _writing(output):
             _copy_files(report, copy, folder / "output", output, progress)
             needed = uploads_of(copy)
@@ -145,7 +145,9 @@ def _chosen(folder: Path, name: str) -> Path:
     raise ConfigError(f"{folder} has no copy {name!r}; it has {names}")
 
 
-def _copy_files(report: Kept, store: Path, source: Path, to: Path, progress: Progress) -> None:
+def _copy_files(
+    report: BackupReport, store: Path, source: Path, to: Path, progress: Progress
+) -> None:
     to.mkdir(parents=True, exist_ok=True)
     wanted = [*files_of(store)]
     for stored in progress(wanted, len(wanted)):

@@ -18,7 +18,7 @@ from serve_app.errors import ConfigError, StorageFailed, StoreHeld
 from serve_app.jobs.store.copies import PAST_FENCES, about
 from serve_app.jobs.store.schema import SCHEMA_VERSION
 from serve_app.messages import ImageFile
-from serve_app.tools.backup import Kept, back_up, copies, restore
+from serve_app.tools.backup import BackupReport, back_up, copies, restore
 from tests.cli.harness import run
 from tests.factories import image_file
 from tests.jobs.harness import World
@@ -53,10 +53,10 @@ class Studio(World):
         assert await self.finish(job_id, fence, [image])
         return self.output / image["path"]
 
-    def back_up(self, keep: int = 7) -> Kept:
+    def back_up(self, keep: int = 7) -> BackupReport:
         return back_up(self.state, self.output, self.backups, keep, lambda files, _: files)
 
-    def restore(self, name: str = "", *, replace: bool = False) -> Kept:
+    def restore(self, name: str = "", *, replace: bool = False) -> BackupReport:
         return restore(
             self.state, self.output, self.backups, name, lambda files, _: files, replace=replace
         )

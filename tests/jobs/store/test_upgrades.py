@@ -420,7 +420,8 @@ async def test_the_database_before_an_upgrade_stays_beside_it(tmp_path: Path) ->
     for _ in range(2):
         await SqliteStore(state).close()
     copy = state / "jobs-schema-4.db"
-    assert {name for name in os.listdir(state) if "jobs" in name}  # noqa: PTH208 - of an async test == {"jobs.db", copy.name}
+    names = {name for name in os.listdir(state) if "jobs" in name}  # noqa: PTH208 - of an async test
+    assert names == {"jobs.db", copy.name}
     assert copy.stat().st_mode & 0o777 == 0o600
     copy.replace(state / "jobs.db")
     assert contents(state) == before

@@ -38,6 +38,7 @@ from serve_app.errors import ServiceError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(serving.check)
+app.command()(serving.doctor)
 app.command()(serving.run)
 app.command()(serving.deploy)
 app.command()(keeping.backup)

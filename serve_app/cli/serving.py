@@ -11,11 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from serve_app.cli.options import Server
 from serve_app.cli.printing import out
+from serve_app.client import SERVER
 from serve_app.config import PROJECT_ROOT
 
 Config = Annotated[Path, typer.Argument(help="A Serve config.")]
 LAPTOP = PROJECT_ROOT / "serve_config.yaml"
+MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 
 def check(
@@ -59,3 +62,20 @@ def deploy(
         if not status:
             put(config, dashboard, timeout, Console(stderr=True))
         show_status(dashboard, out)
+
+
+def doctor(config: Config = LAPTOP, server: Server = SERVER) -> None:
+    """Say what is wrong with a config, this machine and the service that runs, and what to do about it."""
+    import httpx
+
+    from serve_app.tools.doctor import examine
+
+    wrong = 0
+    with httpx.Client(base_url=server, timeout=10) as http:
+        for level, what, said, advice in examine(config, http):
+            wrong += level == "wrong"
+            out.print(f"{MARKS[level]}  {what}: {said}")
+            if advice:
+                out.print(f"       {advice}")
+    if wrong:
+        raise typer.Exit(1)

@@ -281,6 +281,18 @@ def _keep_to_oneself(path: Path) -> None:
         path.chmod(0o600)
 
 
+def holder_of(directory: Path) -> str | None:
+    """Who has the store open, in words; None: nobody. Takes nothing from anybody."""
+    try:
+        with (directory / "registry.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return (directory / "registry.lock").read_text().strip() or "an unknown process"
+    return None
+
+
 @contextlib.contextmanager
 def held(directory: Path) -> Generator[None]:
     """Nobody opens the store in `directory` meanwhile, which is made if it is missing. Raises StoreHeld."""

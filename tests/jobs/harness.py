@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.encoding import decoded_views
@@ -201,7 +201,7 @@ class World:
         self.files = Folder(self.directory / "out")
         self._following: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         await self.rise()
         return self
 

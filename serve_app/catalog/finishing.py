@@ -66,7 +66,8 @@ def resolve_finishing(
         on_fail=on_fail,
         format=format,
     )
-    return None if found == Finishing(redraws=found.redraws, on_fail=found.on_fail) else found
+    plain = not found.effects and found.require is None and found.format == "png"
+    return None if plain else found
 
 
 def _redraws(redraws: int, require: object) -> int:

@@ -396,6 +396,8 @@ def _loras(
     wanted = [(use.name, use.weight) for use in style.loras_for(spec.name)]
     if order.loras is not None:
         wanted = [(str(one["name"]), float(one.get("weight", 1.0))) for one in order.loras]
+    if not wanted and (tier is None or tier.adapter is None):
+        return ()
     fit = [name for name in models.loras if not lora_problem(name, spec.family, models.loras)]
     fit = fit or ["none: no LoRA of this server fits"]
     names = [name for name, _ in wanted]

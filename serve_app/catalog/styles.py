@@ -156,16 +156,18 @@ class Style(BaseModel):
         return self.negative_prompt if negative is None else negative
 
     def defaults_for(self, model: str) -> StyleDefaults:
-        return self._for(model).defaults.over(self.defaults)
+        own = self._for(model).defaults
+        return self.defaults if own is AS_IT_IS.defaults else own.over(self.defaults)
 
     def loras_for(self, model: str) -> list[StyleLora]:
         loras = self._for(model).loras
         return self.loras if loras is None else loras
 
     def _for(self, model: str) -> StyleForModel:
-        return self.models.get(model, StyleForModel())
+        return self.models.get(model, AS_IT_IS)
 
 
+AS_IT_IS = StyleForModel()
 NONE = Style(
     id="none",
     title="None",

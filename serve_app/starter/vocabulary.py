@@ -115,6 +115,17 @@ class Vocabulary:
         return found
 
     @cached_property
+    def _longest(self) -> dict[str, int]:
+        """Word -> how many words the longest name has that begins with it, LONGEST at most. Where no long
+        name begins, none is looked for: a batch asks 10,000 times."""
+        found: dict[str, int] = {}
+        for name in self._labels:
+            first, *rest = name.split(" ")
+            if rest:
+                found[first] = max(found.get(first, 1), min(LONGEST, 1 + len(rest)))
+        return found
+
+    @cached_property
     def _owner(self) -> list[str]:
         return [thing.names[0] for thing in self.things for _ in thing.names]
 
@@ -153,7 +164,8 @@ class Vocabulary:
         left: list[str] = []
         start = 0
         while start < len(words):
-            for length in range(min(LONGEST, len(words) - start), 0, -1):
+            longest = self._longest.get(words[start], 1)
+            for length in range(min(longest, len(words) - start), 0, -1):
                 name = self._spelled(" ".join(words[start : start + length]))
                 if name:
                     known.append(name)
@@ -166,8 +178,11 @@ class Vocabulary:
 
     def _spelled(self, name: str) -> str:
         """The known name that `name` is, in the singular or plural; or nothing."""
-        forms = (name, name.removesuffix("s"), name.removesuffix("es"), name + "s")
-        return next((form for form in forms if form in self._labels), "")
+        labels = self._labels
+        for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s"):
+            if form in labels:
+                return form
+        return ""
 
     def _near(self, word: str) -> list[tuple[float, str]]:
         """(distance, label) of the things nearest in meaning, or in spelling for a word that the

@@ -1,12 +1,16 @@
 """A batch of ten thousand orders: how long its 202 takes, what a look costs, and its archive's memory.
 
-    python -m tests.benchmarks.bench_batches [--orders 10000] [--out FILE.md]
+    python -m tests.benchmarks.bench_batches [--orders 10000] [--service FOLDER] [--out FILE.md]
 
-Workload: a CSV of that many orders with a prompt of its own each, sent over HTTP on loopback to the app on a
-real registry and store. All are in one process here; what goes between app and registry is pickled, as Ray
-would. Nothing is drawn: the jobs are ended with files of 4 KiB, as a job task ends them. Then the same file
-again, and the archive, read by a client that keeps nothing. Memory: growth of the peak of the process's
-resident set.
+With `--service`: the whole service on a cluster of its own, the starter model and its styles. The CSV is sent
+ROUNDS times under other names, each cancelled before the next; first, ALONE orders of the same kind are sent
+one by one on one connection, as a client without batches would.
+
+Without it, the workload is: a CSV of that many orders with a prompt of its own each, sent over HTTP on
+loopback to the app on a real registry and store. All are in one process here; what goes between app and
+registry is pickled, as Ray would. Nothing is drawn: the jobs are ended with files of 4 KiB, as a job task
+ends them. Then the same file again, and the archive, read by a client that keeps nothing. Memory: growth of
+the peak of the process's resident set.
 """
 
 from __future__ import annotations
@@ -25,11 +29,14 @@ import httpx
 
 from serve_app.jobs.job import Status
 from tests.api.harness import LocalTransport, limit, make_app
+from tests.cluster.service import Service
 from tests.factories import image_file
 from tests.jobs.harness import World
 from tests.serving import served
 
 FILE_BYTES = 4096
+ALONE = 200
+ROUNDS = 5
 LOOKS = 200
 CSV = {"content-type": "text/csv"}
 
@@ -83,9 +90,7 @@ def peak_mib() -> float:
 
 async def measured(orders: int, root: Path) -> list[tuple[str, str]]:
     figures: list[tuple[str, str]] = []
-    table = "prompt,style_id,tags\n" + "".join(
-        f"a red potion number {n} in a round bottle,icon,level-3\n" for n in range(orders)
-    )
+    table = table_of(orders)
     async with World(root, {"max_pending": 2 * orders, "cached_jobs": 1000}) as world:
         limit(world, max_in_flight=0)
         app = make_app(PickledTransport(world), max_pending=2 * orders)
@@ -134,13 +139,67 @@ async def measured(orders: int, root: Path) -> list[tuple[str, str]]:
     return figures
 
 
+def table_of(orders: int) -> str:
+    rows = (f"{prompt(n)},icon,level-3\n" for n in range(orders))
+    return f"prompt,style_id,tags\n{''.join(rows)}"
+
+
+def prompt(number: int) -> str:
+    return f"a red potion number {number} in a round bottle"
+
+
+def on_a_service(orders: int, folder: Path) -> list[tuple[str, str]]:
+    service = Service(folder, {"max_pending": 2 * orders}).start()
+    try:
+        return [
+            ("seconds an order, one by one", f"{one_by_one(service):.4f}"),
+            *together(service, table_of(orders), orders),
+        ]
+    finally:
+        service.stop()
+
+
+def one_by_one(service: Service) -> float:
+    begun = time.perf_counter()
+    for n in range(ALONE):
+        order = {"prompt": prompt(n), "style_id": "icon", "tags": ["level-3"]}
+        assert service.http.post("/v1/generate", json=order).status_code == 202
+    seconds = time.perf_counter() - begun
+    for job in service.http.get("/v1/jobs?status=PENDING&status=STARTED&limit=100").json()[
+        "results"
+    ]:
+        service.http.post(job["urls"]["cancel"])
+    return seconds / ALONE
+
+
+def together(service: Service, table: str, orders: int) -> list[tuple[str, str]]:
+    taken: list[float] = []
+    for turn in range(ROUNDS):
+        begun = time.perf_counter()
+        reply = service.http.post(
+            f"/v1/batches?name=b{turn}", content=table, headers=CSV, timeout=60
+        )
+        taken.append(time.perf_counter() - begun)
+        assert reply.status_code == 202, reply.text
+        service.http.post(reply.json()["urls"]["cancel"], timeout=120)
+    told = ", ".join(f"{seconds:.2f}" for seconds in taken)
+    return [
+        (f"202 of {orders} orders, s, each of {ROUNDS}", told),
+        ("seconds an order", f"{sorted(taken)[ROUNDS // 2] / orders:.5f}"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=10_000)
+    parser.add_argument("--service", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        figures = asyncio.run(measured(given.orders, Path(root)))
+    if given.service is not None:
+        figures = on_a_service(given.orders, given.service)
+    else:
+        with tempfile.TemporaryDirectory() as root:
+            figures = asyncio.run(measured(given.orders, Path(root)))
     text = "\n".join(
         ["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in figures)]
     )

@@ -138,10 +138,12 @@ def _row(
     base = hashlib.sha256((f"drawn {text}" if bounds else text).encode()).digest()
     key = hashlib.sha256(base + seen[base].to_bytes(4, "big")).digest()
     seen[base] += 1
+    summary = summary_of(params)
     if bounds:
         seed = int.from_bytes(hashlib.sha256(key + b"seed").digest()[:8], "big") % bounds[0]
-        params = params.model_copy(update={"seed": seed})
-        text = params.model_dump_json()
+        # The field itself: inside a string of JSON a quote has a backslash before it.
+        text = text.replace('"seed":0,', f'"seed":{seed},', 1)
+        summary["seed"] = seed
     labels: Labels = {**body.labels(client), "batch_id": batch_id}
     if (hook := hook_of(body)) is not None:
         labels["webhook"] = hook
@@ -150,7 +152,7 @@ def _row(
         key=key[:16],
         name=body.name,
         params=text,
-        summary=summary_of(params),
+        summary=summary,
         labels=labels,
     )
     return row, params

@@ -60,6 +60,16 @@ def test_the_same_file_asks_for_the_same_pictures() -> None:
     assert json.loads(first[0]["params"])["seed"] == seeds(first)[0]
 
 
+def test_a_drawn_seed_is_put_into_nothing_but_the_seed() -> None:
+    words = 'a "seed":0, potion'
+    (row,) = rows({"prompt": words, "negative_prompt": words, "metadata": {"seed": 0}})
+    params = json.loads(row["params"])
+    assert (params["subject"], params["seed"]) == (words, row["summary"]["seed"])
+    assert words in params["prompt"]
+    assert words in params["negative_prompt"]
+    assert row["labels"]["metadata"] == {"seed": 0}
+
+
 def test_equal_orders_of_one_file_have_keys_and_seeds_of_their_own() -> None:
     found = rows(*[{"prompt": "a potion"}] * 5)
     assert len(set(keys(found))) == len(set(seeds(found))) == 5

@@ -201,7 +201,11 @@ def _unknown(
         if name not in ours and name not in _QUIET and _asks(value)
     ]
     known = ("sd_model_checkpoint", "CLIP_stop_at_last_layers")
-    found += [f"override_settings.{name}" for name in settings if name not in known]
+    found += [
+        f"override_settings.{name}"
+        for name, value in settings.items()
+        if name not in known and _asks(value)
+    ]
     found += [
         name
         for name, neutral in _DRAWN_OTHERWISE.items()
@@ -219,7 +223,7 @@ def _asks(value: object) -> bool:
     """Clients send everything they know, and of what they do not use one of these."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value not in (0, 1, -1)
-    return value not in (None, False, "", "None", [], {})
+    return value not in (None, False, "", "None", "Automatic", [], {})
 
 
 class ImagesAnswer(BaseModel):

@@ -60,11 +60,11 @@ def speaking(root: Path, **settings: Any) -> Generator[Site]:
         yield served
 
 
-def newest(served: Site) -> JobView:
+def newest(served: Site, owner: str = "local") -> JobView:
     """The newest job."""
-    (job,) = served.do(_page, served.world.registry)
+    (job,) = served.do(_page, served.world.registry, owner)
     return job
 
 
-async def _page(registry: JobRegistry) -> list[JobView]:
-    return (await registry.page("local", {}, 1, None, None))["jobs"]
+async def _page(registry: JobRegistry, owner: str) -> list[JobView]:
+    return (await registry.page(owner, {}, 1, None, None))["jobs"]

@@ -119,26 +119,108 @@ def test_our_own_fields_may_stand_beside(service: Site) -> None:
     assert job["labels"]["tags"] == ["level-3", "a1111"]
 
 
-def test_a_stored_client_gets_what_it_dies_without(service: Site) -> None:
-    """Open WebUI's calls, and those that SillyTavern makes before it draws."""
-    root = f"{service.url}/sdapi/v1"
-    with httpx.Client(timeout=WAIT_S) as http:
-        assert http.get(f"{root}/options").json()["sd_model_checkpoint"] == "tiny"
+def basic(words: str) -> dict[str, str]:
+    """As both clients make it of what somebody typed in, which may be nothing."""
+    words = f"Basic {base64.b64encode(words.encode()).decode()}"
+    return {"Authorization": words.strip()}  # no receiver sees the space at the end
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_sillytavern_draws(tmp_path: Path, keys: bool) -> None:
+    """Every call of `src/endpoints/stable-diffusion.js`, with the body of its extension."""
+    found = keys_of(tmp_path / "keys", "studio") if keys else [{"X-API-Key": ""}]
+    auth = f"anything:{found[0]['X-API-Key']}" if keys else ""
+    more: dict[str, Any] = {"api_keys_file": tmp_path / "keys"} if keys else {}
+    with studio(tmp_path, **more) as service, httpx.Client(timeout=WAIT_S) as http:
+        root, headers = f"{service.url}/sdapi/v1", basic(auth)
+
+        def got(path: str) -> Any:
+            reply = http.get(f"{root}/{path}", headers=headers)
+            assert reply.status_code == 200, reply.text
+            return reply.json()
+
+        options = got("options")  # a ping, and before each picture
+        assert options["sd_model_checkpoint"] == "tiny"
+        assert "forge_preset" not in options
+        for names in ("upscalers", "latent-upscale-modes", "samplers", "schedulers"):
+            assert all(entry["name"] for entry in got(names)), names
+        for names in ("sd-vae", "sd-modules"):
+            assert [entry["model_name"] for entry in got(names)] == []
+        assert [entry["title"] for entry in got("sd-models")] == ["tiny"]
+        chosen = {"sd_model_checkpoint": "tiny"}
+        assert http.post(f"{root}/options", json=chosen, headers=headers).status_code == 200
+        progress = got("progress")  # until the model is loaded
+        assert (progress["progress"], progress["state"]["job_count"]) == (0.0, 0)
+        body = {
+            "url": service.url,
+            "auth": auth,
+            "prompt": "a key",
+            "negative_prompt": "text",
+            "sampler_name": "Euler",
+            "scheduler": "normal",
+            "steps": 5,
+            "cfg_scale": 3,
+            "width": 64,
+            "height": 64,
+            "restore_faces": False,
+            "enable_hr": False,
+            "hr_upscaler": "Latent",
+            "hr_scale": 1,
+            "hr_additional_modules": [],
+            "denoising_strength": 0.7,
+            "hr_second_pass_steps": 0,
+            "seed": 7,
+            "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"},
+            "override_settings_restore_afterwards": True,
+            "clip_skip": 1,
+            "save_images": True,
+            "send_images": True,
+            "do_not_save_grid": False,
+            "do_not_save_samples": False,
+        }
+        reply = http.post(f"{root}/txt2img", json=body, headers=headers)
+        assert reply.status_code == 200, reply.text
+        assert Image.open(io.BytesIO(base64.b64decode(reply.json()["images"][0]))).size == (64, 64)
+        params = newest(service, "studio" if keys else "local")["params"]
+        assert (params["seed"], params["steps"], params["scheduler"]) == (7, 5, "euler")
+        assert json.loads(reply.json()["info"])["notes"] == []
+        if keys:
+            assert auth not in reply.text
+        assert http.post(f"{root}/interrupt", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_open_webui_draws(tmp_path: Path, keys: bool) -> None:
+    """Every call of its `routers/images.py`: where nothing was typed in, `authorization` is empty."""
+    found = keys_of(tmp_path / "keys", "studio") if keys else [{"X-API-Key": ""}]
+    headers = basic(f"x:{found[0]['X-API-Key']}") if keys else {"Authorization": ""}
+    more: dict[str, Any] = {"api_keys_file": tmp_path / "keys"} if keys else {}
+    with studio(tmp_path, **more) as service, httpx.Client(timeout=WAIT_S, headers=headers) as http:
+        root = f"{service.url}/sdapi/v1"
+        options = http.get(f"{root}/options").json()
+        assert options["sd_model_checkpoint"] == "tiny"
         (model,) = http.get(f"{root}/sd-models").json()
         assert (model["title"], model["model_name"]) == ("tiny", "tiny")
-        reply = http.post(
-            f"{root}/txt2img",
-            json={"prompt": "a key", "batch_size": 1, "width": 64, "height": 64},
-            headers={"authorization": "Basic bm9uZTpub25l"},
-        ).json()
-        assert len(reply["images"]) == 1
-        assert isinstance(reply["info"], str)
-        for name in ("samplers", "schedulers", "upscalers", "prompt-styles"):
-            assert all(entry["name"] for entry in http.get(f"{root}/{name}").json()), name
+        # It sends all options back when another model is chosen.
+        assert http.post(f"{root}/options", json=options).status_code == 200
+        body = {"prompt": "a key", "batch_size": 2, "width": 64, "height": 64}
+        more = {"steps": 5, "negative_prompt": "text"}
+        typed_in = {"cfg_scale": 3, "sampler_name": "Euler", "scheduler": "automatic"}
+        for sent in (body, {**body, **more, **typed_in}):
+            reply = http.post(f"{root}/txt2img", json=sent)
+            assert reply.status_code == 200, reply.text
+            assert len(reply.json()["images"]) == 2
+            assert isinstance(reply.json()["info"], str)
+        job = newest(service, "studio" if keys else "local")
+        assert job["params"]["subject_negative"] == "text"
+
+
+def test_lists_without_anything_are_there(service: Site) -> None:
+    root = f"{service.url}/sdapi/v1"
+    with httpx.Client(timeout=WAIT_S) as http:
+        assert all(entry["name"] for entry in http.get(f"{root}/prompt-styles").json())
         for name in ("sd-vae", "sd-modules", "latent-upscale-modes", "loras", "hypernetworks"):
             assert http.get(f"{root}/{name}").json() == [], name
-        assert http.get(f"{root}/progress").json()["state"]["job_count"] == 0
-        assert http.post(f"{root}/options", json={"sd_model_checkpoint": "tiny"}).json() is None
         assert http.head(f"{root}/options").status_code == 200
 
 

@@ -44,6 +44,7 @@ CANCEL_TIMEOUT_S = 60.0  # a large batch ends job by job
 RECONNECT_S = 1.0
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 PAGE = 100  # jobs
+ROWS = 500  # the same, of a batch
 ORDER_FILES = {
     ".csv": "text/csv",
     ".tsv": "text/csv",
@@ -117,7 +118,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a stream. `kind`: status, progress, output or preview. `id`: the job's revision."""
+    """An event of a stream. `kind`: status, progress, output or preview; of all jobs also batch. `id`: the
+    job's revision."""
 
     kind: str
     data: Mapping[str, Any]
@@ -462,6 +464,8 @@ class Client:
         name: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         reuse: bool | None = None,
+        webhook: str | None = None,
+        webhook_events_filter: Sequence[str] | None = None,
         cancel_after_s: float | None = None,
         idempotency_key: str | None = None,
     ) -> Batch:
@@ -469,11 +473,19 @@ class Client:
         lines, or JSON as POST /v1/batches takes it), or a `matrix` of prompts, styles, sizes and seeds. What
         is wrong is Rejected with every row.
 
-        What a batch of the same `name` has made is not made again, unless `reuse` is False."""
+        What a batch of the same `name` has made is not made again, unless `reuse` is False. `webhook`: a URL
+        that is called when all is done, or for `webhook_events_filter`: queued, started, completed."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if cancel_after_s is not None:
             headers["Cancel-After"] = str(math.ceil(cancel_after_s))
-        request = _batch(orders, matrix, {"name": name, "defaults": defaults, "reuse": reuse})
+        said = {
+            "name": name,
+            "defaults": defaults,
+            "reuse": reuse,
+            "webhook": webhook,
+            "webhook_events_filter": webhook_events_filter and [*webhook_events_filter],
+        }
+        request = _batch(orders, matrix, said)
         request["headers"].update(headers)
         return Batch.of(self._json(self._send("POST", "/v1/batches", **request)))
 
@@ -500,6 +512,11 @@ class Client:
         if name is not None:
             query["name"] = name
         return itertools.islice(map(Batch.of, self._pages("/v1/batches", query)), limit)
+
+    def batch_rows(self, batch_id: str) -> Iterator[Mapping[str, Any]]:
+        """What stands for each order of a batch, in their order: `row`, `name`, `status`, `job_id`,
+        `reused`."""
+        return self._pages(_batch_path(batch_id, "/rows"), {"limit": ROWS})
 
     def wait_batch(
         self,
@@ -818,6 +835,7 @@ class AsyncClient:
     estimate_batch = _in_thread(Client.estimate_batch)
     batch = _in_thread(Client.batch)
     batches = _stepwise(Client.batches)
+    batch_rows = _stepwise(Client.batch_rows)
     wait_batch = _in_thread(Client.wait_batch)
     cancel_batch = _in_thread(Client.cancel_batch)
     retry_batch = _in_thread(Client.retry_batch)

@@ -24,6 +24,8 @@ class JobMetrics(Protocol):
     def depth(self, waiting: int, in_flight: int) -> None: ...
     def share(self, client: str, seconds: float) -> None: ...
     def eta_error(self, seconds: float) -> None: ...
+    def webhook(self, outcome: str, calls: int) -> None: ...
+    def outbox(self, waiting: int, oldest_s: float) -> None: ...
 
 
 class RayJobMetrics:
@@ -51,10 +53,19 @@ class RayJobMetrics:
         self._eta_error = Histogram(
             "assets_eta_error_seconds", "First ETA against what came.", SECONDS, keys
         )
+        self._webhooks = Counter(
+            "assets_webhook_deliveries",
+            "Calls of webhooks, by outcome: delivered, failed (it comes again), given_up.",
+            (*keys, "outcome"),
+        )
+        self._outbox = Gauge("assets_webhook_outbox", "Events that wait to be delivered.", keys)
+        self._oldest = Gauge(
+            "assets_webhook_outbox_age_seconds", "How long the oldest of them has waited.", keys
+        )
         self._clients: set[str] = set()
         for metric in (
             self._submitted, self._finished, self._retried, self._queue, self._run, self._waiting,
-            self._in_flight, self._share, self._eta_error,
+            self._in_flight, self._share, self._eta_error, self._webhooks, self._outbox, self._oldest,
         ):  # fmt: skip
             metric.set_default_tags(tags)
 
@@ -83,6 +94,13 @@ class RayJobMetrics:
 
     def eta_error(self, seconds: float) -> None:
         self._eta_error.observe(seconds)
+
+    def webhook(self, outcome: str, calls: int) -> None:
+        self._webhooks.inc(calls, tags={"outcome": outcome})
+
+    def outbox(self, waiting: int, oldest_s: float) -> None:
+        self._outbox.set(waiting)
+        self._oldest.set(max(0.0, oldest_s))
 
 
 class RayRenderMetrics:

@@ -121,7 +121,7 @@ def test_the_reasons_to_wait_are_those_of_a_job() -> None:
 
 def test_the_events_are_those_of_a_stream() -> None:
     stream = (ROOT / "serve_app/api/streams/stream.py").read_text()
-    assert INSIDE.table("event").names == set(re.findall(r'_event\("(\w+)"', stream))
+    assert INSIDE.table("event").names == set(re.findall(r'(?:_event\(|event=)"(\w+)"', stream))
 
 
 def test_the_codes_are_those_of_the_errors() -> None:

@@ -48,6 +48,7 @@ from serve_app.api.service import JobService
 from serve_app.api.sheets import BODY_BYTES
 from serve_app.api.shortcuts import OrderShortcut, PollShortcut
 from serve_app.api.slow_readers import SlowReaders
+from serve_app.api.sources import sources_again
 from serve_app.api.streams.batches import BatchWatching
 from serve_app.api.streams.watching import Watching
 from serve_app.api.thumbnails import Thumbnails
@@ -122,6 +123,7 @@ def create_app(
     )
     watching, hooks = Watching(view, registry, settings.max_streams), Hooks(settings)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)
+    pictures = SourcePictures(settings, UploadFolder(settings.path(settings.output_dir)))
     app.state.service = service = JobService(
         settings=settings,
         registry=registry,
@@ -135,11 +137,18 @@ def create_app(
         catalog=Catalog(settings, styles, models, active, revision_of, palettes, weights),
         files=output,
         thumbnails=Thumbnails(output, settings.max_pixels),
-        pictures=SourcePictures(settings, UploadFolder(settings.path(settings.output_dir))),
+        pictures=pictures,
         resolve=resolved,
     )
     app.state.batches = BatchService(
-        settings, registry, resolved, service.sources, active, revision_of, hooks
+        settings,
+        registry,
+        resolved,
+        service.sources,
+        partial(sources_again, pictures=pictures),
+        active,
+        revision_of,
+        hooks,
     )
     routes = list(app.routes)  # of /docs
     dialects = [DIALECTS[name] for name in settings.dialects]

@@ -24,7 +24,7 @@ SINGLE = frozenset(
 )  # fmt: skip
 LISTS = frozenset({b"prefer", b"if-none-match"})
 """Several lines of these are one list (RFC 9110, 5.3)."""
-LIST_PARAMETERS = frozenset({"status"})
+LIST_PARAMETERS = frozenset({"status", "webhook_events_filter"})
 
 
 class HeaderGuard:

@@ -54,6 +54,7 @@ _EVENTS = {
     "output": OutputEvent,
     "preview": PreviewEvent,
 }
+_ALL_EVENTS = _EVENTS | {"batch": BatchResponse}
 
 
 def _event(kind: str, body: type[BaseModel]) -> dict[str, Any]:
@@ -77,6 +78,17 @@ EVENTS: Responses = {
         "content": {
             "text/event-stream": {
                 "itemSchema": {"oneOf": [_event(kind, body) for kind, body in _EVENTS.items()]},
+            }
+        },
+    }
+}
+ALL_EVENTS: Responses = {
+    200: {
+        "description": "As of one job, of all of them; and `batch`, without an `id`: a batch that lives, or "
+        "that was just ordered, ordered again or cancelled. Its waiting jobs are told when they begin.",
+        "content": {
+            "text/event-stream": {
+                "itemSchema": {"oneOf": [_event(kind, body) for kind, body in _ALL_EVENTS.items()]},
             }
         },
     }

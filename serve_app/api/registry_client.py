@@ -106,13 +106,17 @@ class RegistryClient:
         submission = {**submission, "deadline": submission["deadline"] + self._ahead}
         return await self._call("submit_batch", submission, timeout_s=WRITE_TIMEOUT_S)
 
+    async def known_batch(self, owner: str, key: str, body_hash: str) -> BatchReply | None:
+        """The batch that was ordered with this body under this idempotency key; None: there is none."""
+        return await self._call("known_batch", owner, key, body_hash, timeout_s=CALL_TIMEOUT_S)
+
     async def retry_batch(self, again: BatchRetry) -> BatchReply:
         """New jobs stand for these rows when it returns; a row that was ordered again before stays."""
         again = {**again, "deadline": again["deadline"] + self._ahead}
         return await self._call("retry_batch", again, timeout_s=WRITE_TIMEOUT_S)
 
     async def cancel_batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
-        """The batch, of which no job lives any more. None: no batch of this owner has that id."""
+        """The batch, which has ended. None: no batch of this owner has that id."""
         return await self._call("cancel_batch", batch_id, owner, timeout_s=CANCEL_TIMEOUT_S)
 
     async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:

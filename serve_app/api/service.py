@@ -53,6 +53,8 @@ from serve_app.finishing.base import Weights
 from serve_app.finishing.palette_files import Palette
 from serve_app.messages import (
     TERMINAL,
+    BatchFilter,
+    BatchView,
     ImageFile,
     JobFilter,
     JobView,
@@ -73,6 +75,7 @@ from serve_app.params import (
     summary_of_sheet,
 )
 
+FIRST_BATCHES = 20  # and with so many batches that live
 FIRST_JOBS = 500  # a stream of all jobs begins with at most so many that run, and so many that wait
 
 
@@ -395,9 +398,9 @@ class JobService:
         *,
         preview: bool,
     ) -> EventSourceResponse:
-        """A stream of all jobs of an owner. It begins with those that run, the newest of those that wait, and
-        those that changed after `since`, the last revision that the reader saw. `client`: whose seat it
-        takes."""
+        """A stream of all jobs of an owner. It begins with the batches that live, the jobs that run, the
+        newest of those that wait, and those that changed after `since`, the last revision that the reader
+        saw. `client`: whose seat it takes."""
 
         async def live() -> list[JobView]:
             found: list[JobView] = []
@@ -410,7 +413,12 @@ class JobService:
         async def missed() -> list[JobView]:
             return [] if since is None else await self._changed(owner, since)
 
-        return self.watching.of_owner(owner, client, live, missed, root, preview=preview)
+        async def batches() -> list[BatchView]:
+            wanted = BatchFilter(statuses=["PENDING", "STARTED"])
+            page = await self.registry.batches(owner, wanted, FIRST_BATCHES, None, None)
+            return page["batches"][::-1]
+
+        return self.watching.of_owner(owner, client, live, batches, missed, root, preview=preview)
 
     async def _changed(self, owner: str, since: tuple[int, int]) -> list[JobView]:
         """Jobs that changed at `since` or later. The registry is asked, because the reader may have been

@@ -7,19 +7,23 @@ they are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from serve_app.messages import JobView
+from serve_app.messages import BatchView, JobView
 
+T = TypeVar("T")
 Subscriber = Callable[[JobView | None], None]
 """Called with a job that changed; with None when changes may have been missed."""
 
-Index = dict[str, set[Subscriber]]
+BatchSubscriber = Callable[[BatchView], None]
+"""Called with a batch that was just ordered, ordered again or cancelled."""
 
 
 class Subscribers:
     def __init__(self) -> None:
-        self._of_job: Index = {}
-        self._of_owner: Index = {}
+        self._of_job: dict[str, set[Subscriber]] = {}
+        self._of_owner: dict[str, set[Subscriber]] = {}
+        self._of_batches: dict[str, set[BatchSubscriber]] = {}  # by owner
 
     def of_job(self, job_id: str, subscriber: Subscriber) -> Callable[[], None]:
         """Returns a function that ends the subscription."""
@@ -28,6 +32,14 @@ class Subscribers:
     def of_owner(self, owner: str, subscriber: Subscriber) -> Callable[[], None]:
         """Of all jobs of this owner. Returns a function that ends the subscription."""
         return _enter(self._of_owner, owner, subscriber)
+
+    def of_batches(self, owner: str, subscriber: BatchSubscriber) -> Callable[[], None]:
+        """Of all batches of this owner. Returns a function that ends the subscription."""
+        return _enter(self._of_batches, owner, subscriber)
+
+    def tell_batch(self, batch: BatchView) -> None:
+        for subscriber in list(self._of_batches.get(batch["owner"], ())):
+            subscriber(batch)
 
     def tell(self, job: JobView) -> None:
         for index, key in ((self._of_job, job["job_id"]), (self._of_owner, job["owner"])):
@@ -46,13 +58,14 @@ class Subscribers:
         return len(self.all())
 
 
-def _enter(index: Index, key: str, subscriber: Subscriber) -> Callable[[], None]:
+def _enter(index: dict[str, set[T]], key: str, subscriber: T) -> Callable[[], None]:
     index.setdefault(key, set()).add(subscriber)
 
     def leave() -> None:
-        some = index.get(key, set())
-        some.discard(subscriber)
-        if not some:
-            index.pop(key, None)
+        some = index.get(key)
+        if some is not None:
+            some.discard(subscriber)
+            if not some:
+                del index[key]
 
     return leave

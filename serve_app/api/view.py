@@ -69,6 +69,8 @@ class LocalView:
             self._put(job)
         for job_id in reply["gone"]:
             self.forget(job_id)
+        for batch in reply.get("batches", ()):
+            self.subscribers.tell_batch(batch)
         self.cursor = cursor
         if reply["deployment"] > self._deployment and self._fed_at > -math.inf:
             self.successors += 1

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve_app.api.replies import JOB_ID
 from serve_app.config import Settings
 from serve_app.errors import InvalidField
-from serve_app.hook_events import DEFAULT_EVENTS
+from serve_app.hook_events import BATCH_HOOK_EVENTS, DEFAULT_EVENTS
 from serve_app.messages import Delivery, DeliveryFilter, DeliveryPage, Webhook
 from serve_app.webhooks.address import target_of
 from serve_app.webhooks.owners import HookFile
@@ -50,6 +50,12 @@ class Hooks:
             return Webhook(url=known.url, events=[*known.events], root=self._root)
         self.check(owner, url)
         return Webhook(url=url, events=[*(events or DEFAULT_EVENTS)], root=self._root)
+
+    def of_batch(self, owner: str, url: str | None, events: Sequence[str] | None) -> Webhook | None:
+        """As `of`, for a batch: it has no `output`, which an owner may have chosen for jobs."""
+        hook = self.of(owner, url, events)
+        told = [event for event in hook["events"] if event in BATCH_HOOK_EVENTS] if hook else []
+        return {**hook, "events": told} if hook and told else None
 
     def check(self, owner: str, url: str, field: str = "webhook") -> None:
         """Raises InvalidField if this owner's jobs cannot call that URL."""
@@ -85,7 +91,7 @@ class DeliveryQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     job_id: str | None = Field(
-        default=None, max_length=100, description="Of this job.", examples=[JOB_ID]
+        default=None, max_length=100, description="Of this job, or batch.", examples=[JOB_ID]
     )
     state: DeliveryState | None = Field(
         default=None, description="In this state.", examples=["failed"]
@@ -130,7 +136,7 @@ class DeliveryReply(BaseModel):
         examples=[DELIVERY_ID],
     )
     job_id: str | None = Field(description="Null: of a batch, or a test.", examples=[JOB_ID])
-    batch_id: str | None = Field(description="Of a batch that has ended.", examples=[None])
+    batch_id: str | None = Field(description="Of which batch; or null.", examples=[None])
     event: str = Field(
         description="queued, started, output, completed; test.", examples=["completed"]
     )

@@ -58,6 +58,13 @@ def order(
         bool, typer.Option("--dry-run", help="Only say what it would make, and how long.")
     ] = False,
     wait: Wait = False,
+    webhook: Annotated[
+        str | None, typer.Option(help="A URL that is called when all of it is done.")
+    ] = None,
+    webhook_event: Annotated[
+        list[str] | None,
+        typer.Option(help="Or for this: queued, started, completed. May be repeated."),
+    ] = None,
     cancel_after: Annotated[
         float | None, typer.Option(help="Seconds; what is not done by then is revoked.")
     ] = None,
@@ -73,7 +80,14 @@ def order(
             if dry_run:
                 show_plan(client.estimate_batch(file, name=name, reuse=reuse))
                 return
-            batch = client.order_batch(file, name=name, reuse=reuse, cancel_after_s=cancel_after)
+            batch = client.order_batch(
+                file,
+                name=name,
+                reuse=reuse,
+                webhook=webhook,
+                webhook_events_filter=webhook_event,
+                cancel_after_s=cancel_after,
+            )
         except Rejected as error:
             raise each_line(error) from error
         show_accepted(batch)

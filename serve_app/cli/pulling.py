@@ -23,6 +23,7 @@ from serve_app.cli.printing import err, out
 from serve_app.client import SERVER, Client, Damaged, File, Image, Job, Rejected
 from serve_app.delivery.engines import ENGINES, READS, Delivered, Engine, beside, index
 from serve_app.delivery.names import readable_name, safe_name
+from serve_app.delivery.naming import NameTemplate
 
 MAX_UNPACKED = 2**30
 """Bytes of a sheet's archive."""
@@ -37,6 +38,13 @@ def pull(
     ],
     tag: Annotated[str | None, typer.Option(help="Only of jobs with this tag.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only of this batch, by its id.")] = None,
+    names: Annotated[
+        str,
+        typer.Option(
+            help="Of new files: {name} (as the batch has it, or prompt and seed), {row} of a batch, "
+            "{prompt}, {style}, {seed}, {index}, {job}, {model}; / makes folders."
+        ),
+    ] = "{name}",
     engine: Annotated[str, typer.Option(help=f"{', '.join(ENGINES)}.")] = "plain",
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what finishes later, until Ctrl-C.")
@@ -49,42 +57,84 @@ def pull(
     ever removed."""
     if engine not in ENGINES:
         raise typer.BadParameter(f"one of {', '.join(ENGINES)}", param_hint="--engine")
+    try:
+        NameTemplate(names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--names") from error
+    if batch is None and "{row" in names:
+        raise typer.BadParameter("{row} is of a batch: name it with --batch", param_hint="--names")
     with connect(server, api_key) as client:
         signer = None if sign is None else Signer(sign)
-        puller = Pull(client, Mirror(directory), engine, signer)
+        rows = Rows(client, batch)
+        puller = Pull(client, Mirror(directory), engine, signer, names, rows)
         if not watch:
-            puller.all_of(tag, batch)
+            puller.all_of(tag)
             return
         try:
-            follow(client, puller, tag, batch)
+            follow(client, puller, tag)
         except KeyboardInterrupt:
             raise typer.Exit(0) from None
 
 
-def follow(client: Client, puller: Pull, tag: str | None, batch: str | None) -> None:
+def follow(client: Client, puller: Pull, tag: str | None) -> None:
     """Everything whenever a stream begins, since jobs may have ended while there was none; then each job as
     it ends."""
-    for event in client.events(on_open=lambda: puller.all_of(tag, batch)):
+    for event in client.events(on_open=lambda: puller.all_of(tag)):
         if event.kind == "status" and event.data["status"] == "SUCCESS":
             job = Job.of(event.data)
-            if tag in (None, *job.tags) and batch in (None, job.raw.get("batch_id")):
+            if tag in (None, *job.tags) and puller.rows.has(job):
                 puller.some([job])
+
+
+class Rows:
+    """Which jobs stand for the orders of a batch, and what these are called. No `batch`: any job is wanted,
+    and none has a row."""
+
+    def __init__(self, client: Client, batch: str | None) -> None:
+        self._client, self.batch = client, batch
+        self._by_job: dict[str, Mapping[str, Any]] = {}
+
+    def ask(self) -> None:
+        if self.batch is not None:
+            found = self._client.batch_rows(self.batch)
+            self._by_job = {row["job_id"]: row for row in found if row["job_id"] is not None}
+
+    def has(self, job: Job) -> bool:
+        """Also of a job that was ordered after the last question: by a retry of the batch."""
+        if self.batch is None or job.job_id in self._by_job:
+            return True
+        if job.raw.get("batch_id") == self.batch:
+            self.ask()
+        return job.job_id in self._by_job
+
+    def of(self, job: Job) -> Mapping[str, Any]:
+        """`row` and `name`."""
+        return self._by_job.get(job.job_id, {"row": 0, "name": None})
 
 
 class Pull:
     """From finished jobs to files in a Mirror."""
 
     def __init__(
-        self, client: Client, mirror: Mirror, engine: Engine, signer: Signer | None = None
+        self,
+        client: Client,
+        mirror: Mirror,
+        engine: Engine,
+        signer: Signer | None = None,
+        names: str = "{name}",
+        rows: Rows | None = None,
     ) -> None:
         self._client, self._mirror, self._signer = client, mirror, signer
+        self._names, self.rows = names, rows or Rows(client, None)
         self._engine: Engine = engine
         self._prompts: dict[str, str] = {}  # of jobs that others were derived from
         self._counts = Counter[str]()
 
-    def all_of(self, tag: str | None, batch: str | None = None) -> None:
+    def all_of(self, tag: str | None) -> None:
         """Of every job that succeeded, the oldest first, so that what was finished anew comes last."""
-        self.some(list(self._client.jobs(status=["SUCCESS"], tag=tag, batch_id=batch))[::-1])
+        self.rows.ask()
+        found = self._client.jobs(status=["SUCCESS"], tag=tag, batch_id=self.rows.batch)
+        self.some([*found][::-1])
 
     def some(self, jobs: list[Job]) -> None:
         self._counts.clear()
@@ -107,7 +157,7 @@ class Pull:
         extension = image.url.rpartition(".")[2]
         path = self._mirror.path_of(key)
         if path is None or not path.endswith(f".{extension}"):
-            path = self._free_path(readable_name(self._words(job), image.seed), extension)
+            path = self._free_path(self._name(job, image), extension)
         if not self._mirror.has(path, image.sha256):
             data = self._fetch(image.url, image.sha256)
             if data is None:
@@ -128,6 +178,22 @@ class Pull:
             data = self._fetch(file.url, file.sha256)
             if data is not None:
                 self._put(own, f"{key} {file.role}", data)
+
+    def _name(self, job: Job, image: Image) -> str:
+        """By the template. Several images of one order have their index after the order's name."""
+        row, prompt = self.rows.of(job), self._words(job)
+        several = f"_{image.index}" if row["name"] and len(job.images) > 1 else ""
+        values = {
+            "row": row["row"],
+            "name": f"{row['name']}{several}" if row["name"] else readable_name(prompt, image.seed),
+            "prompt": prompt[:48],
+            "style": job.raw["request"].get("style_id", job.kind),
+            "seed": image.seed,
+            "index": image.index,
+            "job": job.job_id,
+            "model": job.raw["request"].get("model", job.kind),
+        }
+        return NameTemplate(self._names).name(values, "")
 
     def _free_path(self, name: str, extension: str) -> str:
         number, free = 1, f"{name}.{extension}"

@@ -19,8 +19,9 @@ from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.intake import ANSWERED_S, Intake, refusal, too_late
 from serve_app.jobs.job import Job
-from serve_app.jobs.store.batches import LOST, InsertedBatch, NewRow, StoredBatch
+from serve_app.jobs.store.batches import LOST
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow, StoredBatch
 from serve_app.messages import (
     BatchFilter,
     BatchPage,
@@ -95,6 +96,13 @@ class Batches:
                 refusal("storage_failed", "The batch could not be stored.", retry_after=5)
             )
 
+    async def known(self, owner: str, key: str, body_hash: str) -> BatchReply | None:
+        """The batch that the owner ordered with this body under this key. None: there is none."""
+        not_before = self._clock.now() - self._intake.idempotency_s
+        batch_id = await self._store.batches.of_key(owner, key, body_hash, not_before)
+        found = None if batch_id is None else await self._of(batch_id, owner)
+        return None if found is None else BatchReply(batch=await self._view(found), replayed=True)
+
     async def _taken(self, order: BatchSubmission, stands: InsertedBatch) -> BatchReply:
         if not stands.same_body:
             reused = refusal("idempotency_key_reuse", "This key came with another body before.")
@@ -104,7 +112,7 @@ class Batches:
             await self._store.batches.take_back(stands.batch_id, stands.fresh, self._clock.now())
             return _refusal(too_late())  # the client has been told that the order failed
         await self._join(stands.fresh)
-        batch = await self.look(stands.batch_id, order["owner"])
+        batch = await self._told(stands.batch_id, order["owner"])
         if batch is None or "gone" in batch:
             gone = "This order was taken, and the batch was deleted since."
             return _refusal(refusal("deleted", gone))
@@ -136,7 +144,7 @@ class Batches:
         except sqlite3.Error as error:
             log.error("batch not ordered again: %s", error)
             return _refusal(refusal("storage_failed", "It could not be stored.", retry_after=5))
-        view = await self.look(again["batch_id"], again["owner"])
+        view = await self._told(again["batch_id"], again["owner"])
         assert view is not None
         assert "gone" not in view
         return BatchReply(batch=view)
@@ -193,6 +201,14 @@ class Batches:
         stone = await self._store.tombstone(batch_id)
         return stone if stone is not None and stone["owner"] == owner else None
 
+    async def _told(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
+        """As `look`; and whoever watches this owner's jobs is told of the batch. Its waiting jobs are no
+        change of theirs, and may be 10,000."""
+        batch = await self.look(batch_id, owner)
+        if batch is not None and "gone" not in batch:
+            self._cache.announce(batch)
+        return batch
+
     async def page(
         self, owner: str, wanted: BatchFilter, limit: int, before: int | None, after: int | None
     ) -> BatchPage:
@@ -221,6 +237,7 @@ class Batches:
                 name=entry.name,
                 key=entry.key,
                 reused=entry.reused,
+                status=entry.status,
                 job=entry.job and self._estimates.view(self._cache.newest(entry.job)),
             )
             for entry in found
@@ -269,16 +286,17 @@ class Batches:
     # ---- ending ----
 
     async def cancel(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
-        """Revoke every job of the batch that lives. Jobs that another batch waits for, too, go with them."""
+        """Revoke every job that only this batch waits for. One that another batch stands for too goes on
+        there, and its row ends here all the same."""
         batch = await self._of(batch_id, owner)
-        if batch is not None:
-            live = ("PENDING", "STARTED", "RETRY")
-            while rows := await self._store.batches.rows(batch.number, 0, AT_ONCE, live):
-                jobs = [entry.job.job_id for entry in rows if entry.job is not None]
-                await asyncio.gather(
-                    *(self._endings.revoke(job_id, owner, CANCELLED) for job_id in jobs)
-                )
-        return await self.look(batch_id, owner)
+        if batch is None:
+            return await self.look(batch_id, owner)
+        let_go, now = self._store.batches.let_go, self._clock.now
+        while (jobs := await let_go(batch.number, AT_ONCE, now())) is not None:
+            await asyncio.gather(
+                *(self._endings.revoke(job_id, owner, CANCELLED) for job_id in jobs)
+            )
+        return await self._told(batch_id, owner)
 
 
 def _refusal(reply: SubmitReply) -> BatchReply:

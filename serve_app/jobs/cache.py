@@ -10,11 +10,14 @@ import asyncio
 import bisect
 import contextlib
 import itertools
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 
 from serve_app.jobs.job import Job
 from serve_app.jobs.load import Load
+from serve_app.messages import BatchView
 
+ANNOUNCED = 100
+"""Newest batches that watchers are told of. They ask twenty times a second."""
 CHANGES_PER_REPLY = 500
 """Jobs in one reply to a watcher. The next reply goes on from there."""
 
@@ -31,6 +34,7 @@ class JobCache:
         self.seq = 0  # newest revision
         self.forgotten_seq = 0  # newest revision that has left the cache
         self._gone: OrderedDict[str, int] = OrderedDict()  # id of a deleted job -> revision
+        self._announced: deque[tuple[int, BatchView]] = deque(maxlen=ANNOUNCED)
         # (revision, job id), oldest first; also of jobs that have changed again since
         self._changes: list[tuple[int, str]] = []
         self._changed = asyncio.Event()
@@ -111,6 +115,17 @@ class JobCache:
         newer = list(itertools.takewhile(lambda job_id: of_owner[job_id] > seq, reversed(of_owner)))
         jobs = [job for job_id in newer[: -CHANGES_PER_REPLY - 1 : -1] if (job := self.get(job_id))]
         return jobs, jobs[-1].seq if len(jobs) < len(newer) else self.seq
+
+    def announce(self, batch: BatchView) -> None:
+        """Many jobs were ordered or ended together. Watchers are told of the batch, not of each job that
+        waits now."""
+        self.seq += 1
+        self._announced.append((self.seq, batch))
+        self.notify()
+
+    def announced(self, after: int, upto: int) -> list[BatchView]:
+        """Batches announced after the one revision, and not after the other."""
+        return [batch for seq, batch in self._announced if after < seq <= upto]
 
     async def change(self, timeout_s: float | None = None) -> None:
         """Return at the next change, or after the timeout."""

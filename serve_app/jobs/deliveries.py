@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from serve_app.hook_events import TEST
 from serve_app.jobs.background import Background
 from serve_app.jobs.store.outbox import Due, Outbox, Ruling
 from serve_app.messages import CallMade, Delivery, DeliveryFilter, DeliveryPage, Handed, Parcel
+from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
 
@@ -30,7 +31,10 @@ KEPT_S = 30 * 86_400.0
 """What is over stays in the log of deliveries so long."""
 FORGOTTEN_AT_ONCE = 1000
 TIDY_EVERY_S = 3600.0
+MEASURE_EVERY_S = 10.0
 GONE = 410
+OUTCOMES = {"delivered": "delivered", "waiting": "failed", "failed": "given_up"}
+"""State of a delivery after a call -> how the metrics call that."""
 LOOK_FOR_BATCHES_S = 1.0
 """Between two looks whether a batch has ended that calls somebody, while there is one."""
 PAUSE_S = (1.0, 60.0)
@@ -62,11 +66,13 @@ class Deliveries:
         outbox: Outbox,
         courier: Courier,
         background: Background,
+        metrics: JobMetrics,
         now: Callable[[], float],
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._outbox, self._courier = outbox, courier
-        self._background, self._now, self._jitter = background, now, jitter
+        self._background, self._metrics = background, metrics
+        self._now, self._jitter = now, jitter
         self._woken = asyncio.Event()
         self._in_hand: set[int] = set()
 
@@ -97,6 +103,8 @@ class Deliveries:
 
     async def _begin_what_is_due(self) -> float | None:
         """Seconds until more is due; None: nothing waits for its time."""
+        # Asked first: a batch that ends from here on is looked for again, and one that has ended is found.
+        expects_batches = await self._outbox.expects_batches()
         now = self._now()
         together: defaultdict[tuple[str, str], list[Due]] = defaultdict(list)
         for due in await self._outbox.due(now):
@@ -107,7 +115,7 @@ class Deliveries:
             self._background.spawn(self._deliver(some))
         later = await self._outbox.next_due(now)
         wait = None if later is None else max(0.0, later - self._now())
-        if await self._outbox.expects_batches():
+        if expects_batches:
             return LOOK_FOR_BATCHES_S if wait is None else min(wait, LOOK_FOR_BATCHES_S)
         return wait
 
@@ -118,13 +126,14 @@ class Deliveries:
             handed = await self._courier.deliver([due.parcel for due in some])
             calls = {one["number"]: one for one in handed}
             at = self._now()
-            await self._outbox.settle(
-                {
-                    due.parcel["number"]: self._ruling(due, calls[due.parcel["number"]], at)
-                    for due in some
-                    if due.parcel["number"] in calls
-                }
-            )
+            rulings = {
+                due.parcel["number"]: self._ruling(due, calls[due.parcel["number"]], at)
+                for due in some
+                if due.parcel["number"] in calls
+            }
+            await self._outbox.settle(rulings)
+            for outcome, count in Counter(OUTCOMES[r.state] for r in rulings.values()).items():
+                self._metrics.webhook(outcome, count)
             pause = 0.0
         except (CourierLost, sqlite3.Error) as error:
             log.warning("%d webhooks are sent again: %s", len(some), error)
@@ -161,6 +170,16 @@ class Deliveries:
                 log.error("the log of deliveries was not tidied: %s", error)
             if forgotten < FORGOTTEN_AT_ONCE:
                 await asyncio.sleep(TIDY_EVERY_S)
+
+    async def measure(self) -> None:
+        """For ever: how much waits, and how long the oldest of it has."""
+        while True:
+            try:
+                waiting, oldest = await self._outbox.backlog()
+                self._metrics.outbox(waiting, 0.0 if oldest is None else self._now() - oldest)
+            except sqlite3.Error as error:
+                log.error("the outbox was not measured: %s", error)
+            await asyncio.sleep(MEASURE_EVERY_S)
 
     # ---- called by the ingress ----
 

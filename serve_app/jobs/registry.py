@@ -162,7 +162,7 @@ class JobRegistry:
         )
         self._sends_webhooks = courier is not None
         self._deliveries = Deliveries(
-            store.outbox, courier or NoCourier(), self._background, self._clock.now
+            store.outbox, courier or NoCourier(), self._background, metrics, self._clock.now
         )
         store.outbox.posted = self._deliveries.wake
         self._deployments = 0
@@ -223,6 +223,7 @@ class JobRegistry:
         if self._sends_webhooks:
             self._background.spawn(self._deliveries.run())
             self._background.spawn(self._deliveries.tidy())
+            self._background.spawn(self._deliveries.measure())
         self._background.spawn(
             self._cleaning.retire(self._endings.retired_before, self._endings.bury, self._clock.now)
         )
@@ -278,12 +279,17 @@ class JobRegistry:
         """The batch, which is on disk now with all its jobs, or the error for which nothing of it is."""
         return await self._background.complete(self._batches.submit(order))
 
+    async def known_batch(self, owner: str, key: str, body_hash: str) -> BatchReply | None:
+        """The batch that this owner ordered with this body under this idempotency key. None: no such
+        batch."""
+        return await self._batches.known(owner, key, body_hash)
+
     async def retry_batch(self, again: BatchRetry) -> BatchReply:
         """The batch, where new jobs stand for these rows now, all of them or none."""
         return await self._background.complete(self._batches.retry(again))
 
     async def cancel_batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
-        """The batch, of which no job lives any more. None: this owner has no such batch."""
+        """The batch, which has ended. None: this owner has no such batch."""
         return await self._background.complete(self._batches.cancel(batch_id, owner))
 
     async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:
@@ -361,6 +367,7 @@ class JobRegistry:
             resync=resync,
             views=self._bulletin.of(jobs),
             gone=[] if resync else self._cache.gone_after(seq),
+            batches=self._cache.announced(seq, upto) if epoch == self.epoch else [],
             paused=self._pauses.why(),
             deployment=self._deployments,
             now=time.time(),

@@ -85,12 +85,14 @@ class BatchView(TypedDict):
 
 
 class BatchRowView(TypedDict):
-    """A row as it is now. `job` None: it was deleted."""
+    """A row as it is now. `status`: of its job, or DELETED; REVOKED where the job was left to another batch.
+    `job` None: it was deleted."""
 
     row: int
     name: str | None
     key: bytes
     reused: bool
+    status: str
     job: JobView | None
 
 

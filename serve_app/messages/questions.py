@@ -5,9 +5,10 @@ Shapes only.
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from serve_app.messages.attempts import WeightFiles
+from serve_app.messages.batches import BatchView
 from serve_app.messages.jobs import JobView
 
 
@@ -40,6 +41,7 @@ class WatchReply(TypedDict):
     resync: bool
     views: bytes  # of the changed jobs, as `encoding` reads them: made once for all who watch
     gone: list[str]  # jobs that were deleted
+    batches: NotRequired[list[BatchView]]  # just ordered, ordered again or cancelled
     paused: str | None  # why nothing is launched now: application, renderer, storage, draining
     deployment: int  # grows whenever an ingress comes up
     now: float  # unix seconds, by the clock of the registry's host

@@ -45,6 +45,7 @@ async def test_every_verb_reaches_the_registry(
     assert (await registry.get(job["job_id"])) is not None
     assert await registry.estimate(1.0, "ann") is None
     assert await registry.known("ann", "a key", "a hash") is None
+    assert await registry.known_batch("ann", "a key", "a hash") is None
     await registry.send_previews(job["job_id"])
     page = await registry.page("ann", JobFilter(), 10, None, None)
     assert [listed["job_id"] for listed in page["jobs"]] == [job["job_id"]]

@@ -65,6 +65,10 @@ def test_everything_wrong_in_a_file_is_a_line(
     assert lines[1].startswith("row 2, steps: ")
     assert lines[-1] == "Nothing was ordered."
     assert told.out == ""
+    Path("right.csv").write_text(TABLE)
+    hook = ["--webhook", "https://build.example/hook", "--webhook-event", "queued"]
+    assert "webhook: this server sends no webhooks" in str(run("batch", "right.csv", *hook))
+    assert "webhook_events_filter: " in str(run("batch", "right.csv", *hook[2:]))
     assert "is none of" in str(run("batch", "wrong.txt"))
     assert "cannot be read" in str(run("batch", "none.csv"))
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from serve_app.artifacts.credentials.reading import read_credentials
 from serve_app.cli.mirror import PART, STATE, Mirror, checked
-from serve_app.cli.pulling import unpacked
+from serve_app.cli.pulling import Rows, unpacked
 from serve_app.client import Client, Damaged
 from serve_app.errors import ConfigError
 from tests.api.harness import LocalTransport, Site, make_app, site
@@ -123,6 +123,55 @@ def test_files_come_under_readable_names_and_only_what_is_new(
     assert {name: at for name, at in times(folder).items() if name in names} == before
     with Image.open(folder / "a_shield_7.png") as image:
         assert image.size == (16, 12)
+
+
+def test_a_batch_is_pulled_under_the_names_of_its_rows(studio: Studio, tmp_path: Path) -> None:
+    """Also what an earlier batch has made under another name. A file keeps the name that it has."""
+    folder, world = tmp_path / "art", studio.service.world
+    orders = [{"prompt": "a key", "seed": 7, "name": "Key Gold"}, {"prompt": "a shield", "seed": 7}]
+    defaults = {"style_id": "icon"}
+    studio.client.order_batch(orders, name="keys", defaults=defaults)
+    orders.append({"prompt": "a door", "seed": 7, "n": 2, "name": "door"})
+    orders[0]["name"] = "key"
+    batch = studio.client.order_batch(orders, name="keys", defaults=defaults)
+    assert batch.reused == 2
+    for row in studio.client.batch_rows(batch.batch_id):
+        pictures = [
+            sprite((16, 12), seed=10 * row["row"] + n) for n in range(1 + (row["row"] == 3))
+        ]
+        studio.service.do(draw, world, row["job_id"], pictures)
+    studio.drawn("not of it")
+    pull = ["pull", str(folder), "--batch", batch.batch_id]
+    assert run(*pull) == 0
+    named = {"key.png", "a_shield_7.png", "door_0.png", "door_1.png"}
+    assert seen(folder) == named
+    assert run(*pull, "--names", "{style}/{row:3}_{name}") == 0
+    assert seen(folder) == named
+    other = tmp_path / "other"
+    assert run("pull", str(other), *pull[2:], "--names", "{style}/{row:3}_{name}") == 0
+    assert seen(other) == {
+        *("icon/001_key.png", "icon/002_a_shield_7.png"),
+        *("icon/003_door_0.png", "icon/003_door_1.png"),
+    }
+    for wrong in (["--names", "{colour}"], ["--names", "{row}"]):
+        assert run("pull", str(tmp_path / "none"), *wrong) == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_job_that_is_ordered_again_later_is_of_the_batch(studio: Studio) -> None:
+    """`--watch` hears of jobs that did not exist when it asked for the rows."""
+    client = studio.client
+    batch = client.order_batch([{"prompt": "a key", "style_id": "icon", "name": "key"}])
+    rows = Rows(client, batch.batch_id)
+    rows.ask()
+    client.cancel_batch(batch.batch_id)
+    client.retry_batch(batch.batch_id)
+    (row,) = client.batch_rows(batch.batch_id)
+    again = client.job(row["job_id"])
+    assert again.retry_of
+    assert rows.has(again)
+    assert rows.of(again)["name"] == "key"
+    assert not rows.has(client.job(studio.drawn("not of it")))
 
 
 def test_what_others_put_there_or_changed_is_left_alone(

@@ -148,6 +148,8 @@ def test_jobs_are_counted_in_rays_metrics(shared: Service) -> None:
         "ray_assets_job_queue_seconds",
         "ray_assets_job_run_seconds",
         "ray_assets_queue_depth",
+        "ray_assets_webhook_outbox",
+        "ray_assets_webhook_outbox_age_seconds",
         "ray_assets_jobs_in_flight",
         "ray_assets_render_seconds",
         "ray_assets_denoising_steps",

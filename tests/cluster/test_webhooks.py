@@ -18,6 +18,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from standardwebhooks import Webhook
 
+from serve_app.hook_events import BATCH_HOOK_EVENTS
 from serve_app.webhooks.owners import add_secret, rotate_secret
 from tests.webhooks.receiver import (
     Answer,
@@ -37,6 +38,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
 
 COURIER = r"^ray::WebhookCourier\b"
 EVENTS = ["queued", "started", "output", "completed"]
+BATCH = "batch-everything-killed"
 FIRST: dict[str, Answer] = {
     "error": says(500),
     "redirect": says(307, "Location: https://localhost:1/"),
@@ -83,7 +85,8 @@ class Mailbox:
         if name == self._shut:
             self.held.release()
             await asyncio.to_thread(self._open.wait, 60)
-        job_id, event = body["data"]["job_id"], body["type"].removeprefix("job.")
+        job_id = body["data"].get("job_id") or body["data"]["batch_id"]
+        event = body["type"].rpartition(".")[2]
         if name in FIRST and f"{name} {job_id}" not in self._bad:
             self._bad.add(f"{name} {job_id}")
             if name == "lies":
@@ -157,6 +160,9 @@ def test_no_event_is_lost_whatever_dies(
     service.kill(RENDERER)
     service.kill(INGRESS)
     wait_until(lambda: answers(service), 60, "another ingress")
+    orders = [{"prompt": "a key", "style_id": "none", "seed": n} for n in range(3)]
+    hook = {"webhook": box.url(BATCH), "webhook_events_filter": [*BATCH_HOOK_EVENTS]}
+    batch = service.http.post("/v1/batches", json={"orders": orders, **hook}).json()
     with box.holding("everything-killed"):
         order("everything-killed", 3)
         assert box.held.acquire(timeout=60)
@@ -165,8 +171,10 @@ def test_no_event_is_lost_whatever_dies(
     for jobs in ordered.values():
         assert {service.result(job_id)["status"] for job_id in jobs} == {"SUCCESS"}
 
+    wanted = {(n, e, job) for n, jobs in ordered.items() for job in jobs for e in EVENTS}
+    wanted |= {(BATCH, event, batch["batch_id"]) for event in BATCH_HOOK_EVENTS}
+
     def lost() -> set[tuple[str, str, str]]:
-        wanted = {(n, e, job) for n, jobs in ordered.items() for job in jobs for e in EVENTS}
         return wanted - set(box.taken)
 
     try:
@@ -174,15 +182,18 @@ def test_no_event_is_lost_whatever_dies(
     except AssertionError as error:
         raise AssertionError(f"{lost()}: {deliveries(service)}") from error
     with capsys.disabled():
-        print_table(ordered, box)
+        print_table(wanted, box)
     first = {entry: -i for i, entry in reversed([*enumerate(box.taken)])}
     for name, jobs in ordered.items():
         for job_id in jobs:
             arrived = [first[name, event, job_id] for event in EVENTS]
             assert arrived == sorted(arrived, reverse=True), (name, job_id)
+    of_batch = [event for name, event, _ in box.taken if name == BATCH]
+    assert list(dict.fromkeys(of_batch)) == [*BATCH_HOOK_EVENTS]
     wait_until(lambda: service.registry("stats")["webhooks"] == 0, 30, "nothing is on its way")
     found = deliveries(service)
-    assert len(found) == 4 * sum(map(len, ordered.values()))
+    of_jobs = 4 * sum(map(len, ordered.values()))
+    assert len(found) == of_jobs + len(BATCH_HOOK_EVENTS)
     assert {one["state"] for one in found} == {"delivered"}
 
 
@@ -196,15 +207,16 @@ def answers(service: Service) -> bool:
     return False
 
 
-def print_table(ordered: dict[str, list[str]], box: Mailbox) -> None:
+def print_table(wanted: set[tuple[str, str, str]], box: Mailbox) -> None:
     """Faults x events: what was to be told, what arrived at least once, what never, what came again."""
     print(f"\n{'fault':28} {'events':>6} {'delivered':>9} {'lost':>4} {'doubled':>7} {'calls':>5}")
-    for name, jobs in ordered.items():
-        wanted = {(event, job_id) for job_id in jobs for event in EVENTS}
-        taken = Counter((event, job) for path, event, job in box.taken if path == name)
-        calls = sum(box.called[f"msg_{job_id}_{event}"] for event, job_id in wanted)
+    for name in dict.fromkeys(name for name, _, _ in sorted(wanted)):
+        of_it = {entry for entry in wanted if entry[0] == name}
+        taken = Counter(entry for entry in box.taken if entry[0] == name)
+        about = {about for _, _, about in of_it}
+        calls = sum(count for id, count in box.called.items() if id.split("_")[1] in about)
         doubled = sum(count > 1 for count in taken.values())
         print(
-            f"{name:28} {len(wanted):6} {len(wanted & set(taken)):9} {len(wanted - set(taken)):4}"
+            f"{name:28} {len(of_it):6} {len(of_it & set(taken)):9} {len(of_it - set(taken)):4}"
             f" {doubled:7} {calls:5}"
         )

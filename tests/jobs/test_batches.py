@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from serve_app.encoding import decoded_views
 from serve_app.jobs import batches
 from serve_app.messages import Again, BatchSubmission, BatchView
 from tests.factories import batch_row, batch_submission, labels, new_id, params
@@ -184,6 +187,88 @@ async def test_cancelling_a_batch_revokes_what_lives(tmp_path: Path) -> None:
         assert cancelled["completed_at"] is not None
         await world.idle()
         assert nothing_lives(world)
+
+
+@pytest.mark.parametrize("cancelled_first", [0, 1])
+async def test_cancelling_leaves_what_another_batch_stands_for_too(
+    tmp_path: Path, cancelled_first: int
+) -> None:
+    """Whoever ordered it first: the edited file goes on when the older batch is cancelled, and the older one
+    when the edited file is. With the last of them the job ends."""
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        both = [await taken(world, seeds=[1, 2]), await taken(world, seeds=[2, 3])]
+        shared = (await jobs_of(world, both[1]))[0]
+        assert (await jobs_of(world, both[0]))[1] == shared
+        cancelled, other = both[cancelled_first], both[1 - cancelled_first]
+        found = await world.registry.cancel_batch(cancelled["batch_id"], "ann")
+        assert found is not None
+        assert "gone" not in found
+        assert (found["status"], counted(found)) == ("REVOKED", {"REVOKED": 2})
+        assert found["completed_at"] is not None
+        assert await world.status(shared) in ("PENDING", "STARTED")
+        assert counted(await look(world, other))["PENDING"] >= 1
+        await world.registry.cancel_batch(other["batch_id"], "ann")
+        assert await world.status(shared) == "REVOKED"
+        await world.idle()
+        assert nothing_lives(world)
+
+
+async def test_a_retry_takes_up_a_job_that_was_left(tmp_path: Path) -> None:
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        first, second = await taken(world, seeds=[1]), await taken(world, seeds=[1])
+        (job_id,) = await jobs_of(world, first)
+        await world.registry.cancel_batch(first["batch_id"], "ann")
+        (row,) = await world.registry.batch_rows(first["batch_id"], "ann", 0, 9, True)
+        assert row["job"] is not None
+        assert (row["status"], row["job"]["job_id"]) == ("REVOKED", job_id)
+        new = batch_row(params(seed=1), labels(retry_of=job_id), key=row["key"])
+        again = Again(row=1, instead_of=job_id, order=new)
+        reply = await world.registry.retry_batch(
+            {
+                "batch_id": first["batch_id"],
+                "owner": "ann",
+                "rows": [again],
+                "deadline": time.time() + 60,
+            }
+        )
+        assert "batch" in reply
+        assert reply["batch"]["completed_at"] is None
+        assert await jobs_of(world, first) == [job_id]
+        assert await world.draw_next() == job_id
+        for batch in (first, second):
+            assert counted(await look(world, batch)) == {"SUCCESS": 1}
+
+
+async def test_whoever_watches_is_told_of_the_batch_and_not_of_each_waiting_job(
+    tmp_path: Path,
+) -> None:
+    async with World(tmp_path, {"max_in_flight": 0, "max_pending": 1000}) as world:
+        at = await world.registry.watch(0, 0, 0)
+        batch = await taken(world, size=700)
+        told = await world.registry.watch(at["epoch"], at["seq"], 0)
+        assert [one["batch_id"] for one in told.get("batches", [])] == [batch["batch_id"]]
+        assert decoded_views(told["views"]) == []
+        assert (await world.registry.watch(told["epoch"], told["seq"], 0)).get("batches") == []
+        await world.registry.cancel_batch(batch["batch_id"], "ann")
+        states: list[str] = []
+        while not states:
+            told = await world.registry.watch(told["epoch"], told["seq"], 0)
+            states = [one["status"] for one in told.get("batches", [])]
+        assert states == ["REVOKED"]
+
+
+async def test_a_key_finds_its_batch_without_another_order(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        batch = await taken(world, idempotency_key="k", body_hash="a")
+        known = await world.registry.known_batch("ann", "k", "a")
+        assert known is not None
+        assert "batch" in known
+        assert (known["batch"]["batch_id"], known.get("replayed")) == (batch["batch_id"], True)
+        for owner, key, body in ("bob", "k", "a"), ("ann", "l", "a"), ("ann", "k", "b"):
+            assert await world.registry.known_batch(owner, key, body) is None
+        limits = world.registry._intake
+        limits.idempotency_s = -60.0
+        assert await world.registry.known_batch("ann", "k", "a") is None, "its time is over"
 
 
 async def test_only_what_was_lost_is_ordered_again(tmp_path: Path) -> None:

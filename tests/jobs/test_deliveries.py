@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from serve_app.jobs import deliveries as module
 from serve_app.jobs.background import Background
 from serve_app.jobs.deliveries import DISABLE_AFTER_S, SCHEDULE_S, CourierLost, Deliveries
-from serve_app.jobs.store.outbox import Ruling
+from serve_app.jobs.job import Status
+from serve_app.jobs.store.outbox import Due, Ruling
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Delivery, Handed, Parcel, Webhook
 from tests.factories import job, labels, new_id
-from tests.jobs.harness import World, insert, turns
+from tests.jobs.harness import NoMetrics, World, insert, turns
+from tests.jobs.store.test_batches import insert as insert_batch
+from tests.jobs.store.test_batches import new_rows
 
 URL = "https://build.example/hook"
 Says = Callable[[Parcel], int | str]
@@ -60,12 +64,25 @@ class Time:
         return self.now
 
 
+class Counted(NoMetrics):
+    def __init__(self) -> None:
+        self.calls = Counter[str]()
+        self.backlog = asyncio.Queue[tuple[int, float]]()
+
+    def webhook(self, outcome: str, calls: int) -> None:
+        self.calls[outcome] += calls
+
+    def outbox(self, waiting: int, oldest_s: float) -> None:
+        self.backlog.put_nowait((waiting, oldest_s))
+
+
 @dataclass
 class Office:
     store: SqliteStore
     courier: Played
     deliveries: Deliveries
     time: Time
+    metrics: Counted
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -88,7 +105,12 @@ class Office:
         return one.job_id
 
     async def sees(self, job_id: str) -> Delivery:
-        page = await self.store.outbox.page("ann", {"job_id": job_id}, 1, None)
+        """The newest delivery about this job or batch."""
+        async with asyncio.timeout(10):
+            while not (page := await self.store.outbox.page("ann", {"job_id": job_id}, 1, None))[
+                "deliveries"
+            ]:
+                await turns()
         return page["deliveries"][0]
 
     async def until(self, condition: Callable[[Delivery], bool], job_id: str) -> Delivery:
@@ -107,10 +129,11 @@ class Office:
 @contextlib.asynccontextmanager
 async def office(folder: Path, time: Time, courier: Played) -> AsyncGenerator[Office]:
     background, store = Background(), SqliteStore(folder)
-    deliveries = Deliveries(store.outbox, courier, background, time, jitter=lambda: 0.0)
+    metrics = Counted()
+    deliveries = Deliveries(store.outbox, courier, background, metrics, time, jitter=lambda: 0.0)
     store.outbox.posted = deliveries.wake
     background.spawn(deliveries.run())
-    yield Office(store, courier, deliveries, time)
+    yield Office(store, courier, deliveries, time, metrics)
     await background.close()
     await store.close()
 
@@ -123,6 +146,38 @@ async def works(tmp_path: Path) -> AsyncGenerator[Office]:
 
 def tries(number: int) -> Callable[[Delivery], bool]:
     return lambda found: found["tries"] == number
+
+
+async def test_a_batch_that_ends_while_the_outbox_is_read_is_found(works: Office) -> None:
+    """Nobody is woken when it ends, and its end may be older than the moment of the look."""
+    hook = Webhook(url=URL, events=["completed"], root="")
+    rows, look = new_rows("a"), works.store.outbox.due
+
+    async def due(now: float) -> list[Due]:
+        found = await look(now)
+        ended = rows[0].job.evolve(status=Status.SUCCESS, completed_at=now - 1)
+        await works.store.update(ended, expected_fence=0)
+        return found
+
+    works.store.outbox.due = due
+    batch = await insert_batch(works.store, rows, hook=hook)
+    await works.until(lambda found: found["state"] == "delivered", batch.batch_id)
+
+
+async def test_what_came_of_calls_and_what_waits_is_counted(works: Office) -> None:
+    works.courier.says = lambda _: 500
+    job_id = await works.post()
+    await works.until(tries(1), job_id)
+    works.time.now += 3
+    measuring = asyncio.create_task(works.deliveries.measure())
+    async with asyncio.timeout(10):
+        assert await works.metrics.backlog.get() == (1, pytest.approx(3, abs=0.1))
+    measuring.cancel()
+    works.courier.says = lambda _: 410
+    works.later(SCHEDULE_S[0])
+    await works.until(lambda found: found["state"] == "failed", job_id)
+    assert works.metrics.calls == {"failed": 1, "given_up": 1}
+    assert await works.store.outbox.backlog() == (0, None)
 
 
 async def test_it_is_sent_when_it_is_written(works: Office) -> None:

@@ -113,6 +113,10 @@ def _files_of(
         "model": job["summary"]["model"],
         "job_id": job["job_id"],
     }
+    if row["status"] == "REVOKED" and job["status"] != "REVOKED":  # it was left to another batch
+        cells |= {"status": "REVOKED", "code": "cancelled", "seed": job["summary"]["seed"]}
+        yield cells, None
+        return
     if job["error"] is not None:
         cells |= {"code": job["error"]["code"], "error": job["error"]["detail"]}
     if not job["images"]:

@@ -22,8 +22,10 @@ from serve_app.api.schemas import GenerateRequest
 from serve_app.api.shapes import Size, Tag
 from serve_app.delivery.names import MAX_NAME
 from serve_app.errors import InvalidField
+from serve_app.hook_events import BATCH_HOOK_EVENTS
 from serve_app.params import MAX_SEED
 
+BatchHookEvent = Literal["queued", "started", "completed"]
 MATRIX_AXIS = 10_000  # values along one axis
 
 
@@ -144,9 +146,17 @@ class BatchRequest(BaseModel):
     webhook: str | None = Field(
         default=None,
         max_length=10_000,
-        description="An https URL that is called once, when all jobs of the batch have ended; again, if that "
-        "comes about again after a retry. Left out: that of your key, if it has one. `defaults.webhook` is "
-        "called for each job.",
+        description="An https URL that is called when all jobs of the batch have ended, or when "
+        "`webhook_events_filter` says; again, if that comes about again after a retry. Left out: that of "
+        "your key, if it has one. `defaults.webhook` is called for each job.",
+        examples=[None],
+    )
+    webhook_events_filter: list[BatchHookEvent] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=len(BATCH_HOOK_EVENTS),
+        description="What `webhook` is called for: `queued`, `started` (the first job has begun), "
+        "`completed` (all have ended). Left out: `completed`.",
         examples=[None],
     )
     dry_run: bool = Field(

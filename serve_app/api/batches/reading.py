@@ -6,8 +6,8 @@ Knows media types and what a batch says of itself; not what an order may hold.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -24,6 +24,17 @@ MEDIA_TYPES = (JSON, CSV, *LINES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What the query says of a batch whose body is no JSON. None: nothing."""
+
+    name: str | None = None
+    reuse: bool | None = None
+    dry_run: bool | None = None
+    webhook: str | None = None
+    webhook_events_filter: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBatch:
     """`where(row)`: words that say where an order stands. `pointer(row)`: JSON pointer to it."""
 
@@ -35,34 +46,28 @@ class ReadBatch:
     where: Callable[[int], str]
     pointer: Callable[[int], str] | None = None
     webhook: str | None = None
+    webhook_events_filter: Sequence[str] | None = None
 
 
-def read(
-    data: bytes,
-    media_type: str,
-    *,
-    most: int,
-    name: str | None,
-    reuse: bool | None,
-    dry_run: bool | None,
-) -> ReadBatch:
-    """`most`: orders. `name`, `reuse` and `dry_run`: from the query, where the body is no JSON. Raises
-    BadRequest, InvalidField, InvalidRows."""
+def read(data: bytes, media_type: str, said: Said, *, most: int) -> ReadBatch:
+    """`most`: orders. Raises BadRequest, InvalidField, InvalidRows."""
     if media_type == JSON:
-        for parameter, value in ("name", name), ("reuse", reuse), ("dry_run", dry_run):
-            if value is not None:
-                raise InvalidParameter(parameter, "A JSON body says this itself.")
+        for parameter in fields(Said):
+            if getattr(said, parameter.name) is not None:
+                raise InvalidParameter(parameter.name, "A JSON body says this itself.")
         return _of_json(data, most)
     rows = (rows_of_csv if media_type == CSV else rows_of_lines)(data, most)
     if not rows:
         raise InvalidField("orders", "there is no order in the body", [f"1 to {most}"])
     return ReadBatch(
-        name=name,
-        reuse=_reuses(reuse, name),
-        dry_run=bool(dry_run),
+        name=said.name,
+        reuse=_reuses(said.reuse, said.name),
+        dry_run=bool(said.dry_run),
         orders=[row.fields for row in rows],
         defaults={},
         where=_line_of(rows),
+        webhook=said.webhook,
+        webhook_events_filter=said.webhook_events_filter,
     )
 
 
@@ -101,6 +106,7 @@ def _of_json(data: bytes, most: int) -> ReadBatch:
         where=lambda _: "",
         pointer=(lambda row: f"#/orders/{row - 1}") if body.matrix is None else None,
         webhook=body.webhook,
+        webhook_events_filter=body.webhook_events_filter,
     )
 
 

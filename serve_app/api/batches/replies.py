@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from serve_app.api.replies import JOB_ID, Status
-from serve_app.messages import TERMINAL, BatchView
+from serve_app.messages import TERMINAL, BatchRowView, BatchView
 
 BATCH_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3df"
 
@@ -60,6 +60,9 @@ class BatchUrls(BaseModel):
 
     self: str = Field(description="This batch.", examples=[f"/v1/batches/{BATCH_ID}"])
     jobs: str = Field(description="Its jobs.", examples=[f"/v1/jobs?batch_id={BATCH_ID}"])
+    rows: str = Field(
+        description="What stands for each of its orders.", examples=[f"/v1/batches/{BATCH_ID}/rows"]
+    )
     events: str = Field(
         description="What happens to it, as a stream.", examples=[f"/v1/batches/{BATCH_ID}/events"]
     )
@@ -131,12 +134,48 @@ class BatchResponse(BaseModel):
             urls=BatchUrls(
                 self=own,
                 jobs=f"{root}/v1/jobs?batch_id={batch['batch_id']}",
+                rows=f"{own}/rows",
                 events=f"{own}/events",
                 cancel=f"{own}/cancel",
                 retry=f"{own}/retry",
                 archive=f"{own}/archive",
             ),
         )
+
+
+class BatchRowReply(BaseModel):
+    """What stands for one order of a batch."""
+
+    row: int = Field(description="1 is the first order.", examples=[1])
+    name: str | None = Field(description="As the order has it.", examples=["potion_red"])
+    status: str = Field(
+        description="Of its job, or DELETED; REVOKED too where the batch was cancelled and the job goes on "
+        "for another one.",
+        examples=["SUCCESS"],
+    )
+    job_id: str | None = Field(description="Null: it was deleted.", examples=[JOB_ID])
+    reused: bool = Field(description="The job was ordered by an earlier batch.", examples=[False])
+
+    @classmethod
+    def of(cls, row: BatchRowView) -> Self:
+        job = row["job"]
+        return cls(
+            row=row["row"],
+            name=row["name"],
+            status=row["status"],
+            job_id=None if job is None else job["job_id"],
+            reused=row["reused"],
+        )
+
+
+class BatchRows(BaseModel):
+    """A page, in the order in which they were sent."""
+
+    next: str | None = Field(
+        description="Path of the page with later rows; null: this is the last.",
+        examples=[f"/v1/batches/{BATCH_ID}/rows?after=200"],
+    )
+    results: list[BatchRowReply] = Field(description="Orders, and what stands for them.")
 
 
 class BatchEstimate(BaseModel):

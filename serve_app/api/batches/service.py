@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,16 +20,24 @@ import uuid_utils
 
 from serve_app.api.batches.checked import CheckedOrders, Resolve, checked
 from serve_app.api.batches.listing import BatchQuery
-from serve_app.api.batches.reading import ReadBatch, read
-from serve_app.api.batches.replies import BatchEstimate, BatchList, BatchResponse, ReusedReply
+from serve_app.api.batches.reading import JSON, ReadBatch, Said, read
+from serve_app.api.batches.replies import (
+    BatchEstimate,
+    BatchList,
+    BatchResponse,
+    BatchRowReply,
+    BatchRows,
+    ReusedReply,
+)
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import NO_SOURCES, GenerateRequest
+from serve_app.api.sources import FIELDS
 from serve_app.api.submit import to_its_end
 from serve_app.api.webhooks import Hooks
 from serve_app.catalog.resolve import how_to_serve
 from serve_app.config import Settings
-from serve_app.errors import Gone, InvalidParameter, NotFound
+from serve_app.errors import Gone, InvalidField, InvalidParameter, InvalidRows, NotFound, RowError
 from serve_app.messages import (
     Again,
     BatchReply,
@@ -51,12 +59,14 @@ ROWS_AT_ONCE = 200  # of a batch, in one answer of the registry
 @dataclass(frozen=True)
 class BatchService:
     """`sources(order, owner, keep=)`: what the pictures are that an order names; to `keep` them, where it is
-    ordered. `active`: name of the model that renders. `revision_of`: model name -> hash of its weights."""
+    ordered. `sources_again(params)`: those of a job that is ordered once more, kept for the new job.
+    `active`: name of the model that renders. `revision_of`: model name -> hash of its weights."""
 
     settings: Settings
     registry: RegistryClient
     resolve: Resolve
     sources: Callable[..., Coroutine[Any, Any, dict[str, SourceUse]]]
+    sources_again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
     active: str
     revision_of: Callable[[str], str]
     hooks: Hooks
@@ -68,24 +78,26 @@ class BatchService:
         self,
         data: bytes,
         media_type: str,
+        said: Said,
         *,
-        name: str | None,
-        reuse: bool | None,
-        dry_run: bool | None,
         owner: str,
         client: str,
         life_s: float | None,
         key: str | None,
     ) -> tuple[BatchView, bool] | BatchEstimate:
-        """The batch, and whether `key` had made it before; of a dry run, what it would be. `name`, `reuse`
-        and `dry_run`: of a body that is no JSON. Raises BadRequest, InvalidField, InvalidRows, Refused."""
+        """The batch, and whether `key` had made it before; of a dry run, what it would be. Raises BadRequest,
+        InvalidField, InvalidRows, Refused."""
+        body_hash = _hash_of(data, media_type, said)
+        # Before anything is resolved: a style or a picture that it names may be gone by now.
+        if key is not None and not said.dry_run:
+            known = await self.registry.known_batch(owner, key, body_hash)
+            if known is not None:
+                return _batch_of(known), True
         batch_id = str(uuid_utils.uuid7())
         sources = self._sources_for(owner, asyncio.get_running_loop())
 
         def work() -> tuple[ReadBatch, CheckedOrders]:
-            found = read(
-                data, media_type, most=self.most_orders, name=name, reuse=reuse, dry_run=dry_run
-            )
+            found = read(data, media_type, said, most=self.most_orders)
             return found, checked(
                 found.orders,
                 found.defaults,
@@ -100,10 +112,9 @@ class BatchService:
 
         async with self.reading:
             found, orders = await asyncio.to_thread(work)
-        hook = self.hooks.of(owner, found.webhook, None)
+        hook = self._hook_of_batch(owner, found, media_type)
         if found.dry_run:
             return await self._estimate(found, orders, owner)
-        said = json.dumps(["batch", media_type, name, reuse]).encode()
         submission = BatchSubmission(
             batch_id=batch_id,
             owner=owner,
@@ -112,7 +123,7 @@ class BatchService:
             reuse=found.reuse,
             deadline=time.time() + self.settings.submit_timeout_s,
             idempotency_key=key,
-            body_hash=hashlib.sha256(said + data).hexdigest(),
+            body_hash=body_hash,
             cancel_after_s=life_s,
             webhook=hook,
         )
@@ -120,6 +131,15 @@ class BatchService:
             self.registry.submit_batch(submission), self.settings.submit_timeout_s
         )
         return _batch_of(reply), reply.get("replayed", False)
+
+    def _hook_of_batch(self, owner: str, found: ReadBatch, media_type: str) -> Webhook | None:
+        try:
+            return self.hooks.of_batch(owner, found.webhook, found.webhook_events_filter)
+        except InvalidField as error:
+            if media_type == JSON:
+                raise
+            detail = error.detail.removeprefix(f"{error.field}: ")
+            raise InvalidParameter(error.field, detail, error.allowed) from error
 
     def _hook(self, owner: str, body: GenerateRequest) -> Webhook | None:
         """Only of an order that names one: the owner's own webhook is not called for each row."""
@@ -170,10 +190,15 @@ class BatchService:
 
     async def again(self, batch_id: str, owner: str) -> BatchView:
         """The batch, where each order that ended without pictures is a new job: the same order, drawn with
-        the current weights. Raises NotFound, Gone, Refused, InvalidParameter."""
+        the current weights. Raises NotFound, Gone, Refused, InvalidParameter, InvalidRows."""
         await self.batch(batch_id, owner)
+        pinned: dict[str, Mapping[str, Any]] = {}
         rows = [
-            Again(row=row["row"], instead_of=row["job"]["job_id"], order=self._repeated(row))
+            Again(
+                row=row["row"],
+                instead_of=row["job"]["job_id"],
+                order=await self._repeated(row, batch_id, pinned),
+            )
             async for row in self.rows(batch_id, owner, lost=True)
             if row["job"] is not None
         ]
@@ -185,7 +210,10 @@ class BatchService:
             await to_its_end(self.registry.retry_batch(retry), self.settings.submit_timeout_s)
         )
 
-    def _repeated(self, row: BatchRowView) -> BatchRow:
+    async def _repeated(
+        self, row: BatchRowView, batch_id: str, pinned: dict[str, Mapping[str, Any]]
+    ) -> BatchRow:
+        """`pinned`: pictures that were kept for the new jobs already, by what the orders say of them."""
         job: JobView | None = row["job"]
         assert job is not None
         if job["params"]["model"] != self.active:
@@ -193,6 +221,14 @@ class BatchService:
             why += how_to_serve(job["params"]["model"])
             raise InvalidParameter("model", why, [self.active])
         params: dict[str, Any] = job["params"] | {"model_revision": self.revision_of(self.active)}
+        named = json.dumps([params.get(field) for field in (*FIELDS, "control")])
+        if named not in pinned:
+            try:
+                pinned[named] = await self.sources_again(params)
+            except InvalidField as error:
+                detail = error.detail.removeprefix(f"{error.field}: ")
+                raise InvalidRows([RowError(row["row"], error.field, detail)], 1) from error
+        params |= pinned[named]
         return BatchRow(
             job_id=str(uuid_utils.uuid7()),
             key=row["key"],
@@ -200,7 +236,7 @@ class BatchService:
             params=json.dumps(params),
             # Not validated: newer code may have accepted this order, and it goes back as it came.
             summary=summary_of(GenerationParams.model_construct(None, **params)),
-            labels={**job["labels"], "retry_of": job["job_id"]},
+            labels={**job["labels"], "retry_of": job["job_id"], "batch_id": batch_id},
         )
 
     # ---- looking ----
@@ -217,6 +253,18 @@ class BatchService:
             next=query.path(owner, "before", page["older"], root),
             previous=query.path(owner, "after", page["newer"], root),
             results=[BatchResponse.of(batch, root) for batch in page["batches"]],
+        )
+
+    async def page_of_rows(
+        self, batch_id: str, owner: str, after: int, limit: int, root: str
+    ) -> BatchRows:
+        """`root`: prefix of every link. Raises NotFound, Gone."""
+        await self.batch(batch_id, owner)
+        found = await self.registry.batch_rows(batch_id, owner, after, limit + 1)
+        path = f"{root}/v1/batches/{batch_id}/rows?after={after + limit}&limit={limit}"
+        more = len(found) > limit
+        return BatchRows(
+            next=path if more else None, results=[BatchRowReply.of(row) for row in found[:limit]]
         )
 
     async def rows(
@@ -237,6 +285,14 @@ class BatchService:
     async def cancel(self, batch_id: str, owner: str) -> BatchView:
         """Every job of it has ended when this returns. Raises NotFound, Gone."""
         return _owned(await self.registry.cancel_batch(_checked(batch_id), owner))
+
+
+def _hash_of(data: bytes, media_type: str, said: Said) -> str:
+    """Of all that is ordered: a key that comes again with something else is refused."""
+    words: list[Any] = ["batch", media_type, said.name, said.reuse]
+    if said.webhook is not None or said.webhook_events_filter is not None:
+        words += [said.webhook, said.webhook_events_filter]
+    return hashlib.sha256(json.dumps(words).encode() + data).hexdigest()
 
 
 def _batch_of(reply: BatchReply) -> BatchView:

@@ -13,12 +13,14 @@ from fastapi.responses import StreamingResponse
 
 from serve_app.api.batches.archive import archive
 from serve_app.api.batches.listing import BatchQuery
-from serve_app.api.batches.reading import CSV, JSON, LINES
+from serve_app.api.batches.orders import BatchHookEvent
+from serve_app.api.batches.reading import CSV, JSON, LINES, Said
 from serve_app.api.batches.replies import (
     BATCH_ID,
     BatchEstimate,
     BatchList,
     BatchResponse,
+    BatchRows,
     is_final,
 )
 from serve_app.api.batches.service import BatchService
@@ -40,10 +42,12 @@ from serve_app.api.streams.batches import BatchWatching
 from serve_app.delivery.names import safe_name
 from serve_app.delivery.naming import DEFAULT, FIELDS, MAX_TEMPLATE, NameTemplate
 from serve_app.errors import InvalidParameter, NotFinal
+from serve_app.hook_events import BATCH_HOOK_EVENTS
 from serve_app.messages import BatchView
 
 log = logging.getLogger("assets.api")
 PATH = "/v1/batches"
+MOST_ROWS = 500  # on a page
 POLL_S = (1, 15)  # shortest and longest Retry-After of a batch that is not final
 router = APIRouter(tags=["batches"])
 
@@ -112,6 +116,19 @@ async def order(
     dry_run: Annotated[
         bool | None, Query(description="As in a JSON body.", examples=[False])
     ] = None,
+    webhook: Annotated[
+        str | None,
+        Query(max_length=10_000, description="As in a JSON body.", examples=[None]),
+    ] = None,
+    webhook_events_filter: Annotated[
+        list[BatchHookEvent] | None,
+        Query(
+            min_length=1,
+            max_length=len(BATCH_HOOK_EVENTS),
+            description="As in a JSON body; said once for each event.",
+            examples=[["queued", "completed"]],
+        ),
+    ] = None,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
     cancel_after: Annotated[
@@ -129,9 +146,13 @@ async def order(
     found = await batches.order(
         await request.body(),
         media_type,
-        name=name,
-        reuse=reuse,
-        dry_run=dry_run,
+        Said(
+            name=name,
+            reuse=reuse,
+            dry_run=dry_run,
+            webhook=webhook,
+            webhook_events_filter=webhook_events_filter,
+        ),
         owner=owner,
         client=client,
         life_s=life,
@@ -192,16 +213,37 @@ async def batch(
     return _with_wait(_whole(found, root, 200), waited)
 
 
+@router.get(
+    PATH + "/{batch_id}/rows",
+    operation_id="list_batch_rows",
+    summary="List what stands for the orders of a batch",
+    response_description="A page, in the order of the orders.",
+    dependencies=[Depends(query_once)],
+    responses=problems(400, 401, 404, 410, 422, 503),
+)
+async def rows(
+    batch_id: BatchId,
+    batches: Batches,
+    owner: Owner,
+    root: Root,
+    after: Annotated[int, Query(ge=0, le=2**31, description="Rows after this one.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most of them.")] = 200,
+) -> BatchRows:
+    """Follow `next` until it is null."""
+    return await batches.page_of_rows(batch_id, owner, after, limit, root)
+
+
 @router.post(
     PATH + "/{batch_id}/cancel",
     operation_id="cancel_batch",
     summary="Cancel a batch",
     response_model=BatchResponse,
-    response_description="The batch, of which no job lives any more.",
+    response_description="The batch, which has ended.",
     responses=BATCH_HEADERS | problems(400, 401, 404, 410, 503),
 )
 async def cancel(batch_id: BatchId, batches: Batches, owner: Owner, root: Root) -> Response:
-    """Cancels every job of it that lives. What is drawn stays."""
+    """Cancels every job of it that lives, unless another batch stands for that job too. What is drawn
+    stays."""
     return _whole(await batches.cancel(batch_id, owner), root, 200)
 
 
@@ -215,7 +257,8 @@ async def cancel(batch_id: BatchId, batches: Batches, owner: Owner, root: Root) 
     responses=BATCH_HEADERS | problems(400, 401, 404, 410, 422, 429, 503),
 )
 async def retry(batch_id: BatchId, batches: Batches, owner: Owner, root: Root) -> Response:
-    """May be repeated: what was ordered again is not ordered again."""
+    """May be repeated: what was ordered again is not ordered again. A job that was left to another batch, and
+    lives or has pictures, stands for its order again."""
     return _whole(await batches.again(batch_id, owner), root, 202)
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from serve_app.api.headers import last_revision
 from serve_app.api.once import query_once
-from serve_app.api.openapi import EVENTS, TOLD, problems
+from serve_app.api.openapi import ALL_EVENTS, EVENTS, TOLD, problems
 from serve_app.api.routes.inputs import Client, JobId, Owner, Preview, Root, Service
 from serve_app.api.view import rev_of
 from serve_app.messages import TERMINAL
@@ -28,7 +28,7 @@ LastEventId = Annotated[
     summary="Watch all your jobs",
     response_class=Response,
     dependencies=[Depends(query_once)],
-    responses=EVENTS | problems(400, 401, 422, 429, 503),
+    responses=ALL_EVENTS | problems(400, 401, 422, 429, 503),
 )
 async def all_events(
     service: Service,
@@ -38,7 +38,7 @@ async def all_events(
     preview: Preview = False,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Begins with the jobs that live. When it ends, connect again."""
+    """Begins with the jobs and batches that live. When it ends, connect again."""
     return service.events(owner, client, last_revision(last_event_id), root, preview=preview)
 
 

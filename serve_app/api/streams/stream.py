@@ -15,11 +15,12 @@ from typing import Any
 
 from sse_starlette import ServerSentEvent
 
+from serve_app.api.batches.replies import BatchResponse
 from serve_app.api.replies import ImageReply, JobStatusResponse
 from serve_app.api.streams.event_data import ProgressEvent
 from serve_app.api.view import LocalView, rev_of
 from serve_app.errors import Unavailable
-from serve_app.messages import TERMINAL, JobView
+from serve_app.messages import TERMINAL, BatchView, JobView
 
 
 class Stream:
@@ -42,6 +43,7 @@ class Stream:
         self._sent: dict[str, JobView] = {}  # live jobs, in the state that the reader has
         self._previewed: set[str] = set()
         self._new: dict[str, JobView] = {}  # newest states that the reader does not have yet
+        self._batches: dict[str, BatchView] = {}  # those that the reader has not been told of
         self._woken = asyncio.Event()
         self.ended = False  # the last event was the end of a job
         self.may_lack_changes = False
@@ -67,6 +69,11 @@ class Stream:
             self._new[job["job_id"]] = job
             self._woken.set()
 
+    def take_batch(self, batch: BatchView) -> None:
+        """Take in a batch that lives, or that was just ordered, ordered again or cancelled."""
+        self._batches[batch["batch_id"]] = batch
+        self._woken.set()
+
     async def changed(self, timeout_s: float) -> bool:
         """Wait for a change, at most `timeout_s`. True: there is one."""
         with contextlib.suppress(TimeoutError):
@@ -74,11 +81,12 @@ class Stream:
                 await self._woken.wait()
         woken = self._woken.is_set()
         self._woken.clear()
-        return woken and bool(self._new)
+        return woken and bool(self._new or self._batches)
 
     async def changes(self) -> AsyncIterator[ServerSentEvent]:
         """The events for everything taken in since the last call."""
         new, self._new = self._new, {}
+        batches, self._batches = self._batches, {}
         for job in sorted(new.values(), key=rev_of):  # a reader resumes by `id`, so ids must grow
             # Nothing else here waits: a thousand jobs would be told before anybody else has a turn, and
             # before a reader's leaving is heard.
@@ -95,6 +103,9 @@ class Stream:
                 self._previewed.add(job["job_id"])
                 with contextlib.suppress(Unavailable):  # then this job has no previews
                     await self._send_previews(job["job_id"])
+        for batch in batches.values():  # without an `id`: a reader resumes at the revision of a job
+            data = BatchResponse.of(batch, self._root).model_dump_json()
+            yield ServerSentEvent(data=data, event="batch")
 
     def _events_of(self, job: JobView, before: JobView | None) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []

@@ -19,7 +19,7 @@ from serve_app.api.streams.seats import SeatedResponse, Seats
 from serve_app.api.streams.stream import Stream
 from serve_app.api.view import LocalView
 from serve_app.errors import Unavailable
-from serve_app.messages import TERMINAL, JobView
+from serve_app.messages import TERMINAL, BatchView, JobView
 
 PACE_S = 0.25  # least time between two batches of events of one stream
 REFRESH_S = 1.0  # between two questions for a waiting job's place; longer when many streams ask
@@ -124,13 +124,15 @@ class Watching:
         owner: str,
         client: str,
         live: Callable[[], Awaitable[list[JobView]]],
+        batches: Callable[[], Awaitable[list[BatchView]]],
         missed: Callable[[], Awaitable[list[JobView]]],
         root: str,
         *,
         preview: bool,
     ) -> EventSourceResponse:
-        """The stream of all jobs of an owner. `live` finds the jobs that it begins with, `missed` those that
-        changed since the reader left; neither is called before the stream has its seat."""
+        """The stream of all jobs of an owner. `live` finds the jobs that it begins with, `batches` the
+        batches, `missed` the jobs that changed since the reader left; none is called before the stream has
+        its seat."""
         seen, known = (0, 0), list[JobView]()
 
         async def ask() -> None:
@@ -139,6 +141,8 @@ class Watching:
                 self._view.cursor
             )  # `first` adds what the view learns while the registry is asked
             known.extend([*await live(), *await missed()])
+            for batch in await batches():
+                stream.take_batch(batch)
 
         def first() -> list[JobView]:
             meanwhile = [job for job in self._view.after(seen) if job["owner"] == owner]
@@ -167,7 +171,18 @@ class Watching:
             return True
 
         stream = Stream(self._view, preview, self._registry.send_previews, root)
-        subscribe = partial(self._view.subscribers.of_owner, owner, stream.take)
+        subscribers = self._view.subscribers
+
+        def subscribe() -> Callable[[], None]:
+            no_jobs = subscribers.of_owner(owner, stream.take)
+            no_batches = subscribers.of_batches(owner, stream.take_batch)
+
+            def stop() -> None:
+                no_jobs()
+                no_batches()
+
+            return stop
+
         events = self._events(stream, subscribe, first, refresh, lambda: False)
         return SeatedResponse(events, self.seats, client, ask)
 

@@ -3,7 +3,8 @@
 A row of a batch stands for one job, and a job may be a row of several batches: a later batch reuses what an
 earlier one of its name has made. `number` of a batch is of the same count as those of jobs. `key` of a row: a
 hash of its order. `status` of a row is its job's, or DELETED. Whatever changes a job changes the rows and
-the counts of its batches in the same transaction, so a look at a batch walks over no rows.
+the counts of its batches in the same transaction, so a look at a batch walks over no rows. A batch that is
+cancelled leaves a job that another batch stands for too: that row is REVOKED, whatever becomes of the job.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ STATUSES = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "DEL
 LIVE_STATUSES = STATUSES[:3]
 COUNTS = tuple(status.lower() for status in STATUSES)
 """Columns of `batches`: how many of its rows are so."""
+
+REUSED, LEFT = 1, 2
+"""Bits of the column `reused`: another batch has ordered the job; the job was left."""
 
 BATCH_COLUMNS = (
     "number", "batch_id", "owner", "name", "created_at", "completed_at", "size", "reused", "reused_rows",
@@ -45,7 +49,7 @@ def _moved(old: str, new: str) -> str:
     )
 
 
-_LEFT = f"pending + started + retry - {_live('OLD.status')} + {_live('NEW.status')}"
+_LEFT_OVER = f"pending + started + retry - {_live('OLD.status')} + {_live('NEW.status')}"
 BATCH_INDEXES = f"""
 CREATE INDEX IF NOT EXISTS batches_owner ON batches (owner, number);
 CREATE INDEX IF NOT EXISTS batches_name ON batches (owner, name, number);
@@ -53,17 +57,22 @@ CREATE INDEX IF NOT EXISTS batch_rows_job ON batch_rows (job);
 CREATE INDEX IF NOT EXISTS batch_rows_jobs ON batch_rows (batch, job);
 CREATE INDEX IF NOT EXISTS batch_rows_status ON batch_rows (batch, status, row);
 CREATE INDEX IF NOT EXISTS batch_rows_key ON batch_rows (key, batch);
-CREATE TRIGGER IF NOT EXISTS batch_job_moved AFTER UPDATE OF status ON jobs WHEN NEW.status != OLD.status
+DROP TRIGGER IF EXISTS batch_job_moved;
+CREATE TRIGGER batch_job_moved AFTER UPDATE OF status ON jobs WHEN NEW.status != OLD.status
 BEGIN
     UPDATE batches SET changes = changes + 1, {_moved("OLD.status", "NEW.status")},
-        completed_at = CASE WHEN {_LEFT} = 0 THEN NEW.completed_at END
-        WHERE number IN (SELECT batch FROM batch_rows WHERE job = NEW.number);
-    UPDATE batch_rows SET status = NEW.status WHERE job = NEW.number;
+        completed_at = CASE WHEN {_LEFT_OVER} = 0 THEN NEW.completed_at END
+        WHERE number IN (SELECT batch FROM batch_rows WHERE job = NEW.number AND reused < {LEFT});
+    UPDATE batch_rows SET status = NEW.status WHERE job = NEW.number AND reused < {LEFT};
 END;
-CREATE TRIGGER IF NOT EXISTS batch_job_deleted AFTER DELETE ON jobs
+DROP TRIGGER IF EXISTS batch_job_deleted;
+CREATE TRIGGER batch_job_deleted AFTER DELETE ON jobs
 BEGIN
     UPDATE batches SET changes = changes + 1, {_moved("OLD.status", "'DELETED'")}
-        WHERE number IN (SELECT batch FROM batch_rows WHERE job = OLD.number);
+        WHERE number IN (SELECT batch FROM batch_rows WHERE job = OLD.number AND reused < {LEFT});
+    UPDATE batches SET changes = changes + 1, revoked = revoked - 1, deleted = deleted + 1
+        WHERE number IN (SELECT batch FROM batch_rows WHERE job = OLD.number AND reused >= {LEFT});
     UPDATE batch_rows SET status = 'DELETED' WHERE job = OLD.number;
 END;
 """
+"""Triggers are made anew at each start: an older database has older ones."""

@@ -1,7 +1,7 @@
 """StoredBatches: batches and their rows. Every query and every change of them is a method here.
 
 Knows SQL. A batch is written whole, with all its jobs, or not at all; its counts are kept by triggers
-(`batch_tables`), so nothing here counts rows.
+(`batch_tables`), or moved with a row; nothing here walks over rows to count them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from serve_app.jobs.job import Job
 from serve_app.jobs.store.batch_tables import (
     BATCH_COLUMNS,
     COUNTS,
+    LEFT,
     LIVE_STATUSES,
+    REUSED,
     ROW_COLUMNS,
     STATUSES,
 )
@@ -25,6 +26,15 @@ from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import bounds
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import COLUMNS, NAMED, VALUES
+from serve_app.jobs.store.stored_batch import (
+    BatchesPage,
+    InsertedBatch,
+    NewRow,
+    StoredBatch,
+    StoredRow,
+    batch_of,
+    runs,
+)
 from serve_app.messages import BatchFilter, Webhook
 
 SCANNED = 500
@@ -41,72 +51,15 @@ WHERE batch_rows.key = ? AND batches.owner = ? AND batches.name = ?
     AND jobs.status NOT IN ('FAILURE', 'REVOKED')
 ORDER BY batch_rows.batch DESC LIMIT 1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class NewRow:
-    """An order on its way into a batch. `params`: of the job, as JSON."""
-
-    job: Job
-    params: str
-    key: bytes
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBatch:
-    """A row of the table `batches`."""
-
-    number: int
-    batch_id: str
-    owner: str
-    name: str
-    created_at: float
-    completed_at: float | None
-    size: int
-    reused_rows: list[tuple[int, int]]  # first and last of each run
-    reused: int
-    changes: int
-    counts: dict[str, int]  # by status
-
-    @property
-    def status(self) -> str:
-        """In the words of jobs: final when every job is. Deleted jobs say nothing, unless no other is
-        left."""
-        counts = self.counts
-        if live := sum(counts[status] for status in LIVE_STATUSES):
-            begun = counts["PENDING"] < live or counts["SUCCESS"] + counts["FAILURE"]
-            return "STARTED" if begun else "PENDING"
-        if counts["FAILURE"]:
-            return "FAILURE"
-        return "REVOKED" if counts["REVOKED"] else "SUCCESS"
-
-
-@dataclass(frozen=True, slots=True)
-class InsertedBatch:
-    """The result of `insert`: which batch stands for the order, and the jobs that are new with it."""
-
-    batch_id: str
-    existed: bool  # it was submitted before, with the same id or the same idempotency key
-    same_body: bool
-    fresh: list[Job]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    row: int
-    name: str | None
-    key: bytes
-    reused: bool
-    job: Job | None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchesPage:
-    """Newest first. `more`: the number to go on from in the same direction; None: the end."""
-
-    batches: list[StoredBatch]
-    more: int | None
+# Row, job and status; whether a batch that was not cancelled stands for the job too.
+_LIVE_ROWS = f"""
+SELECT own.row, own.status, jobs.job_id, EXISTS (
+    SELECT 1 FROM batch_rows AS other
+    WHERE other.job = own.job AND other.batch != own.batch AND other.reused < {LEFT}
+) AS shared
+FROM batch_rows AS own JOIN jobs ON jobs.number = own.job
+WHERE own.batch = ? AND own.status = ? ORDER BY own.row LIMIT ?
+"""
 
 
 class StoredBatches:
@@ -187,8 +140,8 @@ class StoredBatches:
             _insert(db, "batch_rows", ROW_COLUMNS, entries)
             if hook is not None:  # after the rows: a trigger looks whether any of them lives
                 db.execute(
-                    "INSERT INTO batch_hooks VALUES (?, ?, ?, 1)",
-                    (number, hook["url"], hook["root"]),
+                    "INSERT INTO batch_hooks VALUES (?, ?, ?, 1, ?)",
+                    (number, hook["url"], hook["root"], json.dumps(hook["events"])),
                 )
             if key is not None:
                 db.execute(
@@ -208,37 +161,74 @@ class StoredBatches:
         refused: Callable[[int], str | None] = lambda _: None,
     ) -> list[Job] | str:
         """Let new jobs stand for rows of the batch of this number: (row, id of the job that ended without
-        pictures, what is ordered instead). A row that another job stands for by now is left alone. Returns
-        the new jobs, or what `refused(number of them)` says."""
+        pictures, what is ordered instead). A row that another job stands for by now is left alone. One whose
+        job was left, and lives or has pictures, stands for that job again. Returns the new jobs, or what
+        `refused(number of them)` says."""
 
         def operation(db: sqlite3.Connection) -> list[Job] | str:
-            wanted: list[tuple[int, NewRow]] = []
+            wanted: list[tuple[int, str, NewRow]] = []
+            joined: list[tuple[int, str, str]] = []  # row, its status, that of its job
             for row, old, new in rows:
                 lost = db.execute(
-                    "SELECT 1 FROM batch_rows JOIN jobs ON jobs.number = batch_rows.job"
+                    "SELECT batch_rows.status, jobs.status FROM batch_rows"
+                    " JOIN jobs ON jobs.number = batch_rows.job"
                     " WHERE batch = ? AND row = ? AND jobs.job_id = ? AND batch_rows.status IN (?, ?)",
                     (batch, row, old, *LOST),
                 ).fetchone()
-                if lost is not None:
-                    wanted.append((row, new))
+                if lost is not None and lost[1] in LOST:
+                    wanted.append((row, lost[0], new))
+                elif lost is not None:
+                    joined.append((row, lost[0], lost[1]))
             if (why := refused(len(wanted))) is not None:
                 return why
-            _insert_jobs(db, [new for _, new in wanted])
-            for row, new in wanted:
-                (before,) = db.execute(
-                    "SELECT status FROM batch_rows WHERE batch = ? AND row = ?", (batch, row)
-                ).fetchone()
+            _insert_jobs(db, [new for _, _, new in wanted])
+            for row, before, new in wanted:
                 db.execute(
                     "UPDATE batch_rows SET job = ?, status = 'PENDING', reused = 0"
                     " WHERE batch = ? AND row = ?",
                     (new.job.number, batch, row),
                 )
+                _count(db, batch, before, "PENDING")
+            for row, before, now in joined:
                 db.execute(
-                    f"UPDATE batches SET {before.lower()} = {before.lower()} - 1, pending = pending + 1,"
-                    " changes = changes + 1, completed_at = NULL WHERE number = ?",
-                    (batch,),
+                    f"UPDATE batch_rows SET status = ?, reused = {REUSED} WHERE batch = ? AND row = ?",
+                    (now, batch, row),
                 )
-            return [new.job for _, new in wanted]
+                _count(db, batch, before, now)
+            db.execute(
+                "UPDATE batches SET completed_at = NULL"
+                " WHERE number = ? AND pending + started + retry > 0",
+                (batch,),
+            )
+            return [new.job for _, _, new in wanted]
+
+        again = await self._write(operation)
+        self._outbox.posted()
+        return again
+
+    async def let_go(self, batch: int, limit: int, at: float) -> list[str] | None:
+        """For a batch of this number that is cancelled: ids of the jobs that are to be revoked, of its next
+        `limit` rows whose jobs live. Of these rows those whose job another batch stands for too end here:
+        the job is left. None: no job of the batch lives any more."""
+
+        def operation(db: sqlite3.Connection) -> list[str] | None:
+            live: list[sqlite3.Row] = []
+            for status in LIVE_STATUSES:
+                live += db.execute(_LIVE_ROWS, (batch, status, limit - len(live)))
+            left = [row for row in live if row["shared"]]
+            for row in left:
+                db.execute(
+                    f"UPDATE batch_rows SET status = 'REVOKED', reused = reused | {LEFT}"
+                    " WHERE batch = ? AND row = ?",
+                    (batch, row["row"]),
+                )
+                _count(db, batch, row["status"], "REVOKED")
+            db.execute(
+                "UPDATE batches SET completed_at = ? WHERE number = ? AND completed_at IS NULL"
+                " AND pending + started + retry = 0",
+                (at, batch),
+            )
+            return [row["job_id"] for row in live if not row["shared"]] if live else None
 
         again = await self._write(operation)
         self._outbox.posted()
@@ -251,11 +241,13 @@ class StoredBatches:
         def operation(db: sqlite3.Connection) -> None:
             for job in jobs:
                 db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
+                db.execute("DELETE FROM outbox WHERE job_id = ?", (job.job_id,))
                 for tag in job.labels["tags"]:
                     db.execute(
                         "DELETE FROM tags WHERE owner = ? AND tag = ? AND number = ?",
                         (job.owner, tag, job.number),
                     )
+            db.execute("DELETE FROM outbox WHERE job_id = ?", (batch_id,))
             _forget(db, batch_id, "deleted", self._epoch, at)
 
         await self._write(operation)
@@ -265,7 +257,21 @@ class StoredBatches:
     async def get(self, batch_id: str) -> StoredBatch | None:
         def operation(db: sqlite3.Connection) -> StoredBatch | None:
             row = db.execute("SELECT * FROM batches WHERE batch_id = ?", (batch_id,)).fetchone()
-            return None if row is None else _batch(row)
+            return None if row is None else batch_of(row)
+
+        return await self._read(operation)
+
+    async def of_key(self, owner: str, key: str, body_hash: str, not_before: float) -> str | None:
+        """Id of the batch that the owner ordered with this body under this idempotency key. None: there is
+        none, or it was before `not_before`."""
+
+        def operation(db: sqlite3.Connection) -> str | None:
+            row = db.execute(
+                "SELECT job_id FROM idempotency WHERE owner = ? AND key = ? AND body_hash = ?"
+                " AND created_at >= ? AND EXISTS (SELECT 1 FROM batches WHERE batch_id = job_id)",
+                (owner, key, body_hash, not_before),
+            ).fetchone()
+            return None if row is None else row["job_id"]
 
         return await self._read(operation)
 
@@ -304,7 +310,7 @@ class StoredBatches:
             found: list[StoredBatch] = []
             last = None
             for scanned, row in enumerate(cursor, 1):
-                batch = _batch(row)
+                batch = batch_of(row)
                 if not wanted.get("statuses") or batch.status in wanted.get("statuses", []):
                     found.append(batch)
                 last = batch.number
@@ -320,7 +326,10 @@ class StoredBatches:
     ) -> list[StoredRow]:
         """Rows after this one, in their order, with their jobs; with `statuses`, only rows of these."""
         chosen = statuses or [None]
-        fields = "batch_rows.row, batch_rows.name AS row_name, batch_rows.key, batch_rows.reused"
+        fields = (
+            "batch_rows.row, batch_rows.name AS row_name, batch_rows.key, batch_rows.reused,"
+            " batch_rows.status AS row_status"
+        )
         one = (
             f"SELECT {fields}, {_JOB} FROM batch_rows LEFT JOIN jobs ON jobs.number = batch_rows.job"
             " WHERE batch_rows.batch = ? {} AND batch_rows.row > ? ORDER BY batch_rows.row LIMIT ?"
@@ -333,8 +342,9 @@ class StoredBatches:
                 given = () if status is None else (status,)
                 for row in db.execute(sql, (batch, *given, after, limit)):
                     job = None if row["job_id"] is None else from_row(row)
-                    reused = bool(row["reused"])
-                    found.append(StoredRow(row["row"], row["row_name"], row["key"], reused, job))
+                    reused = bool(row["reused"] & REUSED)
+                    known = (row["row"], row["row_name"], row["key"], reused, row["row_status"])
+                    found.append(StoredRow(*known, job))
             return sorted(found, key=lambda row: row.row)[:limit]
 
         return await self._read(operation)
@@ -374,17 +384,6 @@ def forget_empty(
         _forget(db, batch_id, why, epoch, at)
 
 
-def runs(rows: Iterable[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as (first, last) of each run without a gap."""
-    found: list[tuple[int, int]] = []
-    for row in rows:
-        if found and found[-1][1] == row - 1:
-            found[-1] = (found[-1][0], row)
-        else:
-            found.append((row, row))
-    return found
-
-
 def _stands_for(
     db: sqlite3.Connection,
     batch_id: str,
@@ -411,11 +410,23 @@ def _made(
 ) -> dict[int, tuple[int, str]]:
     """Row -> number and status of the job that has made it, or makes it."""
     found: dict[int, tuple[int, str]] = {}
+    named = "SELECT 1 FROM batches WHERE owner = ? AND name = ? LIMIT 1"
+    if db.execute(named, (owner, name)).fetchone() is None:
+        return found
     for row, new in enumerate(rows, 1):
         job = db.execute(_LAST_MADE, (new.key, owner, name)).fetchone()
         if job is not None:
             found[row] = (job["job"], job["status"])
     return found
+
+
+def _count(db: sqlite3.Connection, batch: int, before: str, now: str) -> None:
+    """A row of the batch goes from one status to another one."""
+    db.execute(
+        f"UPDATE batches SET {before.lower()} = {before.lower()} - 1, {now.lower()} = {now.lower()} + 1,"
+        " changes = changes + 1 WHERE number = ?",
+        (batch,),
+    )
 
 
 def _insert(
@@ -452,20 +463,3 @@ def _forget(
     )
     db.execute("DELETE FROM batches WHERE batch_id = ?", (batch_id,))
     db.execute("DELETE FROM idempotency WHERE job_id = ?", (batch_id,))
-
-
-def _batch(row: sqlite3.Row) -> StoredBatch:
-    counts = {status: row[count] for status, count in zip(STATUSES, COUNTS, strict=True)}
-    return StoredBatch(
-        number=row["number"],
-        batch_id=row["batch_id"],
-        owner=row["owner"],
-        name=row["name"],
-        created_at=row["created_at"],
-        completed_at=row["completed_at"],
-        size=row["size"],
-        reused=row["reused"],
-        reused_rows=[(first, last) for first, last in json.loads(row["reused_rows"])],
-        changes=row["changes"],
-        counts=counts,
-    )

@@ -3,7 +3,7 @@
 Knows SQL, and which change is which event. Sends nothing, and does not know when a failed call is repeated.
 
 A row's `id` is made of its job and its event, so no event is there twice, however often a change is written.
-The events of one job go out in their order: one is due only when those before it are over.
+The events of one job, or of one batch, go out in their order: one is due only when those before it are over.
 """
 
 from __future__ import annotations
@@ -131,14 +131,24 @@ class Outbox:
         )
 
     async def expects_batches(self) -> bool:
-        """A batch that calls somebody has not ended. Nobody is told when it does: its event is written by the
-        database itself."""
+        """A batch that calls somebody has not ended. Nobody is told when it does: the database itself writes
+        its events."""
         return await self._read(
             lambda db: (
                 db.execute("SELECT 1 FROM batch_hooks WHERE open = 1 LIMIT 1").fetchone()
                 is not None
             )
         )
+
+    async def backlog(self) -> tuple[int, float | None]:
+        """How many deliveries wait, and since when the oldest of them does, in unix seconds."""
+
+        def operation(db: sqlite3.Connection) -> tuple[int, float | None]:
+            sql = "SELECT COUNT(*), MIN(created_at) FROM outbox WHERE state = 'waiting'"
+            waiting, oldest = db.execute(sql).fetchone()
+            return waiting, oldest
+
+        return await self._read(operation)
 
     async def settle(self, rulings: Mapping[int, Ruling]) -> None:
         """Note what came of some calls, by number. A delivery that is over already stays as it is."""
@@ -285,6 +295,8 @@ def _one(db: sqlite3.Connection, id: str, owner: str) -> Delivery | None:
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
-    batch_id = row["id"].split("_")[1] if row["job_id"] is None and row["event"] != TEST else None
-    found: dict[str, Any] = {**dict(row), "calls": json.loads(row["calls"]), "batch_id": batch_id}
+    found: dict[str, Any] = {**dict(row), "calls": json.loads(row["calls"]), "batch_id": None}
+    _, about, *turn = row["id"].split("_")
+    if len(turn) == 2:
+        found |= {"job_id": None, "batch_id": about}
     return Delivery(**found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from serve_app.jobs.store.batch_tables import BATCH_INDEXES, BATCH_TABLES
 from serve_app.jobs.store.outbox_tables import OUTBOX_INDEXES, OUTBOX_TABLES
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",

@@ -59,7 +59,12 @@ ALTER TABLE jobs ADD COLUMN troubles TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE jobs ADD COLUMN extra_files INTEGER NOT NULL DEFAULT 0;
 """
 
-UPGRADES = {1: _FROM_1, 2: _FROM_2, 3: _FROM_3}  # after version 4 only tables were added
+# Versions 4 to 6: tables were added. Version 7: a batch called its webhook at its end only.
+_FROM_7 = """
+ALTER TABLE batch_hooks ADD COLUMN events TEXT NOT NULL DEFAULT '["completed"]';
+"""
+
+UPGRADES = {1: _FROM_1, 2: _FROM_2, 3: _FROM_3, 7: _FROM_7}
 """SQL by the version that is found. It calls the functions below."""
 
 

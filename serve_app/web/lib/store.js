@@ -172,6 +172,10 @@ async function askUnnamed(before) {
 
 /** @param {import("./events.js").Told} event */
 function told({ event, data }) {
+  if (event === "batch") {
+    if (store.batches.has(data.batch_id) || !FINAL.has(data.status)) store.batches.set(data.batch_id, data);
+    return changed();
+  }
   named.add(data.job_id);
   if (event === "status") take(data);
   else if (event === "progress") {

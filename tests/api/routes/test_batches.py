@@ -14,6 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from serve_app.artifacts.uploads import FOLDER
 from tests.api.harness import (
     LocalTransport,
     assert_problem,
@@ -243,6 +244,27 @@ async def test_the_same_key_for_another_file_is_refused(client: httpx.AsyncClien
     assert_problem(job, 422, "idempotency_key_reuse")
 
 
+async def test_a_key_finds_its_batch_when_it_could_not_be_made_any_more(
+    client: httpx.AsyncClient,
+) -> None:
+    """Who was not answered sends the file again, whatever has been deleted meanwhile; nothing is resolved."""
+    kind = {"content-type": "image/png"}
+    picture = png(Image.new("RGB", (64, 64), "red"))
+    upload = (await client.post("/v1/uploads", content=picture, headers=kind)).json()["upload_id"]
+    body = batch({"prompt": "a", "init_image": {"upload_id": upload}, "strength": 0.5})
+    key = {"Idempotency-Key": "once"}
+    made = await client.post("/v1/batches", json=body, headers=key)
+    assert made.status_code == 202, made.text
+    await client.delete(f"/v1/uploads/{upload}")
+    again = await client.post("/v1/batches", json=body, headers=key)
+    assert again.status_code == 202, again.text
+    assert again.json()["batch_id"] == made.json()["batch_id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    new = await client.post("/v1/batches", json=body, headers={"Idempotency-Key": "two"})
+    (error,) = assert_problem(new, 422, "invalid_field")["errors"]
+    assert error["field"] == "init_image.upload_id"
+
+
 async def test_what_a_json_body_says_itself_is_no_parameter(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/batches?name=a", json=batch())
     assert_problem(response, 422, "invalid_field")
@@ -299,6 +321,80 @@ async def test_cancelling_and_ordering_again(
     assert jobs[1]["batch_id"] == made["batch_id"]
     await draw_all(world, transport)
     assert (await get(client, made["urls"]["self"]))["status"] == "SUCCESS"
+
+
+async def test_what_another_batch_stands_for_is_left_when_one_is_cancelled(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    """Its archive has nothing of it; a retry takes it up again."""
+    limit(world, max_in_flight=0)
+    first, second = await accepted(client), await accepted(client)
+    cancelled = (await client.post(first["urls"]["cancel"])).json()
+    assert (cancelled["status"], cancelled["counts"]["REVOKED"]) == ("REVOKED", 2)
+    assert (await get(client, second["urls"]["self"]))["counts"]["PENDING"] == 2
+    limit(world, max_in_flight=1)
+    world.registry.resume()
+    await draw_all(world, transport)
+    with await archived(client, first) as found:
+        rows = json.loads(found.read("manifest.json"))["rows"]
+    assert [(row["status"], row["code"], row.get("file")) for row in rows] == [
+        ("REVOKED", "cancelled", None)
+    ] * 2
+    again = (await client.post(first["urls"]["retry"])).json()
+    assert (again["status"], again["counts"]["SUCCESS"]) == ("SUCCESS", 2)
+    listed = await get(client, first["urls"]["rows"])
+    assert [row["job_id"] for row in listed["results"]] == [
+        job["job_id"] for job in await jobs_of(client, second)
+    ]
+
+
+async def test_rows_tell_what_stands_for_each_order(
+    client: httpx.AsyncClient, world: World, transport: LocalTransport
+) -> None:
+    named = [{**POTIONS[0], "name": "red"}, POTIONS[1]]
+    made = await accepted(client, orders=named)
+    await draw_all(world, transport)
+    await client.delete((await jobs_of(client, made))[1]["urls"]["self"])
+    page = await get(client, made["urls"]["rows"] + "?limit=1")
+    assert page["results"][0] | {"job_id": ""} == {
+        "row": 1, "name": "red", "status": "SUCCESS", "job_id": "", "reused": False,
+    }  # fmt: skip
+    rest = await get(client, page["next"])
+    assert rest == {
+        "next": None,
+        "results": [{"row": 2, "name": None, "status": "DELETED", "job_id": None, "reused": False}],
+    }
+    again = await accepted(client, orders=[{**POTIONS[0], "name": "crimson"}])
+    (row,) = (await get(client, again["urls"]["rows"]))["results"]
+    assert (row["name"], row["reused"]) == ("crimson", True)
+    for wrong in ("after=-1", "limit=501"):
+        reply = await client.get(f"{made['urls']['rows']}?{wrong}")
+        assert_problem(reply, 422, "invalid_field")
+
+
+async def test_a_retry_keeps_the_pictures_that_orders_begin_with(
+    client: httpx.AsyncClient, world: World, tmp_path: Path
+) -> None:
+    """Once for all rows that name the same one. A picture that nobody keeps is told with its row."""
+    limit(world, max_in_flight=0)
+    picture = png(Image.new("RGB", (64, 64), "red"))
+    kind = {"content-type": "image/png"}
+    upload = (await client.post("/v1/uploads", content=picture, headers=kind)).json()["upload_id"]
+    order = {"prompt": "a", "init_image": {"upload_id": upload}, "strength": 0.5}
+    made = await accepted(client, orders=[POTIONS[0], order, {**order, "prompt": "b"}])
+    await client.post(made["urls"]["cancel"])
+    await client.delete(f"/v1/uploads/{upload}")
+    assert (await client.post(made["urls"]["retry"])).status_code == 202
+    rows = await world.registry.batch_rows(made["batch_id"], "local", 1, 9, False)
+    kept = [row["job"]["params"]["init_image"]["upload_id"] for row in rows if row["job"]]
+    assert kept[0] == kept[1] != upload
+    await client.post(made["urls"]["cancel"])
+    for file in (tmp_path / "out" / FOLDER).iterdir():
+        file.unlink()
+    reply = await client.post(made["urls"]["retry"])
+    (error,) = assert_problem(reply, 422, "invalid_field")["errors"]
+    assert (error["row"], error["field"]) == (2, "init_image")
+    assert (await get(client, made["urls"]["self"]))["counts"]["REVOKED"] == 3
 
 
 async def test_failed_orders_are_told_with_their_rows(
@@ -403,7 +499,7 @@ async def test_an_archive_lacks_what_was_deleted_and_says_so(
         ("SUCCESS", "source_missing"),
     ]
     await client.delete(second["urls"]["self"])
-    for path in ("", "/archive", "/events"):
+    for path in ("", "/archive", "/events", "/rows"):
         assert_problem(await client.get(f"{made['urls']['self']}{path}"), 410, "deleted")
 
 
@@ -415,7 +511,7 @@ async def test_a_batch_of_another_owner_is_not_there(
         made = (await client.post("/v1/batches", json=batch(), headers=ann)).json()
         own = made["urls"]["self"]
         for method, path in (
-            *(("GET", ""), ("GET", "/archive"), ("GET", "/events")),
+            *(("GET", ""), ("GET", "/archive"), ("GET", "/events"), ("GET", "/rows")),
             *(("POST", "/cancel"), ("POST", "/retry")),
         ):
             response = await client.request(method, own + path, headers=bob)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,64 @@ async def test_a_batch_is_told_once_and_its_jobs_only_where_they_name_a_webhook(
     assert by_url[URL]["job_id"] is None
     assert by_url[URL]["urls"]["batch"] == f"/v1/batches/{made.json()['batch_id']}"
     assert by_url[f"{URL}/job"]["job_id"] is not None
+
+
+async def test_a_batch_says_what_it_calls_for_in_every_form(
+    client: httpx.AsyncClient, world: World, courier: Answers
+) -> None:
+    """Its events go out in their order."""
+    events = ["completed", "queued", "started"]
+    said = {"webhook": URL, "webhook_events_filter": events}
+    orders = [{"prompt": "a red key", "style_id": "icon"}]
+    table, lines = "prompt,style_id\na red key,icon\n", json.dumps(orders[0])
+    kinds = (("text/csv", table), ("application/jsonl", lines))
+    replies = [
+        await client.post("/v1/batches", json={"orders": orders, **said}),
+        *[
+            await client.post(
+                "/v1/batches", content=data, headers={"content-type": kind}, params=said
+            )
+            for kind, data in kinds
+        ],
+    ]
+    for reply in replies:
+        assert reply.status_code == 202, reply.text
+        await world.draw_next()
+    await listed(client, 9, "delivered")
+    for reply in replies:
+        batch_id = reply.json()["batch_id"]
+        sent = [json.loads(one["body"]) for one in courier.sent if batch_id in one["id"]]
+        assert [body["type"] for body in sent] == [
+            "batch.queued",
+            "batch.started",
+            "batch.completed",
+        ]
+        assert len(await listed(client, 3, "delivered", job_id=batch_id)) == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"webhook": BAD_URLS[0]}, "webhook"),
+        ({"webhook": f"https://build.example/{'x' * 10_000}"}, "webhook"),
+        ({"webhook": URL, "webhook_events_filter": ["output"]}, "webhook_events_filter"),
+        ({"webhook": URL, "webhook_events_filter": ["queued"] * 4}, "webhook_events_filter"),
+        ({"webhook_events_filter": ["queued"]}, "webhook_events_filter"),
+    ],
+)
+async def test_what_is_wrong_with_the_webhook_of_a_file_is_told_with_its_parameter(
+    client: httpx.AsyncClient, query: dict[str, Any], field: str
+) -> None:
+    table, kind = "prompt\na key\n", {"content-type": "text/csv"}
+    reply = await client.post("/v1/batches", content=table, headers=kind, params=query)
+    (error,) = assert_problem(reply, 422, "invalid_field")["errors"]
+    assert (error["field"], "pointer" in error) == (field, False)
+    body = {"orders": [{"prompt": "a key"}]}
+    reply = await client.post("/v1/batches", json=body, params={"webhook": URL})
+    assert_problem(reply, 422, "invalid_field")
+    reply = await client.post("/v1/batches", json={**body, **query})
+    assert assert_problem(reply, 422, "invalid_field")["errors"][0]["field"].startswith(field)
+    assert (await get(client, "/v1/jobs"))["results"] == []
 
 
 @pytest.mark.parametrize("url", BAD_URLS[:3])

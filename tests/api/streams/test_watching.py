@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from typing import Any
 
 import httpx
 import pytest
@@ -369,3 +370,33 @@ async def test_steps_do_not_end_a_wait(
     await finish(world, job["job_id"])
     found, granted = await asyncio.wait_for(waiting, WAIT_S)
     assert (found["status"], granted) == ("SUCCESS", True)
+
+
+async def test_all_events_tell_of_a_batch_at_once_and_of_its_jobs_when_they_begin(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    limit(world, max_in_flight=0)
+    there = await batch_of(client, 2)
+    async with reading(client, "/v1/events") as reader:
+        assert [(await reader.next()).kind for _ in range(2)] == ["status"] * 2
+        assert (await reader.next()).data["batch_id"] == there["batch_id"]
+        made = await batch_of(client, 9)
+        event = await reader.next("batch")
+        assert (event.data["batch_id"], event.data["counts"]["PENDING"]) == (made["batch_id"], 9)
+        page = await client.get(made["urls"]["rows"])
+        first, second, *_ = [row["job_id"] for row in page.json()["results"]]
+        limit(world, max_in_flight=3)
+        world.registry.resume()
+        await world.started(first)
+        event = await reader.next("status", batch_id=made["batch_id"])
+        assert event.data["job_id"] == first, "nothing is told of those that wait"
+        await client.post(made["urls"]["cancel"])
+        await reader.next("status", job_id=second, status="REVOKED")
+        await reader.next("batch", batch_id=made["batch_id"], status="REVOKED")
+
+
+async def batch_of(client: httpx.AsyncClient, size: int) -> dict[str, Any]:
+    orders = [{"prompt": f"{n}", "style_id": "icon"} for n in range(size)]
+    made = await client.post("/v1/batches", json={"orders": orders})
+    assert made.status_code == 202, made.text
+    return made.json()

@@ -19,8 +19,9 @@ import pytest
 
 from serve_app.jobs.job import MOVES, Job, Status
 from serve_app.jobs.store.batch_tables import BATCH_COLUMNS, COUNTS, ROW_COLUMNS, STATUSES
-from serve_app.jobs.store.batches import InsertedBatch, NewRow, StoredBatches, runs
+from serve_app.jobs.store.batches import LOST, StoredBatches
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow, StoredBatch
 from tests.factories import job, labels, new_id, params
 from tests.jobs.store.test_schema import Explained, is_slow
 
@@ -50,6 +51,10 @@ async def insert(store: SqliteStore, rows: list[NewRow], **changes: object) -> I
     return stands
 
 
+async def every_batch(store: SqliteStore) -> list[StoredBatch]:
+    return (await store.batches.page("ann", {}, limit=10, before=None, after=None)).batches
+
+
 async def test_the_columns_are_those_of_the_tables(tmp_path: Path) -> None:
     await SqliteStore(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
@@ -60,18 +65,27 @@ async def test_the_columns_are_those_of_the_tables(tmp_path: Path) -> None:
 
 
 async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path) -> None:
-    """Jobs move as they may, are deleted, are reused by other batches and ordered again."""
+    """Jobs move as they may, are deleted, are reused by other batches, left to them and ordered again."""
     chance = random.Random(7)
     store = SqliteStore(tmp_path)
     jobs: dict[str, Job] = {}
     for _ in range(4):
-        keys = [f"k{chance.randrange(30)}-{n}" for n in range(20)]
+        keys = [f"k{chance.randrange(5)}-{n}" for n in range(20)]
         for fresh in (await insert(store, new_rows(*keys))).fresh:
             jobs[fresh.job_id] = fresh
+    numbers = [b.number for b in (await every_batch(store))]
     for _ in range(600):
+        if chance.random() < 0.1:  # as a cancelled batch; those that nobody shares go on here
+            await store.batches.let_go(chance.choice(numbers), 3, time.time())
+        if chance.random() < 0.01:
+            batch = chance.choice(numbers)
+            lost = [row for row in await store.batches.rows(batch, 0, 100, LOST) if row.job]
+            again = [(row.row, row.job.job_id, *new_rows("x")) for row in lost[:3] if row.job]
+            ordered = await store.batches.order_again(batch, again)
+            jobs |= {new.job_id: new for new in ordered if not isinstance(new, str)}
         one = jobs[chance.choice([*jobs])]
         if one.status.terminal:
-            if chance.random() < 0.1 and len(jobs) > 9:
+            if chance.random() < 0.04 and len(jobs) > 9:
                 await store.bury([one], "deleted", time.time())
                 del jobs[one.job_id]
             continue
@@ -79,12 +93,13 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path)
         moved = one.evolve(status=status, completed_at=time.time() if status.terminal else None)
         assert await store.update(moved, expected_fence=0)
         jobs[one.job_id] = moved
-    page = await store.batches.page("ann", {}, limit=10, before=None, after=None)
+    found = await every_batch(store)
     await store.close()
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
-        for batch in page.batches:
+        for batch in found:
             rows = db.execute(
-                "SELECT COALESCE(jobs.status, 'DELETED'), batch_rows.status FROM batch_rows"
+                "SELECT CASE WHEN job_id IS NULL THEN 'DELETED' WHEN reused >= 2 THEN 'REVOKED'"
+                " ELSE jobs.status END, batch_rows.status FROM batch_rows"
                 " LEFT JOIN jobs ON jobs.number = batch_rows.job WHERE batch = ?",
                 (batch.number,),
             ).fetchall()
@@ -93,7 +108,9 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path)
             assert all(now == kept for now, kept in rows)
             live = any(walked[status] for status in ("PENDING", "STARTED", "RETRY"))
             assert (batch.completed_at is None) == live
-    assert len(page.batches) == 4
+        left = {s for (s,) in db.execute("SELECT status FROM batch_rows WHERE reused >= 2")}
+        assert left == {"REVOKED", "DELETED"}
+    assert len(found) == 4
 
 
 async def test_no_query_of_batches_scans_or_sorts(
@@ -116,6 +133,10 @@ async def test_no_query_of_batches_scans_or_sorts(
     await batches.rows(batch.number, 0, 10)
     await batches.rows(batch.number, 0, 10, ["FAILURE", "REVOKED"])
     await batches.last_live(batch.number)
+    await batches.of_key("ann", "k", "", 0.0)
+    shared = await insert(store, new_rows("b"))
+    assert shared.fresh == []
+    assert await batches.let_go(batch.number, 10, time.time()) == []
     again = await batches.order_again(batch.number, [(1, lost.job_id, new_rows("a")[0])])
     assert len(again) == 1
     second = await insert(store, new_rows("x"))
@@ -125,16 +146,12 @@ async def test_no_query_of_batches_scans_or_sorts(
     await store.close()
     methods = {n for n, m in vars(StoredBatches).items() if inspect.iscoroutinefunction(m)}
     assert methods == {
-        *("insert", "order_again", "take_back", "get", "plan", "page", "rows", "last_live")
+        *("insert", "order_again", "let_go", "take_back"),
+        *("of_key", "get", "plan", "page", "rows", "last_live"),
     }
     # Rows of several statuses are as many walks; they are merged in Python.
     slow = {sql: plan for sql, plan in plans.items() if any(map(is_slow, plan))}
     assert not slow
-
-
-def test_runs_are_rows_without_a_gap() -> None:
-    assert runs([]) == []
-    assert runs([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
 
 
 WRITER = """

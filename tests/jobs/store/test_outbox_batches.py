@@ -1,24 +1,29 @@
-"""The event of a batch: written by whatever ends its last job, once for each time that this comes about."""
+"""Events of a batch: written by whatever begins its first job and ends its last, once for each time."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.store.batches import InsertedBatch, NewRow
+from serve_app.jobs.store.batch_tables import STATUSES
 from serve_app.jobs.store.outbox import Ruling
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow
 from serve_app.messages import CallMade, Webhook
 from tests.jobs.harness import ERROR
 from tests.jobs.store.test_batches import insert, new_rows
 
 HOOK = Webhook(url="https://build.example/batch", events=["completed"], root="https://art.example")
+ALL = Webhook(url=HOOK["url"], events=["queued", "started", "completed"], root="")
 CALL = CallMade(at=5.0, status=410, error=None, ms=7)
+TAKEN = CallMade(at=5.0, status=200, error=None, ms=7)
 
 
 @pytest.fixture
@@ -35,12 +40,74 @@ async def end(store: SqliteStore, one: Job, status: Status = Status.SUCCESS) -> 
 
 
 async def told(store: SqliteStore) -> list[dict[str, Any]]:
-    """Bodies of what waits, oldest first."""
-    return [json.loads(due.parcel["body"]) for due in await store.outbox.due(1e12)]
+    """Bodies of what waits, in the order in which it goes out; a receiver takes everything."""
+    bodies: list[dict[str, Any]] = []
+    while found := await store.outbox.due(1e12):
+        bodies += [json.loads(due.parcel["body"]) for due in found]
+        await store.outbox.settle({d.parcel["number"]: Ruling(TAKEN, "delivered") for d in found})
+    return bodies
 
 
-async def hooked(store: SqliteStore, *keys: str) -> InsertedBatch:
-    return await insert(store, new_rows(*keys), hook=HOOK)
+async def names(store: SqliteStore) -> list[str]:
+    return [body["type"].removeprefix("batch.") for body in await told(store)]
+
+
+async def hooked(store: SqliteStore, *keys: str, hook: Webhook = HOOK) -> InsertedBatch:
+    return await insert(store, new_rows(*keys), hook=hook)
+
+
+async def test_whoever_wants_more_is_told_when_it_waits_begins_and_ends(store: SqliteStore) -> None:
+    batch = await hooked(store, "a", "b", hook=ALL)
+    assert await names(store) == ["queued"]
+    first, second = batch.fresh
+    begun = first.evolve(status=Status.STARTED, started_at=time.time())
+    assert await store.update(begun, expected_fence=0)
+    (body,) = await told(store)
+    assert (body["type"], body["data"]["status"]) == ("batch.started", "STARTED")
+    assert body["data"]["counts"] == {**dict.fromkeys(STATUSES, 0), "PENDING": 1, "STARTED": 1}
+    assert abs(datetime.fromisoformat(body["timestamp"]).timestamp() - time.time()) < 60
+    again = begun.evolve(status=Status.RETRY)
+    assert await store.update(again, expected_fence=0)
+    assert await store.update(again.evolve(status=Status.STARTED), expected_fence=0)
+    await end(store, second)
+    assert await names(store) == [], "it begins once"
+    await end(store, begun)
+    assert await names(store) == ["completed"]
+
+
+async def test_a_batch_that_was_over_at_once_is_told_in_order(store: SqliteStore) -> None:
+    """The report of a beginning may come after the end, or never; and what is reused has begun before."""
+    batch = await hooked(store, "a", hook=ALL)
+    await end(store, batch.fresh[0])
+    assert await names(store) == ["queued", "started", "completed"]
+    await hooked(store, "a", hook=ALL)
+    assert await names(store) == ["queued", "started", "completed"]
+    revoked = await hooked(store, "b", hook=ALL)
+    await end(store, revoked.fresh[0], Status.REVOKED)
+    assert await names(store) == ["queued", "completed"]
+
+
+@pytest.mark.parametrize("wanted", [["queued"], ["started"], ["completed"]])
+async def test_nobody_is_told_what_he_did_not_ask_for(
+    store: SqliteStore, wanted: list[str]
+) -> None:
+    batch = await hooked(store, "a", hook={**ALL, "events": wanted})
+    await end(store, batch.fresh[0])
+    assert await names(store) == wanted
+
+
+async def test_a_batch_that_leaves_its_jobs_to_another_has_ended(store: SqliteStore) -> None:
+    first = await hooked(store, "a", hook=ALL)
+    await insert(store, new_rows("a"))
+    stored = await store.batches.get(first.batch_id)
+    assert stored is not None
+    assert await store.batches.let_go(stored.number, 10, 9.0) == []
+    assert await store.batches.let_go(stored.number, 10, 9.0) is None
+    bodies = await told(store)
+    assert [body["type"] for body in bodies] == ["batch.queued", "batch.completed"]
+    assert bodies[1]["data"]["status"] == "REVOKED"
+    await end(store, first.fresh[0])
+    assert await names(store) == [], "what becomes of the job does not concern it any more"
 
 
 async def test_the_last_end_tells_of_the_whole_batch(store: SqliteStore) -> None:

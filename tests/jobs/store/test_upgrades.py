@@ -119,6 +119,50 @@ VERSION_4 = VERSION_3.replace(
     "images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{}',"
     " extra_files INTEGER NOT NULL DEFAULT 0\n",
 ).replace("user_version = 3", "user_version = 4")
+VERSION_7 = (
+    VERSION_4.replace("user_version = 4", "user_version = 7")
+    + """
+CREATE TABLE batches (
+    number INTEGER PRIMARY KEY, batch_id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
+    created_at REAL NOT NULL, completed_at REAL, size INTEGER NOT NULL, reused INTEGER NOT NULL,
+    reused_rows TEXT NOT NULL, changes INTEGER NOT NULL,
+    pending INTEGER NOT NULL, started INTEGER NOT NULL, retry INTEGER NOT NULL, success INTEGER NOT NULL,
+    failure INTEGER NOT NULL, revoked INTEGER NOT NULL, deleted INTEGER NOT NULL
+);
+CREATE TABLE batch_rows (
+    batch INTEGER NOT NULL, row INTEGER NOT NULL, job INTEGER NOT NULL, status TEXT NOT NULL,
+    key BLOB NOT NULL, name TEXT, reused INTEGER NOT NULL, PRIMARY KEY (batch, row)
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, job_id TEXT,
+    event TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL, created_at REAL NOT NULL,
+    state TEXT NOT NULL, reason TEXT, due REAL, done_at REAL, tries INTEGER NOT NULL DEFAULT 0,
+    calls TEXT NOT NULL DEFAULT '[]'
+);
+CREATE TABLE endpoints (
+    owner TEXT NOT NULL, url TEXT NOT NULL, failing_since REAL NOT NULL, disabled TEXT,
+    PRIMARY KEY (owner, url)
+) WITHOUT ROWID;
+CREATE TABLE batch_hooks (
+    batch INTEGER PRIMARY KEY, url TEXT NOT NULL, root TEXT NOT NULL, open INTEGER NOT NULL
+);
+CREATE TRIGGER batch_ended AFTER UPDATE OF completed_at ON batches
+    WHEN (NEW.completed_at IS NULL) != (OLD.completed_at IS NULL)
+    AND EXISTS (SELECT 1 FROM batch_hooks WHERE batch = NEW.number)
+BEGIN
+    INSERT OR IGNORE INTO outbox (id, owner, event, url, body, created_at, state, reason, due, done_at)
+        SELECT 'msg_' || b.batch_id || '_' || b.changes || '_completed', b.owner, 'completed', h.url,
+            json_object('type', 'batch.completed'), b.completed_at, 'waiting', NULL, b.completed_at, NULL
+        FROM batch_hooks AS h JOIN batches AS b ON b.number = h.batch
+        WHERE h.batch = NEW.number AND b.completed_at IS NOT NULL;
+    UPDATE batch_hooks SET open = 0 WHERE batch = NEW.number;
+END;
+CREATE TRIGGER batch_job_moved AFTER UPDATE OF status ON jobs WHEN NEW.status != OLD.status
+BEGIN
+    UPDATE batch_rows SET status = NEW.status WHERE job = NEW.number;
+END;
+"""
+)
 Row = dict[str, Any]  # by column
 ODD = {"odd": "\ud800\0 ключ", "huge": 10**400, "deep": [[[{"a": None}]]]}  # what JSON can hold
 
@@ -345,6 +389,27 @@ async def test_jobs_of_version_4_go_on_without_webhooks(tmp_path: Path) -> None:
         assert [found["event"] for found in page["deliveries"]] == ["queued"]
 
 
+async def test_a_batch_of_version_7_still_calls_whom_it_named(tmp_path: Path) -> None:
+    """Once, at its end, by the triggers of today."""
+    number = int(time.time() * 1e6)
+    old_database(tmp_path / "state", VERSION_7, [row_3("waits", number)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "jobs.db")) as db:
+        counts = (1, 0, 0, 0, 0, 0, 0)
+        batch = (number, "b", "ann", "", 1.0, None, 1, 0, "[]", 0, *counts)
+        db.execute(f"INSERT INTO batches VALUES ({', '.join('?' * len(batch))})", batch)
+        db.execute(
+            f"INSERT INTO batch_rows VALUES ({number}, 1, {number}, 'PENDING', 'k', NULL, 0)"
+        )
+        db.execute(f"INSERT INTO batch_hooks VALUES ({number}, 'https://build.example/', '', 1)")
+        db.commit()
+    async with World(tmp_path) as world:
+        assert await world.draw_next() == "waits"
+        page = await world.registry.deliveries("ann", {}, 10, None)
+        assert [(one["batch_id"], one["event"]) for one in page["deliveries"]] == [
+            ("b", "completed")
+        ]
+
+
 async def keys_still_hold(world: World, keys: dict[str, str]) -> None:
     for key, job_id in keys.items():
         reply = await world.registry.submit(submission(idempotency_key=key, body_hash="hash"))
@@ -427,7 +492,9 @@ async def test_the_database_before_an_upgrade_stays_beside_it(tmp_path: Path) ->
     assert contents(state) == before
 
 
-@pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_4, row_3)])
+@pytest.mark.parametrize(
+    ("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_4, row_3), (VERSION_7, row_3)]
+)
 async def test_an_upgraded_database_has_the_tables_of_a_new_one(
     tmp_path: Path, version: str, row: Callable[[str, int], Row]
 ) -> None:

@@ -15,7 +15,7 @@ from serve_app.messages import TERMINAL
 
 from .evidence import Evidence, grown
 from .notebook import end_changes
-from .orders import SOURCE_IMAGES, Motif, PlannedOrder
+from .orders import ROWS, SOURCE_IMAGES, Motif, PlannedOrder, batch_row
 from .pixels import Pixels, levels_apart, published
 from .receipt import Answer, Job, Receipt, unix
 
@@ -84,6 +84,25 @@ def nothing_doubled(case: Case) -> Iterator[str]:
         if len(more) > sum(receipt.answer is Answer.NONE for receipt in receipts):
             told = [f"{receipt.name} {receipt.answer}" for receipt in receipts]
             yield f"doubled: {sorted(more)} of {which}; known: {told}"
+
+
+def batches_are_whole(case: Case) -> Iterator[str]:
+    """All rows of a batch are there, or none is; and no batch is there twice. A job that somebody deleted was
+    there."""
+    found = {i: order_name(job) for i, job in case.found.jobs.items() if job["retry_of"] is None}
+    deleted = {r.job_id: r.order.name for r in case.receipts if r.delete_asked and r.job_id}
+    rows: dict[str, set[int]] = defaultdict(set)
+    ids: dict[str, set[str]] = defaultdict(set)
+    for job_id, name in (deleted | found).items():
+        if (which := batch_row(name)) is not None:
+            rows[which[0]].add(which[1])
+            if job_id in found:
+                ids[which[0]].add(case.found.jobs[job_id]["batch_id"])
+    for batch, there in rows.items():
+        if there != set(range(ROWS)):
+            yield f"lost: of {batch} only the rows {sorted(there)} are there"
+        if len(ids[batch]) > 1:
+            yield f"doubled: {batch} is {sorted(ids[batch])}"
 
 
 def rows_match(case: Case) -> Iterator[str]:
@@ -207,6 +226,7 @@ def nothing_leaks(case: Case) -> Iterator[str]:
 CHECKS: tuple[Callable[[Case], Iterator[str]], ...] = (
     nothing_lost,
     nothing_doubled,
+    batches_are_whole,
     rows_match,
     deleted_is_gone,
     ends_stay,

@@ -11,13 +11,16 @@ import traceback
 from random import Random
 
 from .notebook import Notebook
-from .orders import CLIENTS, orders
+from .orders import CLIENTS, PlannedBatch, batches, orders
+from .receipt import Receipt
 from .wire import Wire
 
 LIVE = (4, 9)
 """A customer with fewer live jobs than the first number orders until it has the second."""
 REPLAYS = 0.15
 """Share of the orders with a key that are sent twice although they were answered."""
+BATCHES = 0.15
+"""Share of the orders that are a batch."""
 NOBODY_ANSWERS_S = 0.2
 
 
@@ -26,6 +29,7 @@ class Customer(threading.Thread):
         super().__init__(name=f"customer {name}", daemon=True)
         self._client, self._notebook = name, notebook
         self._orders, self._rng = orders(seed, name, [name]), Random(f"{seed} {name} replays")
+        self._batches, self._unsettled = batches(seed, name), dict[PlannedBatch, list[Receipt]]()
         self._port = port
         self._orders_no_more, self._leaving = threading.Event(), threading.Event()
 
@@ -50,12 +54,13 @@ class Customer(threading.Thread):
 
     def _all_ended(self) -> bool:
         waits = self._notebook.live(self._client) or self._notebook.unsettled(self._client)
-        return self._orders_no_more.is_set() and not waits
+        return self._orders_no_more.is_set() and not waits and not self._unsettled
 
     def _turn(self, wire: Wire) -> None:
         """Send again what got no answer, order more, look at every job. The wait for the oldest job sets
         the pace."""
         answered = all(wire.send(receipt) for receipt in self._notebook.unsettled(self._client))
+        answered = all(self._send(wire, batch) for batch in [*self._unsettled]) and answered
         if not self._orders_no_more.is_set() and len(self._notebook.live(self._client)) < LIVE[0]:
             answered = answered and self._fill(wire)
         live = self._notebook.live(self._client)
@@ -68,12 +73,26 @@ class Customer(threading.Thread):
 
     def _fill(self, wire: Wire) -> bool:
         while len(self._notebook.live(self._client)) < LIVE[1]:
+            if self._rng.random() < BATCHES:
+                batch = next(self._batches)
+                self._unsettled[batch] = [
+                    self._notebook.add(Receipt(order)) for order in batch.rows
+                ]
+                if not self._send(wire, batch):
+                    return False
+                continue
             receipt = wire.order(next(self._orders))
             if receipt.job_id is None:
                 return False
             if receipt.key is not None and self._rng.random() < REPLAYS:
                 wire.send_again(receipt)
         return True
+
+    def _send(self, wire: Wire, batch: PlannedBatch) -> bool:
+        answered = wire.order_batch(batch, self._unsettled[batch])
+        if answered:
+            del self._unsettled[batch]
+        return answered
 
 
 class Crowd:

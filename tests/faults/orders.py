@@ -131,3 +131,41 @@ def orders(seed: int, prefix: str, clients: Sequence[str]) -> Iterator[PlannedOr
             key=f"key {seed} {name}" if rng.random() < 0.4 else None,
             cancel_after=rng.choice(["1", "2s"]) if motif.shape == ENDLESS else never,
         )
+
+
+BATCHED = ("short", "styled", "unguided")
+"""Shapes of the rows of a batch."""
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """Orders that are sent together, with a key, until they are answered."""
+
+    name: str
+    client: str
+    rows: tuple[PlannedOrder, ...]
+
+    def body(self) -> dict[str, Any]:
+        return {"orders": [row.body("") for row in self.rows]}
+
+    def headers(self) -> dict[str, str]:
+        return {"X-Client-Id": self.client, "Idempotency-Key": f"batch {self.name}"}
+
+
+def batches(seed: int, client: str) -> Iterator[PlannedBatch]:
+    """Batches of this client, always the same ones for a seed."""
+    rng = Random(f"{seed} {client} batches")
+    shapes = [motif for motif in motifs() if motif.shape in BATCHED]
+    number = 0
+    while True:
+        number += 1
+        name = f"{client}-b{number}"
+        rows = [PlannedOrder(f"{name}.{row}", client, rng.choice(shapes)) for row in range(ROWS)]
+        yield PlannedBatch(name, client, tuple(rows))
+
+
+def batch_row(name: str) -> tuple[str, int] | None:
+    """Batch and row of an order of this name; None: it is no row of a batch."""
+    batch, dot, row = name.partition(".")
+    return (batch, int(row)) if dot else None

@@ -14,7 +14,7 @@ from .check import EMPTY, Case, violations
 from .evidence import Evidence, Use
 from .journal import Journal
 from .notebook import Notebook
-from .orders import Motif, PlannedOrder
+from .orders import ROWS, Motif, PlannedOrder
 from .pixels import Pixels
 from .receipt import Answer, Job, Receipt
 
@@ -161,6 +161,22 @@ WRONGS: list[tuple[str, Callable[[Case], Case]]] = [
 @pytest.mark.parametrize(("kind", "spoil"), WRONGS)
 def test_each_broken_promise_is_noticed(kind: str, spoil: Callable[[Case], Case]) -> None:
     assert kind in {line.split(":")[0] for line in violations(spoil(ordinary()))}
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_ids", "broken"),
+    [
+        (range(ROWS), "b" * ROWS, []),
+        (range(ROWS - 1), "b" * ROWS, ["lost"]),
+        (range(ROWS), "b" * (ROWS - 1) + "c", ["doubled"]),
+    ],
+)
+def test_a_batch_is_there_whole_and_once(rows: range, batch_ids: str, broken: list[str]) -> None:
+    pairs = [
+        (accepted(row, f"a-b1.{row}"), job_of(row, f"a-b1.{row}", batch_id=batch_ids[row]))
+        for row in rows
+    ]
+    assert [line.split(":")[0] for line in violations(history(*pairs))] == broken
 
 
 def test_a_loose_order_may_be_one_level_off() -> None:

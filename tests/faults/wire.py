@@ -17,7 +17,7 @@ import httpx
 from serve_app.messages import TERMINAL
 
 from .notebook import Notebook
-from .orders import PlannedOrder
+from .orders import PlannedBatch, PlannedOrder
 from .receipt import Answer, Job, Receipt
 
 TIMEOUT_S = 30.0
@@ -67,6 +67,25 @@ class Wire:
             if reply.status_code not in NOT_NOW:
                 self._notebook.broken(f"refused: {receipt.name}: {reply.status_code} {reply.text}")
         return receipt.answer is Answer.ACCEPTED
+
+    def order_batch(self, batch: PlannedBatch, receipts: list[Receipt]) -> bool:
+        """Send it, perhaps again. True: it is accepted, and the receipts of its rows have their jobs."""
+        reply = self.ask("POST", "/v1/batches", json=batch.body(), headers=batch.headers())
+        if reply is None or reply.status_code in NOT_NOW:
+            return False
+        if reply.status_code != 202:
+            self._notebook.broken(f"refused: {batch.name}: {reply.status_code} {reply.text}")
+            return True
+        rows = self.ask("GET", reply.json()["urls"]["rows"], headers=batch.headers())
+        if rows is None or rows.status_code != 200:
+            return False
+        found = rows.json()["results"]
+        if len(found) != len(receipts):
+            self._notebook.broken(f"lost: {batch.name} has {len(found)} rows")
+        for receipt, row in zip(receipts, found, strict=False):
+            if row["job_id"] is not None:  # somebody may have deleted it by now
+                self._notebook.accepted(receipt, row)
+        return True
 
     def send_again(self, receipt: Receipt) -> None:
         """The same key once more, though it was answered: the same job, and marked as a replay."""

@@ -65,7 +65,7 @@ def pull(
         raise typer.BadParameter("{row} is of a batch: name it with --batch", param_hint="--names")
     with connect(server, api_key) as client:
         signer = None if sign is None else Signer(sign)
-        rows = Rows(client, batch)
+        rows = RowsOfBatch(client, batch)
         puller = Pull(client, Mirror(directory), engine, signer, names, rows)
         if not watch:
             puller.all_of(tag)
@@ -86,7 +86,7 @@ def follow(client: Client, puller: Pull, tag: str | None) -> None:
                 puller.some([job])
 
 
-class Rows:
+class RowsOfBatch:
     """Which jobs stand for the orders of a batch, and what these are called. No `batch`: any job is wanted,
     and none has a row."""
 
@@ -122,10 +122,10 @@ class Pull:
         engine: Engine,
         signer: Signer | None = None,
         names: str = "{name}",
-        rows: Rows | None = None,
+        rows: RowsOfBatch | None = None,
     ) -> None:
         self._client, self._mirror, self._signer = client, mirror, signer
-        self._names, self.rows = names, rows or Rows(client, None)
+        self._names, self.rows = names, rows or RowsOfBatch(client, None)
         self._engine: Engine = engine
         self._prompts: dict[str, str] = {}  # of jobs that others were derived from
         self._counts = Counter[str]()

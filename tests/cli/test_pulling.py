@@ -23,7 +23,7 @@ from PIL import Image
 
 from serve_app.artifacts.credentials.reading import read_credentials
 from serve_app.cli.mirror import PART, STATE, Mirror, checked
-from serve_app.cli.pulling import Rows, unpacked
+from serve_app.cli.pulling import RowsOfBatch, unpacked
 from serve_app.client import Client, Damaged
 from serve_app.errors import ConfigError
 from tests.api.harness import LocalTransport, Site, make_app, site
@@ -162,7 +162,7 @@ def test_a_job_that_is_ordered_again_later_is_of_the_batch(studio: Studio) -> No
     """`--watch` hears of jobs that did not exist when it asked for the rows."""
     client = studio.client
     batch = client.order_batch([{"prompt": "a key", "style_id": "icon", "name": "key"}])
-    rows = Rows(client, batch.batch_id)
+    rows = RowsOfBatch(client, batch.batch_id)
     rows.ask()
     client.cancel_batch(batch.batch_id)
     client.retry_batch(batch.batch_id)

@@ -215,7 +215,7 @@ async def batch(
 
 @router.get(
     PATH + "/{batch_id}/rows",
-    operation_id="list_batch_rows",
+    operation_id="list_rows",
     summary="List what stands for the orders of a batch",
     response_description="A page, in the order of the orders.",
     dependencies=[Depends(query_once)],

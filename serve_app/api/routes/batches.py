@@ -226,8 +226,12 @@ async def rows(
     batches: Batches,
     owner: Owner,
     root: Root,
-    after: Annotated[int, Query(ge=0, le=2**31, description="Rows after this one.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most of them.")] = 200,
+    after: Annotated[
+        int, Query(ge=0, le=2**31, description="Rows after this one.", examples=[200])
+    ] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=MOST_ROWS, description="Most of them.", examples=[200])
+    ] = 200,
 ) -> BatchRows:
     """Follow `next` until it is null."""
     return await batches.page_of_rows(batch_id, owner, after, limit, root)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.webhooks.owners import HookOwners, fingerprint
+from serve_app.secret_files import fingerprint
+from serve_app.webhooks.owners import HookOwners
 from tests.cli.harness import Talk, run
 from tests.scripted import problem, reply
 

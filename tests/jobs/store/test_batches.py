@@ -80,7 +80,7 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path)
         if chance.random() < 0.01:
             batch = chance.choice(numbers)
             lost = [row for row in await store.batches.rows(batch, 0, 100, LOST) if row.job]
-            again = [(row.row, row.job.job_id, *new_rows("x")) for row in lost[:3] if row.job]
+            again = [(row.row, row.job.job_id, new_rows("x")[0]) for row in lost[:3] if row.job]
             ordered = await store.batches.order_again(batch, again)
             jobs |= {new.job_id: new for new in ordered if not isinstance(new, str)}
         one = jobs[chance.choice([*jobs])]

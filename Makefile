@@ -18,7 +18,7 @@ test: .venv/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster and not fault and not campaign and not benchmark and not browser"
 	$(BIN)/python -m pytest -m "cluster and not fault and not campaign and not benchmark and not browser"
 
-# Installs Chromium, Tiled and npm from Debian if they are missing, which needs root.
+# Installs Chromium, Tiled, npm and promtool from Debian if they are missing, which needs root.
 test-browser: .venv/.tests
 	bash tests/delivery/install.sh
 	$(BIN)/python -m pytest -m browser

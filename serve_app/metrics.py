@@ -28,6 +28,16 @@ class JobMetrics(Protocol):
     def outbox(self, waiting: int, oldest_s: float) -> None: ...
 
 
+class VitalMetrics(Protocol):
+    """What `cluster/vitals.py` reports."""
+
+    def lag(self, seconds: float) -> None: ...
+    def commit(self, seconds: float) -> None: ...
+    def paused(self, reason: str | None) -> None: ...
+    def oldest_waiting(self, seconds: float) -> None: ...
+    def free(self, disk: str, size_bytes: int) -> None: ...
+
+
 class RayJobMetrics:
     """In the registry actor. Make it once per process: Ray registers each metric under its name."""
 
@@ -101,6 +111,48 @@ class RayJobMetrics:
     def outbox(self, waiting: int, oldest_s: float) -> None:
         self._outbox.set(waiting)
         self._oldest.set(max(0.0, oldest_s))
+
+
+class RayVitalMetrics:
+    """In the registry actor, beside `RayJobMetrics`."""
+
+    def __init__(self, application: str) -> None:
+        from ray.util.metrics import Gauge
+
+        keys = ("application",)
+        self._lag = Gauge(
+            "assets_registry_lag_seconds", "How late its event loop is at most.", keys
+        )
+        self._commit = Gauge("assets_store_commit_seconds", "The slowest commit of late.", keys)
+        self._paused = Gauge(
+            "assets_launches_paused", "1 for the reason why no job is launched.", (*keys, "reason")
+        )
+        self._oldest = Gauge(
+            "assets_oldest_waiting_seconds", "Age of the job that waits longest.", keys
+        )
+        self._free = Gauge("assets_disk_free_bytes", "Room on a disk.", (*keys, "disk"))
+        for metric in (self._lag, self._commit, self._paused, self._oldest, self._free):
+            metric.set_default_tags({"application": application})
+        self._reason: str | None = None
+
+    def lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+    def commit(self, seconds: float) -> None:
+        self._commit.set(seconds)
+
+    def paused(self, reason: str | None) -> None:
+        if self._reason not in (None, reason):
+            self._paused.set(0, tags={"reason": self._reason})
+        if reason is not None:
+            self._paused.set(1, tags={"reason": reason})
+        self._reason = reason
+
+    def oldest_waiting(self, seconds: float) -> None:
+        self._oldest.set(seconds)
+
+    def free(self, disk: str, size_bytes: int) -> None:
+        self._free.set(size_bytes, tags={"disk": disk})
 
 
 class RayRenderMetrics:

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "api/inspection.py": "api/routes/test_inspect.py",
     "artifacts/copying.py": "tools/test_backup.py",
     "cli/keeping.py": "tools/test_backup.py",
+    "tools/grafana.py": "monitoring/test_names.py",
     "jobs/store/copies.py": "tools/test_backup.py",
     "artifacts/disk.py": "artifacts/test_folder.py",
     "api/streams/event_data.py": "api/test_replies.py",

@@ -22,13 +22,14 @@ from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.courier import CourierProcess
 from serve_app.cluster.launcher import RayLauncher
+from serve_app.cluster.vitals import Vitals
 from serve_app.config import Settings
 from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Deployment, WebhookSettings
-from serve_app.metrics import RayJobMetrics
+from serve_app.metrics import RayJobMetrics, RayVitalMetrics
 
 FOR_INGRESSES = (
     "submit", "known", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
@@ -73,11 +74,17 @@ class RegistryActor:
         self._launcher.use(parsed.launchers)
         self._courier = CourierProcess(create_courier, webhooks_of(parsed))
         metrics = RayJobMetrics(parsed.app_name)
+        vitals = Vitals(
+            RayVitalMetrics(parsed.app_name),
+            parsed.path(parsed.state_dir),
+            lambda: self._launcher.output.path,
+        )
 
         def open_store() -> SqliteStore:
             return SqliteStore(parsed.path(parsed.state_dir))
 
         def registry_on(store: SqliteStore) -> JobRegistry:
+            self._store = store
             return JobRegistry(
                 store,
                 self._launcher,
@@ -87,11 +94,17 @@ class RegistryActor:
                 self._courier,
             )
 
+        async def opened(store: SqliteStore | None) -> JobRegistry:
+            registry = await open_registry(open_store, registry_on, store)
+            reporting = vitals.report(registry, self._store)
+            self._reporting = asyncio.get_running_loop().create_task(reporting)
+            return registry
+
         # A first start that cannot open the store fails at once, and whoever deploys is told why. A restart
         # must not fail, since Ray would not try another: it goes on trying until the disk is there.
         store = None if restarted else open_store()
         self._opening = asyncio.get_running_loop().create_task(
-            open_registry(open_store, registry_on, store), context=contextvars.Context()
+            opened(store), context=contextvars.Context()
         )
 
     async def call(self, method: str, *args: Any) -> Any:

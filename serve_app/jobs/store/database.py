@@ -69,6 +69,7 @@ class Database:
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._ready: Future[int] = Future()
         self._path = directory / "jobs.db"
+        self._slowest = 0.0
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
         self._thread.start()
         try:
@@ -88,6 +89,11 @@ class Database:
             db.close()
         await asyncio.to_thread(_checkpoint, self._path, "TRUNCATE")
         self._lock.close()
+
+    def take_slowest_commit(self) -> float:
+        """Seconds that the slowest commit took since the last call."""
+        slowest, self._slowest = self._slowest, 0.0
+        return slowest
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` and return its result. It sees everything committed before the call. Raises
@@ -135,7 +141,9 @@ class Database:
                             stop = True
                             break
                         group.append(item)
+                began = time.perf_counter()
                 _commit(db, group)
+                self._slowest = max(self._slowest, time.perf_counter() - began)
                 since += len(group)
                 if since >= CHECKPOINT_EVERY and (running is None or running.done()):
                     since, running = (

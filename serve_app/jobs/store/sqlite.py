@@ -264,6 +264,22 @@ class SqliteStore:
 
         return await self._read(operation)
 
+    async def oldest_waiting(self) -> float | None:
+        """When the job that waits longest was ordered, unix seconds."""
+
+        def operation(db: sqlite3.Connection) -> float | None:
+            # Jobs are numbered by the microsecond, and the index of living jobs is sorted by it.
+            found = db.execute(
+                f"SELECT MIN(number) FROM jobs WHERE status IN ('PENDING', 'RETRY') AND {LIVE}"
+            ).fetchone()
+            return None if found[0] is None else found[0] / 1e6
+
+        return await self._read(operation)
+
+    def take_slowest_commit(self) -> float:
+        """Seconds that the slowest commit took since the last call."""
+        return self._database.take_slowest_commit()
+
     async def littering(self) -> dict[str, set[str]]:
         """Jobs whose attempts may have left files since the last complete sweep: job id -> the published
         paths. A job that succeeded at its first attempt is not among them: it left none."""

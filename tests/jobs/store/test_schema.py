@@ -114,6 +114,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (store.recent, (10,), {}),
         (store.ended_before, (time.time(), 10), {}),
         (store.uploads_in_use, (), {}),
+        (store.oldest_waiting, (), {}),
     ]
     calls += [
         (store.page, (OWNER, wanted), {"limit": 10, "before": before, "after": after})

@@ -50,6 +50,9 @@ class RegistryActor:
     """`version`: of the code that created it. `run_job_task`: the remote function that runs an attempt.
     `create_launcher(app_name)` starts a `LauncherActor`, `create_courier()` a `CourierActor`."""
 
+    _store: SqliteStore  # that was opened last
+    _reporting: asyncio.Task[None]  # kept: asyncio itself holds tasks only weakly
+
     def __init__(
         self,
         settings: dict[str, Any],

@@ -56,6 +56,9 @@ def test_a_command_can_be_given(line: str) -> None:
     }
     if program in checks:
         checks[program](args)
+    elif program in ("docker", "kubectl"):
+        files = [arg for arg in args if arg.startswith("configs/")]
+        assert all((ROOT / file).is_file() for file in files)
     elif program == "serve":
         assert args == ["status"] or (ROOT / args[1]).is_file()
     else:

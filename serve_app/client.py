@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import math
+import ssl
 import time
 import uuid
 from collections.abc import (
@@ -757,8 +758,10 @@ class Client:
                 if response.is_error:
                     response.read()
             except httpx.TransportError as error:
-                if isinstance(error, _hopeless(restarts)) or time.monotonic() > give_up:
-                    raise ServerAway(f"no server answers at {self._address}") from error
+                wrong = _wrong_with_tls(error)
+                if wrong or isinstance(error, _hopeless(restarts)) or time.monotonic() > give_up:
+                    why = wrong or "no server answers"
+                    raise ServerAway(f"{why} at {self._address}") from error
                 response = None
             if response is not None and not _may_pass(response, restarts):
                 break
@@ -920,6 +923,18 @@ def _events(response: httpx.Response) -> Iterator[Event]:
 def _ends(event: Event) -> bool:
     """The event is the last one of its job."""
     return event.kind == "status" and event.data["status"] in FINAL
+
+
+def _wrong_with_tls(error: BaseException) -> str:
+    """What keeps HTTPS from working, which no second try changes; empty: it is something else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate is not good ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return "plain http, not https, is spoken"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _hopeless(restarts: bool) -> tuple[type[httpx.TransportError], ...]:

@@ -35,10 +35,10 @@ NOT_OURS = {
     *("ray start --metrics-export-port=PORT", "registry.lock", "jobs.db-wal", "jobs.db-shm"),
     *("/metrics", "/tmp/ray/prom_metrics_service_discovery.json", "file_sd_configs"),
     *("/tmp/ray/ray_current_cluster", "--dashboard-host", "gcs_server.out"),
-    "@kayahr/aseprite",
+    *("@kayahr/aseprite", "SSL_CERT_FILE"),
     *("serve/controller_*.log", "serve/replica_*.log", "worker-*-PID.err"),
 }
-"""Names of Ray, of Serve, of files that SQLite makes, and of readers that nobody here wrote."""
+"""Names of Ray, of Serve, of files that SQLite makes, of OpenSSL, and of readers that nobody here wrote."""
 
 
 def each(docs: list[Document]) -> Any:

@@ -10,6 +10,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+FIELDS = ("job_id", "owner", "request_id")
+"""Of a line, where they are known: `extra` of the call that logs it."""
+
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -19,8 +22,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if job_id := getattr(record, "job_id", None):
-            line["job_id"] = job_id
+        for name in FIELDS:
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

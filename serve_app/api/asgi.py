@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from serve_app import __version__
 from serve_app.api import problems, security
+from serve_app.api.audit import Audit
 from serve_app.api.batches.reading import MEDIA_TYPES as BATCH_MEDIA_TYPES
 from serve_app.api.batches.service import BatchService
 from serve_app.api.catalog import Catalog
@@ -183,6 +184,7 @@ def create_app(
         },
     )
     app.add_middleware(RouteGuard, routes=routes)
+    app.add_middleware(Audit)
     app.add_middleware(PollShortcut, service=service)
     app.add_middleware(security.KeyGuard, keys=keys)
     app.add_middleware(security.HostGuard, allowed=settings.allowed_hosts)

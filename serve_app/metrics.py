@@ -133,7 +133,7 @@ class RayVitalMetrics:
         self._free = Gauge("assets_disk_free_bytes", "Room on a disk.", (*keys, "disk"))
         for metric in (self._lag, self._commit, self._paused, self._oldest, self._free):
             metric.set_default_tags({"application": application})
-        self._reason: str | None = None
+        self._reasons: set[str] = set()
 
     def lag(self, seconds: float) -> None:
         self._lag.set(seconds)
@@ -142,11 +142,10 @@ class RayVitalMetrics:
         self._commit.set(seconds)
 
     def paused(self, reason: str | None) -> None:
-        if self._reason not in (None, reason):
-            self._paused.set(0, tags={"reason": self._reason})
         if reason is not None:
-            self._paused.set(1, tags={"reason": reason})
-        self._reason = reason
+            self._reasons.add(reason)
+        for known in self._reasons:
+            self._paused.set(known == reason, tags={"reason": known})
 
     def oldest_waiting(self, seconds: float) -> None:
         self._oldest.set(seconds)

@@ -79,6 +79,7 @@ class RegistryActor:
         metrics = RayJobMetrics(parsed.app_name)
         vitals = Vitals(
             RayVitalMetrics(parsed.app_name),
+            metrics,
             parsed.path(parsed.state_dir),
             lambda: self._launcher.output.path,
         )

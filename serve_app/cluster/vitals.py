@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.metrics import VitalMetrics
+from serve_app.metrics import JobMetrics, VitalMetrics
 
 EVERY_S = 5.0
 TICK_S = 0.25
@@ -29,12 +29,18 @@ class Facts(Protocol):
 
 
 class Vitals:
-    """`output_dir`: where files are stored now."""
+    """`output_dir`: where files are stored now. Gauges are set again even if nothing has changed: Ray's agent
+    forgets those that are not."""
 
     def __init__(
-        self, metrics: VitalMetrics, state_dir: Path, output_dir: Callable[[], str]
+        self,
+        metrics: VitalMetrics,
+        jobs: JobMetrics,
+        state_dir: Path,
+        output_dir: Callable[[], str],
     ) -> None:
-        self._metrics, self._state, self._output = metrics, state_dir, output_dir
+        self._metrics, self._jobs = metrics, jobs
+        self._state, self._output = state_dir, output_dir
 
     async def report(self, registry: Facts, store: SqliteStore) -> None:
         """For ever."""
@@ -49,7 +55,9 @@ class Vitals:
 
     async def _look(self, registry: Facts, store: SqliteStore) -> None:
         self._metrics.commit(store.take_slowest_commit())
-        self._metrics.paused(registry.stats()["paused"])
+        stats = registry.stats()
+        self._jobs.depth(stats["waiting"], stats["in_flight"])
+        self._metrics.paused(stats["paused"])
         with suppress(sqlite3.Error):  # the disk is in trouble: the others tell of it
             since = await store.oldest_waiting()
             self._metrics.oldest_waiting(0.0 if since is None else max(0.0, time.time() - since))

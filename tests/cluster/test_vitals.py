@@ -16,14 +16,18 @@ from serve_app.cluster import vitals
 from serve_app.cluster.vitals import Vitals
 from serve_app.jobs.store.sqlite import SqliteStore
 from tests.factories import job
+from tests.jobs.harness import NoMetrics
 
 
-class Noted:
+class Noted(NoMetrics):
     """Keeps all that is reported."""
 
     def __init__(self) -> None:
         self.values = defaultdict[str, list[Any]](list)
         self.looked = asyncio.Event()
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        self.values["depth"].append((waiting, in_flight))
 
     def lag(self, seconds: float) -> None:
         self.values["lag"].append(seconds)
@@ -45,7 +49,7 @@ class Noted:
 
 class Registry:
     def stats(self) -> dict[str, Any]:
-        return {"paused": "storage"}
+        return {"paused": "storage", "waiting": 3, "in_flight": 2}
 
 
 async def test_all_of_it_is_reported_again_and_again(
@@ -57,7 +61,7 @@ async def test_all_of_it_is_reported_again_and_again(
     output = tmp_path / "output"
     output.mkdir()
     reporting = asyncio.create_task(
-        Vitals(noted, tmp_path / "state", lambda: str(output)).report(Registry(), store)
+        Vitals(noted, noted, tmp_path / "state", lambda: str(output)).report(Registry(), store)
     )
     async with asyncio.timeout(10):
         await noted.looked.wait()
@@ -77,6 +81,7 @@ async def test_all_of_it_is_reported_again_and_again(
     assert max(noted.values["commit"]) > 0
     assert 100 <= noted.values["oldest"][-1] < 110
     assert noted.values["paused"][-1] == "storage"
+    assert set(noted.values["depth"]) == {(3, 2)}
     total = shutil.disk_usage(tmp_path).total
     assert all(0 < noted.values[disk][-1] < total for disk in ("state", "output"))
     await store.close()

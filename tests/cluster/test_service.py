@@ -147,6 +147,7 @@ ONLY_WHEN = {
     "ray_assets_job_retries_total",
     "ray_assets_launches_paused",
     "ray_assets_eta_error_seconds",
+    "ray_assets_webhook_deliveries_total",
 }
 """These come when something has happened."""
 

@@ -21,7 +21,7 @@ def promtool(*args: str | Path) -> str:
 
 
 def test_the_rules_are_right_and_each_comes_when_it_should() -> None:
-    assert "10 rules found" in promtool("check", "rules", ROOT / "configs/prometheus/rules.yaml")
+    assert "11 rules found" in promtool("check", "rules", ROOT / "configs/prometheus/rules.yaml")
     assert "SUCCESS" in promtool("test", "rules", ROOT / "tests/monitoring/rules_test.yaml")
 
 

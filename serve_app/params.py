@@ -134,6 +134,9 @@ class GenerationParams(BaseModel):
     width: int = Field(gt=0, description="Pixels.")
     height: int = Field(gt=0, description="Pixels.")
     steps: int = Field(ge=1, description="num_inference_steps given to the scheduler.")
+    timesteps: tuple[int, ...] = Field(
+        default=(), description="Of training, one for each step, instead of the scheduler's own."
+    )
     guidance_scale: float = Field(ge=0, description="1 or less: no guidance rows.")
     guidance_rescale: float = Field(default=0.0, ge=0, le=1, description="phi of arXiv:2305.08891.")
     guidance_stop: float = Field(
@@ -181,7 +184,7 @@ class GenerationParams(BaseModel):
         default=None, description="Done by the job's own task. None: nothing."
     )
 
-    @field_serializer("loras", "control", mode="wrap")
+    @field_serializer("loras", "control", "timesteps", mode="wrap")
     def _as_json_has_them(self, uses: Any, dump: SerializerFunctionWrapHandler) -> list[Any]:
         """What was dumped equals what a row or a file gives back."""
         return [*dump(uses)]

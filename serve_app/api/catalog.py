@@ -150,6 +150,9 @@ class ModelInfo(BaseModel):
     draft_steps: int | None = Field(
         description="Steps in quality `draft`; null: as otherwise.", examples=[8]
     )
+    draft_timesteps: list[int] | None = Field(
+        description="Timesteps in quality `draft`; null: the scheduler's own.", examples=[None]
+    )
     draft_scheduler: str | None = Field(
         description="Scheduler in quality `draft`; null: as otherwise.", examples=[None]
     )
@@ -183,7 +186,8 @@ class ModelInfo(BaseModel):
             draft_decoder=spec.draft.decoder,
             controls=sorted(spec.controls),
             draft_adapter=spec.draft.adapter,
-            draft_steps=spec.draft.steps,
+            draft_steps=spec.draft.own_steps,
+            draft_timesteps=spec.draft.timesteps,
             draft_scheduler=spec.draft.scheduler,
             draft_guidance_scale=spec.draft.guidance_scale,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,9 @@ bound; what one order may ask for is `max_pixels`."""
 UserFolder = Annotated[str, AfterValidator(lambda path: str(user_path(path)))]
 
 
+Timestep = Annotated[int, Field(ge=0, le=999)]
+
+
 class SideLimits(BaseModel):
     """Pixels of width and height; both ends are allowed."""
 
@@ -52,10 +56,28 @@ class Draft(BaseModel):
     )
     adapter_weight: float = Field(default=1.0, ge=-MAX_LORA_WEIGHT, le=MAX_LORA_WEIGHT)
     steps: int | None = Field(default=None, ge=1, description="Instead of the style's.")
+    timesteps: list[Timestep] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Of training, falling, one for each step: what a model of few steps was distilled at. "
+        "Instead of `steps`.",
+    )
     scheduler: str | None = Field(default=None, description="Instead of the style's.")
     guidance_scale: float | None = Field(
         default=None, ge=0, description="Instead of the style's; 1: half the work of each step."
     )
+
+    @property
+    def own_steps(self) -> int | None:
+        """None: as otherwise."""
+        return self.steps if self.timesteps is None else len(self.timesteps)
+
+    def timesteps_of(self, steps: int, scheduler: str, usual: str) -> tuple[int, ...]:
+        """Those of an order of so many steps by this scheduler; empty: the scheduler's own, since the order
+        wants other steps or another scheduler than the tier. `usual`: the model's first one."""
+        fits = self.timesteps is not None and scheduler == (self.scheduler or usual)
+        return tuple(self.timesteps or ()) if fits and steps == self.own_steps else ()
 
 
 class ControlSpec(BaseModel):
@@ -307,6 +329,8 @@ def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> It
     if scheduler not in spec.schedulers:
         allowed = ", ".join(spec.schedulers)
         yield Mistake((*at, "scheduler"), f"is none of the model's schedulers: {allowed}")
+    elif tier.timesteps is not None and scheduler in SCHEDULERS:
+        yield from _timestep_problems(tier, tier.timesteps, scheduler, at)
     elif tier.steps is not None and scheduler in SCHEDULERS:
         limit = SCHEDULERS[scheduler]
         most = min(spec.max_steps, limit.max_steps or spec.max_steps)
@@ -315,6 +339,17 @@ def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> It
             yield Mistake((*at, "steps"), text)
     if tier.guidance_scale is not None and tier.guidance_scale > MAX_GUIDANCE:
         yield Mistake((*at, "guidance_scale"), f"must not exceed {MAX_GUIDANCE:g}")
+
+
+def _timestep_problems(tier: Draft, given: list[int], scheduler: str, at: At) -> Iterator[Mistake]:
+    if any(later >= earlier for earlier, later in pairwise(given)):
+        yield Mistake((*at, "timesteps"), "must fall from one step to the next, as in [800, 400]")
+    if tier.steps not in (None, len(given)):
+        yield Mistake((*at, "steps"), f"leave it out: `timesteps` says {len(given)}")
+    if not SCHEDULERS[scheduler].any_timesteps:
+        able = ", ".join(name for name, known in SCHEDULERS.items() if known.any_timesteps)
+        text = f"{scheduler} takes none; with a `scheduler` that does: {able}"
+        yield Mistake((*at, "timesteps"), text)
 
 
 def _source_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:

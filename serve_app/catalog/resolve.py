@@ -126,7 +126,7 @@ def resolve(
     height = _first(order.height, defaults.height, spec.native_size[1])
     _check_size(order, spec, width, height, limits.max_pixels)
     tier = spec.draft if order.quality == "draft" else None
-    steps = _first(order.steps, tier and tier.steps, defaults.steps, spec.steps)
+    steps = _first(order.steps, tier and tier.own_steps, defaults.steps, spec.steps)
     guidance = _first(
         order.guidance_scale,
         tier and tier.guidance_scale,
@@ -142,8 +142,10 @@ def resolve(
     if scheduler not in spec.schedulers:
         text = f"{spec.name} does not draw with {scheduler!r}"
         raise InvalidField("scheduler", text, spec.schedulers)
-    fewest, most = SCHEDULERS[scheduler].min_steps, SCHEDULERS[scheduler].max_steps
-    _within("steps", steps, fewest, min(spec.max_steps, most or spec.max_steps))
+    timesteps = tier.timesteps_of(steps, scheduler, spec.schedulers[0]) if tier else ()
+    if not timesteps:
+        fewest, most = SCHEDULERS[scheduler].min_steps, SCHEDULERS[scheduler].max_steps
+        _within("steps", steps, fewest, min(spec.max_steps, most or spec.max_steps))
     tile: Tile = _first(order.tile, defaults.tile, "none")
     if wrong := tile_problem(spec, tile):
         raise InvalidField("tile", wrong, ["none"])
@@ -159,6 +161,7 @@ def resolve(
         width=width,
         height=height,
         steps=steps,
+        timesteps=timesteps,
         guidance_scale=guidance,
         guidance_rescale=rescale,
         guidance_stop=tier.guidance_stop if tier else 1.0,

@@ -20,6 +20,7 @@ class SchedulerSpec:
     config: Mapping[str, bool | int | str] = field(default_factory=dict[str, bool | int | str])
     min_steps: int = 1  # with fewer the image is noise or NaN
     max_steps: int | None = None  # it was distilled from so many; diffusers refuses more
+    any_timesteps: bool = False  # draws by timesteps that are given, too
 
 
 # A name must mean the same for every checkpoint, so values are given even where they are diffusers' default:
@@ -42,7 +43,9 @@ _FIFTY = 50
 _DISTILLED = {**_LATENTS, "original_inference_steps": _FIFTY}
 
 SCHEDULERS: Mapping[str, SchedulerSpec] = {
-    "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO),
+    "euler": SchedulerSpec(
+        "EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO, any_timesteps=True
+    ),
     "euler_karras": SchedulerSpec("EulerDiscreteScheduler", "Euler", "Karras", _KARRAS, _TWO),
     # Trailing spacing starts at the last training step, as distilled (turbo) models were trained.
     "euler_trailing": SchedulerSpec(
@@ -50,6 +53,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
         "Euler",
         "SGM Uniform",
         {**_UNIFORM, "timestep_spacing": "trailing"},
+        any_timesteps=True,
     ),
     "euler_a": SchedulerSpec(
         "EulerAncestralDiscreteScheduler", "Euler a", "Uniform", min_steps=_FOUR
@@ -85,9 +89,13 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC", None, {**_UNIFORM, **_NO_FLOW}),
     "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS", None, {**_UNIFORM, **_NO_FLOW}),
     "ddim": SchedulerSpec("DDIMScheduler", "DDIM", None, _LATENTS, _TWO),
-    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO),
+    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM", None, _LATENTS, _TWO, any_timesteps=True),
     # Without its Runge-Kutta start-up steps PNDM is PLMS, which checkpoints were published with.
     "pndm": SchedulerSpec("PNDMScheduler", "PLMS", None, {"skip_prk_steps": True}, _TWO),
-    "lcm": SchedulerSpec("LCMScheduler", "LCM", None, _DISTILLED, max_steps=_FIFTY),
-    "tcd": SchedulerSpec("TCDScheduler", "TCD", None, _DISTILLED, max_steps=_FIFTY),
+    "lcm": SchedulerSpec(
+        "LCMScheduler", "LCM", None, _DISTILLED, max_steps=_FIFTY, any_timesteps=True
+    ),
+    "tcd": SchedulerSpec(
+        "TCDScheduler", "TCD", None, _DISTILLED, max_steps=_FIFTY, any_timesteps=True
+    ),
 }

@@ -17,7 +17,7 @@ from serve_app.params import GenerationParams, LoraUse
 
 # A test checks that each field of GenerationParams is in exactly one of DecodeKey, CARRIED and RECORDED.
 CARRIED = {  # may differ between requests that share a call
-    *("prompt", "negative_prompt", "seed", "n", "steps", "scheduler"),
+    *("prompt", "negative_prompt", "seed", "n", "steps", "timesteps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
     *("init_image", "strength", "mask_image", "control"),
 }

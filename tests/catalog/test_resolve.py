@@ -221,6 +221,31 @@ def test_the_cheap_tier_may_be_one_of_few_steps() -> None:
     assert resolved(models=models, **again).loras == draft.loras
 
 
+def test_a_tier_may_say_its_timesteps() -> None:
+    """Other steps or another scheduler than the tier's are drawn by the scheduler's own."""
+    tier = Draft(scheduler="lcm", timesteps=[799])
+    models = Models({"tiny": MODELS["tiny"].model_copy(update={"draft": tier})}, "tiny", LORAS)
+    draft = resolved(models=models, quality="draft")
+    assert (draft.steps, draft.timesteps, draft.scheduler) == (1, (799,), "lcm")
+    assert resolved(models=models).timesteps == ()
+    assert resolved(models=models, quality="draft", steps=4).timesteps == ()
+    other = resolved(models=models, quality="draft", scheduler="dpmpp_2m", steps=1)
+    assert other.timesteps == ()
+    again = resolved(models=models, **order_again(draft, 0))
+    assert (again.steps, again.timesteps) == (1, (799,))
+    assert GenerationParams.model_validate_json(draft.model_dump_json()) == draft
+    needs_two = MODELS["big"].model_copy(update={"draft": Draft(timesteps=[799])})
+    one = resolve(
+        Order(prompt="a fox", quality="draft"),
+        styles=STYLES,
+        models=Models({"big": needs_two}, "big"),
+        active="big",
+        revision_of=str,
+        limits=Bounds(),
+    )
+    assert (one.scheduler, one.steps, one.timesteps) == ("euler", 1, (799,))
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [

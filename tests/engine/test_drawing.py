@@ -166,6 +166,7 @@ CHANGED: dict[str, Any] = {
     "mask_image": {"upload_id": "b", "sha256": "4" * 64, "given": {"upload_id": "b"}},
     "control": [{"type": "canny", "image": {"upload_id": "b", "sha256": "4" * 64, "given": {}}}],
     "scheduler": "ddim",
+    "timesteps": (800, 400, 300, 200, 100),
     "reproducible": "strict",
     "model": "other",
     "model_revision": "1" * 12,

@@ -28,6 +28,8 @@ def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
             f"checkpoints that were trained on noise of 1,000 steps and predict {', '.join(PREDICTIONS)}; "
             "flow matching and EDM are none of them"
         )
+    if spec.draft.timesteps is not None:
+        _check_timesteps(spec, spec.draft.timesteps, scheduler)
     wrong = {name: why for name in spec.schedulers if (why := misfit(spec, scheduler, name))}
     if wrong:
         fit = [name for name in SCHEDULERS if not misfit(spec, scheduler, name)]
@@ -35,6 +37,21 @@ def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
         raise ModelError(
             f"model {spec.name!r}: schedulers that do not fit the checkpoint's own: {told}. "
             f"Those that fit: {', '.join(fit) or 'none'}"
+        )
+
+
+def _check_timesteps(spec: ModelSpec, timesteps: list[int], own: Any) -> None:
+    """Raises ModelError unless the tier's scheduler draws by these very timesteps."""
+    name = spec.draft.scheduler or spec.schedulers[0]
+    made = new_scheduler(own.config, name)
+    try:
+        made.set_timesteps(timesteps=timesteps, device="cpu")
+        drawn = [float(timestep) for timestep in made.timesteps]
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        drawn = [type(error).__name__]
+    if drawn != timesteps:
+        raise ModelError(
+            f"model {spec.name!r}: draft: {name} does not draw by the timesteps {timesteps}, but {drawn}"
         )
 
 

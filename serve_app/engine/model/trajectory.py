@@ -77,7 +77,10 @@ class Trajectory:
             positive, negative = (family.widened(t, windows, params) for t in (positive, negative))
         scheduler = schedulers.new(params.scheduler)
         # On the host: many schedulers read timesteps at each step, and from a device that waits for it.
-        scheduler.set_timesteps(params.steps, device="cpu")
+        if params.timesteps:
+            scheduler.set_timesteps(timesteps=list(params.timesteps), device="cpu")
+        else:
+            scheduler.set_timesteps(params.steps, device="cpu")
         # Of second-order schedulers, each step has two.
         skipped = (params.steps - params.drawn_steps) * scheduler.order
         timesteps = list(scheduler.timesteps)[skipped:]

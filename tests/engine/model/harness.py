@@ -43,6 +43,7 @@ def plain(parts: ModelParts, params: GenerationParams, index: int = 0) -> torch.
             params.prompt,
             negative_prompt=params.negative_prompt or None,
             num_inference_steps=params.steps,
+            timesteps=list(params.timesteps) or None,
             guidance_scale=params.guidance_scale,
             guidance_rescale=params.guidance_rescale,
             generator=torch.Generator("cpu").manual_seed(params.seed_of(index)),

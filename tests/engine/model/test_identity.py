@@ -58,6 +58,25 @@ def test_company_changes_nothing_visible(scheduler: str) -> None:
         assert difference(runner.drawn[request], expected) <= IN_COMPANY
 
 
+@pytest.mark.parametrize(
+    "scheduler", [name for name, spec in SCHEDULERS.items() if spec.any_timesteps]
+)
+def test_timesteps_that_are_given_are_drawn_by(scheduler: str) -> None:
+    """One step, as of models that were distilled to it, and a few; alone, and beside one with its own."""
+    parts = tiny.shared_parts()
+    single = params(scheduler=scheduler, steps=1, timesteps=[799], guidance_scale=1.0)
+    few = params(scheduler=scheduler, steps=3, timesteps=[899, 499, 99], seed=4)
+    for wanted in single, few:
+        assert torch.equal(alone(parts, wanted), plain(parts, wanted))
+    other = params(scheduler=scheduler, steps=3, seed=4)
+    assert not torch.equal(plain(parts, few), plain(parts, other))
+    runner = Recording(parts)
+    arrivals = [(i, requests_of(runner, p, i)[0]) for i, p in enumerate((few, other, single))]
+    run(runner, arrivals)
+    for _, request in arrivals:
+        assert difference(runner.drawn[request], plain(parts, request.params)) <= IN_COMPANY
+
+
 def test_mixed_schedulers_and_sizes_share_a_run() -> None:
     """Requests with other schedulers share calls, other sizes take turns, and n images are n requests."""
     parts = tiny.shared_parts()

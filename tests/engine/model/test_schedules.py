@@ -77,3 +77,16 @@ def test_a_scheduler_means_the_same_for_every_checkpoint(flag: str) -> None:
             made.set_timesteps(5)
             sigmas.append(torch.as_tensor(getattr(made, "sigmas", made.timesteps)))
         assert torch.equal(*sigmas), name
+
+
+def test_timesteps_of_a_tier_are_those_that_its_scheduler_draws_by() -> None:
+    """One that takes them by its name, and then draws by others, is refused with both."""
+    own = diffusers.DDIMScheduler(**BETAS)
+    for name in (name for name, known in SCHEDULERS.items() if known.any_timesteps):
+        tier = {"scheduler": name, "timesteps": [799, 399]}
+        check_schedules(tiny.spec(schedulers=[name], draft=tier), own)
+    karras = {"scheduler": "euler_karras", "timesteps": [799, 399]}
+    with pytest.raises(
+        ModelError, match=r"euler_karras does not draw by the timesteps \[799, 399\]"
+    ):
+        check_schedules(tiny.spec(schedulers=["euler_karras"], draft=karras), own)

@@ -87,6 +87,15 @@ class LoraUse(BaseModel):
     revision: str = ""
 
 
+class EmbeddingUse(BaseModel):
+    """A textual inversion that a prompt names. `revision`: hash of its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    revision: str = ""
+
+
 class SourceUse(BaseModel):
     """A picture that an order is drawn from. `sha256` pins it: another file under that id is not drawn from.
 
@@ -157,6 +166,9 @@ class GenerationParams(BaseModel):
         default=1, ge=1, le=MAX_CLIP_SKIP, description="2: the text encoder's last but one layer."
     )
     loras: tuple[LoraUse, ...] = Field(default=(), description="Added in this order.")
+    embeddings: tuple[EmbeddingUse, ...] = Field(
+        default=(), description="Textual inversions that the prompts name."
+    )
     init_image: SourceUse | None = Field(
         default=None, description="The picture it is drawn from. None: from noise alone."
     )
@@ -184,7 +196,7 @@ class GenerationParams(BaseModel):
         default=None, description="Done by the job's own task. None: nothing."
     )
 
-    @field_serializer("loras", "control", "timesteps", mode="wrap")
+    @field_serializer("loras", "embeddings", "control", "timesteps", mode="wrap")
     def _as_json_has_them(self, uses: Any, dump: SerializerFunctionWrapHandler) -> list[Any]:
         """What was dumped equals what a row or a file gives back."""
         return [*dump(uses)]

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "artifacts/inspection/recipe.py": "artifacts/inspection/test_dialects.py",
     "artifacts/inspection/xmp.py": "artifacts/inspection/test_inspect.py",
     "catalog/file_hash.py": "catalog/test_revision.py",
+    "catalog/embeddings.py": "engine/model/test_embeddings.py",
     "catalog/loras.py": "engine/model/test_loras.py",
     "catalog/model_entry.py": "tools/test_model_import.py",
     "cli/credentials.py": "cli/test_provenance.py",

@@ -237,6 +237,11 @@ class Capabilities(BaseModel):
     schedulers: list[str] = Field(
         description="Of the active model.", examples=[["dpmpp_2m", "euler"]]
     )
+    embeddings: list[str] = Field(
+        description="Textual inversions: words of prompts with `prompt_syntax` weighted, for models of "
+        "their family.",
+        examples=[["easynegative"]],
+    )
     limits: LimitsInfo = Field(description="Of one order.")
 
 
@@ -349,6 +354,7 @@ class Catalog:
             features=FEATURES,
             model=active,
             schedulers=models[active].schedulers,
+            embeddings=[one.name for one in models.embeddings.values()],
             limits=LimitsInfo(
                 images=settings.max_images,
                 pixels=settings.max_pixels,

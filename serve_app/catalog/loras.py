@@ -61,7 +61,7 @@ def lora_of(path: Path) -> LoraSpec:
         raise ConfigError(
             f"loras/{path.name}: its name must be made of letters, digits and `_ . -`"
         )
-    header = _header(path)
+    header = header_of(path)
     metadata: Mapping[str, Any] = header.pop("__metadata__", None) or {}
     if not any(".lora" in key or key.startswith("lora_") for key in header):
         raise ConfigError(
@@ -71,7 +71,8 @@ def lora_of(path: Path) -> LoraSpec:
     return LoraSpec(path.stem, path, str(title), _family(header, metadata), _triggers(metadata))
 
 
-def _header(path: Path) -> dict[str, Any]:
+def header_of(path: Path) -> dict[str, Any]:
+    """Of a safetensors file, by name of the tensor. Raises ConfigError where it is no whole one."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         size = path.stat().st_size
@@ -85,7 +86,8 @@ def _header(path: Path) -> dict[str, Any]:
             if not ends or 8 + length + max(ends) != size:
                 raise ValueError
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ConfigError(f"loras/{path.name} is no whole safetensors file") from error
+            name = f"{path.parent.name}/{path.name}"
+            raise ConfigError(f"{name} is no whole safetensors file") from error
     return header
 
 

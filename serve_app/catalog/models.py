@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from serve_app.catalog.embeddings import EmbeddingSpec, load_embeddings
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, load_loras, lora_problem
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
@@ -164,10 +165,12 @@ class Models(Mapping[str, ModelSpec]):
         specs: Mapping[str, ModelSpec],
         default: str,
         loras: Mapping[str, LoraSpec] | None = None,
+        embeddings: Mapping[str, EmbeddingSpec] | None = None,
     ) -> None:
         self._specs = dict(specs)
         self.default = default
         self.loras = dict(loras or {})
+        self.embeddings = dict(embeddings or {})  # by name in small letters
 
     def __getitem__(self, name: str) -> ModelSpec:
         return self._specs[name]
@@ -221,7 +224,8 @@ def load_models(path: Path) -> Models:
     for name, (one, spec) in added.items():
         twice = [Mistake((), f"{name!r} is in {path.name} already")] if name in named else []
         one.refuse([*twice, *_problems(spec, loras, ()), *_like_problems(spec, everything, ())])
-    return Models(everything, file.default, loras)
+    embeddings = load_embeddings(path.parent / "embeddings")
+    return Models(everything, file.default, loras, embeddings)
 
 
 def models_folder(path: Path) -> Path:

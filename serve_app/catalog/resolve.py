@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from serve_app.catalog.embeddings import named_in
 from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS, lora_problem
 from serve_app.catalog.models import (
@@ -31,6 +32,7 @@ from serve_app.params import (
     MAX_CLIP_SKIP,
     MAX_SEED,
     ControlUse,
+    EmbeddingUse,
     Finishing,
     GenerationParams,
     LoraUse,
@@ -149,6 +151,7 @@ def resolve(
     tile: Tile = _first(order.tile, defaults.tile, "none")
     if wrong := tile_problem(spec, tile):
         raise InvalidField("tile", wrong, ["none"])
+    syntax: Literal["plain", "weighted"] = _first(order.prompt_syntax, spec.prompt_syntax)
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
@@ -168,9 +171,10 @@ def resolve(
         decoder=tier.decoder if tier else "full",
         scheduler=scheduler,
         tile=tile,
-        prompt_syntax=_first(order.prompt_syntax, spec.prompt_syntax),
+        prompt_syntax=syntax,
         clip_skip=clip_skip,
         loras=_loras(order, style, tier, spec, models),
+        embeddings=_embeddings((prompt, negative), spec, models) if syntax == "weighted" else (),
         init_image=order.init_image,
         strength=strength,
         mask_image=order.mask_image,
@@ -417,6 +421,11 @@ def _loras(
         LoraUse(name=name, weight=weight, revision=models.loras[name].revision)
         for name, weight in wanted
     )
+
+
+def _embeddings(texts: Sequence[str], spec: ModelSpec, models: Models) -> tuple[EmbeddingUse, ...]:
+    fit = {name: one for name, one in models.embeddings.items() if one.family == spec.family}
+    return tuple(EmbeddingUse(name=one.name, revision=one.revision) for one in named_in(texts, fit))
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

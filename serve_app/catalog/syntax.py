@@ -53,11 +53,22 @@ def syntax_notes(params: GenerationParams) -> list[str]:
         (params.prompt, "prompt_syntax", "prompt_weights"),
         (params.negative_prompt, "negative_prompt_syntax", "negative_prompt_weights"),
     ):
-        if parts := syntax_in(text, weighted=weighted):
+        parts = [p for p in syntax_in(text, weighted=weighted) if not _is_drawn(p, params)]
+        if parts:
             notes.append(f"{syntax}: {_note(parts, params)}")
         if weighted and is_extreme(text):
             notes.append(f"{weights}: held within {LOWEST:g} and {HIGHEST:g}")
+    if params.embeddings:
+        names = ", ".join(use.name for use in params.embeddings)
+        notes.append(f"embeddings: {names} stand in the place of words")
     return notes
+
+
+def _is_drawn(part: str, params: GenerationParams) -> bool:
+    """Whether it is `embedding:NAME` of one that is drawn; of a name with signs, its beginning."""
+    mark, _, name = part.partition(":")
+    drawn = (use.name.lower().startswith(name.lower()) for use in params.embeddings)
+    return mark == "embedding" and any(drawn)
 
 
 def _note(parts: list[str], params: GenerationParams) -> str:

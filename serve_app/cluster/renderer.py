@@ -67,6 +67,7 @@ class RendererReplica:
                 stall_seconds=parsed.stall_timeout_s,
                 on_fault=lambda: loop.call_soon_threadsafe(self._exit_soon),
                 loras=models.loras,
+                embeddings=models.embeddings,
             )
         except ServiceError as error:
             log.error("the model cannot be loaded: %s", error.detail)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve_app.catalog.embeddings import EmbeddingSpec
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.engine.engine import Engine
@@ -31,12 +32,13 @@ def build(
     stall_seconds: float = 120.0,
     on_fault: Callable[[], object] = lambda: None,
     loras: Mapping[str, LoraSpec] | None = None,
+    embeddings: Mapping[str, EmbeddingSpec] | None = None,
 ) -> Engine:
     """Import, load and warm up, in this sequence. Raises ModelError.
 
     `root` is the directory that relative paths of the spec start from; `device` is a torch device name, by
-    default CUDA where there is one. `loras`: those that orders may name. The other arguments are those of
-    `Engine`.
+    default CUDA where there is one. `loras`, `embeddings`: those that orders may name. The other arguments
+    are those of `Engine`.
     """
     began = time.perf_counter()
     # Here and not above, because torch takes seconds to import and only a renderer needs it.
@@ -44,7 +46,7 @@ def build(
 
     imported = time.perf_counter()
     parts = loading.load(spec, root, device=device)
-    parts.loras = loras or {}
+    parts.loras, parts.embeddings = loras or {}, embeddings or {}
     runner: ModelRunner = model_runner.ModelRunner(parts)
     loaded = time.perf_counter()
     measured = warm_up.warm_up(runner)

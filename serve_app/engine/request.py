@@ -19,6 +19,7 @@ from serve_app.params import GenerationParams, LoraUse
 CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "timesteps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
+    "embeddings",
     *("init_image", "strength", "mask_image", "control"),
 }
 RECORDED = {  # changes no pixel

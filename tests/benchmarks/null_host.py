@@ -64,8 +64,10 @@ class NullRunner:
         return []
 
 
-def build_null(spec: ModelSpec, root: Path, *, loras: Any = None, **engine: Any) -> Engine:
-    """As `engine.build.build`, which it replaces. It knows no LoRA."""
+def build_null(
+    spec: ModelSpec, root: Path, *, loras: Any = None, embeddings: Any = None, **engine: Any
+) -> Engine:
+    """As `engine.build.build`, which it replaces. It knows no LoRA and no embedding."""
     runner = NullRunner(spec.name, weights_revision(spec, root))
     costs = CostTable(SIZE, {1: 1e-4, 64: 1.0001e-4})
     return Engine(

@@ -161,6 +161,7 @@ CHANGED: dict[str, Any] = {
     "prompt_syntax": "weighted",
     "clip_skip": 2,
     "loras": [{"name": "ink"}],
+    "embeddings": [{"name": "fox"}],
     "init_image": {"upload_id": "a", "sha256": "3" * 64, "given": {"upload_id": "a"}},
     "strength": 0.5,
     "mask_image": {"upload_id": "b", "sha256": "4" * 64, "given": {"upload_id": "b"}},

@@ -132,10 +132,12 @@ async def scripts(owner: Owner) -> dict[str, list[str]]:
     return {"txt2img": [], "img2img": []}
 
 
-@router.get("/embeddings", operation_id="list_embeddings_for_a1111", summary="Embeddings: none")
-async def embeddings(owner: Owner) -> dict[str, dict[str, Any]]:
-    """Textual inversions are not loaded here."""
-    return {"loaded": {}, "skipped": {}}
+@router.get("/embeddings", operation_id="list_embeddings_for_a1111", summary="Embeddings")
+async def embeddings(service: Service, owner: Owner) -> dict[str, dict[str, Any]]:
+    """Textual inversions, of any family."""
+    names = service.catalog.capabilities.embeddings
+    nothing = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None}
+    return {"loaded": dict.fromkeys(names, nothing), "skipped": {}}
 
 
 @router.get("/cmd-flags", operation_id="list_flags_for_a1111", summary="Flags: none")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from serve_app.catalog.emphasis import Piece, pieces_of
+from serve_app.engine.model.embeddings import NO_VECTORS, Embeddings, Vectors
 from serve_app.engine.model.windows import emphasised, encoded, windows_of
 from serve_app.params import GenerationParams
 
@@ -102,6 +103,7 @@ class StableDiffusion:
         self.pipe = pipe
         self.device = device
         self.cache = cache
+        self.embeddings: Embeddings | None = None
 
     def positive(self, params: GenerationParams) -> Text:
         text = self._encode(params.prompt, params)
@@ -109,7 +111,8 @@ class StableDiffusion:
             return text
         own = params.through_subject
         if params.prompt_syntax == "weighted":
-            return replace(text, subject=windows_of(self.pipe.tokenizer, pieces_of(own)).tokens)
+            found = windows_of(self.pipe.tokenizer, pieces_of(own), self._vectors(params))
+            return replace(text, subject=found.tokens)
         return replace(text, subject=count_tokens(self.pipe.tokenizer, own)[1])
 
     def negative(self, params: GenerationParams) -> Text:
@@ -136,21 +139,27 @@ class StableDiffusion:
         if params.prompt_syntax == "weighted":
             pieces = pieces_of(prompt)
         skip = self._layer(params.clip_skip)
-        key = tuple(pieces), skip, params.prompt_syntax, params.loras
+        key = tuple(pieces), skip, params.prompt_syntax, params.loras, params.embeddings
         return self.cache.get(key) or self.cache.put(key, self._encoded(pieces, skip, params))
 
     def _encoded(self, pieces: Sequence[Piece], layer: int, params: GenerationParams) -> Text:
-        tokenizer = self.pipe.tokenizer
+        tokenizer, vectors = self.pipe.tokenizer, self._vectors(params)
         (text, weight), *more = pieces
-        if text is not None and not more and weight == 1 and layer == self.usual_layer:
+        plainly = not more and weight == 1 and layer == self.usual_layer and not vectors
+        if text is not None and plainly:
             used, tokens = count_tokens(tokenizer, text)
             if tokens <= used or params.prompt_syntax == "plain":
                 return replace(self._plainly(text), used=used, tokens=tokens)
-        found = windows_of(tokenizer, pieces)
+        found = windows_of(tokenizer, pieces, vectors)
         most = 1 if params.prompt_syntax == "plain" else len(found.windows)
-        hidden, pooled = self._windowed(pieces, layer, most)
+        hidden, pooled = self._windowed(pieces, layer, most, vectors)
         used = min(found.used, most * found.room)
         return Text(hidden, pooled, used, found.tokens, windows=most)
+
+    def _vectors(self, params: GenerationParams) -> Vectors:
+        if not params.embeddings or self.embeddings is None:
+            return NO_VECTORS
+        return self.embeddings.load(params.embeddings)
 
     # ---- what differs in SDXL ----
 
@@ -166,10 +175,12 @@ class StableDiffusion:
     def _plainly(self, prompt: str) -> Text:
         return Text(self.pipe.encode_prompt(prompt, self.device, 1, False)[0])
 
-    def _windowed(self, pieces: Sequence[Piece], layer: int, most: int) -> tuple[Tensor, Any]:
+    def _windowed(
+        self, pieces: Sequence[Piece], layer: int, most: int, vectors: Vectors
+    ) -> tuple[Tensor, Any]:
         encoder = self.pipe.text_encoder
         parts: list[Tensor] = []
-        for window in windows_of(self.pipe.tokenizer, pieces).windows[:most]:
+        for window in windows_of(self.pipe.tokenizer, pieces, vectors).windows[:most]:
             out = encoded(encoder, window, self.device, hidden=layer > 1)
             hidden = out[0]
             if layer > 1:
@@ -232,15 +243,16 @@ class StableDiffusionXL(StableDiffusion):
         )
         return Text(hidden, pooled)
 
-    def _windowed(self, pieces: Sequence[Piece], layer: int, most: int) -> tuple[Tensor, Any]:
+    def _windowed(
+        self, pieces: Sequence[Piece], layer: int, most: int, vectors: Vectors
+    ) -> tuple[Tensor, Any]:
         """The pooled embedding is that of the first window."""
         pipe, both = self.pipe, list[Tensor]()
         pooled: Any = None
-        for tokenizer, encoder in (
-            (pipe.tokenizer, pipe.text_encoder),
-            (pipe.tokenizer_2, pipe.text_encoder_2),
+        for number, (tokenizer, encoder) in enumerate(
+            ((pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2))
         ):
-            windows = windows_of(tokenizer, pieces).windows[:most]
+            windows = windows_of(tokenizer, pieces, vectors, number).windows[:most]
             outs = [encoded(encoder, window, self.device, hidden=True) for window in windows]
             pooled = outs[0][0]
             parts = [

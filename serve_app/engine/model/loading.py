@@ -19,6 +19,7 @@ import torch
 import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
+from serve_app.catalog.embeddings import EmbeddingSpec
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.catalog.revision import model_folder, pinned_commit, weights_revision
@@ -61,6 +62,7 @@ class ModelParts:
     feature_extractor: Any = None  # the CLIP image processor that prepares its input
     controls: Mapping[str, Any] = field(default_factory=dict[str, Any])  # ControlNetModels
     loras: Mapping[str, LoraSpec] = field(default_factory=dict[str, LoraSpec])
+    embeddings: Mapping[str, EmbeddingSpec] = field(default_factory=dict[str, EmbeddingSpec])
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property

@@ -24,6 +24,7 @@ from serve_app.engine.model.device import (
     device_errors,
     free_memory,
 )
+from serve_app.engine.model.embeddings import Embeddings
 from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import FAMILIES, TextCache
 from serve_app.engine.model.loading import ModelParts
@@ -65,6 +66,7 @@ class ModelRunner:
         self._tilings |= {id(v): Tiling(v.decoder) for v in (parts.vae, parts.tiny_decoder) if v}
         self._encoder = PictureEncoder(parts.vae, self.family, parts.device)
         self.loras = Loras(parts.pipe, parts.loras, parts.device)
+        self.family.embeddings = Embeddings(parts.pipe, parts.embeddings)
         self.safety: SafetyCheck | None = None
         if parts.safety_checker is not None:
             self.safety = SafetyCheck(parts.safety_checker, parts.feature_extractor, parts.device)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from serve_app.finishing.base import BaseEffect
@@ -16,6 +17,7 @@ from serve_app.finishing.masks import nearest
 from serve_app.finishing.picture import Picture, Pixels
 
 RADIUS = 8  # pixels; enough for mipmaps down to 1/8
+_COLOR = np.array([255, 255, 255, 0], np.uint8).view(np.uint32)[0]  # without alpha
 
 
 class Bleed(BaseEffect):
@@ -36,14 +38,18 @@ def bleed(pixels: Pixels, radius: int = RADIUS) -> Pixels:
     visible = pixels[..., 3] > 0
     if visible.all() or not visible.any():
         return pixels
-    result = pixels.copy()
-    result[~visible, :3] = _middle(pixels[visible][:, :3])
-    distance, index = nearest(visible, radius)
-    filled = np.isfinite(distance) & ~visible
-    result[filled, :3] = pixels[..., :3].reshape(-1, 3)[index[filled]]
-    return result
+    whole = np.ascontiguousarray(pixels).view(np.uint32).reshape(-1)  # a pixel is one number
+    result = np.where(visible.reshape(-1), whole, _middle(whole[visible.reshape(-1)]) & _COLOR)
+    index = nearest(visible, radius)[1].reshape(-1)
+    filled = np.flatnonzero((index >= 0) & ~visible.reshape(-1))
+    result[filled] = whole[index[filled]] & _COLOR
+    return result.view(np.uint8).reshape(pixels.shape)
 
 
-def _middle(colors: np.ndarray) -> np.ndarray:
-    off = colors - colors.mean(axis=0, dtype=np.float64)
-    return colors[np.argmin((off * off).sum(axis=1))]
+def _middle(pixels: NDArray[np.uint32]) -> np.uint32:
+    """Of these the first whose colour is closest to their mean."""
+    square = np.zeros(len(pixels))
+    for channel in pixels.view(np.uint8).reshape(-1, 4)[:, :3].T:
+        off = channel - channel.mean(dtype=np.float64)
+        square += off * off
+    return pixels[np.argmin(square)]

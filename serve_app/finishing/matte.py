@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.finishing.backdrop import Backdrop
-from serve_app.finishing.masks import Components, components, dilate, disc, nearest
+from serve_app.finishing.masks import Components, components, dilate, disc, nearest, positions
 from serve_app.finishing.picture import Floats, Mask, Pixels
 
 RADIUS = 4  # pixels within which an edge pixel finds its own colour; hair lines have no wider core
@@ -87,7 +87,7 @@ def _are_holes(
     """Of these parts: each is exactly of the backdrop's colour, and what lies around it a few pixels off
     differs clearly."""
     count = len(parts.sizes)
-    y, x = np.nonzero(parts.where(which))
+    y, x = positions(parts.where(which))
     margin = 2 * _RIM[1]
     box = (
         slice(max(0, int(y.min()) - margin), int(y.max()) + margin + 1),
@@ -174,24 +174,33 @@ def _own_color(
     backdrop, gives this one: a darker outline beside a light area does not explain the light area. And
     whether even that one lies so near to the outside that it may be a mix itself."""
     height, width = depth.shape
+    rim = np.zeros(depth.shape, bool)
+    rim[y, x] = True
+    near = np.flatnonzero(_grown(rim, RADIUS) & (depth > 0))
+    place = np.full(depth.size, -1, np.int32)  # in `near`
+    place[near] = np.arange(len(near), dtype=np.int32)
+    lines = rgb.reshape(-1, 3)[near] - backdrop.at(*np.divmod(near, width))
+    lengths = _dot(lines, lines)
+    away = np.append(
+        np.sqrt(lengths), np.float32(-np.inf)
+    )  # what is outside is nobody's own colour
     best = np.full(len(y), -np.inf, np.float32)
-    own = np.empty((len(y), 3), np.float32)
-    shallow = np.zeros(len(y), bool)
+    source = np.zeros(len(y), np.int64)
     for dy, dx in disc(RADIUS):
-        there = (np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1))
-        color = rgb[there].astype(np.float32)
-        line = color - backdrop.at(*there)
-        length = _dot(line, line)
-        share = np.clip(_dot(offset, line) / np.maximum(length, 1), 0, 1)
-        off_line = offset - share[:, None] * line
+        there = place[np.clip(y + dy, 0, height - 1) * width + np.clip(x + dx, 0, width - 1)]
+        worth = away[there] * _SHADING ** float(np.hypot(dy, dx))
+        hopeful = np.flatnonzero(worth > best)  # a misfit only lessens the worth
+        there, rest = there[hopeful], offset[hopeful]
+        line = lines[there]
+        share = np.clip(_dot(rest, line) / np.maximum(lengths[there], 1), 0, 1)
+        off_line = rest - share[:, None] * line
         misfit = np.maximum(0, np.sqrt(_dot(off_line, off_line)) - 2 * backdrop.sigma)
-        worth = np.sqrt(length) * _SHADING ** float(np.hypot(dy, dx))
-        score = np.where(depth[there] == 0, -1e6, worth - _MISFIT * misfit)
-        better = score > best
-        best = np.where(better, score, best)
-        own[better] = color[better]
-        shallow[better] = depth[there][better] <= _SHALLOW
-    return own, shallow
+        score = worth[hopeful] - _MISFIT * misfit
+        better = score > best[hopeful]
+        best[hopeful[better]] = score[better]
+        source[hopeful[better]] = near[there[better]]
+    own = rgb.reshape(-1, 3)[source].astype(np.float32)
+    return own, depth.reshape(-1)[source] <= _SHALLOW
 
 
 def _goes_on_inside(

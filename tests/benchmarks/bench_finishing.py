@@ -1,6 +1,9 @@
 """What each effect costs, and how good a cutout and a found grid are beside simpler means.
 
-    python -m tests.benchmarks.bench_finishing [--out FILE.md] [--runs 5]
+    python -m tests.benchmarks.bench_finishing [--out FILE.md] [--effects ROW ...] [--sizes 512 ...]
+
+With `--effects` or `--sizes` only the table of costs is made, of the rows that begin so: a minute, where all
+takes ten.
 
 Workload, on one core: the drawn sprite of tests/finishing/sprites.py (noise 3, on a green key) at 128, 512
 and 1024 pixels a side. Effects that need alpha get the cut sprite, `seam` the drawn one; `pixelate` looks
@@ -18,7 +21,8 @@ import os
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,36 +66,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--effects", nargs="+", metavar="ROW", help="rows that begin with these")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="PIXELS")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    text = "\n\n".join([costs(options.runs), edges(), grids(), colours()]) + "\n"
+    parts = [costs(options.runs, options.sizes or SIZES, tuple(options.effects or [""]))]
+    if options.effects is None and options.sizes is None:
+        parts += [edges(), grids(), colours()]
+    text = "\n\n".join(parts) + "\n"
     if options.out:
         options.out.write_text(text)
     print(text)
 
 
-def costs(runs: int) -> str:
-    rows = [f"| {label} | {measured(cut, effect, runs)} |" for label, cut, effect in EFFECTS]
-    rows += [
-        f"| all gates of `require` | {cells(lambda p: lambda: judge(p, GATES), True, runs)} |",
-        f"| peer: hard mask | {cells(lambda p: lambda: hard_mask(p), False, runs)} |",
-        f"| peer: Pillow's median cut to 16 | {cells(lambda p: lambda: pillow_16(p), False, runs)} |",
+def costs(runs: int, sizes: Sequence[int], wanted: tuple[str, ...]) -> str:
+    """`finish` as a job calls it: the effect, and the colours bled under what is transparent. Then the gates,
+    and the peers."""
+    works: list[tuple[str, bool, Callable[[Picture], object]]] = [
+        *((label, cut, partial(finish, effects=[effect])) for label, cut, effect in EFFECTS),
+        ("all gates of `require`", True, partial(judge, require=GATES)),
+        ("peer: hard mask", False, hard_mask),
+        ("peer: Pillow's median cut to 16", False, pillow_16),
     ]
-    head = " | ".join(f"{size} px" for size in SIZES)
-    return "\n".join([f"| ms / MB | {head} |", "| --- |" + " --- |" * len(SIZES), *rows])
+    head = " | ".join(f"{size} px" for size in sizes)
+    rows = [
+        f"| {label} | {cells(work, cut, runs, sizes)} |"
+        for label, cut, work in works
+        if label.startswith(wanted)
+    ]
+    return "\n".join([f"| ms / MB | {head} |", "| --- |" + " --- |" * len(sizes), *rows])
 
 
-def measured(cut: bool, effect: dict[str, object], runs: int) -> str:
-    """`finish` as a job calls it: the effect, and the colours bled under what is transparent."""
-    return cells(lambda picture: lambda: finish(picture, [effect]), cut, runs)
-
-
-def cells(prepare: Callable[[Picture], Callable[[], object]], cut: bool, runs: int) -> str:
+def cells(work: Callable[[Picture], object], cut: bool, runs: int, sizes: Sequence[int]) -> str:
     found: list[str] = []
-    for size in SIZES:
+    for size in sizes:
         drawn = sprite(size, GREEN, noise=3).drawn
-        work = prepare(Cutout().apply(drawn) if cut else drawn)
-        found.append(f"{milliseconds(work, runs):.1f} / {megabytes(work):.0f}")
+        ready = partial(work, Cutout().apply(drawn) if cut else drawn)
+        found.append(f"{milliseconds(ready, runs):.1f} / {megabytes(ready):.0f}")
     return " | ".join(found)
 
 

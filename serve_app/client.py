@@ -44,6 +44,8 @@ TIMEOUT_S = 30.0  # of silence; an event stream pings every 15 s
 CANCEL_TIMEOUT_S = 60.0  # a large batch ends job by job
 RECONNECT_S = 1.0
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+REPRODUCES_FILE = "reproduces_sha256"
+"""Key of a job's metadata: it makes the file of this hash again, to compare them."""
 PAGE = 100  # jobs
 ROWS = 500  # the same, of a batch
 ORDER_FILES = {
@@ -213,6 +215,11 @@ class Job:
     def reproduces(self) -> str | None:
         """The job whose images this one made again, to compare them."""
         return self.raw.get("reproduces")
+
+    @property
+    def is_reproduction(self) -> bool:
+        """It made a job's images or a file again, only to compare them."""
+        return self.reproduces is not None or REPRODUCES_FILE in self.metadata
 
     @property
     def created_at(self) -> datetime:

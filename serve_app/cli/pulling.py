@@ -140,14 +140,14 @@ class Pull:
         self._counts.clear()
         newest: dict[str, tuple[Job, Image]] = {}
         for job in jobs:
-            if job.kind == "sheet" or job.reproduces:
+            if job.kind == "sheet" or job.is_reproduction:
                 continue
             for image in job.images:
                 newest[key_of(image)] = (job, image)
         for key, (job, image) in newest.items():
             self._picture(key, job, image)
         for job in jobs:
-            if job.kind == "sheet" and not job.reproduces:
+            if job.kind == "sheet" and not job.is_reproduction:
                 self._sheet(job)
         self._finish()
 

@@ -5,6 +5,7 @@ A job is compared by the server; a file of this machine is ordered again by its 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from serve_app.cli.options import ApiKey, Server, connect, home_path
 from serve_app.cli.printing import out
 from serve_app.cli.provenance import read_file
 from serve_app.cli.watching import finished
-from serve_app.client import SERVER, Client
+from serve_app.client import REPRODUCES_FILE, SERVER, Client
 from serve_app.errors import ConfigError
 
 ONE_LEVEL = "One level is what the company of other orders may change; `reproducible: strict` is byte-equal."
@@ -51,6 +52,7 @@ def _file(client: Client, file: Path) -> bool:
     order = order_of(record, "png" if data.startswith(b"\x89PNG") else "webp")
     if order is None:
         raise ConfigError(f"{file} has no record of this service, so it cannot be made again")
+    order["metadata"] = {REPRODUCES_FILE: hashlib.sha256(data).hexdigest()}
     job = finished(client, client.generate(**order))
     made = client.fetch(job.images[0].url)
     found: dict[str, Any] = {"match": "exact", "reasons": what_changed(record, record_of(made))}

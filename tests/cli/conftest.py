@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Generator
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from serve_app.client import Client
 from tests.api.harness import Site, site
 from tests.cli.harness import Talk, draw_all
 from tests.scripted import Scripted
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client looks again at once where the server says "in a second": nothing is slow here."""
+    pause = functools.partial(threading.Event().wait, 0.02)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__ or {}, "pause", lambda _: pause())
 
 
 @pytest.fixture

@@ -90,6 +90,29 @@ def test_what_failed_is_told_and_ordered_again(
     assert "FAILURE" in capsys.readouterr().out
 
 
+def test_ctrl_c_leaves_a_batch_alone_and_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between two looks at it, where nearly all of the time goes."""
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "potions.csv").write_text(TABLE)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__ or {}, "pause", ctrl_c)
+    with site(tmp_path) as served:
+        monkeypatch.setenv("ASSETS_SERVER", served.url)
+        assert run("batch", str(tmp_path / "potions.csv"), "--wait") == 130
+        told = capsys.readouterr()
+        (made,) = told.out.split()
+        assert told.err.splitlines()[1:] == [
+            f"Batch {made} goes on. `assets batch status {made} --wait` shows it, "
+            f"`assets batch cancel {made}` ends it."
+        ]
+        with Client(served.url) as client:
+            assert client.batch(made).status in ("PENDING", "STARTED")
+
+
 def test_a_table_says_how_far_a_batch_is() -> None:
     counts = dict.fromkeys(("PENDING", "STARTED", "RETRY", "FAILURE", "REVOKED", "DELETED"), 0)
     raw: dict[str, Any] = {

@@ -58,6 +58,8 @@ def test_a_job_and_its_file_are_made_again(
         drawing = draw_next(service, other)
         assert run("reproduce", str(files[1])) == 1
         drawing.result()
+        assert run("pull", str(tmp_path / "art")) == 0  # nothing of what was only compared
+        assert len([*(tmp_path / "art").glob(f"*.{format}")]) == 1
     said = capsys.readouterr().out
     assert "  differs" in said
     assert "of the pixels, within 1x1 at 3,4" in said

@@ -35,10 +35,14 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def served(app: FastAPI, port: int = 0, *, killed: bool = False) -> AsyncGenerator[str]:
+async def served(
+    app: FastAPI, port: int = 0, *, killed: bool = False, send_buffer: int | None = None
+) -> AsyncGenerator[str]:
     """The address where the app listens. `port` 0: a free one. `killed`: in the end all connections break,
-    whatever is under way."""
+    whatever is under way. `send_buffer`: bytes that the kernel takes of an answer that nobody reads."""
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         server = Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
@@ -52,9 +56,11 @@ async def served(app: FastAPI, port: int = 0, *, killed: bool = False) -> AsyncG
 
 
 @contextlib.asynccontextmanager
-async def listening(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
+async def listening(
+    app: FastAPI, send_buffer: int | None = None
+) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the app, over a socket."""
-    async with served(app) as url:
+    async with served(app, send_buffer=send_buffer) as url:
         limits = httpx.Limits(max_connections=20)
         async with httpx.AsyncClient(base_url=url, limits=limits, timeout=WAIT_S) as client:
             yield client

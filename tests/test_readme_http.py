@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -134,6 +135,7 @@ def test_the_codes_are_those_of_the_errors() -> None:
             assert status_of(code) in (None, int(row[1].text)), code
 
 
+@functools.cache
 def codes() -> set[str]:
     """Of every error class, and of every error that is made without one."""
     found = {kind.code for kind in error_classes()}

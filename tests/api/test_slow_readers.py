@@ -61,7 +61,7 @@ async def test_a_thousand_who_read_one_byte_of_a_file_are_left(
     (world.files.root / "large.png").write_bytes(bytes(8_000_000))
     counting = Counting(make_app(transport))
     monkeypatch.setattr(slow_readers, "SEND_TIMEOUT_S", 1.0)
-    async with listening(counting) as client:  # type: ignore[arg-type]
+    async with listening(counting, send_buffer=65_536) as client:  # type: ignore[arg-type]
         with contextlib.ExitStack() as left:
             for _ in range(10):
                 asked = (one_byte(client, "/output/large.png", left) for _ in range(100))

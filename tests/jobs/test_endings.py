@@ -20,7 +20,10 @@ from .harness import DIED, ERROR, STOPPED, World, disk_held, nothing_lives, turn
 # ---- an attempt ends ----
 
 
-async def test_only_a_replica_death_counts_as_an_attempt(tmp_path: Path) -> None:
+async def test_only_a_replica_death_counts_as_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "backoff", lambda *_: 0.01)
     async with World(tmp_path) as world:
         job_id = await world.submit()
         await world.started(job_id)

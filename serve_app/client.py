@@ -117,6 +117,9 @@ class Image:
     original_url: str = ""  # the picture before its effects
     files: tuple[File, ...] = ()
     reproduction: Mapping[str, Any] | None = None
+    starred: bool = False
+    rejected: bool = False
+    rating: int = 0  # stars
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,22 +383,45 @@ class Client:
         style_id: str | None = None,
         tag: str | None = None,
         batch_id: str | None = None,
+        words: str | None = None,
+        starred: bool | None = None,
+        rejected: bool | None = None,
+        rating: int | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """My jobs, newest first, `limit` at most. Pages are fetched as they are needed."""
+        """My jobs, newest first, `limit` at most. Pages are fetched as they are needed. `words`: all of them
+        in the prompt, as beginnings of words. `rating`: an image of so many stars or more."""
         query: dict[str, Any] = {
             "status": list(status),
             "style_id": style_id,
             "tag": tag,
             "batch_id": batch_id,
+            "q": words,
+            "starred": starred,
+            "rejected": rejected,
+            "rating": rating,
             "created_after": _rfc3339(created_after),
             "created_before": _rfc3339(created_before),
             "limit": PAGE if limit is None else min(limit, PAGE),
         }
         given = {name: value for name, value in query.items() if value is not None}
         return itertools.islice(map(Job.of, self._pages("/v1/jobs", given)), limit)
+
+    def change(
+        self,
+        job_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        priority: str | None = None,
+        images: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Job:
+        """Other tags, another priority while it waits in line, marks of its images: each an `index` with any
+        of `starred`, `rejected` and `rating`. What is left out stays."""
+        given = {"tags": tags, "priority": priority, "images": images}
+        body = {name: value for name, value in given.items() if value is not None}
+        return Job.of(self._json(self._send("PATCH", _path(job_id), json=body)))
 
     def cancel(self, job_id: str) -> Job:
         """Returns the job; one that is final stays as it is."""
@@ -835,6 +861,7 @@ class AsyncClient:
     job = _in_thread(Client.job)
     jobs = _stepwise(Client.jobs)
     wait = _in_thread(Client.wait)
+    change = _in_thread(Client.change)
     cancel = _in_thread(Client.cancel)
     retry = _in_thread(Client.retry)
     delete = _in_thread(Client.delete)

@@ -12,6 +12,7 @@ ServiceError               500  internal
   |- NotFound              404  not_found
   |- Gone                  410  deleted          or expired
   |- NotFinal              409  not_final        this can be done only when the job has ended
+  |- NotWaiting            409  not_waiting      this can be done only while the job waits in line
   |- TooManyStreams        503  too_many_streams
   |- StreamShareTaken      429  stream_share_taken   of all streams, the client has its part
   |- UploadsFull           429  uploads_full     the owner keeps as many pictures here as may be
@@ -122,6 +123,10 @@ class Gone(ServiceError):
 
 class NotFinal(ServiceError):
     code, status, title = "not_final", 409, "The job has not ended"
+
+
+class NotWaiting(ServiceError):
+    code, status, title = "not_waiting", 409, "The job does not wait in line"
 
 
 class TooManyStreams(ServiceError):

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from serve_app.api.problems import answer
 from serve_app.errors import BadRequest
 
-METHODS = ("GET", "HEAD", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 SENT = (
     *("Authorization", "X-API-Key", "X-Client-Id", "X-Request-Id", "Content-Type", "Prefer"),
     *("Idempotency-Key", "Cancel-After", "If-None-Match", "Last-Event-ID", "Range"),

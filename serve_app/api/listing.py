@@ -9,13 +9,16 @@ import base64
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
+from serve_app.api.changes import MOST_STARS
 from serve_app.api.replies import JOB_ID, JobStatusResponse, Status
 from serve_app.api.shapes import Tag
 from serve_app.errors import InvalidParameter
@@ -38,6 +41,14 @@ def _dated(value: Any) -> Any:
 
 
 Moment = Annotated[datetime, BeforeValidator(_dated)]
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """Its words, as the search takes them: each once, letters and digits only."""
+    return list(dict.fromkeys(_WORD.findall(unicodedata.normalize("NFC", text).lower())))
 
 
 class ListQuery(BaseModel):
@@ -130,6 +141,34 @@ class JobQuery(ListQuery):
         description="Of this batch, those that it reuses too.",
         examples=[JOB_ID],
     )
+    q: str | None = Field(
+        default=None,
+        max_length=200,
+        description="With all these words in the prompt, or in that of the job it was derived from, in any "
+        "order. A word finds longer ones that begin so; case and accents make no difference.",
+        examples=["red pot"],
+    )
+    starred: bool | None = Field(
+        default=None, description="With an image that is starred, or is not.", examples=[True]
+    )
+    rejected: bool | None = Field(
+        default=None, description="With an image that is rejected, or is not.", examples=[False]
+    )
+    rating: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_STARS,
+        description="With an image of so many stars or more. What is asked of stars, rejection and rating "
+        "must be true of one and the same image.",
+        examples=[4],
+    )
+
+    @field_validator("q")
+    @classmethod
+    def _has_words(cls, text: str | None) -> str | None:
+        if text is not None and not words_of(text):
+            raise PydanticCustomError("no_words", "Needs at least one letter or digit")
+        return text
 
     def filter(self) -> JobFilter:
         wanted = JobFilter(**super().filter())
@@ -139,6 +178,14 @@ class JobQuery(ListQuery):
             wanted["tag"] = self.tag
         if self.batch_id is not None:
             wanted["batch_id"] = self.batch_id
+        if self.q is not None:
+            wanted["words"] = words_of(self.q)
+        if self.starred is not None:
+            wanted["starred"] = self.starred
+        if self.rejected is not None:
+            wanted["rejected"] = self.rejected
+        if self.rating is not None:
+            wanted["rating"] = self.rating
         return wanted
 
 

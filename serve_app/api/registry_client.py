@@ -17,10 +17,12 @@ from serve_app.messages import (
     BatchRowView,
     BatchSubmission,
     BatchView,
+    ChangeReply,
     ChangesReply,
     Delivery,
     DeliveryFilter,
     DeliveryPage,
+    JobChanges,
     JobFilter,
     JobPage,
     JobView,
@@ -83,6 +85,10 @@ class RegistryClient:
     async def cancel(self, job_id: str, owner: str) -> JobView | Tombstone | None:
         """The job, which has ended by now. None: no job of this owner has that id."""
         return await self._call("cancel", job_id, owner, timeout_s=WRITE_TIMEOUT_S)
+
+    async def change(self, job_id: str, owner: str, changes: JobChanges) -> ChangeReply:
+        """The job, changed, or why not."""
+        return await self._call("change", job_id, owner, changes, timeout_s=WRITE_TIMEOUT_S)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
         """Row and files are gone when it returns. None: no job of this owner has that id."""

@@ -15,7 +15,7 @@ from serve_app.api.reproduction import ReproductionReply
 from serve_app.artifacts.imprint import prints_of
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.catalog.taught import not_taught_notes
-from serve_app.messages import ImageFile, JobView, StoredFile
+from serve_app.messages import ImageFile, JobView, Mark, StoredFile
 from serve_app.params import Finishing, GenerationParams
 
 JOB_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
@@ -88,12 +88,15 @@ class ImageReply(BaseModel):
         description="Of a job that makes another one's images again: whether they are the same.",
         examples=[None],
     )
+    starred: bool = Field(default=False, description="Somebody's favourite.", examples=[False])
+    rejected: bool = Field(default=False, description="Not to be used.", examples=[False])
+    rating: int = Field(default=0, description="Stars, 1 to 5; 0: none.", examples=[0])
     notes: list[str] = Field(
         description="What a buyer should know, e.g. a truncated prompt.", examples=[[]]
     )
 
     @classmethod
-    def of(cls, image: ImageFile, root: str = "") -> Self:
+    def of(cls, image: ImageFile, root: str = "", mark: Mark | None = None) -> Self:
         """`root`: prefix of every link, as `forwarded.root_of` finds it."""
 
         def link(path: str) -> str:
@@ -111,6 +114,7 @@ class ImageReply(BaseModel):
         return cls.model_validate(
             {
                 **image,
+                **(mark or {}),
                 "url": link(image["path"]),
                 "original_url": link(image.get("original", image["path"])),
                 "files": files,
@@ -344,7 +348,11 @@ class JobStatusResponse(BaseModel):
     def of(cls, job: JobView, age_s: float = 0.0, root: str = "") -> Self:
         """`age_s`: seconds since the registry sent `job`; they are taken off its ETA. `root`: prefix of
         every link, as `forwarded.root_of` finds it."""
-        images = [ImageReply.of(file, root) for file in sorted(job["images"], key=_index)]
+        marks = job["labels"].get("marks", {})
+        images = [
+            ImageReply.of(file, root, marks.get(str(file["index"])))
+            for file in sorted(job["images"], key=_index)
+        ]
         own = f"{root}/v1/jobs/{job['job_id']}"
         progress, error, labels = job["progress"], job["error"], job["labels"]
         params, kind = job["params"], job["summary"]["kind"]

@@ -19,6 +19,7 @@ import uuid_utils
 from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog
+from serve_app.api.changes import ChangeRequest
 from serve_app.api.inspection import InspectReply
 from serve_app.api.job_texts import JobTexts
 from serve_app.api.listing import MAX_PAGE, JobList, JobQuery
@@ -46,6 +47,7 @@ from serve_app.errors import (
     NoImages,
     NotFinal,
     NotFound,
+    NotWaiting,
     ServiceError,
     Unavailable,
 )
@@ -191,6 +193,7 @@ class JobService:
             "batch_id": None,
         }
         labels.pop("reproduces", None)
+        labels.pop("marks", None)
         if body.tags is not None:
             labels["tags"] = list(dict.fromkeys(body.tags))
         return await self._submit(
@@ -217,6 +220,7 @@ class JobService:
     ) -> tuple[JobView, bool]:
         job = await self._final(job_id, owner)
         labels: Labels = {**job["labels"], "retry_of": job_id, "batch_id": None}
+        labels.pop("marks", None)
         return await self._order_again(job, job["params"], labels, owner, key, body_hash, life_s)
 
     async def reproduce(
@@ -469,6 +473,15 @@ class JobService:
         """Returns the job; one that had ended stays as it was."""
         job = _owned(await self.registry.cancel(_checked(job_id), owner), owner)
         return self.view.remember(job)
+
+    async def change(self, job_id: str, body: ChangeRequest, owner: str) -> JobView:
+        """The job with other tags, marks or priority. Raises InvalidField, NotWaiting."""
+        changes = body.changes(await self.newest(job_id, owner))
+        reply = await self.registry.change(job_id, owner, changes)
+        job = self.view.remember(_owned(reply["job"], owner))
+        if reply["begun"]:
+            raise NotWaiting(f"The job is {job['status']}: its turn has come.")
+        return job
 
     async def delete(self, job_id: str, owner: str) -> None:
         held = _owned(await self.registry.get(_checked(job_id)), owner)

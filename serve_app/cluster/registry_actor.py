@@ -32,8 +32,8 @@ from serve_app.messages import Deployment, WebhookSettings
 from serve_app.metrics import RayJobMetrics, RayVitalMetrics
 
 FOR_INGRESSES = (
-    "submit", "known", "cancel", "delete", "get", "page", "estimate", "send_previews", "watch", "changes",
-    "submit_batch", "known_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches",
+    "submit", "known", "cancel", "change", "delete", "get", "page", "estimate", "send_previews", "watch",
+    "changes", "submit_batch", "known_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches",
     "batch_rows", "deliveries", "redeliver", "test_webhook",
 )  # fmt: skip
 FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")

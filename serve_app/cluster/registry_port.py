@@ -30,7 +30,7 @@ from serve_app.messages import Deployment
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 12
+REGISTRY_VERSION = 13
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}

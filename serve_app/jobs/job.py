@@ -25,9 +25,11 @@ from typing import Any
 from serve_app.messages import (
     TERMINAL,
     ImageFile,
+    JobChanges,
     JobError,
     JobView,
     Labels,
+    Mark,
     PreviewImage,
     Summary,
 )
@@ -76,7 +78,7 @@ class Job:
 
     job_id: str
     owner: str
-    params: dict[str, Any]  # sealed: only the renderer and the files' metadata look inside
+    params: dict[str, Any]  # sealed: only renderers, the files' metadata and the search look inside
     summary: Summary  # what everybody else may know of `params`
     labels: Labels
     created_at: float
@@ -170,6 +172,22 @@ class Job:
             queue_ms=_ms(self.created_at, self.started_at),
             execution_ms=_ms(self.started_at, self.completed_at),
         )
+
+
+def relabelled(labels: Labels, changes: JobChanges) -> Labels:
+    """Tags and priority instead of those that were; of each mark only what is said."""
+    changed = Labels(**labels)
+    changed["tags"] = changes.get("tags", labels["tags"])
+    changed["priority"] = changes.get("priority", labels["priority"])
+    marks = dict(labels.get("marks", {}))
+    for image, mark in changes.get("marks", {}).items():
+        kept = {name: value for name, value in {**marks.pop(image, {}), **mark}.items() if value}
+        if kept:
+            marks[image] = Mark(**kept)  # pyright: ignore[reportArgumentType]
+    changed.pop("marks", None)
+    if marks:
+        changed["marks"] = marks
+    return changed
 
 
 def published(images: Iterable[ImageFile]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -146,6 +146,18 @@ class Line:
         client.without(entry)
         self._note(client)
         return True
+
+    def move(self, job_id: str, place: float) -> None:
+        """Give a job that waits here another place. One that was put back stays before all others."""
+        entry = self._entries[job_id]
+        at = bisect_left(self._back, entry)
+        back = at < len(self._back) and self._back[at] == entry
+        self.remove(job_id)
+        moved = replace(entry, place=place)
+        if back:
+            self.put_back(moved)
+        else:
+            self.add(moved)
 
     def ahead_of(self, job_id: str) -> Ahead | None:
         """What leaves before this job, if no other job comes. The jobs of one client count as equally long.

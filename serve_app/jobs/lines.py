@@ -67,6 +67,11 @@ class Lines:
                 return entry
         return None
 
+    def move(self, job_id: str, place: float) -> None:
+        """Give a job another place among its client's. Does nothing if it is in no line any more."""
+        if (pool := self._pools.get(job_id)) is not None:
+            self._lines[pool].move(job_id, place)
+
     def remove(self, job_id: str) -> bool:
         """Take a revoked job out. False: it is in no line."""
         pool = self._pools.pop(job_id, None)

@@ -4,6 +4,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
 
     intake       an order becomes a job, or is refused
     repository   rows, and the memory of them (`cache`), in step
+    labelling    tags, marks and priority of a job change
     lines        which waiting job of a pool is next
     dispatcher   launches attempts and drives each to its end; `pauses` says when nothing is launched
     outcomes     what the end of an attempt means for its job
@@ -34,6 +35,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from serve_app.errors import NotWaiting
 from serve_app.jobs.background import Background
 from serve_app.jobs.batches import Batches
 from serve_app.jobs.bulletin import Bulletin
@@ -47,6 +49,7 @@ from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.intake import Intake
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.labelling import Labelling
 from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
@@ -62,10 +65,12 @@ from serve_app.messages import (
     BatchRowView,
     BatchSubmission,
     BatchView,
+    ChangeReply,
     ChangesReply,
     Delivery,
     DeliveryFilter,
     DeliveryPage,
+    JobChanges,
     JobFilter,
     JobPage,
     JobView,
@@ -160,6 +165,7 @@ class JobRegistry:
             metrics,
             self._clock,
         )
+        self._labelling = Labelling(self._jobs, self._lines)
         self._sends_webhooks = courier is not None
         self._deliveries = Deliveries(
             store.outbox, courier or NoCourier(), self._background, metrics, self._clock.now
@@ -263,6 +269,16 @@ class JobRegistry:
         has no such job."""
         job = await self._background.complete(self._endings.revoke(job_id, owner, CANCELLED))
         return self._estimates.view(job) if job else await self._tombstone(job_id, owner)
+
+    async def change(self, job_id: str, owner: str, changes: JobChanges) -> ChangeReply:
+        """Other tags, marks or priority of a job. A priority can change only while the job is in line."""
+        try:
+            job = await self._background.complete(self._labelling.change(job_id, owner, changes))
+        except NotWaiting:
+            return ChangeReply(job=await self.get(job_id), begun=True)
+        if job is None:
+            return ChangeReply(job=await self._tombstone(job_id, owner), begun=False)
+        return ChangeReply(job=self._estimates.view(job), begun=False)
 
     async def delete(self, job_id: str, owner: str) -> Tombstone | None:
         """Remove a job and its files; a live job is cancelled first. None: this owner had no such job."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.job import Job
 from serve_app.jobs.store.sqlite import SqliteStore
+from serve_app.messages import JobChanges
 
 
 class JobRepository:
@@ -43,6 +44,20 @@ class JobRepository:
         return True
 
     def remember(self, job: Job) -> Job:
-        """Hold `job` as its newest state, and tell the watchers. Returns it with its revision."""
+        """Hold `job` as its newest state, and tell the watchers. Returns it with its revision. Its labels are
+        those of memory: whoever changed something else may have read it before they were changed."""
+        latest = self.cache.get(job.job_id)
+        if latest is not None and latest.labels is not job.labels:
+            job = job.evolve(labels=latest.labels)
+        return self._hold(job)
+
+    async def relabel(self, job_id: str, changes: JobChanges) -> Job | None:
+        """The job, with other labels. None: there is no row. Raises sqlite3.Error."""
+        stored = await self.store.relabel(job_id, changes)
+        if stored is None:
+            return None
+        return self._hold(self.cache.newest(stored).evolve(labels=stored.labels))
+
+    def _hold(self, job: Job) -> Job:
         running = job.job_id in self.in_flight and not job.status.terminal
         return self.cache.hold(job, running=running)

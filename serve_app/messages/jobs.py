@@ -12,6 +12,14 @@ from serve_app.messages.webhooks import Webhook
 # ---- ingress -> registry ----
 
 
+class Mark(TypedDict, total=False):
+    """What somebody thinks of one image. What is left out is false, or no stars."""
+
+    starred: bool
+    rejected: bool
+    rating: int  # stars, 1 to 5
+
+
 class Labels(TypedDict):
     """What an order says beside how to draw: it goes from the client to the job object as it is. `client`
     and `priority` decide whose turn it is, and `webhook` who is told."""
@@ -25,6 +33,9 @@ class Labels(TypedDict):
     reproduces: NotRequired[str]  # the job that this one makes again, to compare
     batch_id: NotRequired[str | None]  # the batch it was ordered with
     webhook: NotRequired[Webhook]  # whom the job calls; the store writes what is to be sent
+    marks: NotRequired[
+        dict[str, Mark]
+    ]  # by index of the image, as text; those without any are not there
 
 
 class Summary(TypedDict):

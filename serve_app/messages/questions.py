@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from serve_app.messages.attempts import WeightFiles
 from serve_app.messages.batches import BatchView
-from serve_app.messages.jobs import JobView
+from serve_app.messages.jobs import JobView, Mark, Tombstone
 
 
 class JobFilter(TypedDict, total=False):
@@ -19,8 +19,28 @@ class JobFilter(TypedDict, total=False):
     style_id: str
     tag: str
     batch_id: str
+    words: list[str]  # letters and digits; the job has a word that begins with each of them
+    starred: bool  # this and the next two: of one and the same of its images
+    rejected: bool
+    rating: int  # or better
     created_after: float
     created_before: float
+
+
+class JobChanges(TypedDict, total=False):
+    """What becomes different of a job; what is left out stays."""
+
+    tags: list[str]  # instead of those that it has
+    priority: str
+    marks: dict[str, Mark]  # by index of the image, as text: of each what is said
+
+
+class ChangeReply(TypedDict):
+    """`job`: as it is now; None: the owner has none of that id. `begun`: its priority was to change, and it
+    waits in line no longer, so nothing has changed."""
+
+    job: JobView | Tombstone | None
+    begun: bool
 
 
 class JobPage(TypedDict):

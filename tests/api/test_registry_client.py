@@ -49,6 +49,10 @@ async def test_every_verb_reaches_the_registry(
     await registry.send_previews(job["job_id"])
     page = await registry.page("ann", JobFilter(), 10, None, None)
     assert [listed["job_id"] for listed in page["jobs"]] == [job["job_id"]]
+    changed = (await registry.change(job["job_id"], "ann", {"tags": ["a"]}))["job"]
+    assert changed is not None
+    assert "labels" in changed
+    assert changed["labels"]["tags"] == ["a"]
     cancelled = await registry.cancel(job["job_id"], "ann")
     assert cancelled is not None
     assert cancelled["job_id"] == job["job_id"]

@@ -45,6 +45,28 @@ def held(line: Line) -> int:
     return len(line._entries) + len(line._clients) + len(line._heap)
 
 
+# ---- another place ----
+
+
+def test_a_job_that_moves_leaves_nothing_behind_where_it_was() -> None:
+    """Within its client; others keep their turn. One that was put back stays before all."""
+    line = Line()
+    for place, name in enumerate("abc"):
+        line.add(entry(name, place=place))
+    line.add(entry("z", "bob"))
+    line.move("c", -1.0)
+    ahead = line.ahead_of("a")
+    assert ahead is not None
+    assert ahead.jobs == 2  # c, and bob's
+    lost = line.pop()
+    assert lost == entry("c", place=-1.0)
+    line.put_back(lost)
+    line.move("c", 99.0)
+    line.move("a", 5.0)
+    assert names(line) == ["c", "z", "b", "a"]
+    assert held(line) == 0
+
+
 # ---- fairness ----
 
 

@@ -29,6 +29,15 @@ def test_a_full_pool_holds_back_its_own_jobs_only() -> None:
     assert (len(lines), lines.pop(lambda _: True), lines.owners) == (0, None, {})
 
 
+def test_a_job_moves_in_the_line_it_stands_in() -> None:
+    lines = Lines()
+    for name, pool in ("a", DEFAULT_POOL), ("b", CPU_POOL), ("c", CPU_POOL):
+        lines.add(entry(name, pool, place=ord(name)))
+    lines.move("c", 1.0)
+    lines.move("gone", 1.0)
+    assert lines.pop(lambda pool: pool == CPU_POOL) == entry("c", CPU_POOL, place=1.0)
+
+
 def test_a_share_holds_in_every_line() -> None:
     """Also in one that was there before."""
     lines = Lines()

@@ -1,4 +1,4 @@
-"""Routes of jobs: order, list, read, cancel, retry, delete.
+"""Routes of jobs: order, list, read, change, cancel, retry, delete.
 
 Knows nothing of how a job is resolved, stored, launched or rendered.
 """
@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
+from serve_app.api.changes import ChangeRequest
 from serve_app.api.headers import life_seconds, wait_seconds
 from serve_app.api.listing import JobList, JobQuery
 from serve_app.api.once import query_once
@@ -113,6 +114,21 @@ async def job(
     wait = wait_seconds(prefer)
     found, waited = await held(service, await service.job(job_id, owner), wait, client)
     return current(service.texts, found, root, if_none_match, waited)
+
+
+@router.patch(
+    "/v1/jobs/{job_id}",
+    operation_id="change_job",
+    summary="Mark a job's images, or change its tags or priority",
+    response_model=JobStatusResponse,
+    response_description="The job as it is now.",
+    responses=JOB_HEADERS | problems(400, 401, 404, 408, 409, 410, 413, 415, 422, 503),
+)
+async def change(
+    job_id: JobId, body: ChangeRequest, service: Service, owner: Owner, root: Root
+) -> Response:
+    """Its pixels stay as they are. A priority can change only while the job waits in line. Safe to repeat."""
+    return current(service.texts, await service.change(job_id, body, owner), root)
 
 
 @router.post(

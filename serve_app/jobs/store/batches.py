@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from serve_app.jobs.job import Job
 from serve_app.jobs.store.batch_tables import (
     BATCH_COLUMNS,
@@ -22,6 +24,7 @@ from serve_app.jobs.store.batch_tables import (
     STATUSES,
 )
 from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.finding import index, unindex
 from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import bounds
 from serve_app.jobs.store.rows import from_row, to_row
@@ -239,14 +242,10 @@ class StoredBatches:
         one that is gone."""
 
         def operation(db: sqlite3.Connection) -> None:
+            unindex(db, [job.number for job in jobs])
             for job in jobs:
                 db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
                 db.execute("DELETE FROM outbox WHERE job_id = ?", (job.job_id,))
-                for tag in job.labels["tags"]:
-                    db.execute(
-                        "DELETE FROM tags WHERE owner = ? AND tag = ? AND number = ?",
-                        (job.owner, tag, job.number),
-                    )
             db.execute("DELETE FROM outbox WHERE job_id = ?", (batch_id,))
             _forget(db, batch_id, "deleted", self._epoch, at)
 
@@ -439,9 +438,8 @@ def _insert(
 def _insert_jobs(db: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
     jobs = (to_row(new.job, new.params) for new in rows)
     db.executemany(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", jobs)
-    tags = ((new.job.owner, tag, new.job.number) for new in rows for tag in new.job.labels["tags"])
-    db.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
     for new in rows:
+        index(db, new.job.number, new.job.owner, new.job.labels, from_json(new.params))
         if (hook := new.job.labels.get("webhook")) is not None:
             post(db, new.job, hook)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeVar
 
 from serve_app.errors import StoreHeld
+from serve_app.jobs.store.finding import fill_words
 from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
 from serve_app.jobs.store.upgrades import UPGRADES, add_functions
 
@@ -260,6 +261,8 @@ def _prepare(db: sqlite3.Connection) -> int:
     add_functions(db)
     # In one transaction, which covers changes of tables, too: an upgrade that is killed has changed nothing.
     db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {TABLES} {INDEXES}")
+    if 0 < found < 9:  # nothing was found by its words
+        fill_words(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
     return db.execute(

@@ -10,9 +10,13 @@ import math
 import sqlite3
 from typing import Any
 
-from serve_app.jobs.store.schema import COLUMNS, LIVE
-from serve_app.messages import BatchFilter, JobFilter
+from pydantic_core import from_json
 
+from serve_app.jobs.store.finding import fits, matching
+from serve_app.jobs.store.schema import COLUMNS, LIVE
+from serve_app.messages import BatchFilter, JobFilter, Labels, Mark
+
+MARKS = {"starred", "rejected", "rating"}
 LAST = 2**62
 """More than the number of any job."""
 UPLOADS_IN_USE = (
@@ -26,11 +30,18 @@ def listing(
     owner: str, wanted: JobFilter, *, before: int | None, after: int | None
 ) -> tuple[str, list[Any]]:
     """SQL, with its values, for the owner's jobs numbered below `before`, or above `after`, nearest first. It
-    walks one index: of the batch, else of the tag, else of style and status. Several statuses are as many
-    walks, merged. What the index does not filter, `matches` must."""
+    walks one index: of the words, else of a mark, of the batch, of the tag, else of style and status. Several
+    statuses are as many walks, merged. What the index does not filter, `matches` must."""
     low, high = bounds(wanted, before=before, after=after)
     statuses: list[str | None] = [None]
-    if "batch_id" in wanted:
+    if "words" in wanted:
+        # CROSS: the words lead, whatever SQLite guesses of their number.
+        source, number = "words CROSS JOIN jobs ON jobs.number = words.rowid", "words.rowid"
+        fixed, given = "words MATCH ?", [matching(owner, wanted["words"])]
+    elif mark := _rarest(wanted):
+        source, number = "marks CROSS JOIN jobs ON jobs.number = marks.number", "marks.number"
+        fixed, given = "marks.owner = ? AND marks.mark = ?", [owner, mark]
+    elif "batch_id" in wanted:
         batch = "(SELECT number FROM batches WHERE batch_id = ? AND owner = ?)"
         fixed, given = f"batch_rows.batch = {batch}", [wanted["batch_id"], owner]
         source, number = "batch_rows JOIN jobs ON jobs.number = batch_rows.job", "batch_rows.job"
@@ -43,6 +54,10 @@ def listing(
             fixed, given = f"{fixed} AND jobs.style_id = ?", [*given, wanted["style_id"]]
         source, number = "jobs", "jobs.number"
         statuses = [*wanted.get("statuses", [])] or statuses
+    if "batch_id" in wanted and not source.startswith("batch_rows"):
+        mine = "SELECT number FROM batches WHERE batch_id = ? AND owner = ?"
+        fixed += f" AND EXISTS (SELECT 1 FROM batch_rows WHERE job = {number} AND batch = ({mine}))"
+        given += [wanted["batch_id"], owner]
     columns = ", ".join(f"jobs.{name}" for name in COLUMNS)
     parts: list[str] = []
     values: list[Any] = []
@@ -70,10 +85,30 @@ def matches(row: sqlite3.Row, wanted: JobFilter) -> bool:
     """The row passes the filters that `listing` leaves open."""
     statuses, style_id = wanted.get("statuses"), wanted.get("style_id")
     if (not statuses or row["status"] in statuses) and style_id in (None, row["style_id"]):
-        # Of a batch and a tag, the walk is along the batch.
-        return not {"batch_id", "tag"} <= wanted.keys() or wanted.get("tag") in _tags(row)
+        if wanted.keys() & MARKS and not fits(_marks(row), wanted):
+            return False
+        # A tag that is wanted alone, or with a style or a status, is what the walk goes along.
+        alone = wanted.keys() <= {"tag", "statuses", "style_id", "created_after", "created_before"}
+        return "tag" not in wanted or alone or wanted["tag"] in _labels(row)["tags"]
     return False
 
 
-def _tags(row: sqlite3.Row) -> list[str]:
-    return json.loads(row["labels"])["tags"]
+def _rarest(wanted: JobFilter) -> str | None:
+    """Which mark to walk along; None: most jobs may have what is wanted."""
+    if wanted.get("starred"):
+        return "starred"
+    if rating := wanted.get("rating"):
+        return f"rated {rating}"
+    return "rejected" if wanted.get("rejected") else None
+
+
+def _marks(row: sqlite3.Row) -> list[Mark]:
+    """Of each image; a job without any counts as one without marks."""
+    marks = _labels(row).get("marks", {})
+    return [marks.get(str(image["index"]), Mark()) for image in from_json(row["images"])] or [
+        Mark()
+    ]
+
+
+def _labels(row: sqlite3.Row) -> Labels:
+    return json.loads(row["labels"])

@@ -1,4 +1,5 @@
-"""The tables of the job store. SQL only; those of batches are in `batch_tables.py`; how an older database
+"""The tables of the job store. SQL only; those of batches are in `batch_tables.py`, those that lists find
+jobs by in `finding.py`; how an older database
 becomes one of this is in `upgrades.py`.
 
 `number` counts the jobs: microseconds since 1970, made strictly increasing. It is the row id, so it needs no
@@ -8,9 +9,10 @@ index of its own, and every index ends with it.
 from __future__ import annotations
 
 from serve_app.jobs.store.batch_tables import BATCH_INDEXES, BATCH_TABLES
+from serve_app.jobs.store.finding import FINDING_TABLES
 from serve_app.jobs.store.outbox_tables import OUTBOX_INDEXES, OUTBOX_TABLES
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
@@ -35,9 +37,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     params TEXT NOT NULL, images TEXT NOT NULL, error TEXT, troubles TEXT NOT NULL DEFAULT '{{}}',
     extra_files INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE IF NOT EXISTS tags (
-    owner TEXT NOT NULL, tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (owner, tag, number)
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gone (
     job_id TEXT PRIMARY KEY, owner TEXT NOT NULL, why TEXT NOT NULL, epoch INTEGER NOT NULL,
     at REAL NOT NULL
@@ -46,7 +45,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
     created_at REAL NOT NULL, PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
-{BATCH_TABLES}{OUTBOX_TABLES}
+{FINDING_TABLES}{BATCH_TABLES}{OUTBOX_TABLES}
 """
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_live ON jobs (status) WHERE {LIVE};

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serve_app.jobs.job import Job, paths_of, place_in_line
+from serve_app.jobs.job import Job, paths_of, place_in_line, relabelled
 from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.finding import index, relabel, unindex
 from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import UPLOADS_IN_USE, listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
-from serve_app.messages import JobFilter, Tombstone
+from serve_app.messages import JobChanges, JobFilter, Tombstone
 
 SCANNED = 500
 """Most rows that are read for one page of a list. A rare combination of filters makes pages short, not
@@ -107,10 +108,7 @@ class SqliteStore:
             if (why := refused()) is not None:
                 return why
             db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", to_row(job))
-            db.executemany(
-                "INSERT INTO tags VALUES (?, ?, ?)",
-                [(job.owner, tag, job.number) for tag in job.labels["tags"]],
-            )
+            index(db, job.number, job.owner, job.labels, job.params)
             if key is not None:
                 db.execute(
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
@@ -151,6 +149,23 @@ class SqliteStore:
             self.outbox.posted()
         return updated
 
+    async def relabel(self, job_id: str, changes: JobChanges) -> Job | None:
+        """The job as its row is now, with other labels. None: there is no row."""
+
+        def operation(db: sqlite3.Connection) -> Job | None:
+            job = _one(db, job_id)
+            if job is None:
+                return None
+            labels = relabelled(job.labels, changes)
+            db.execute(
+                "UPDATE jobs SET labels = ?, priority = ? WHERE number = ?",
+                (json.dumps(labels), labels["priority"], job.number),
+            )
+            relabel(db, job.number, job.owner, job.labels, labels)
+            return job.evolve(labels=labels)
+
+        return await self._write(operation)
+
     async def bury(
         self, jobs: Sequence[Job], why: Literal["deleted", "expired"], at: float
     ) -> None:
@@ -158,12 +173,9 @@ class SqliteStore:
         stay known."""
 
         def operation(db: sqlite3.Connection) -> None:
+            unindex(db, [job.number for job in jobs])
             for job in jobs:
                 db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
-                db.executemany(
-                    "DELETE FROM tags WHERE owner = ? AND tag = ? AND number = ?",
-                    [(job.owner, tag, job.number) for tag in job.labels["tags"]],
-                )
                 db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
                 db.execute(
                     "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?, ?)",

@@ -31,6 +31,11 @@ FILTERS: list[JobFilter] = [
     {"tag": "level-0", "statuses": ["FAILURE"], "style_id": "icon"},
     {"created_after": 1.0, "created_before": 4e9},
     {"created_after": 1.0, "tag": "level-0"},
+    {"words": ["red", "po"]},
+    {"words": ["red"], "tag": "level-0", "batch_id": "b", "statuses": ["SUCCESS"], "starred": True},
+    {"starred": True},
+    {"rating": 3, "rejected": False, "batch_id": "b"},
+    {"rejected": False},
 ]
 
 
@@ -104,6 +109,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (insert, (new.evolve(job_id="full"),), {"key": None, "refused": lambda: "queue_full"}),
         (store.get, ("new",), {}),
         (store.update, (ended,), {"expected_fence": 0}),
+        (store.relabel, ("new", {"tags": ["b"], "marks": {"0": {"starred": True}}}), {}),
         (store.bury, ([ended], "deleted", time.time()), {}),
         (store.forget_gone, (time.time(), 10), {}),
         (store.tombstone, ("new",), {}),

@@ -492,6 +492,22 @@ async def test_the_database_before_an_upgrade_stays_beside_it(tmp_path: Path) ->
     assert contents(state) == before
 
 
+@pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_7, row_3)])
+async def test_jobs_of_an_older_store_are_found_by_their_words(
+    tmp_path: Path, version: str, row: Callable[[str, int], Row]
+) -> None:
+    state = tmp_path / "state"
+    order = params(subject="Crimson potion").model_dump()
+    old_database(state, version, [{**row("a", 1), "params": json.dumps(order)}, row("b", 2)])
+    for _ in range(2):  # the second start finds today's version
+        store = SqliteStore(state, lock_timeout_s=0)
+        page = await store.page("ann", {"words": ["crim"]}, limit=9, before=None, after=None)
+        assert [job.job_id for job in page.jobs] == ["a"]
+        page = await store.page("ann", {"words": ["red"]}, limit=9, before=None, after=None)
+        assert [job.job_id for job in page.jobs] == ["b"]
+        await store.close()
+
+
 @pytest.mark.parametrize(
     ("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_4, row_3), (VERSION_7, row_3)]
 )

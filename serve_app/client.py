@@ -155,6 +155,9 @@ class Job:
                 original_url=image.get("original_url") or image["url"],
                 files=tuple(_file(file) for file in image.get("files") or ()),
                 reproduction=image.get("reproduction"),
+                starred=image.get("starred", False),
+                rejected=image.get("rejected", False),
+                rating=image.get("rating", 0),
             )
             for image in raw["images"]
         )

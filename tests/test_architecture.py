@@ -64,6 +64,7 @@ ENVIRONMENT = {
 """Modules that read the environment or write to it."""
 
 BY_NAME = {
+    "serve_app/cluster/ingress.py": "a module of Ray's that it calls private",
     "serve_app/tools/dashboard.py": "a module of Ray's, compiled and without types",
     "serve_app/tools/own_ray.py": "a module of Ray's that it calls private",
 }

@@ -265,3 +265,18 @@ def test_a_derive_whose_answer_is_lost_makes_one_job(visit: Visit) -> None:
     assert [job.job_id for job in visit.client.jobs(tag="t")] == [derived.job_id]
     with pytest.raises(Rejected, match="no effect 'explode'"):
         visit.client.derive(parent.job_id, [{"op": "explode"}])
+
+
+def test_a_change_whose_answer_is_lost_is_said_again(visit: Visit) -> None:
+    job = visit.client.generate("a red potion", style_id="icon")
+    visit.draw(job)
+    visit.transport.fail.append(httpx.ReadError("cut"))
+    image = {"index": 0, "starred": True, "rating": 4}
+    changed = visit.client.change(job.job_id, images=[image], tags=["kept"])
+    (marked,) = changed.images
+    assert (marked.starred, marked.rejected, marked.rating) == (True, False, 4)
+    assert changed.tags == ("kept",)
+    found = visit.client.jobs(words="pot", starred=True, rejected=False, rating=4)
+    assert [one.job_id for one in found] == [job.job_id]
+    with pytest.raises(Rejected, match="turn has come"):
+        visit.client.change(job.job_id, priority="high")

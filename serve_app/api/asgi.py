@@ -79,9 +79,10 @@ def create_app(
     active: str,
     revision_of: Callable[[str], str],
     vocabulary: Vocabulary | None = None,
+    dashboard: str | None = None,
 ) -> FastAPI:
     """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
-    `vocabulary`: what the active model was taught, if its weights say so.
+    `vocabulary`: what the active model was taught, if its weights say so. `dashboard`: address of Ray's.
 
     Raises ConfigError if the file of API keys, a palette, or what a style says of one is wrong.
     """
@@ -135,7 +136,9 @@ def create_app(
         revision_of=revision_of,
         palettes=palettes,
         weights=weights,
-        catalog=Catalog(settings, styles, models, active, revision_of, palettes, weights),
+        catalog=Catalog(
+            settings, styles, models, active, revision_of, palettes, weights, dashboard
+        ),
         files=output,
         thumbnails=Thumbnails(output, settings.max_pixels),
         pictures=pictures,

@@ -243,6 +243,11 @@ class Capabilities(BaseModel):
         examples=[["easynegative"]],
     )
     limits: LimitsInfo = Field(description="Of one order.")
+    dashboard: str | None = Field(
+        default=None,
+        description="Host and port of Ray's dashboard; null: there is none.",
+        examples=["127.0.0.1:8265"],
+    )
 
 
 class StyleList(BaseModel):
@@ -312,6 +317,7 @@ class Catalog:
         revision_of: Callable[[str], str],
         palettes: Mapping[str, Palette] = NO_PALETTES,
         weights: Weights = NO_WEIGHTS,
+        dashboard: str | None = None,
     ) -> None:
         self.effects = EffectList(
             results=[EffectInfo.model_validate(entry) for entry in catalogue()],
@@ -355,6 +361,7 @@ class Catalog:
             model=active,
             schedulers=models[active].schedulers,
             embeddings=[one.name for one in models.embeddings.values()],
+            dashboard=dashboard,
             limits=LimitsInfo(
                 images=settings.max_images,
                 pixels=settings.max_pixels,

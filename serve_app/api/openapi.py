@@ -179,6 +179,9 @@ BATCH_EVENTS: Responses = {
         },
     }
 }
+CSV: Responses = {
+    200: {"description": "A table.", "content": {"text/csv": {"schema": {"type": "string"}}}},
+}
 ZIP: Responses = {
     200: {"description": "A ZIP file.", "content": {"application/zip": _FILE}},
 }

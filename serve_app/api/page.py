@@ -28,6 +28,8 @@ TYPES = {
 
 DOCUMENTATION = re.compile(rb"^[ \t]*/\*\*(?:(?!\*/).)*\*/$", re.MULTILINE | re.DOTALL)
 """A fifth of the modules is for readers and for the type checker, and no browser needs it."""
+REMARK = re.compile(rb"^[ \t]*//[^\n]*$|/\*\* @(?:(?!\*/)[^\n])*\*/ ?", re.MULTILINE)
+"""The same of a line of its own, and of types within a line."""
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
@@ -88,4 +90,5 @@ def _served(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix != ".js":
         return content
-    return DOCUMENTATION.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+    content = DOCUMENTATION.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+    return REMARK.sub(b"", content)

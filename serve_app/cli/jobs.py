@@ -32,6 +32,11 @@ def list_jobs(
     status: Annotated[list[str] | None, typer.Option(help="E.g. PENDING; repeatable.")] = None,
     style: Annotated[str | None, typer.Option(help="See `assets styles`.")] = None,
     tag: Annotated[str | None, typer.Option(help="As given to `assets generate`.")] = None,
+    words: Annotated[str | None, typer.Option(help="With all these in the prompt.")] = None,
+    starred: Annotated[bool, typer.Option("--starred", help="With a starred image.")] = False,
+    rating: Annotated[
+        int | None, typer.Option(min=1, max=5, help="With an image of so many stars.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs at most.")] = 20,
     server: Server = SERVER,
     api_key: ApiKey = None,
@@ -43,7 +48,15 @@ def list_jobs(
     table = Table(*columns, box=None)
     wanted = [name.upper() for name in status or ()]
     with connect(server, api_key) as client:
-        for job in client.jobs(status=wanted, style_id=style, tag=tag, limit=limit):
+        for job in client.jobs(
+            status=wanted,
+            style_id=style,
+            tag=tag,
+            words=words,
+            starred=starred or None,
+            rating=rating,
+            limit=limit,
+        ):
             created = f"{job.created_at.astimezone():%m-%d %H:%M}"
             prompt = one_line(job.prompt)
             table.add_row(job.job_id, job.status, place(job), created, job.style_id, prompt)

@@ -5,6 +5,7 @@ Knows how a replica starts. It owns no job: it checks orders, and asks the regis
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,14 @@ class IngressReplica:
             active=spec.name,
             revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
             vocabulary=vocabulary_of(spec, PROJECT_ROOT),
+            dashboard=_dashboard(),
         )
+
+
+def _dashboard() -> str | None:
+    """Host and port of Ray's dashboard, which Ray tells its own processes only."""
+    services: Any = importlib.import_module("ray._private.services")
+    return services.get_webui_url_from_internal_kv() or None
 
 
 def _deployment(settings: Settings) -> Deployment:

@@ -36,8 +36,10 @@ class JobRepository:
 
     async def save(self, job: Job, expected_fence: int) -> bool:
         """False, and nothing changed, if the row has another fence or has ended. Raises sqlite3.Error."""
-        if not await self.store.update(job, expected_fence=expected_fence):
+        labels = await self.store.update(job, expected_fence=expected_fence)
+        if labels is None:
             return False
+        job = job.evolve(labels=labels)
         latest = self.cache.get(job.job_id)
         if latest is None or (latest.fence <= job.fence and not latest.status.terminal):
             self.remember(job)
@@ -47,9 +49,7 @@ class JobRepository:
         """Hold `job` as its newest state, and tell the watchers. Returns it with its revision. Its labels are
         those of memory: whoever changed something else may have read it before they were changed."""
         latest = self.cache.get(job.job_id)
-        if latest is not None and latest.labels is not job.labels:
-            job = job.evolve(labels=latest.labels)
-        return self._hold(job)
+        return self._hold(job if latest is None else job.evolve(labels=latest.labels))
 
     async def relabel(self, job_id: str, changes: JobChanges) -> Job | None:
         """The job, with other labels. None: there is no row. Raises sqlite3.Error."""

@@ -9,6 +9,7 @@ import "./compare/compare.js";
 import "./finish/finish.js";
 import "./sheet/sheet.js";
 import "./batch/batch.js";
+import "./mask/mask.js";
 import { begin } from "./lib/store.js";
 
 void begin();

@@ -4,7 +4,7 @@ export type StoredFile = {role: string, url: string, content_type: string, size_
 
 export type Image = {url: string, original_url: string, index: number, seed: number, width: number, height: number,
   content_type: string, size_bytes: number, has_alpha: boolean, files: StoredFile[],
-  quality: Record<string, any> | null, notes: string[]};
+  quality: Record<string, any> | null, notes: string[], starred: boolean, rejected: boolean, rating: number};
 
 export type Progress = {value: number | null, step: number, steps: number, image: number, images: number,
   stage: string | null};
@@ -50,7 +50,7 @@ export type Schema = {type?: string | string[], enum?: any[], const?: any, anyOf
   minimum?: number, maximum?: number, exclusiveMinimum?: number, pattern?: string, title?: string,
   description?: string, maxLength?: number};
 
-export type Capabilities = {version: string, model: string, features: string[], schedulers: string[],
+export type Capabilities = {version: string, model: string, dashboard: string | null, features: string[], schedulers: string[],
   limits: {images: number, pixels: number, prompt_chars: number, upload_bytes: number, seed: number}};
 
 export type Inspected = {format: string, width: number, height: number, recipe: {program: string, seed: number | null, record: Record<string, any>} | null,

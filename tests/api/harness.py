@@ -147,6 +147,7 @@ def make_app(
     *,
     styles: Styles = STYLES,
     models: Models = MODELS,
+    dashboard: str | None = None,
     **settings: Any,
 ) -> FastAPI:
     world = transport.world
@@ -158,6 +159,7 @@ def make_app(
         models=models,
         active="tiny",
         revision_of=lambda name: f"{name}-weights",
+        dashboard=dashboard,
     )
 
 

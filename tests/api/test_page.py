@@ -166,13 +166,27 @@ def test_what_is_served_lacks_documentation_and_nothing_else(tmp_path: Path) -> 
         " */",
         "a = `/** no */`; // kept",
         "  /** @param {x} y */",
-        "b = 1;",
+        "b = `//${1}`;",
+        "  // why",
     ]
     (tmp_path / "a.js").write_text("\n".join(lines))
     page = WebPage(tmp_path)
     served = page.file(page.version, "a.js")
     assert served is not None
-    assert bytes(served.body).decode().split("\n") == [lines[0], "", "", "", lines[4], "", lines[6]]
+    assert bytes(served.body).decode().split("\n") == [
+        *("(y).z();", "", "", "", lines[4], "", lines[6], "")
+    ]
+
+
+def test_no_module_is_served_with_other_code_than_it_has() -> None:
+    page = WebPage()
+    for path, text in modules():
+        served = page.file(page.version, path.relative_to(FOLDER).as_posix())
+        assert served is not None
+        code = [
+            "".join(COMMENT.sub("", one).split()) for one in (text, bytes(served.body).decode())
+        ]
+        assert code[0] == code[1], path
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -26,6 +26,7 @@ from serve_app.artifacts.names import ArtifactName
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.jobs.job import Job, Status
+from serve_app.jobs.store.finding import index
 from serve_app.jobs.store.rows import to_row
 from serve_app.jobs.store.schema import NAMED, VALUES
 from serve_app.jobs.store.sqlite import SqliteStore
@@ -213,8 +214,7 @@ def fill(directory: Path, *, finished: int, queued: int, owners: int = 20, seed:
             life = 1 + i * LIVES // (finished + queued)
             row = to_row(job) | {"ended": life if job.status.terminal else None}
             db.execute(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", row)
-            tags = [(job.owner, tag, job.number) for tag in job.labels["tags"]]
-            db.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
+            index(db, job.number, job.owner, job.labels, job.params)
             if job.created_at > keys_since:
                 key = (job.owner, job.job_id, job.job_id, "", job.created_at)
                 db.execute("INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)", key)

@@ -105,9 +105,11 @@ def test_a_running_job_is_said_to_run(
 def test_jobs_are_filtered_and_limited(talk: Talk) -> None:
     server = talk(page(job_object(), job_object(), then="/v1/jobs?cursor=x"))
     chosen = ["--status", "success", "--status", "FAILURE", "--style", "icon", "--tag", "a"]
+    chosen += ["--words", "red pot", "--starred", "--rating", "3"]
     assert run("jobs", *chosen, "--limit", "2") == 0
     (asked,) = server.asked
-    assert asked == "GET /v1/jobs?status=SUCCESS&status=FAILURE&style_id=icon&tag=a&limit=2"
+    filters = "style_id=icon&tag=a&q=red+pot&starred=true&rating=3"
+    assert asked == f"GET /v1/jobs?status=SUCCESS&status=FAILURE&{filters}&limit=2"
 
 
 def test_notes_are_shown(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:

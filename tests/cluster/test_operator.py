@@ -95,7 +95,9 @@ def test_the_service_on_one_machine(
         ports = listening([psutil.Process(service.pid), *family])
         assert ("127.0.0.1", port) in ports
         assert {address for address, _ in ports} == {"127.0.0.1"}, ports
-        dashboard = f"http://127.0.0.1:{dashboard_of(ports)}/api/version"
+        told = httpx.get(f"http://127.0.0.1:{port}/v1/capabilities").json()["dashboard"]
+        assert told == f"127.0.0.1:{dashboard_of(ports)}"
+        dashboard = f"http://{told}/api/version"
         assert httpx.get(dashboard).status_code == 401
         bearer = {"Authorization": f"Bearer {env['RAY_AUTH_TOKEN']}"}
         assert httpx.get(dashboard, headers=bearer).status_code == 200

@@ -59,6 +59,7 @@ def test_a_job_that_moves_leaves_nothing_behind_where_it_was() -> None:
     assert ahead is not None
     assert ahead.jobs == 2  # c, and bob's
     lost = line.pop()
+    assert lost is not None
     assert lost == entry("c", place=-1.0)
     line.put_back(lost)
     line.move("c", 99.0)

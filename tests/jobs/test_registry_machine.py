@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from serve_app.jobs.job import MOVES
-from serve_app.messages import Outcome
+from serve_app.messages import JobChanges, Outcome
 from tests.factories import labels, submission
 
 from .harness import DIED, ERROR, RELEASED, STOPPED, Moves, World, nothing_lives
@@ -51,6 +51,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.accepted: list[str] = []
         self.ended: dict[str, tuple[str, list[str]]] = {}  # what the outside was told once
         self.deleted: set[str] = set()
+        self.said: dict[str, dict[str, Any]] = {}  # labels that a client was told to be so
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -194,6 +195,37 @@ class RegistryMachine(RuleBasedStateMachine):
         else:
             assert found is None
         self.settle_down()
+
+    @rule(
+        job=jobs,
+        owner=st.sampled_from(["ann", "ann", "bob"]),
+        priority=st.sampled_from([None, None, "low", "high"]),
+        tag=st.sampled_from("abc"),
+    )
+    def a_client_changes_it(self, job: str, owner: str, priority: str | None, tag: str) -> None:
+        """Whatever else happens to it meanwhile."""
+        changes = JobChanges(tags=[tag], marks={tag: {"starred": True}})
+        if priority is not None:
+            changes["priority"] = priority
+        reply = self.wait(self.world.registry.change(job, owner, changes))
+        found = reply["job"]
+        if job not in self.accepted or owner == "bob":
+            assert found is None
+        elif job in self.deleted:
+            assert found["gone"] == "deleted"
+        elif reply["begun"]:
+            assert priority is not None
+        else:
+            assert found["labels"]["tags"] == [tag]
+            assert tag in found["labels"]["marks"]
+            assert priority in (None, found["labels"]["priority"])
+            self.said[job] = found["labels"]
+
+    @invariant()
+    def what_a_client_said_of_a_job_stays(self) -> None:
+        for job_id, said in self.said.items():
+            if job_id not in self.deleted:
+                assert self.wait(self.world.look(job_id))["labels"] == said
 
     @rule(job=jobs)
     def a_deadline_passes(self, job: str) -> None:

@@ -1,15 +1,18 @@
 """Takes the pictures of the page that the documents show: a real service draws them.
 
     python -m tests.web.shots
+    python -m tests.web.shots --every FOLDER    # nine views at three widths, to be looked at
 
 Knows where to click; that things work, the tests know.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -31,85 +34,156 @@ ORDERS = [
 ]  # fmt: skip
 
 
+HANDS = ["a wizard", "a knight", "a castle", "a cat"]
+
+
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--every", type=Path, metavar="FOLDER")
+    every: Path | None = parser.parse_args().every
     with tempfile.TemporaryDirectory() as directory:
         service = Service(Path(directory))
         try:
             service.start()
             url = f"http://127.0.0.1:{service.port}"
-            for number, (prompt, style) in enumerate(ORDERS):
-                order = {
-                    "prompt": prompt,
-                    "style_id": style,
-                    "seed": number + 1,
-                    "n": 1 + number % 2,
-                }
-                httpx.post(f"{url}/v1/generate", json={**order, "tags": ["level-3"]})
-            while httpx.get(f"{url}/v1/jobs?status=PENDING&status=STARTED&limit=1").json()[
-                "results"
-            ]:
-                time.sleep(0.5)
+            draw_studio(url)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=program("chromium", "chromium"), args=FLAGS
                 )
-                take_all(browser, url)
+                if every is None:
+                    for name, (view, size, scheme) in DOCUMENTED.items():
+                        take(browser, url, view, size, scheme, FOLDER / f"{name}.webp")
+                else:
+                    every.mkdir(parents=True, exist_ok=True)
+                    for view in VIEWS:
+                        for size, scheme in (
+                            ("phone", "dark"),
+                            ("desktop", "light"),
+                            ("wide", "dark"),
+                        ):
+                            take(browser, url, view, size, scheme, every / f"{view}-{size}.webp")
                 browser.close()
         finally:
             service.stop()
 
 
-def take_all(browser: Browser, url: str) -> None:
-    page = opened(browser, url, "desktop", "light")
+def draw_studio(url: str) -> None:
+    """What was drawn before anybody looks."""
+    for number, (prompt, style) in enumerate(ORDERS):
+        order = {"prompt": prompt, "style_id": style, "seed": number + 1, "n": 1 + number % 2}
+        httpx.post(f"{url}/v1/generate", json={**order, "tags": ["level-3"]})
+    while True:
+        live = httpx.get(f"{url}/v1/jobs?status=PENDING&status=STARTED&limit=1").json()["results"]
+        if not live:
+            break
+        time.sleep(0.5)
+    for job in httpx.get(f"{url}/v1/jobs").json()["results"][::3]:
+        marked = {"index": 0, "starred": True, "rating": 4}
+        httpx.patch(f"{url}/v1/jobs/{job['job_id']}", json={"images": [marked]})
+
+
+def work(url: str) -> None:
+    """Something is drawn while the picture is taken."""
     for number, (prompt, style) in enumerate(
         [("a dragon", "creature"), ("a red potion", "icon"), ("an axe", "weapon")]
     ):
         order = {"prompt": prompt, "style_id": style, "seed": 40 + number, "n": 4, "steps": 60}
         httpx.post(f"{url}/v1/generate", json=order)
+
+
+def ordering(page: Page, url: str) -> None:
+    work(url)
     page.get_by_label("What to draw").fill("a red potion in a round bottle")
     page.get_by_role("radio", name="Icon", exact=True).check(force=True)
-    page.locator(".forming").nth(1).wait_for(timeout=60_000)
+    page.locator(".forming").nth(1).wait_for(state="attached", timeout=60_000)
     page.wait_for_timeout(2_500)
-    keep(page, "desktop")
-    page = opened(browser, f"{url}/#/queue", "phone", "dark")
-    page.locator(".forming").first.wait_for(timeout=60_000)
-    keep(page, "phone-queue-dark")
-    page = opened(browser, f"{url}/#/pictures", "phone", "light")
-    keep(page, "phone-pictures")
-    page = opened(browser, url, "wide", "dark")
-    keep(page, "wide-dark")
 
-    page = opened(browser, url, "desktop", "dark")
+
+def watching(page: Page, url: str) -> None:
+    work(url)
+    page.goto(f"{url}/#/queue")
+    page.locator(".forming").first.wait_for(timeout=60_000)
+
+
+def choosing(page: Page, url: str) -> None:
+    page.goto(f"{url}/#/pictures")
+
+
+def looking(page: Page, url: str) -> None:
+    choosing(page, url)
     page.locator(".tile", has_text="a golden key").first.click()
     page.locator(".facts").wait_for()
-    page.wait_for_timeout(500)
-    keep(page, "picture-dark")
-    page = selected(browser, url, "light", ["a wizard", "a knight", "a castle", "a cat"])
-    page.keyboard.press("c")
-    page.wait_for_timeout(700)
-    keep(page, "compare")
-    page = selected(browser, url, "light", ["a castle", "an apple", "a cat"])
+
+
+def comparing(page: Page, url: str) -> None:
+    select(page, url, HANDS)
+    page.get_by_role("button", name="Compare").click()
+
+
+def finishing(page: Page, url: str) -> None:
+    select(page, url, ["a castle", "an apple", "a cat"])
     page.get_by_role("button", name="Finish").click()
     page.get_by_label("Add an effect").last.select_option("outline")
     page.get_by_role("button", name="Try on the first").click()
     page.locator(".finish .after img").wait_for(timeout=60_000)
-    page.wait_for_timeout(700)
-    keep(page, "finish")
-    page = selected(
-        browser,
-        url,
-        "dark",
-        ["a sword", "a wooden shield", "a red potion", "a crown", "a ring", "a bomb"],
-    )
+
+
+def packing(page: Page, url: str) -> None:
+    select(page, url, ["a sword", "a wooden shield", "a red potion", "a crown", "a ring", "a bomb"])
     page.get_by_role("button", name="Sheet").click()
     page.get_by_role("button", name="Pack").click()
     page.locator(".packing canvas").wait_for(timeout=60_000)
-    page.wait_for_timeout(700)
-    keep(page, "sheet-dark")
 
 
-def opened(browser: Browser, url: str, size: str, scheme: str) -> Page:
+def ordering_many(page: Page, url: str) -> None:
+    page.goto(f"{url}/#/order?do=batch")
+    page.locator(".batch td").first.wait_for()
+    page.get_by_role("button", name="Order 2 jobs").wait_for()
+
+
+def painting(page: Page, url: str) -> None:
+    looking(page, url)
+    page.get_by_role("button", name="Start from it").click()
+    page.get_by_role("button", name="Paint what is drawn anew").click()
+    box = page.get_by_role("application").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5, steps=5)
+    page.mouse.up()
+
+
+def select(page: Page, url: str, prompts: list[str]) -> None:
+    choosing(page, url)
+    for prompt in prompts:
+        page.locator(".tile", has_text=prompt).first.click(modifiers=["Control"])
+
+
+VIEWS: dict[str, Callable[[Page, str], None]] = {
+    "order": ordering,
+    "queue": watching,
+    "pictures": choosing,
+    "picture": looking,
+    "compare": comparing,
+    "finish": finishing,
+    "sheet": packing,
+    "batch": ordering_many,
+    "mask": painting,
+}
+DOCUMENTED = {
+    "desktop": ("order", "desktop", "light"),
+    "phone-queue-dark": ("queue", "phone", "dark"),
+    "phone-pictures": ("pictures", "phone", "light"),
+    "wide-dark": ("order", "wide", "dark"),
+    "picture-dark": ("picture", "desktop", "dark"),
+    "compare": ("compare", "desktop", "light"),
+    "finish": ("finish", "desktop", "light"),
+    "sheet-dark": ("sheet", "desktop", "dark"),
+}
+
+
+def take(browser: Browser, url: str, view: str, size: str, scheme: str, path: Path) -> None:
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -118,22 +192,13 @@ def opened(browser: Browser, url: str, size: str, scheme: str) -> Page:
     page = context.new_page()
     page.goto(url)
     page.wait_for_timeout(1_200)
-    return page
-
-
-def selected(browser: Browser, url: str, scheme: str, prompts: list[str]) -> Page:
-    page = opened(browser, url, "desktop", scheme)
-    for prompt in prompts:
-        page.locator(".tile", has_text=prompt).first.click(modifiers=["Control"])
-    return page
-
-
-def keep(page: Page, name: str) -> None:
+    VIEWS[view](page, url)
+    page.wait_for_timeout(700)
     loaded = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
-    wait_until(lambda: page.evaluate(loaded), 60, name)
+    wait_until(lambda: page.evaluate(loaded), 60, path.stem)
     with Image.open(io.BytesIO(page.screenshot())) as shot:
-        shot.convert("RGB").save(FOLDER / f"{name}.webp", quality=QUALITY, method=6)
-    page.context.close()
+        shot.convert("RGB").save(path, quality=QUALITY, method=6)
+    context.close()
 
 
 if __name__ == "__main__":

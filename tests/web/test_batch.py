@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.cluster.service import wait_until
@@ -94,12 +95,46 @@ def test_an_order_starts_from_a_picture(studio: Studio, visit: Open) -> None:
     assert order["strength"] == 0.65
     assert order["init_image"]["upload_id"]
 
+    page.get_by_role("button", name="Paint what is drawn anew").click()
+    painter = page.get_by_role("dialog", name="Paint what is drawn anew")
+    canvas = painter.get_by_role("application")
+    canvas.focus()
+    page.keyboard.press("Space")
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowLeft")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.9)
+    page.mouse.up()
+    painter.get_by_role("button", name="Erase").click()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.up()
+    with page.expect_response("**/v1/uploads") as sent:
+        painter.get_by_role("button", name="Use it").click()
+    upload = sent.value.json()["upload_id"]
+    (stored,) = studio.site.world.files.root.rglob(f"*{upload}*")
+    mask = Image.open(stored).convert("RGB")
+    assert mask.size == (80, 80)
+    looks = [mask.getpixel(at) for at in ((40, 40), (16, 40), (28, 40), (72, 20), (72, 40), (5, 5))]
+    white, black = (255, 255, 255), (0, 0, 0)
+    assert looks == [white, white, black, white, black, black]
+    expect(page.get_by_role("img", name="Paint what is drawn anew")).to_be_visible()
+    page.get_by_label("What to draw").press("Control+Enter")
+    expect(page.locator("job-queue li")).to_have_count(2)
+    order = httpx.get(f"{studio.url}/v1/jobs?limit=1").json()["results"][0]["request"]
+    assert order["mask_image"]["upload_id"] != order["init_image"]["upload_id"]
+
     page.locator(".tile").first.click()
     page.get_by_role("button", name="Start from it").click()
     expect(page.get_by_role("img", name="Start from a picture")).to_be_visible()
     page.get_by_label("What to draw").press("Control+Enter")
-    expect(page.locator("job-queue li")).to_have_count(2)
+    expect(page.locator("job-queue li")).to_have_count(3)
     order = httpx.get(f"{studio.url}/v1/jobs?limit=1").json()["results"][0]["request"]
     assert order["init_image"]["job_id"] == drawn
+    assert order["mask_image"] is None
     page.get_by_role("button", name="Start from nothing").click()
     expect(page.get_by_label("Drawn anew")).to_have_count(0)

@@ -206,6 +206,23 @@ def test_a_failed_job_says_why(studio: Studio, visit: Open) -> None:
     expect(page.get_by_role("option", name=re.compile("Failed.*a red potion"))).to_have_count(1)
 
 
+def test_the_line_is_put_in_another_order(studio: Studio, visit: Open) -> None:
+    studio.site.limit(max_in_flight=1)
+    for prompt in ("runs", "was first", "was last"):
+        job = studio.order(prompt=prompt)
+        if prompt == "runs":
+            studio.start(job)
+    page = visit(studio.url)
+    waiting = page.locator("job-queue li.pending .words")
+    expect(waiting).to_have_text(["was first", "was last"])
+    page.get_by_role("button", name="Sooner: was last").click()
+    expect(waiting).to_have_text(["was last", "was first"])
+    expect(page.get_by_role("button", name="Sooner: was last")).to_be_disabled()
+    expect(page.locator("job-queue li", has_text="was last")).to_contain_text("High")
+    assert httpx.get(f"{studio.url}/v1/jobs/{job}").json()["priority"] == "high"
+    expect(page.get_by_role("button", name=re.compile("Sooner: runs"))).to_have_count(0)
+
+
 def test_places_in_line_go_down(studio: Studio, visit: Open) -> None:
     """The stream tells a place only when its job changes: the page asks for the others."""
     studio.site.limit(max_in_flight=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from serve_app.catalog.styles import Style, Styles
 from tests.api.harness import LocalTransport, Site, keys_of, make_app, site
 from tests.cluster.service import wait_until
 from tests.web.conftest import Open
-from tests.web.studio import Studio
+from tests.web.studio import Studio, picture
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +75,7 @@ def hostile(tmp_path: Path) -> Iterator[Site]:
     style = Style(id="evil", title=EVIL, description=EVIL, template="{prompt}" + EVIL)
 
     def make(transport: LocalTransport) -> Any:
-        return make_app(transport, styles=Styles({"evil": style}))
+        return make_app(transport, styles=Styles({"evil": style}), dashboard="127.0.0.1:8265")
 
     with site(tmp_path, make) as found:
         yield found
@@ -89,6 +90,8 @@ def test_words_of_others_stay_words(hostile: Site, visit: Open) -> None:
     studio.start(failed)
     page = visit(studio.url, forgive=("422",))  # of a tag that is none
     expect(page.locator(".card .name", has_text="onerror")).to_be_visible()
+    dashboard = page.get_by_role("link", name="Ray dashboard")
+    expect(dashboard).to_have_attribute("href", "http://127.0.0.1:8265")
     expect(page.locator("job-queue li .words")).to_have_text(EVIL)
     page.locator(".tile").click()
     expect(page.get_by_label("Recipe")).to_contain_text(EVIL)
@@ -100,6 +103,42 @@ def test_words_of_others_stay_words(hostile: Site, visit: Open) -> None:
     expect(page.get_by_label("Recipe")).to_contain_text(EVIL)
     assert page.evaluate("'hacked' in window") is False
     assert page.locator("script:not([src])").count() == 0
+
+
+NAME = f"{EVIL[:60].replace('/', '')}\u202etxt.gnp{'x' * 150}"
+"""With markup, a mark that turns the direction of a text, and as long as a file may be called."""
+
+
+def test_names_of_files_stay_names(studio: Studio, visit: Open, tmp_path: Path) -> None:
+    """Of a picture to start from, of a table, and of one that is neither."""
+    page = visit(studio.url, forgive=("422",))
+    expect(page.get_by_role("link", name="HTTP interface")).to_be_visible()
+    expect(page.get_by_role("link", name="Ray dashboard")).to_have_count(0)
+    file = io.BytesIO()
+    picture(1).save(file, "PNG")
+    sent = {"name": f"{NAME}.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    page.get_by_label("Choose, or drop one here").set_input_files(sent)  # pyright: ignore[reportArgumentType]
+    expect(page.get_by_role("img", name="Start from a picture")).to_be_visible()
+    page.get_by_role("button", name="Start from nothing").click()
+    broken = {**sent, "buffer": EVIL.encode()}
+    page.get_by_label("Choose, or drop one here").set_input_files(broken)  # pyright: ignore[reportArgumentType]
+    expect(page.locator(".notice")).to_be_visible()
+    page.get_by_role("button", name="Many at once").click()
+    table = {
+        "name": f"{NAME}.csv",
+        "mimeType": "text/csv",
+        "buffer": f'prompt\n"{EVIL.replace(chr(34), chr(34) * 2)}"\n'.encode(),
+    }
+    dialog = page.get_by_role("dialog", name="Many at once")
+    dialog.get_by_label("Open a file").set_input_files(table)  # pyright: ignore[reportArgumentType]
+    dialog.get_by_role("button", name="Order 1 job").click()
+    card = page.locator("[data-batch]")
+    expect(card).to_contain_text("img-src")
+    expect(page.locator("job-queue")).not_to_contain_text("\u202e")
+    assert page.evaluate("'hacked' in window") is False
+    assert page.locator("script:not([src])").count() == 0
+    wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wider <= 0
 
 
 VIEWS = {
@@ -143,6 +182,18 @@ def test_axe_finds_nothing(studio: Studio, visit: Open, axe: Path, scheme: str) 
         assert violations(page) == [], name
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
+    page.evaluate(
+        """() => {
+            const look = document.createElement("canvas").toDataURL();
+            const source = { image: { upload_id: "none" }, look };
+            localStorage.setItem("assets.draft", JSON.stringify({ source }));
+        }"""
+    )
+    page.goto(f"{studio.url}/#/order?do=mask")
+    page.reload()
+    page.add_script_tag(path=axe)
+    expect(page.get_by_role("application")).to_be_visible()
+    assert violations(page) == [], "mask"
 
 
 def violations(page: Page) -> list[Any]:

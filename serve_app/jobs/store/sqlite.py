@@ -21,7 +21,7 @@ from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import UPLOADS_IN_USE, listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
-from serve_app.messages import JobChanges, JobFilter, Tombstone
+from serve_app.messages import JobChanges, JobFilter, Labels, Tombstone
 
 SCANNED = 500
 """Most rows that are read for one page of a list. A rare combination of filters makes pages short, not
@@ -123,26 +123,30 @@ class SqliteStore:
             self.outbox.posted()
         return inserted
 
-    async def update(self, job: Job, *, expected_fence: int) -> bool:
-        """Write `job` over its row. False, and nothing is written, unless the row is live and has
-        `expected_fence`: this is the one place that turns a superseded attempt away."""
+    async def update(self, job: Job, *, expected_fence: int) -> Labels | None:
+        """Write `job` over its row, but for its labels; those of the row are returned. None, and nothing is
+        written, unless the row is live and has `expected_fence`: this is the one place that turns a
+        superseded attempt away."""
         ended = self.epoch if job.status.terminal else None
         hook = job.labels.get("webhook")
 
-        def operation(db: sqlite3.Connection) -> bool:
-            cursor = db.execute(
+        def operation(db: sqlite3.Connection) -> Labels | None:
+            row = db.execute(
                 "UPDATE jobs SET status = ?, started_at = ?, completed_at = ?, fence = ?,"
                 " attempts = ?, alone = ?, images = ?, error = ?, troubles = ?, ended = ?"
-                f" WHERE job_id = ? AND fence = ? AND {LIVE}",
+                f" WHERE job_id = ? AND fence = ? AND {LIVE} RETURNING labels",
                 (
                     job.status.value, job.started_at, job.completed_at, job.fence, job.attempts,
                     job.alone, json.dumps(job.images), json.dumps(job.error),
                     json.dumps(job.troubles), ended, job.job_id, expected_fence,
                 ),
-            )  # fmt: skip
-            if cursor.rowcount == 1 and hook is not None:
-                post(db, job, hook)
-            return cursor.rowcount == 1
+            ).fetchone()  # fmt: skip
+            if row is None:
+                return None
+            labels: Labels = json.loads(row["labels"])
+            if hook is not None:
+                post(db, job.evolve(labels=labels), hook)
+            return labels
 
         updated = await self._write(operation)
         if hook is not None:

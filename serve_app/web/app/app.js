@@ -7,10 +7,13 @@ import { PANES, go, onPlace, place } from "../lib/place.js";
 import { FINAL, dismiss, signIn, signOut, store, watch } from "../lib/store.js";
 import { selection } from "../gallery/selection.js";
 import { key } from "../lib/api.js";
-import { View, h, icon } from "../lib/view.js";
+import { View, h, iconButton } from "../lib/view.js";
 import { dropZone } from "./drop.js";
 import { keyHelp } from "./keys.js";
 import { selectionBar } from "./chosen.js";
+
+/** Reached from this machine only. */
+const LOCAL = /^(127\.|localhost|\[::1)/;
 
 class AppFrame extends View {
   help = false;
@@ -70,6 +73,7 @@ class AppFrame extends View {
   /** @param {string} pane */
   header(pane) {
     const live = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).length;
+    const { dashboard } = store.catalog?.capabilities ?? {};
     document.title = live ? `(${live}) ${T.name}` : T.name;
     return h("header", { class: "app", key: "header" },
       h("h1", { class: "mark" }, h("span", { class: "logo", "aria-hidden": "true" }), T.name),
@@ -81,17 +85,18 @@ class AppFrame extends View {
         },
       }, T.panes[one], one === "queue" && live > 0 && h("span", { class: "count" }, live > 999 ? "999+" : live)))),
       h("p", { class: `connection ${store.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), h("span", { class: "text" }, T.connection[store.connection])),
-      h("a", { class: "quiet docs", href: `${ROOT}/docs` }, T.docs),
-      h("button", { type: "button", class: "quiet", title: T.help, "aria-label": T.help, onclick: () => this.showHelp(true) }, icon(ICONS.help)),
-      key.get() && h("button", { type: "button", class: "quiet", key: "out", title: T.signOut, "aria-label": T.signOut, onclick: () => signOut() }, icon(ICONS.out)),
+      dashboard && (!LOCAL.test(dashboard) || LOCAL.test(location.host)) && h("a", { class: "quiet docs", key: "ray", href: `http://${dashboard}`, target: "_blank", rel: "noreferrer" }, T.dashboard),
+      h("a", { class: "quiet docs", href: `${ROOT}/docs`, key: "docs" }, T.docs),
+      iconButton(T.help, ICONS.help, () => this.showHelp(true)),
+      key.get() && iconButton(T.signOut, ICONS.out, () => signOut(), { key: "out" }),
     );
   }
 }
 
 /** What is done with the selection. @param {string | null} what */
 function above(what) {
-  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker", batch: "batch-maker" });
-  return what && what in views && (selection.size > 0 || what === "batch") && store.session === "in" && h(views[what], { key: what });
+  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker", batch: "batch-maker", mask: "mask-painter" });
+  return what && what in views && (selection.size > 0 || what === "batch" || what === "mask") && store.session === "in" && h(views[what], { key: what });
 }
 
 /** @param {Node | null} but The menu around it stays. */
@@ -124,8 +129,8 @@ function signInForm() {
 function notices() {
   return h("div", { class: "notices", role: "status", key: "notices" }, store.notices.map((notice) => h("div", { key: notice.id, class: `notice ${notice.kind}` },
     h("p", null, notice.text),
-    notice.action && h("button", { type: "button", class: "quiet", onclick: () => (notice.action?.act(), dismiss(notice.id)) }, notice.action.text),
-    h("button", { type: "button", class: "quiet small", "aria-label": T.dismiss, onclick: () => dismiss(notice.id) }, icon(ICONS.close)),
+    notice.action && h("button", { class: "quiet", onclick: () => (notice.action?.act(), dismiss(notice.id)) }, notice.action.text),
+    iconButton(T.dismiss, ICONS.close, () => dismiss(notice.id), { class: "quiet small" }),
   )));
 }
 

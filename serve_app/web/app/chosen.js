@@ -4,8 +4,9 @@ import { T } from "../texts.js";
 import { ask } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
 import { go } from "../lib/place.js";
+import { save } from "../lib/save.js";
 import { trying } from "../lib/store.js";
-import { h, icon } from "../lib/view.js";
+import { h, icon, iconButton } from "../lib/view.js";
 import { zip } from "../lib/zip.js";
 import { selection } from "../gallery/selection.js";
 
@@ -13,7 +14,7 @@ export function selectionBar() {
   if (!selection.size) return null;
   const pictures = selection.items.filter((item) => item.url).length;
   const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ can = true) =>
-    can && h("button", { type: "button", key: text, onclick: act }, icon(shape), h("span", null, text));
+    can && h("button", { key: text, onclick: act }, icon(shape), h("span", null, text));
   const open = (/** @type {string} */ view) => () => go({ do: view }, { step: true });
   return h("div", { class: "chosen", key: "chosen", role: "toolbar", "aria-label": T.selection.count(selection.size) },
     h("p", { role: "status" }, T.selection.count(selection.size)),
@@ -22,7 +23,7 @@ export function selectionBar() {
     button(T.selection.sheet, ICONS.vary, open("sheet"), pictures > 0),
     button(T.selection.download, ICONS.download, () => void download(), pictures > 0),
     button(T.selection.remove, ICONS.trash, () => gallery()?.removeSelected()),
-    h("button", { type: "button", class: "quiet", "aria-label": T.selection.clear, title: T.selection.clear, onclick: () => selection.clear() }, icon(ICONS.close)),
+    iconButton(T.selection.clear, ICONS.close, () => selection.clear()),
   );
 }
 
@@ -36,18 +37,8 @@ function download() {
       const data = new Uint8Array(await (await ask(url)).arrayBuffer());
       files.push({ name: decodeURIComponent(url.slice(url.lastIndexOf("/") + 1)), data });
     }
-    const link = URL.createObjectURL(zip(files));
-    save(link, `${T.selection.archive}.zip`);
-    setTimeout(() => URL.revokeObjectURL(link), 60_000);
+    save(URL.createObjectURL(zip(files)), `${T.selection.archive}.zip`);
   });
-}
-
-/** @param {string} url @param {string} name */
-function save(url, name) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
 }
 
 function gallery() {

@@ -1,13 +1,13 @@
 /** A picture that is dropped or pasted anywhere: if a recipe is in it, it is offered. */
 
 import { T } from "../texts.js";
-import { get } from "../lib/api.js";
+import { get, sendFile } from "../lib/api.js";
 import { dialog } from "../lib/dialog.js";
 import { sentences } from "../lib/format.js";
 import { go } from "../lib/place.js";
 import { store, trying } from "../lib/store.js";
 import { h } from "../lib/view.js";
-import { wishDraft, wishSource } from "../lib/wishes.js";
+import { drafts, sources } from "../lib/wishes.js";
 import { bring } from "../order/source.js";
 import { draftOf } from "../order/draft.js";
 
@@ -21,8 +21,7 @@ export function dropZone(changed) {
 
   /** @param {Blob} file */
   const inspect = (file) => trying(async () => {
-    const headers = { "Content-Type": file.type || "application/octet-stream" };
-    const found = /** @type {Inspected} */ (await get("/v1/inspect", { method: "POST", body: file, headers }));
+    const found = /** @type {Inspected} */ (await sendFile("/v1/inspect", file));
     // Of a job that is still here, the order as it was sent says more than the file.
     const mine = found.recipe?.record.job_id;
     const job = mine ? await get(`/v1/jobs/${encodeURIComponent(mine)}`).catch(() => null) : null;
@@ -38,13 +37,13 @@ export function dropZone(changed) {
   };
 
   const use = () => {
-    if (offer?.found.order) wishDraft(draftOf(offer.found.order, store.catalog?.order.properties ?? {}));
+    if (offer?.found.order) drafts.tell(draftOf(offer.found.order, store.catalog?.order.properties ?? {}));
     close();
     go({}, { pane: "order" });
   };
 
   const startFrom = () => trying(async () => {
-    if (offer) wishSource(await bring(offer.file));
+    if (offer) sources.tell(await bring(offer.file));
     close();
     go({}, { pane: "order" });
   });
@@ -80,8 +79,8 @@ export function dropZone(changed) {
             found.notes.length > 0 && h("div", null, h("p", { class: "hint" }, T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
           ),
         ),
-        [h("button", { type: "button", class: "quiet", onclick: close }, T.drop.no), h("button", { type: "button", class: found.order ? "" : "main", onclick: () => void startFrom() }, T.drop.start),
-          found.order && h("button", { type: "button", class: "main", onclick: use }, T.drop.use)],
+        [h("button", { class: "quiet", onclick: close }, T.drop.no), h("button", { class: found.order ? "" : "main", onclick: () => void startFrom() }, T.drop.start),
+          found.order && h("button", { class: "main", onclick: use }, T.drop.use)],
       );
     },
   };

@@ -114,7 +114,7 @@ class BatchMaker extends View {
       ),
       [
         h("p", { class: this.said ? "error" : "hint", role: "status" }, this.said || (plan && this.planned(plan))),
-        h("button", { type: "button", class: "main", disabled: this.busy || !plan, onclick: () => void this.send() }, plan ? T.batch.order(plan.to_make) : T.batch.check),
+        h("button", { class: "main", disabled: this.busy || !plan, onclick: () => void this.send() }, plan ? T.batch.order(plan.to_make) : T.batch.check),
       ],
     );
   }

@@ -3,10 +3,11 @@
 import { T } from "../texts.js";
 import { dialog } from "../lib/dialog.js";
 import { ICONS } from "../lib/icons.js";
-import { markOf, toggleReject, toggleStar } from "../lib/marks.js";
+import { markOf, toggle } from "../lib/marks.js";
 import { go, showPicture } from "../lib/place.js";
 import { recall } from "../lib/remember.js";
-import { View, h, icon } from "../lib/view.js";
+import { watch } from "../lib/store.js";
+import { View, h, iconButton } from "../lib/view.js";
 import { selection } from "../gallery/selection.js";
 
 const MOST = 4;
@@ -17,6 +18,10 @@ class PictureCompare extends View {
   /** Times as large as what fits. */
   scale = 1;
 
+  start() {
+    this.until(watch(() => this.refresh()));
+  }
+
   view() {
     const { scale } = this;
     const zoom = (/** @type {number} */ by) => () => this.zoom(by);
@@ -24,26 +29,24 @@ class PictureCompare extends View {
     return dialog({ name: "compare", title: T.selection.compare, close, wide: true },
       h("div", { class: `pictures of-${this.items.length}` }, this.items.map((item) => {
         const marked = markOf(item.key);
-        const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {(key: string) => void} */ act, /** @type {boolean} */ on) => h("button", {
-          type: "button", class: "quiet small", title: text, "aria-label": `${text}: ${item.words}`, "aria-pressed": String(on),
-          onclick: () => (act(item.key), this.refresh()),
-        }, icon(shape));
-        return h("figure", { key: item.key, class: marked.reject ? "rejected" : "" },
+        const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {"starred" | "rejected"} */ name) =>
+          iconButton(`${text}: ${item.words}`, shape, () => toggle([item.key], name), { class: "quiet small", "aria-pressed": String(marked[name]) });
+        return h("figure", { key: item.key, class: marked.rejected ? "rejected" : "" },
           h("div", {
             class: `frame on-${recall("ground", "checker")}`, tabindex: 0, role: "group", "aria-label": T.gallery.alt(item.words, item.seed),
             onscroll: (event) => this.follow(event.target),
             onwheel: (event) => event.ctrlKey && (event.preventDefault(), this.zoom(event.deltaY < 0 ? 1 : -1)),
           }, h("img", { src: item.url, alt: "", draggable: "false", style: { width: `${100 * scale}%`, height: `${100 * scale}%`, "image-rendering": scale > 2 ? "pixelated" : "auto" } })),
           h("figcaption", null, h("span", null, item.words, h("b", null, item.seed)),
-            button(T.mark.star, ICONS.star, toggleStar, Boolean(marked.star)),
-            button(T.mark.reject, ICONS.reject, toggleReject, Boolean(marked.reject)),
-            h("button", { type: "button", class: "small", onclick: () => (close(), showPicture(item.job, item.index)) }, T.selection.open)),
+            button(T.mark.star, ICONS.star, "starred"),
+            button(T.mark.reject, ICONS.reject, "rejected"),
+            h("button", { class: "small", onclick: () => (close(), showPicture(item.job, item.index)) }, T.selection.open)),
         );
       })),
       h("div", { class: "joined zoom", role: "group", "aria-label": T.picture.zoom },
-        h("button", { type: "button", class: "quiet", "aria-label": "−", onclick: zoom(-1) }, "−"),
+        iconButton("−", "−", zoom(-1)),
         h("span", null, `× ${scale}`),
-        h("button", { type: "button", class: "quiet", "aria-label": "+", onclick: zoom(1) }, "+"),
+        iconButton("+", "+", zoom(1)),
       ),
     );
   }

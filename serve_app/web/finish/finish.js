@@ -82,9 +82,7 @@ class PictureFinish extends View {
 
   /** @param {unknown} error */
   blame(error) {
-    if (error instanceof Problem && error.errors.length) {
-      this.errors = Object.fromEntries(error.errors.map((one) => [one.field, one.detail]));
-    } else this.errors = { effects: why(error) };
+    this.errors = error instanceof Problem && error.errors.length ? error.fields : { effects: why(error) };
   }
 
   async all() {
@@ -135,8 +133,8 @@ class PictureFinish extends View {
         ),
       ),
       [
-        h("button", { type: "button", disabled: this.busy || !effects.length, onclick: () => void this.try() }, T.finish.try),
-        h("button", { type: "button", class: "main", disabled: !effects.length, onclick: () => void this.all() }, T.finish.all(items.length)),
+        h("button", { disabled: this.busy || !effects.length, onclick: () => void this.try() }, T.finish.try),
+        h("button", { class: "main", disabled: !effects.length, onclick: () => void this.all() }, T.finish.all(items.length)),
       ],
     );
   }

@@ -10,9 +10,9 @@ import { notify, onEnd, remove, store, trying, watch } from "../lib/store.js";
 import { ICONS } from "../lib/icons.js";
 import { View, h, icon } from "../lib/view.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
-import { markOf, toggleReject, toggleStar, mark } from "../lib/marks.js";
+import { mark, markOf, toggle } from "../lib/marks.js";
 import { PictureList } from "./list.js";
-import { filterBar, filtersOf } from "./filters.js";
+import { filterBar, filtered, filtersOf } from "./filters.js";
 import { selection } from "./selection.js";
 import { tile } from "./tile.js";
 
@@ -104,7 +104,7 @@ class PictureGallery extends View {
         h("header", { class: "bar" },
           h("h2", { id: "gallery-title" }, T.gallery.title),
           h("button", {
-            type: "button", class: "quiet select", key: "select", "aria-pressed": String(this.selecting),
+            class: "quiet select", key: "select", "aria-pressed": String(this.selecting),
             onclick: () => ((this.selecting = !this.selecting), this.refresh()),
           }, icon(ICONS.check), T.gallery.select),
           catalog && filterBar(list.filters, catalog.styles, {
@@ -117,7 +117,7 @@ class PictureGallery extends View {
             },
           }),
         ),
-        list.fresh.length > 0 && h("button", { class: "fresh", key: "fresh", type: "button", onclick: () => this.showFresh() }, T.gallery.fresh(list.fresh.length)),
+        list.fresh.length > 0 && h("button", { class: "fresh", key: "fresh", onclick: () => this.showFresh() }, T.gallery.fresh(list.fresh.length)),
         h("div", {
           class: "grid", key: "grid", role: "listbox", "aria-label": T.gallery.label, "aria-multiselectable": "true",
           hidden: list.items.length === 0,
@@ -142,19 +142,12 @@ class PictureGallery extends View {
 
   end() {
     const { list } = this;
-    const filtered = Object.values(list.filters).some(Boolean) && list.filters.status !== "SUCCESS";
-    if (list.state === "failed") {
-      return h("p", { class: "end", key: "end" }, T.gallery.failed, " ",
-        h("button", { type: "button", onclick: () => void list.more() }, T.gallery.tryAgain));
-    }
-    if (list.state === "paused") {
-      return h("p", { class: "end", key: "end" }, T.gallery.searched(list.looked), " ",
-        h("button", { type: "button", onclick: () => void list.more(true) }, T.gallery.searchOn));
-    }
-    if (list.state === "loading") return list.items.length > 0 && h("p", { class: "end", key: "end" }, T.gallery.loading);
-    if (list.state !== "end") return null;
-    if (list.items.length) return h("p", { class: "end", key: "end" }, T.gallery.end);
-    return h("p", { class: "end", key: "end" }, filtered || hasFilters(list.filters) ? T.gallery.none : T.gallery.empty);
+    const { state, filters, items } = list;
+    const say = (/** @type {import("../lib/view.js").Content[]} */ ...words) => h("p", { class: "end", key: "end" }, words);
+    if (state === "failed") return say(T.gallery.failed, " ", h("button", { onclick: () => void list.more() }, T.gallery.tryAgain));
+    if (state === "loading") return items.length > 0 && say(T.gallery.loading);
+    if (state !== "end") return null;
+    return say(items.length ? T.gallery.end : filtered(filters) ? T.gallery.none : T.gallery.empty);
   }
 
   drawn() {
@@ -304,10 +297,10 @@ class PictureGallery extends View {
 
   /** Keys that mark the current picture, or all that are selected. @param {string} pressed @param {Item} item */
   marked(pressed, item) {
-    const items = selection.has(item.key) ? selection.items : [item];
-    if (pressed === "f") items.forEach((one) => toggleStar(one.key));
-    else if (pressed === "x") items.forEach((one) => toggleReject(one.key));
-    else if (/^[0-5]$/.test(pressed)) items.forEach((one) => mark(one.key, { rating: Number(pressed) }));
+    const keys = selection.has(item.key) ? selection.items.map((one) => one.key) : [item.key];
+    if (pressed === "f") toggle(keys, "starred");
+    else if (pressed === "x") toggle(keys, "rejected");
+    else if (/^[0-5]$/.test(pressed)) mark(keys, { rating: Number(pressed) });
     else return false;
     return true;
   }
@@ -336,11 +329,6 @@ class PictureGallery extends View {
     const at = this.list.items.findIndex((item) => item.key === key);
     if (at >= 0) this.move(at);
   }
-}
-
-/** @param {import("./list.js").Filters} filters */
-function hasFilters({ words, style, tag, from, until, mark, status }) {
-  return Boolean(words || style || tag || from || until || mark || status !== "SUCCESS");
 }
 
 customElements.define("picture-gallery", PictureGallery);

@@ -7,7 +7,7 @@
 import { get } from "../lib/api.js";
 import { wordsOf } from "../lib/format.js";
 import { looks } from "../lib/looks.js";
-import { markOf } from "../lib/marks.js";
+import { learnMarks, markOf, settled } from "../lib/marks.js";
 
 /** @typedef {import("../types.js").Job} Job */
 /**
@@ -17,13 +17,13 @@ import { markOf } from "../lib/marks.js";
  * @typedef {{words: string, style: string, tag: string, status: string, from: string, until: string, mark: string}} Filters
  */
 
+/** What the service is asked for. @type {Record<string, {starred?: any, rejected?: any, rating?: any}>} */
+const MARKS = { star: { starred: true }, kept: { rejected: false }, 3: { rating: 3 }, 4: { rating: 4 }, 5: { rating: 5 } };
 /** Jobs of one page; the first is small, so that something is there at once. */
 const FIRST = 40;
 const PAGE = 100;
 /** On jobs that only try something, and are deleted when the next is tried. */
 export const TRIAL = "trial";
-/** Pages that one look for words reads before it asks whether to go on. */
-const PAGES_A_LOOK = 20;
 
 /** @param {Job} job @returns {Item[]} */
 export function itemsOf(job) {
@@ -49,9 +49,8 @@ export class PictureList {
   #children = new Map();
   /** @type {string | null} */
   #next = "";
-  /** @type {"idle" | "loading" | "failed" | "end" | "paused"} */
+  /** @type {"idle" | "loading" | "failed" | "end"} */
   state = "idle";
-  looked = 0;
   /** @type {AbortController} */
   #asking = new AbortController();
 
@@ -65,18 +64,15 @@ export class PictureList {
     this.#asking.abort();
   }
 
-  /** Read on, until at least one page of pictures more is there. @param {boolean} [further] After a pause. */
-  async more(further = false) {
-    if (this.state === "loading" || this.state === "end" || (this.state === "paused" && !further)) return;
+  /** Read on, until at least one page of pictures more is there. */
+  async more() {
+    if (this.state === "loading" || this.state === "end") return;
     this.state = "loading";
     this.changed();
     try {
+      if (this.filters.mark) await settled();
       const before = this.items.length;
-      for (let pages = 0; this.#next !== null && this.items.length < before + FIRST; pages++) {
-        if (pages === PAGES_A_LOOK) {
-          this.state = "paused";
-          return this.changed();
-        }
+      while (this.#next !== null && this.items.length < before + FIRST) {
         const page = await get(this.#next || this.#path(), { signal: this.#asking.signal });
         this.#next = page.next?.replace(/limit=\d+/, `limit=${PAGE}`) ?? null;
         for (const job of page.results) this.#add(job);
@@ -91,20 +87,18 @@ export class PictureList {
   }
 
   #path() {
-    const { style, tag, status, from, until } = this.filters;
-    const query = new URLSearchParams({ limit: String(FIRST) });
-    if (style) query.set("style_id", style);
-    if (tag) query.set("tag", tag);
-    for (const one of status ? [status] : ["SUCCESS", "FAILURE", "REVOKED"]) query.append("status", one);
-    if (from) query.set("created_after", new Date(`${from}T00:00`).toISOString());
-    if (until) query.set("created_before", new Date(new Date(`${until}T00:00`).getTime() + 86_400_000).toISOString());
-    return `/v1/jobs?${query}`;
+    const { words, style, status, mark } = this.filters;
+    const wanted = query(this.filters, { limit: String(FIRST), ...MARKS[mark] });
+    if (wordsIn(words).length) wanted.set("q", words);
+    if (style) wanted.set("style_id", style);
+    for (const one of status ? [status] : ["SUCCESS", "FAILURE", "REVOKED"]) wanted.append("status", one);
+    return `/v1/jobs?${wanted}`;
   }
 
   /** @param {Job} job */
   #add(job) {
-    this.looked++;
     looks.learn(job);
+    learnMarks(job);
     if (this.#known.has(job.job_id)) return;
     this.#known.add(job.job_id);
     const items = itemsOf(job);
@@ -117,11 +111,16 @@ export class PictureList {
   /** A job has ended. @param {Job} job */
   take(job) {
     looks.learn(job);
-    if (this.#known.has(job.job_id) || !this.#asked(job)) return;
+    learnMarks(job);
+    const last = this.items.at(-1);
+    const below = last && this.#next !== null && job.created_at < last.when; // its page is still to come
+    if (this.#known.has(job.job_id) || below || !this.#asked(job)) return;
     this.#known.add(job.job_id);
     const all = itemsOf(job);
     const parent = this.items.find((item) => item.job === job.derived_from);
     if (parent) for (const item of all) item.words = parent.words;
+    const said = wordsIn(all[0].words);
+    if (!wordsIn(this.filters.words).every((word) => said.some((one) => one.startsWith(word)))) return;
     const items = all.filter((item) => this.fits(item));
     if (items.length) this.fresh = [...items, ...this.fresh].sort(newestFirst);
     this.changed();
@@ -165,17 +164,26 @@ export class PictureList {
     return (!from || day >= from) && (!until || day <= until);
   }
 
-  /** What the service cannot be asked for: words of the prompt, and the marks of this browser. @param {Item} item */
+  /** Of a job with several pictures, those that are marked so. @param {Item} item */
   fits(item) {
-    const { words, mark } = this.filters;
-    const text = item.words.toLowerCase();
-    if (!words.toLowerCase().split(/\s+/).every((word) => text.includes(word))) return false;
-    if (!mark) return true;
+    const { starred = false, rejected = true, rating = 0 } = MARKS[this.filters.mark] ?? {};
     const marked = markOf(item.key);
-    if (mark === "star") return Boolean(marked.star);
-    if (mark === "kept") return !marked.reject;
-    return (marked.rating ?? 0) >= Number(mark);
+    return (!starred || marked.starred) && (rejected || !marked.rejected) && marked.rating >= rating;
   }
+}
+
+/** What every list can be asked for. @param {Filters} filters @param {Record<string, string>} [more] */
+export function query({ tag, from, until }, more) {
+  const wanted = new URLSearchParams(more);
+  if (tag) wanted.set("tag", tag);
+  if (from) wanted.set("created_after", new Date(`${from}T00:00`).toISOString());
+  if (until) wanted.set("created_before", new Date(new Date(`${until}T00:00`).getTime() + 86_400_000).toISOString());
+  return wanted;
+}
+
+/** As the service divides a text. @param {string} text */
+function wordsIn(text) {
+  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
 }
 
 /** @param {Item} a @param {Item} b */

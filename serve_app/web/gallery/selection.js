@@ -1,15 +1,13 @@
 /** The pictures that are selected, wherever they are shown. */
 
+import { Signal } from "../lib/signal.js";
+
 /** @typedef {import("./list.js").Item} Item */
 
 /** @type {Map<string, Item>} */
 const chosen = new Map();
-/** @type {Set<() => void>} */
-const watchers = new Set();
-
-function changed() {
-  for (const watcher of watchers) watcher();
-}
+/** @type {Signal<[]>} */
+const { tell: changed, hear } = new Signal();
 
 export const selection = {
   get items() {
@@ -34,9 +32,5 @@ export const selection = {
     chosen.clear();
     changed();
   },
-  /** @param {() => void} watcher @returns {() => void} Ends it. */
-  watch(watcher) {
-    watchers.add(watcher);
-    return () => watchers.delete(watcher);
-  },
+  watch: hear,
 };

@@ -16,10 +16,10 @@ const THUMBS = [128, 256, 512];
 export function tile(item, { x, y, side, place, current, selected, mark, press, focus }) {
   const wished = side * Math.min(2, window.devicePixelRatio || 1);
   const thumb = THUMBS.find((one) => one >= wished) ?? THUMBS[THUMBS.length - 1];
-  const marks = [mark.star && T.gallery.starred, mark.rating && T.mark.rating(mark.rating), mark.reject && T.mark.reject].filter(Boolean);
+  const marks = [mark.starred && T.gallery.starred, mark.rating && T.mark.rating(mark.rating), mark.rejected && T.mark.reject].filter(Boolean);
   return h("div", {
     key: item.key,
-    class: `tile${mark.reject ? " rejected" : ""}`,
+    class: `tile${mark.rejected ? " rejected" : ""}`,
     role: "option",
     tabindex: current ? 0 : -1,
     "aria-selected": String(selected),
@@ -40,7 +40,7 @@ export function tile(item, { x, y, side, place, current, selected, mark, press, 
           onerror: (event) => event.target.classList.add("missing"),
         })
       : h("span", { class: "without" }, h("strong", null, T.states[item.status]), " ", item.error),
-    (mark.star || mark.rating) && h("span", { class: "marks" }, mark.star && icon(ICONS.star), mark.rating && h("b", null, mark.rating)),
+    (mark.starred || mark.rating > 0) && h("span", { class: "marks" }, mark.starred && icon(ICONS.star), mark.rating > 0 && h("b", null, mark.rating)),
     selected && h("span", { class: "tick" }, icon(ICONS.check)),
     h("span", { class: "caption" }, item.words),
   );

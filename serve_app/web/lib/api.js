@@ -32,6 +32,11 @@ export class Problem extends Error {
     ));
     this.retryAfter = retryAfter;
   }
+
+  /** What is wrong, by field. @returns {Record<string, string>} */
+  get fields() {
+    return Object.fromEntries(this.errors.map((one) => [one.field, one.detail]));
+  }
 }
 
 /** The key of this tab; it goes with the tab. */
@@ -83,19 +88,25 @@ export async function get(path, options) {
   return (await ask(path, options)).json();
 }
 
+/** @param {string} path @param {Blob} file A picture. @returns {Promise<any>} */
+export function sendFile(path, file) {
+  return get(path, { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
+}
+
 /**
- * A POST that is safe to repeat, and is repeated while the service is away for a moment.
+ * A POST or PATCH that is safe to repeat, and is repeated while the service is away for a moment.
  * @param {string} path @param {any} content As JSON, or as it is if `type` says what it is. @param {string} [type]
+ * @param {string} [method]
  * @returns {Promise<any>}
  */
-export async function post(path, content, type) {
+export async function post(path, content, type, method = "POST") {
   /** @type {Record<string, string>} */
   const headers = { "Idempotency-Key": name() };
   if (type) headers["Content-Type"] = type;
   const body = type ? { body: content } : { json: content };
   for (let left = TRIES; ; left--) {
     try {
-      return await (await ask(path, { method: "POST", headers, ...body })).json();
+      return await (await ask(path, { method, headers, ...body })).json();
     } catch (error) {
       const away = !(error instanceof Problem) || (error.status === 503 && error.code !== "storage_failed");
       if (!away || left <= 1) throw error;

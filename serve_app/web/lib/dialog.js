@@ -2,7 +2,7 @@
 
 import { T } from "../texts.js";
 import { ICONS } from "./icons.js";
-import { h, icon } from "./view.js";
+import { h, iconButton } from "./view.js";
 
 /** @typedef {import("./view.js").Content} Content */
 
@@ -18,7 +18,7 @@ export function dialog({ name, title, close, wide }, content, foot) {
     onclick: (event) => event.target === event.currentTarget && close(),
   },
     h("header", null, h("h2", { id: `${name}-title` }, title),
-      h("button", { type: "button", class: "quiet", "aria-label": T.close, onclick: close }, icon(ICONS.close))),
+      iconButton(T.close, ICONS.close, close)),
     content,
     foot && h("footer", null, foot),
   );

@@ -5,7 +5,7 @@
  */
 
 import { T } from "../texts.js";
-import { readable } from "./format.js";
+import { listed, readable } from "./format.js";
 import { h } from "./view.js";
 
 /** @typedef {import("../types.js").Schema} Schema */
@@ -24,6 +24,12 @@ export function field({ id, label, hint, error, wide }, control) {
     control,
     error ? h("p", { class: "error", id: `${id}-error` }, error) : hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
   );
+}
+
+/** One of a few. @param {string} name @param {string} chosen @param {[value: string, text: string, pick: () => void][]} ways */
+export function segments(name, chosen, ways) {
+  return h("div", { class: "joined segments" }, ways.map(([value, text, pick]) => h("label", { key: value },
+    h("input", { type: "radio", name, value, checked: chosen === value, onchange: pick }), h("span", null, text))));
 }
 
 /** Attributes that tie a control to what is said of it. @param {Frame} frame */
@@ -111,6 +117,6 @@ function read(text, kind) {
   try {
     return JSON.parse(text);
   } catch {
-    return text.split(",").map((one) => one.trim()).filter(Boolean);
+    return listed(text);
   }
 }

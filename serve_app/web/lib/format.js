@@ -58,6 +58,11 @@ export function sentences(notes) {
   });
 }
 
+/** Words with commas between. @param {string} text */
+export function listed(text) {
+  return text.split(",").map((one) => one.trim()).filter(Boolean);
+}
+
 /** @param {string} text */
 function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);

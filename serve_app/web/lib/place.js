@@ -4,24 +4,21 @@
  * Knows `location.hash` only; views say what the words mean.
  */
 
+import { Signal } from "./signal.js";
+
 /** @typedef {"order" | "queue" | "pictures"} Pane */
 /** @type {Pane[]} */
 export const PANES = ["order", "queue", "pictures"];
 
-/** @type {Set<() => void>} */
-const watchers = new Set();
+/** @type {Signal<[]>} */
+const moved = new Signal();
+export const onPlace = moved.hear;
 
 /** @returns {{pane: Pane, words: URLSearchParams}} */
 export function place() {
   const [pane, words] = location.hash.replace(/^#\/?/, "").split("?");
   const known = PANES.find((one) => one === pane);
   return { pane: known ?? "order", words: new URLSearchParams(words) };
-}
-
-/** @param {() => void} watcher @returns {() => void} Ends it. */
-export function onPlace(watcher) {
-  watchers.add(watcher);
-  return () => watchers.delete(watcher);
 }
 
 /**
@@ -39,7 +36,7 @@ export function go(words, { pane, step = false } = {}) {
   if (hash === location.hash) return;
   if (step) history.pushState(null, "", hash);
   else history.replaceState(null, "", hash);
-  tell();
+  moved.tell();
 }
 
 /** @param {string} job @param {number} index */
@@ -48,9 +45,5 @@ export function showPicture(job, index) {
   go({ job, image: String(index) }, { step: !open });
 }
 
-function tell() {
-  for (const watcher of watchers) watcher();
-}
-
-window.addEventListener("popstate", tell);
-window.addEventListener("hashchange", tell);
+window.addEventListener("popstate", () => moved.tell());
+window.addEventListener("hashchange", () => moved.tell());

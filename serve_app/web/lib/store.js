@@ -6,6 +6,7 @@
 
 import { Problem, get, key, onRefused, pause, post, ask } from "./api.js";
 import { follow } from "./events.js";
+import { Signal } from "./signal.js";
 import { T } from "../texts.js";
 
 /** @typedef {import("../types.js").Job} Job */
@@ -22,10 +23,11 @@ const PLACES_MS = 2_500;
 /** After a reconnect, the stream has named every job that lives by then. */
 const NAMED_MS = 3_000;
 
-/** @type {Set<() => void>} */
-const watchers = new Set();
-/** @type {Set<(job: Job) => void>} */
-const enders = new Set();
+/** @type {Signal<[]>} */
+export const { tell: changed, hear: watch } = new Signal();
+/** Of each job that ends. @type {Signal<[Job]>} */
+const { tell: ended, hear } = new Signal();
+export const onEnd = hear;
 
 export const store = {
   /** @type {"asking" | "signed out" | "in"} */
@@ -43,22 +45,6 @@ export const store = {
   /** @type {{id: number, text: string, kind: "good" | "bad", action?: {text: string, act: () => void}}[]} */
   notices: [],
 };
-
-/** @param {() => void} watcher @returns {() => void} Ends it. */
-export function watch(watcher) {
-  watchers.add(watcher);
-  return () => watchers.delete(watcher);
-}
-
-/** @param {(job: Job) => void} heard Told of each job that ends. @returns {() => void} Ends it. */
-export function onEnd(heard) {
-  enders.add(heard);
-  return () => enders.delete(heard);
-}
-
-export function changed() {
-  for (const watcher of watchers) watcher();
-}
 
 // ---- session ----
 
@@ -192,14 +178,15 @@ function told({ event, data }) {
 /** Take in a whole job. @param {Job} job */
 export function take(job) {
   const before = store.jobs.get(job.job_id);
-  if (before && FINAL.has(before.status)) return; // an end is an end
+  const over = before && FINAL.has(before.status);
+  if (over && !FINAL.has(job.status)) return; // an end is an end
   if (FINAL.has(job.status)) {
     store.previews.delete(job.job_id);
     if (before) store.jobs.set(job.job_id, job);
-    if (before && job.status === "SUCCESS") setTimeout(() => forget(job.job_id), DONE_MS);
-    for (const heard of enders) heard(job);
-    const ended = [...store.jobs.values()].filter((one) => FINAL.has(one.status));
-    for (const one of ended.slice(0, -MOST_ENDED)) store.jobs.delete(one.job_id);
+    if (before && !over && job.status === "SUCCESS") setTimeout(() => forget(job.job_id), DONE_MS);
+    ended(job);
+    const all = [...store.jobs.values()].filter((one) => FINAL.has(one.status));
+    for (const one of all.slice(0, -MOST_ENDED)) store.jobs.delete(one.job_id);
   } else {
     store.jobs.set(job.job_id, job);
   }
@@ -283,6 +270,13 @@ export function forgetBatch(id) {
 export async function derive(id, body) {
   const job = await post(`/v1/jobs/${id}/derive`, body);
   take(job);
+  return job;
+}
+
+/** Other tags, marks or priority. @param {string} id @param {Record<string, any>} changes @returns {Promise<Job>} */
+export async function change(id, changes) {
+  const job = await post(`/v1/jobs/${id}`, changes, "", "PATCH");
+  if (!FINAL.has(job.status)) take(job);
   return job;
 }
 

@@ -14,7 +14,7 @@
 /** Set as properties: their attributes are only where they begin. */
 const PROPERTIES = new Set(["value", "checked", "indeterminate", "open", "scrollTop"]);
 /** Where a link may lead. CSP refuses scripts in links as well. */
-const LINK = /^(?:[/#?]|blob:|data:image\/)/;
+const LINK = /^(?:[/#?]|https?:|blob:|data:image\/)/;
 
 /** @type {WeakMap<Node, Wanted>} What each element was made of. */
 const made = new WeakMap();
@@ -23,14 +23,15 @@ const listeners = new WeakMap();
 
 /**
  * An element that is wanted. In `props`, `onclick` listens, `.name` sets a property, `key` tells one of many
- * from the others, `ref` is called with the element when it is made. False, null and undefined: no attribute.
+ * from the others, `ref` is called with the element when it is made. False, null and undefined: no attribute. A
+ * button sends no form unless it says so.
  * @param {string} tag
  * @param {Props | null} [props]
  * @param {...Content} children
  * @returns {Wanted}
  */
 export function h(tag, props, ...children) {
-  return { tag, props: props ?? {}, children: flat(children) };
+  return { tag, props: tag === "button" ? { type: "button", ...props } : props ?? {}, children: flat(children) };
 }
 
 /**
@@ -200,6 +201,12 @@ export class View extends HTMLElement {
     render(this, this.view());
     this.drawn();
   }
+}
+
+/** A button that shows an icon, or a sign, and says what it does. @param {string} label @param {string} shape
+ * @param {() => void} act @param {Props} [more] */
+export function iconButton(label, shape, act, more) {
+  return h("button", { class: "quiet", title: label, "aria-label": label, onclick: act, ...more }, shape.length > 1 ? icon(shape) : shape);
 }
 
 /** @param {string} path A path of 24 x 24. @returns {Wanted} */

@@ -11,14 +11,14 @@ import { recall, remember } from "../lib/remember.js";
 /**
  * @typedef {{prompt: string, style_id: string | null, n: number, size: [number, number] | null,
  *   seed: number | null, locked: boolean, priority: import("../types.js").Priority,
- *   effects: Effect[] | null, source: import("./source.js").Source | null, more: Record<string, any>}} Draft
+ *   effects: Effect[] | null, source: import("./source.js").Source | null, mask: import("./source.js").Source | null, more: Record<string, any>}} Draft
  * `more`: the other fields of an order, by name. `effects` null: those of the style.
  */
 
 /** @returns {Draft} */
 export function blank() {
   return {
-    prompt: "", style_id: null, n: 1, size: null, seed: null, locked: false, priority: "normal", effects: null, source: null, more: {},
+    prompt: "", style_id: null, n: 1, size: null, seed: null, locked: false, priority: "normal", effects: null, source: null, mask: null, more: {},
   };
 }
 
@@ -43,13 +43,14 @@ export function body(draft) {
   if (draft.effects) order.effects = draft.effects;
   if (draft.source) order.init_image = draft.source.image;
   else delete order.strength;
+  if (draft.source && draft.mask) order.mask_image = draft.mask.image;
   return order;
 }
 
 /** Values that say nothing. */
 const NOTHING = new Set(["{}", "[]", '""']);
 /** Fields of an order that have a place of their own in the form. */
-const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image"]);
+const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image", "mask_image"]);
 
 /**
  * A draft of an order that was made before. What equals the default of the service is left out.
@@ -73,6 +74,7 @@ export function draftOf(order, fields) {
     locked: seed >= 0,
     effects: order.effects ?? null,
     source: order.init_image ? { image: order.init_image, look: "" } : null,
+    mask: order.mask_image ? { image: order.mask_image, look: "" } : null,
     more: Object.fromEntries(more),
   };
 }

@@ -1,10 +1,10 @@
 /** The chain of effects of an order: those of the style, or one's own, each with the fields of its schema. */
 
 import { T } from "../texts.js";
-import { schemaField } from "../lib/fields.js";
+import { schemaField, segments } from "../lib/fields.js";
 import { readable } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
-import { h, icon } from "../lib/view.js";
+import { h, iconButton } from "../lib/view.js";
 
 /** @typedef {import("../types.js").Effect} Effect */
 /** @typedef {import("../types.js").EffectKind} EffectKind */
@@ -15,17 +15,13 @@ import { h, icon } from "../lib/view.js";
  */
 export function effectsField({ kinds, styles, effects, palettes, errors, choose }) {
   const chosen = effects === null ? "style" : effects.length ? "own" : "none";
-  const ways = /** @type {const} */ ([
-    ["style", T.effects.byStyle, () => choose(null)],
-    ["own", T.effects.own, () => choose(styles.length ? styles : [{ ...kinds[0].example }])],
-    ["none", T.effects.none, () => choose([])],
-  ]);
   return h("fieldset", { class: "field effects" },
     h("legend", null, T.effects.title),
-    h("div", { class: "joined segments" }, ways.map(([name, text, pick]) => h("label", { key: name },
-      h("input", { type: "radio", name: "effects", value: name, checked: chosen === name, onchange: pick }),
-      h("span", null, text),
-    ))),
+    segments("effects", chosen, [
+      ["style", T.effects.byStyle, () => choose(null)],
+      ["own", T.effects.own, () => choose(styles.length ? styles : [{ ...kinds[0].example }])],
+      ["none", T.effects.none, () => choose([])],
+    ]),
     effects === null
       ? styles.length > 0 && h("p", { class: "hint" }, styles.map((one) => readable(one.op)).join(" → "))
       : effects.length > 0 && chain({ kinds, effects, palettes, errors, choose }),
@@ -45,7 +41,7 @@ export function chain({ kinds, effects, palettes, errors, choose, prefix = "orde
       const kind = kinds.find((one) => one.op === effect.op);
       const name = readable(effect.op);
       const button = (/** @type {string} */ label, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ off = false) =>
-        h("button", { type: "button", class: "quiet small", "aria-label": label, title: label, disabled: off, onclick: act }, icon(shape));
+        iconButton(label, shape, act, { class: "quiet small", disabled: off });
       return h("li", null,
         h("div", { class: "title" },
           h("strong", { title: kind?.title }, name),

@@ -2,13 +2,13 @@
 
 import { T } from "../texts.js";
 import { Problem, get } from "../lib/api.js";
-import { duration, sentences } from "../lib/format.js";
-import { field, schemaField, tied } from "../lib/fields.js";
+import { duration, listed, sentences } from "../lib/format.js";
+import { field, schemaField, segments, tied } from "../lib/fields.js";
 import { ICONS } from "../lib/icons.js";
 import { go } from "../lib/place.js";
 import { notify, order, store, trying, watch, why } from "../lib/store.js";
-import { View, h, icon } from "../lib/view.js";
-import { onDraft, onSource } from "../lib/wishes.js";
+import { View, h, iconButton } from "../lib/view.js";
+import { drafts, masks, sources } from "../lib/wishes.js";
 import { blank, body, load, save } from "./draft.js";
 import { effectsField } from "./effects.js";
 import { bring, sourceField } from "./source.js";
@@ -20,9 +20,7 @@ import { styleCards } from "./styles.js";
 /** How long nobody types before the service is asked what the order would be. */
 const ASK_MS = 450;
 /** Shown elsewhere in the form, or of no use in it. */
-const ELSEWHERE = new Set([
-  ...["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "mask_image", "strength", "loras"],
-]);
+const ELSEWHERE = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "mask_image", "strength", "loras"]);
 
 class OrderForm extends View {
   draft = load();
@@ -37,11 +35,12 @@ class OrderForm extends View {
 
   start() {
     this.until(watch(() => this.refresh()));
-    this.until(onDraft((draft) => {
+    this.until(drafts.hear((draft) => {
       this.draft = draft;
       this.settled();
     }));
-    this.until(onSource((source) => this.change({ source })));
+    this.until(sources.hear((source) => this.change({ source, mask: null })));
+    this.until(masks.hear((mask) => this.change({ mask })));
     this.hear(this, "keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
@@ -98,14 +97,9 @@ class OrderForm extends View {
     } catch (error) {
       if (asked.signal.aborted) return;
       this.estimate = null;
-      if (error instanceof Problem) this.blame(error);
+      if (error instanceof Problem) this.errors = error.fields;
     }
     this.refresh();
-  }
-
-  /** @param {Problem} problem */
-  blame(problem) {
-    this.errors = Object.fromEntries(problem.errors.map((one) => [one.field, one.detail]));
   }
 
   async send() {
@@ -125,7 +119,7 @@ class OrderForm extends View {
       else if (!this.draft.locked && this.draft.seed !== null) this.change({ seed: null });
       notify(T.order.done, "good");
     } catch (error) {
-      if (error instanceof Problem && error.errors.length) this.blame(error);
+      if (error instanceof Problem && error.errors.length) this.errors = error.fields;
       else notify(why(error), "bad");
     } finally {
       this.busy = false;
@@ -158,10 +152,12 @@ class OrderForm extends View {
         "init_image" in (catalog.order.properties ?? {}) && sourceField({
           source: draft.source,
           strength: draft.more.strength,
-          error: errorBelow(errors, "init_image") ?? errors.strength,
-          choose: (source) => this.change({ source }),
+          mask: draft.mask,
+          error: errorBelow(errors, "init_image") ?? errorBelow(errors, "mask_image") ?? errors.strength,
+          choose: (source) => this.change({ source, mask: null }),
+          unmask: () => this.change({ mask: null }),
           strengthen: (strength) => this.changeMore("strength", strength),
-          brought: (file) => void trying(async () => this.change({ source: await bring(file) })),
+          brought: (file) => void trying(async () => this.change({ source: await bring(file), mask: null })),
         }),
         this.more(catalog),
       ),
@@ -189,12 +185,12 @@ class OrderForm extends View {
     const { n } = this.draft;
     const step = (/** @type {number} */ by) => () => this.change({ n: Math.max(1, Math.min(most, n + by)) });
     return field(frame, h("div", { class: "stepper" },
-      h("button", { type: "button", class: "quiet", "aria-label": "−1", disabled: n <= 1, onclick: step(-1) }, "−"),
+      iconButton("−1", "−", step(-1), { disabled: n <= 1 }),
       h("input", {
         ...tied(frame), type: "number", min: 1, max: most, value: String(n),
         onchange: (event) => this.change({ n: Math.round(Number(event.target.value)) || 1 }),
       }),
-      h("button", { type: "button", class: "quiet", "aria-label": "+1", disabled: n >= most, onclick: step(1) }, "+"),
+      iconButton("+1", "+", step(1), { disabled: n >= most }),
     ));
   }
 
@@ -230,27 +226,17 @@ class OrderForm extends View {
           this.change({ seed: number, locked: number !== null });
         },
       }),
-      h("button", {
-        type: "button", class: "quiet", title: T.order.dice, "aria-label": T.order.dice,
-        onclick: () => this.change({ seed: Math.floor(Math.random() * Math.min(most, 2 ** 31)) }),
-      }, icon(ICONS.dice)),
-      h("button", {
-        type: "button", class: "quiet", "aria-pressed": String(locked), title: locked ? T.order.unlock : T.order.lock, "aria-label": T.order.lock,
-        onclick: () => this.change(locked ? { locked: false, seed: null } : { locked: true }),
-      }, icon(locked ? ICONS.lock : ICONS.unlock)),
+      iconButton(T.order.dice, ICONS.dice, () => this.change({ seed: Math.floor(Math.random() * Math.min(most, 2 ** 31)) })),
+      iconButton(T.order.lock, locked ? ICONS.lock : ICONS.unlock, () => this.change(locked ? { locked: false, seed: null } : { locked: true }), {
+        "aria-pressed": String(locked), title: locked ? T.order.unlock : T.order.lock,
+      }),
     ));
   }
 
   priority() {
     return h("fieldset", { class: "field segments" },
       h("legend", null, T.order.priority),
-      h("div", { class: "joined" }, /** @type {const} */ (["low", "normal", "high"]).map((one) => h("label", { key: one },
-        h("input", {
-          type: "radio", name: "priority", value: one, checked: this.draft.priority === one,
-          onchange: () => this.change({ priority: one }),
-        }),
-        h("span", null, T.order.priorities[one]),
-      ))),
+      segments("priority", this.draft.priority, /** @type {const} */ (["low", "normal", "high"]).map((one) => [one, T.order.priorities[one], () => this.change({ priority: one })])),
     );
   }
 
@@ -267,7 +253,7 @@ class OrderForm extends View {
         field(tags, h("input", {
           ...tied(tags), autocomplete: "off", value: (more.tags ?? []).join(", "),
           onchange: (event) => {
-            const words = event.target.value.split(",").map((/** @type {string} */ word) => word.trim()).filter(Boolean);
+            const words = listed(event.target.value);
             this.changeMore("tags", words.length ? words : undefined);
           },
         })),
@@ -293,8 +279,7 @@ class OrderForm extends View {
     return field(frame, h("input", {
       ...tied(frame), autocomplete: "off", value: chosen.map(({ name, weight = 1 }) => `${name}:${weight}`).join(", "),
       onchange: (event) => {
-        const words = event.target.value.split(",").map((/** @type {string} */ word) => word.trim()).filter(Boolean);
-        const loras = words.map((/** @type {string} */ word) => {
+        const loras = listed(event.target.value).map((word) => {
           const [, name, weight] = /** @type {RegExpExecArray} */ (/^(.*?)(?::([-\d.]+))?$/.exec(word));
           return { name, weight: Number(weight ?? 1) };
         });
@@ -316,15 +301,12 @@ class OrderForm extends View {
       ),
       h("div", { class: "go" },
         h("button", { type: "submit", class: "main", disabled: this.busy }, T.order.button(this.draft.n), h("kbd", null, T.order.keys)),
-        h("button", { type: "button", class: "quiet", title: T.order.many, "aria-label": T.order.many, onclick: () => go({ do: "batch" }, { step: true }) }, icon(ICONS.rows)),
-        h("button", {
-          type: "button", class: "quiet", title: T.order.reset, "aria-label": T.order.reset,
-          onclick: () => {
-            this.draft = blank();
-            this.errors = {};
-            this.settled();
-          },
-        }, icon(ICONS.again)),
+        iconButton(T.order.many, ICONS.rows, () => go({ do: "batch" }, { step: true })),
+        iconButton(T.order.reset, ICONS.again, () => {
+          this.draft = blank();
+          this.errors = {};
+          this.settled();
+        }),
       ),
     );
   }

@@ -1,11 +1,15 @@
 /** The picture that an order starts from: an upload or a picture of ours, and how much of it is drawn anew. */
 
 import { T } from "../texts.js";
-import { get } from "../lib/api.js";
+import { sendFile } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
-import { h, icon } from "../lib/view.js";
+import { go } from "../lib/place.js";
+import { h, icon, iconButton } from "../lib/view.js";
 
-/** @typedef {{image: {upload_id: string} | {job_id: string, index: number}, look: string}} Source `look`: a small link. */
+/**
+ * @typedef {{image: {upload_id: string} | {job_id: string, index: number}, look: string, picture?: string, size?: [number, number]}} Source
+ * `look`: a small link. `picture`: the whole, which of an upload only this visit has.
+ */
 
 const SIDE = 96;
 /** What the service takes if nothing is said. */
@@ -13,9 +17,8 @@ export const STRENGTH = 0.6;
 
 /** Bring a file to the service. @param {Blob} file @returns {Promise<Source>} */
 export async function bring(file) {
-  const headers = { "Content-Type": file.type || "application/octet-stream" };
-  const { upload_id } = await get("/v1/uploads", { method: "POST", body: file, headers });
-  return { image: { upload_id }, look: await small(file) };
+  const { upload_id, width, height } = await sendFile("/v1/uploads", file);
+  return { image: { upload_id }, look: await small(file), picture: URL.createObjectURL(file), size: [width, height] };
 }
 
 /** A look that fits into what the browser remembers. @param {Blob} file */
@@ -30,10 +33,10 @@ async function small(file) {
 }
 
 /**
- * @param {{source: Source | null, strength: number | undefined, error?: string, choose: (source: Source | null) => void,
- *   strengthen: (strength: number) => void, brought: (file: Blob) => void}} given
+ * @param {{source: Source | null, mask: Source | null, strength: number | undefined, error?: string,
+ *   choose: (source: Source | null) => void, unmask: () => void, strengthen: (strength: number) => void, brought: (file: Blob) => void}} given
  */
-export function sourceField({ source, strength = STRENGTH, error, choose, strengthen, brought }) {
+export function sourceField({ source, mask, strength = mask ? 1 : STRENGTH, error, choose, unmask, strengthen, brought }) {
   return h("fieldset", { class: "field source" },
     h("legend", null, T.source.title),
     source
@@ -43,10 +46,14 @@ export function sourceField({ source, strength = STRENGTH, error, choose, streng
             h("label", { for: "order-strength" }, T.source.strength, h("output", null, ` ${Math.round(100 * strength)} %`)),
             h("input", { id: "order-strength", type: "range", min: 0, max: 1, step: 0.05, value: String(strength), oninput: (event) => strengthen(Number(event.target.value)) }),
           ),
-          h("button", { type: "button", class: "quiet small", "aria-label": T.source.remove, title: T.source.remove, onclick: () => choose(null) }, icon(ICONS.close)),
+          iconButton(T.source.remove, ICONS.close, () => choose(null), { class: "quiet small" }),
         )
-      : h("label", { class: "button pick" }, icon(ICONS.plus), T.source.pick,
+      : h("label", { class: "button pick", key: "pick" }, icon(ICONS.plus), T.source.pick,
           h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", onchange: (event) => event.target.files[0] && brought(event.target.files[0]) })),
+    source?.look && h("div", { class: "given", key: "mask" },
+      mask && h("img", { src: mask.look, alt: T.mask.title }),
+      h("button", { onclick: () => go({ do: "mask" }, { step: true }) }, icon(ICONS.brush), T.mask.title),
+      mask && iconButton(T.mask.remove, ICONS.close, unmask, { class: "quiet small" })),
     error && h("p", { class: "error", role: "alert" }, error),
   );
 }

@@ -1,7 +1,7 @@
 /** The whole recipe of a picture, and its files. */
 
 import { T } from "../texts.js";
-import { duration, fullMoment, readable, sentences, size } from "../lib/format.js";
+import { duration, fullMoment, listed, readable, sentences, size } from "../lib/format.js";
 import { go } from "../lib/place.js";
 import { notify } from "../lib/store.js";
 import { h } from "../lib/view.js";
@@ -18,8 +18,8 @@ const USUAL = /** @type {Record<string, any>} */ ({
   guidance_rescale: 0, tile: "none", prompt_syntax: "plain", clip_skip: 1, quality: "full", redraws: 0, on_fail: "keep", format: "png",
 });
 
-/** @param {Job} job @param {Image} [image] A job that failed has none. */
-export function facts(job, image) {
+/** @param {Job} job @param {Image | undefined} image A job that failed has none. @param {(tags: string[]) => void} retag */
+export function facts(job, image, retag) {
   const { request, resolved } = job;
   const ms = job.metrics.execution_ms;
   const settings = Object.entries(request).filter(([name, value]) => !SAID.has(name) && USUAL[name] !== value && plain(value));
@@ -35,13 +35,16 @@ export function facts(job, image) {
       settings.map(([name, value]) => fact(readable(name), String(value))),
       fact(T.picture.ordered, fullMoment(job.created_at)),
       ms !== null && fact(T.picture.took, duration(ms / 1000)),
-      fact(T.picture.job, h("button", { type: "button", class: "quiet small id", title: T.picture.copy, onclick: () => void copy(job.job_id) }, job.job_id)),
+      fact(T.picture.job, h("button", { class: "quiet small id", title: T.picture.copy, onclick: () => void copy(job.job_id) }, job.job_id)),
     ),
     request.effects?.length > 0 && section(T.effects.title, h("ol", { class: "steps" }, request.effects.map(effect))),
     image?.quality && section(T.picture.quality, h("pre", null, JSON.stringify(image.quality, null, 1))),
-    job.tags.length > 0 && section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
-      type: "button", class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
-    }, tag)))),
+    section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
+      class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
+    }, tag)), h("input", {
+      key: "tags", "aria-label": T.picture.tags, placeholder: T.order.tagsHint, value: job.tags.join(", "), autocomplete: "off",
+      onchange: (event) => retag(listed(event.target.value)),
+    }))),
     resolved && h("details", { key: "given" }, h("summary", null, T.picture.given), text(T.picture.prompt, resolved.prompt), resolved.negative_prompt && text(T.picture.negative, resolved.negative_prompt)),
     image && section(T.picture.files, h("ul", { class: "files" }, image.files.map((file) => h("li", { key: file.url },
       h("a", { href: file.url, download: "" }, file.name ?? readable(file.role)), h("span", null, size(file.size_bytes)))))),

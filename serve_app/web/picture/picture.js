@@ -3,12 +3,12 @@
 import { T } from "../texts.js";
 import { get, thumbnail } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
-import { mark, markOf, toggleReject, toggleStar } from "../lib/marks.js";
+import { learnMarks, mark, markOf, toggle } from "../lib/marks.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
 import { recall, remember } from "../lib/remember.js";
-import { notify, order, retry, store, trying, watch, why } from "../lib/store.js";
-import { View, h, icon } from "../lib/view.js";
-import { wishDraft, wishSource } from "../lib/wishes.js";
+import { change, notify, order, retry, store, trying, watch, why } from "../lib/store.js";
+import { View, h, icon, iconButton } from "../lib/view.js";
+import { drafts, sources } from "../lib/wishes.js";
 import { itemsOf } from "../gallery/list.js";
 import { selection } from "../gallery/selection.js";
 import { draftOf } from "../order/draft.js";
@@ -75,7 +75,7 @@ class PictureViewer extends View {
     if (id) {
       try {
         const job = await get(`/v1/jobs/${encodeURIComponent(id)}`);
-        if (this.asked === id) this.job = job;
+        if (this.asked === id) learnMarks((this.job = job));
       } catch (error) {
         if (this.asked === id) this.error = why(error);
       }
@@ -106,7 +106,7 @@ class PictureViewer extends View {
       this.top(),
       h("div", { class: "inside" },
         this.picture(),
-        this.job && facts(this.job, this.image),
+        this.job && facts(this.job, this.image, (tags) => void this.retag(tags)),
       ),
     );
   }
@@ -120,7 +120,7 @@ class PictureViewer extends View {
   top() {
     const marked = markOf(this.key);
     const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean | undefined} */ on = undefined) =>
-      h("button", { type: "button", class: "quiet", title: text, "aria-label": text, "aria-pressed": on === undefined ? undefined : String(on), onclick: act }, icon(shape));
+      iconButton(text, shape, act, on === undefined ? {} : { "aria-pressed": String(on) });
     const again = (/** @type {() => void} */ act) => () => {
       act();
       this.refresh();
@@ -129,12 +129,12 @@ class PictureViewer extends View {
       button(T.picture.previous, ICONS.left, () => this.step(-1)),
       button(T.picture.next, ICONS.right, () => this.step(1)),
       h("p", { class: "words" }, this.job ? wordsOf(this.job) : ""),
-      button(T.mark.star, ICONS.star, again(() => toggleStar(this.key)), Boolean(marked.star)),
+      button(T.mark.star, ICONS.star, again(() => toggle([this.key], "starred")), marked.starred),
       h("span", { class: "rating", role: "group", "aria-label": T.gallery.marks }, [1, 2, 3, 4, 5].map((stars) => h("button", {
-        type: "button", key: stars, class: "quiet dot", "aria-label": T.mark.rating(stars), "aria-pressed": String((marked.rating ?? 0) >= stars),
-        onclick: again(() => mark(this.key, { rating: marked.rating === stars ? 0 : stars })),
+        key: stars, class: "quiet dot", "aria-label": T.mark.rating(stars), "aria-pressed": String(marked.rating >= stars),
+        onclick: again(() => mark([this.key], { rating: marked.rating === stars ? 0 : stars })),
       }))),
-      button(T.mark.reject, ICONS.reject, again(() => toggleReject(this.key)), Boolean(marked.reject)),
+      button(T.mark.reject, ICONS.reject, again(() => toggle([this.key], "rejected")), marked.rejected),
       button(T.close, ICONS.close, () => this.close()),
     );
   }
@@ -143,7 +143,7 @@ class PictureViewer extends View {
     const { image, job, stage } = this;
     if (job && !image) {
       return h("div", { class: "stage gone" }, h("h3", null, T.states[job.status]), h("p", null, job.error?.detail),
-        job.status !== "SUCCESS" && h("button", { type: "button", onclick: () => void retry(job.job_id) }, icon(ICONS.again), T.queue.retry));
+        job.status !== "SUCCESS" && h("button", { onclick: () => void retry(job.job_id) }, icon(ICONS.again), T.queue.retry));
     }
     if (this.error) return h("p", { class: "stage gone" }, this.error || T.picture.gone);
     const derived = image && image.original_url !== image.url;
@@ -160,16 +160,16 @@ class PictureViewer extends View {
       ),
       h("div", { class: "viewer-tools" },
         h("div", { class: "grounds", role: "group", "aria-label": T.picture.grounds }, GROUNDS.map((ground) => h("button", {
-          type: "button", key: ground, class: `quiet swatch on-${ground}`, title: T.picture.ground[ground], "aria-label": T.picture.ground[ground],
+          key: ground, class: `quiet swatch on-${ground}`, title: T.picture.ground[ground], "aria-label": T.picture.ground[ground],
           "aria-pressed": String(this.ground === ground), onclick: () => this.choose(ground),
         }))),
         h("div", { class: "joined zoom", role: "group", "aria-label": T.picture.zoom },
-          h("button", { type: "button", class: "quiet", "aria-label": "−", onclick: () => stage.zoom(-1) }, "−"),
-          h("button", { type: "button", class: "quiet wide", onclick: () => stage.reset() }, stage.said()),
-          h("button", { type: "button", class: "quiet", "aria-label": "+", onclick: () => stage.zoom(1) }, "+"),
+          iconButton("−", "−", () => stage.zoom(-1)),
+          h("button", { class: "quiet wide", onclick: () => stage.reset() }, stage.said()),
+          iconButton("+", "+", () => stage.zoom(1)),
         ),
         derived && h("button", {
-          type: "button", class: "quiet", "aria-pressed": String(this.shown === "original"),
+          class: "quiet", "aria-pressed": String(this.shown === "original"),
           onclick: () => {
             this.shown = this.shown === "original" ? "asset" : "original";
             this.refresh();
@@ -185,19 +185,19 @@ class PictureViewer extends View {
     if (!job || !image) return null;
     const drawn = job.kind === "generate";
     return h("div", { class: "actions" },
-      drawn && h("button", { type: "button", onclick: () => void this.again(job, image, 1, image.seed) }, icon(ICONS.again), T.picture.again),
-      drawn && h("button", { type: "button", onclick: () => void this.again(job, image, VARIATIONS, -1) }, icon(ICONS.vary), T.picture.vary(VARIATIONS)),
-      drawn && h("button", { type: "button", onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
-      drawn && "init_image" in (store.catalog?.order.properties ?? {}) && h("button", { type: "button", onclick: () => this.startFrom(job, image) }, icon(ICONS.plus), T.picture.input),
-      h("button", { type: "button", onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
-      h("button", { type: "button", class: "quiet", title: T.picture.remove, "aria-label": T.picture.remove, onclick: () => this.remove() }, icon(ICONS.trash)),
+      drawn && h("button", { onclick: () => void this.again(job, image, 1, image.seed) }, icon(ICONS.again), T.picture.again),
+      drawn && h("button", { onclick: () => void this.again(job, image, VARIATIONS, -1) }, icon(ICONS.vary), T.picture.vary(VARIATIONS)),
+      drawn && h("button", { onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
+      drawn && "init_image" in (store.catalog?.order.properties ?? {}) && h("button", { onclick: () => this.startFrom(job, image) }, icon(ICONS.plus), T.picture.input),
+      h("button", { onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
+      iconButton(T.picture.remove, ICONS.trash, () => this.remove()),
       h("a", { class: "button", href: image.url, download: "" }, icon(ICONS.download), T.picture.download),
     );
   }
 
   /** @param {Job} job @param {Image} image */
   startFrom(job, image) {
-    wishSource({ image: { job_id: job.job_id, index: image.index }, look: thumbnail(image.original_url, 128) });
+    sources.tell({ image: { job_id: job.job_id, index: image.index }, look: thumbnail(image.original_url, 128), picture: image.original_url });
     notify(T.source.used, "good");
     this.close();
     go({}, { pane: "order" });
@@ -210,6 +210,15 @@ class PictureViewer extends View {
     selection.clear();
     if (item) selection.add([item]);
     go({ do: "finish" }, { step: true });
+  }
+
+  /** @param {string[]} tags */
+  retag(tags) {
+    const id = this.job?.job_id ?? "";
+    return trying(async () => {
+      this.job = await change(id, { tags });
+      this.refresh();
+    });
   }
 
   remove() {
@@ -240,7 +249,7 @@ class PictureViewer extends View {
   /** @param {Job} job @param {Image} image */
   use(job, image) {
     const fields = store.catalog?.order.properties ?? {};
-    wishDraft(draftOf({ ...job.request, tags: job.tags, n: 1, seed: image.seed }, fields));
+    drafts.tell(draftOf({ ...job.request, tags: job.tags, n: 1, seed: image.seed }, fields));
     notify(T.picture.used, "good");
     this.close();
     go({}, { pane: "order" });
@@ -256,17 +265,17 @@ class PictureViewer extends View {
       "+": () => this.stage.zoom(1),
       "=": () => this.stage.zoom(1),
       "-": () => this.stage.zoom(-1),
-      0: () => (this.stage.fits ? mark(this.key, { rating: 0 }) : this.stage.reset()),
+      0: () => (this.stage.fits ? mark([this.key], { rating: 0 }) : this.stage.reset()),
       b: () => this.choose(GROUNDS[(GROUNDS.indexOf(this.ground) + 1) % GROUNDS.length]),
       Delete: () => this.remove(),
-      f: () => toggleStar(this.key),
-      x: () => toggleReject(this.key),
+      f: () => toggle([this.key], "starred"),
+      x: () => toggle([this.key], "rejected"),
     });
     const stars = /^[1-5]$/.test(event.key);
     if (!stars && !(event.key in keys)) return;
     event.preventDefault();
     event.stopPropagation();
-    if (stars) mark(this.key, { rating: Number(event.key) });
+    if (stars) mark([this.key], { rating: Number(event.key) });
     else keys[event.key]();
     this.refresh();
   }

@@ -5,15 +5,16 @@ import { thumbnail } from "../lib/api.js";
 import { duration, whyWaiting, wordsOf } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
 import { looks } from "../lib/looks.js";
-import { FINAL, cancel, forget, retry, store, watch } from "../lib/store.js";
-import { batchCard } from "./batches.js";
-import { View, h, icon } from "../lib/view.js";
+import { FINAL, cancel, change, forget, retry, store, trying, watch } from "../lib/store.js";
+import { bar, batchCard } from "./batches.js";
+import { View, h, iconButton } from "../lib/view.js";
 import { showPicture } from "../lib/place.js";
 
 /** @typedef {import("../types.js").Job} Job */
 
 /** Cards; beyond it a number says how many more there are. */
 const MOST_SHOWN = 60;
+const PRIORITIES = /** @type {const} */ (["low", "normal", "high"]);
 
 class JobQueue extends View {
   start() {
@@ -59,7 +60,7 @@ function card(job) {
       h("p", { class: "words", title: words }, words),
       h("p", { class: "state" }, state(job)),
       job.error && job.status === "FAILURE" && h("p", { class: "error" }, job.error.detail),
-      bar(job),
+      job.status === "STARTED" && bar(job.progress?.value ?? 0, T.states.STARTED),
     ),
     actions(job, words),
   );
@@ -74,7 +75,7 @@ function look(job, words) {
   const inside = most.map((source, at) => h("img", { src: source, alt: at ? "" : label, key: at, decoding: "async", class: done.length ? "" : "forming" }));
   const kind = `look of-${most.length > 1 ? 4 : 1}`;
   if (!done.length) return h("div", { class: kind, key: "look" }, inside.length ? inside : ghost(job));
-  return h("button", { class: kind, key: "open", type: "button", onclick: () => showPicture(job.job_id, done[0].index) }, inside);
+  return h("button", { class: kind, key: "open", onclick: () => showPicture(job.job_id, done[0].index) }, inside);
 }
 
 /** Before there is anything to see: what its style looks like. @param {Job} job */
@@ -93,35 +94,26 @@ function state(job) {
   }
   const parts = [];
   if (job.queue_position !== null) parts.push(T.queue.place(job.queue_position));
+  if (job.priority !== "normal") parts.push(T.order.priorities[job.priority]);
   if (job.waiting_for && job.waiting_for !== "turn") parts.push(whyWaiting(job));
   if (job.eta_seconds !== null) parts.push(T.queue.eta(duration(job.eta_seconds)));
   return parts.join(" · ") || T.states[job.status];
 }
 
-/** @param {Job} job */
-function bar(job) {
-  if (job.status !== "STARTED") return null;
-  const value = job.progress?.value ?? 0;
-  return h("div", {
-    class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * value),
-    "aria-label": T.states.STARTED, key: "bar",
-  }, h("span", { style: { transform: `scaleX(${value})` } }));
-}
-
 /** @param {Job} job @param {string} words */
 function actions(job, words) {
+  const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ off = false) =>
+    iconButton(`${text}: ${words}`, shape, act, { key: text, class: "quiet small", title: text, disabled: off });
   if (!FINAL.has(job.status)) {
-    return h("button", {
-      class: "quiet small", key: "cancel", type: "button", title: T.queue.cancel, "aria-label": T.queue.cancelOf(words), onclick: () => void cancel(job.job_id),
-    }, icon(ICONS.close));
+    const at = PRIORITIES.indexOf(job.priority);
+    const move = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {number} */ by) => job.status === "PENDING" &&
+      button(text, shape, () => void trying(async () => void (await change(job.job_id, { priority: PRIORITIES[at + by] }))), !(at + by in PRIORITIES));
+    return h("div", { class: "after", key: "live" }, move(T.queue.sooner, ICONS.up, 1), move(T.queue.later, ICONS.down, -1),
+      button(T.queue.cancel, ICONS.close, () => void cancel(job.job_id)));
   }
   return h("div", { class: "after", key: "after" },
-    job.status !== "SUCCESS" && h("button", {
-      class: "quiet small", type: "button", title: T.queue.retry, "aria-label": `${T.queue.retry}: ${words}`, onclick: () => void retry(job.job_id),
-    }, icon(ICONS.again)),
-    h("button", {
-      class: "quiet small", type: "button", title: T.queue.hide, "aria-label": `${T.queue.hide}: ${words}`, onclick: () => forget(job.job_id),
-    }, icon(ICONS.close)),
+    job.status !== "SUCCESS" && button(T.queue.retry, ICONS.again, () => void retry(job.job_id)),
+    button(T.queue.hide, ICONS.close, () => forget(job.job_id)),
   );
 }
 

@@ -68,7 +68,7 @@ class SheetMaker extends View {
       const now = await get(`/v1/jobs/${job.job_id}`);
       if (now.status === "SUCCESS" || now.status === "FAILURE") await this.show(now);
     } catch (error) {
-      if (error instanceof Problem && error.errors.length) this.errors = Object.fromEntries(error.errors.map((one) => [one.field, one.detail]));
+      if (error instanceof Problem && error.errors.length) this.errors = error.fields;
       else notify(why(error), "bad");
     }
     this.refresh();
@@ -107,7 +107,7 @@ class SheetMaker extends View {
           others.map(([name, text]) => h("p", { class: "error", role: "alert", key: name }, `${name}: ${text}`)),
         ),
       ),
-      h("button", { type: "button", class: "main", disabled: this.asked !== null, onclick: () => void this.send() }, T.sheet.pack),
+      h("button", { class: "main", disabled: this.asked !== null, onclick: () => void this.send() }, T.sheet.pack),
     );
   }
 

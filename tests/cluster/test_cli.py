@@ -22,6 +22,8 @@ from .service import ROOT, free_port, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 BIN = Path(sys.executable).parent
+AT_ONCE = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+"""For `ray start`, which would wait half a minute for a node that drains before it ends."""
 
 
 def config_file(directory: Path, port: int, settings: dict[str, Any]) -> Path:
@@ -83,6 +85,16 @@ def draws(port: int, job_id: str) -> bool:
     return job(port, job_id)["status"] == "SUCCESS"
 
 
+def answers(url: str, token: str = "") -> bool:
+    """With 200, now."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        reply = httpx.get(url, headers=headers, timeout=30)
+    except httpx.TransportError:
+        return False
+    return reply.status_code == 200
+
+
 def misspelled(config: Path) -> Path:
     """The config with a key that there is not, as another file."""
     path = config.with_name("misspelled.yaml")
@@ -104,17 +116,20 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
             *[f"--port={gcs}", f"--dashboard-port={dashboard}", f"--temp-dir={temp}"],
             *["--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=true"],
         ]
-        with running(head, token, log):
+        with running(head, token | AT_ONCE, log):
             address = f"http://127.0.0.1:{dashboard}"
 
             def serve(*args: str, env: dict[str, str] = token) -> subprocess.CompletedProcess[str]:
                 command = [str(BIN / "serve"), *args, "--address", address]
                 return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
-            wait_until(lambda: serve("status").returncode == 0, 90, "the dashboard answers")
+            version = f"{address}/api/version"
+            wait_until(lambda: answers(version, env["RAY_AUTH_TOKEN"]), 90, "the dashboard")
             deployed = serve("deploy", str(config))
             assert deployed.returncode == 0, deployed.stderr
-            wait_until(lambda: "status: RUNNING" in serve("status").stdout, 120, "RUNNING")
+            ready = f"http://127.0.0.1:{port}/readyz"
+            wait_until(lambda: answers(ready), 120, "the service")
+            wait_until(lambda: "status: RUNNING" in serve("status").stdout, 60, "RUNNING")
             assert draws(port, order(port))
             assert serve("status", env={**env, "RAY_AUTH_MODE": "disabled"}).returncode != 0
             left_behind = order(port, steps=900, n=16)
@@ -124,14 +139,7 @@ def test_an_operators_commands(tmp_path: Path, tiny_settings: dict[str, Any]) ->
 
             command = [str(BIN / "serve"), "run", "--address", f"127.0.0.1:{gcs}", str(config)]
             with running(command, token, log) as foreground:
-
-                def healthy() -> bool:
-                    try:
-                        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-                    except httpx.TransportError:
-                        return False
-
-                wait_until(healthy, 120, "serve run answers")
+                wait_until(lambda: answers(ready), 120, "serve run answers")
                 assert draws(port, order(port))
                 assert job(port, left_behind)["attempts"] == 0
                 assert job(port, left_behind)["status"] in ("STARTED", "SUCCESS")

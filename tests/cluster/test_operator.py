@@ -25,7 +25,7 @@ from PIL import Image
 from serve_app.api.keys import add_key
 
 from .service import ROOT, answer_to_all_of, free_port, wait_until
-from .test_cli import BIN, config_file, draws, order, running
+from .test_cli import AT_ONCE, BIN, answers, config_file, draws, order, running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 ASSETS = [sys.executable, "-m", "serve_app"]
@@ -193,14 +193,11 @@ def cluster(tmp_path: Path, tiny_settings: dict[str, Any]) -> Iterator[Cluster]:
             *[f"--port={gcs}", f"--dashboard-port={dashboard}", f"--temp-dir={temp}"],
             *["--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=true"],
         ]
-        with running(head, {**env, "RAY_AUTH_MODE": "token"}, tmp_path / "log.txt"):
-            found = Cluster(
-                config, port, {**env, "RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-            )
-            wait_until(
-                lambda: found.assets("deploy", "--status").returncode == 0, 120, "the dashboard"
-            )
-            yield found
+        with running(head, {**env, **AT_ONCE, "RAY_AUTH_MODE": "token"}, tmp_path / "log.txt"):
+            address = f"http://127.0.0.1:{dashboard}"
+            version = f"{address}/api/version"
+            wait_until(lambda: answers(version, env["RAY_AUTH_TOKEN"]), 120, "the dashboard")
+            yield Cluster(config, port, {**env, "RAY_DASHBOARD_ADDRESS": address})
 
 
 def stamps(status: str) -> dict[str, str]:

@@ -122,6 +122,7 @@ def create_app(
         vocabulary=vocabulary,
         palettes=palettes,
         weights=weights,
+        finished={},
     )
     watching, hooks = Watching(view, registry, settings.max_streams), Hooks(settings)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)

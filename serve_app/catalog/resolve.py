@@ -81,6 +81,10 @@ class Order:
     format: Format = "png"
 
 
+NO_WISHES = (None, None, None, "keep", "png")
+"""Effects, gates, redraws, on_fail and format of an order that says nothing of them."""
+
+
 class OrderLimits(Protocol):
     """The part of Settings that bounds one order."""
 
@@ -103,11 +107,13 @@ def resolve(
     vocabulary: Vocabulary | None = None,
     palettes: Mapping[str, Palette] = NO_PALETTES,
     weights: Weights = NO_WEIGHTS,
+    finished: dict[str, Finishing | None] | None = None,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
     """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
-    `vocabulary`: what the active model was taught; None: its weights do not say. `draw(k)`: a random number
-    below k. Raises InvalidField.
+    `vocabulary`: what the active model was taught; None: its weights do not say. `finished`: where it may
+    keep what each style does, as long as styles, palettes and weights are the same. `draw(k)`: a random
+    number below k. Raises InvalidField.
 
     A prompt beyond the model's token limit is not refused: the renderer cuts it and says so in the image's
     notes.
@@ -155,7 +161,7 @@ def resolve(
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
-    finishing = _finishing(order, style, palettes, weights)
+    finishing = _finishing(order, style, palettes, weights, finished)
     return GenerationParams(
         prompt=prompt,
         negative_prompt=negative,
@@ -370,9 +376,18 @@ def allowed_sizes(spec: ModelSpec) -> list[str]:
 
 
 def _finishing(
-    order: Order, style: Style, palettes: Mapping[str, Palette], weights: Weights
+    order: Order,
+    style: Style,
+    palettes: Mapping[str, Palette],
+    weights: Weights,
+    finished: dict[str, Finishing | None] | None,
 ) -> Finishing | None:
     """The order's own wishes replace the style's; `[]` and `{}` turn them off."""
+    wishes = (order.effects, order.require, order.redraws, order.on_fail, order.format)
+    if finished is not None and wishes == NO_WISHES:
+        if style.id not in finished:
+            finished[style.id] = _finishing(order, style, palettes, weights, None)
+        return finished[style.id]
     effects = style.effects if order.effects is None else order.effects
     require = style.require if order.require is None else order.require
     redraws = order.redraws

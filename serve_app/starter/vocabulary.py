@@ -115,6 +115,14 @@ class Vocabulary:
         return found
 
     @cached_property
+    def _forms(self) -> dict[str, str]:
+        """Name, plural or singular -> name. What is a name itself is no form of another one."""
+        found = {name[:-1]: name for name in self._labels if name.endswith("s")}
+        for ending in ("es", "s", ""):
+            found |= {name + ending: name for name in self._labels}
+        return found
+
+    @cached_property
     def _longest(self) -> dict[str, int]:
         """Word -> how many words the longest name has that begins with it, LONGEST at most. Where no long
         name begins, none is looked for: a batch asks 10,000 times."""
@@ -178,11 +186,7 @@ class Vocabulary:
 
     def _spelled(self, name: str) -> str:
         """The known name that `name` is, in the singular or plural; or nothing."""
-        labels = self._labels
-        for form in (name, name.removesuffix("s"), name.removesuffix("es"), name + "s"):
-            if form in labels:
-                return form
-        return ""
+        return self._forms.get(name, "")
 
     def _near(self, word: str) -> list[tuple[float, str]]:
         """(distance, label) of the things nearest in meaning, or in spelling for a word that the

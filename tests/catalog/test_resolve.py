@@ -23,7 +23,7 @@ from serve_app.catalog.styles import (
     Styles,
 )
 from serve_app.errors import InvalidField
-from serve_app.params import MAX_SEED, GenerationParams
+from serve_app.params import MAX_SEED, Finishing, GenerationParams
 from tests.factories import model_spec
 
 
@@ -93,6 +93,7 @@ def resolved(
     prompt: str = "a fox",
     styles: Styles = STYLES,
     models: Models = MODELS,
+    finished: dict[str, Finishing | None] | None = None,
     **order: Any,
 ) -> GenerationParams:
     return resolve(
@@ -102,6 +103,7 @@ def resolved(
         active=active,
         revision_of=lambda name: f"hash of {name}",
         limits=Bounds(),
+        finished=finished,
         draw=Random(0).randrange,
     )
 
@@ -110,6 +112,23 @@ def refused(active: str = "tiny", **order: Any) -> InvalidField:
     with pytest.raises(InvalidField) as caught:
         resolved(active, **order)
     return caught.value
+
+
+def test_what_a_style_does_is_found_once_and_nothing_else_is_kept() -> None:
+    styles = Styles(
+        {
+            "cut": Style(id="cut", template="{prompt}", effects=[{"op": "cutout"}]),
+            "plain": Style(id="plain", template="{prompt}"),
+        }
+    )
+    finished: dict[str, Finishing | None] = {}
+    wishes: list[dict[str, Any]] = [{}, {"effects": []}, {"format": "webp"}, {"on_fail": "fail"}]
+    for wish in [*wishes, {"require": {"not_blank": True}, "redraws": 2}, {}]:
+        for style_id in styles:
+            order = {"style_id": style_id, "styles": styles, **wish}
+            assert resolved(finished=finished, **order) == resolved(**order), order
+    assert finished.keys() == styles.keys()
+    assert finished["cut"] is resolved(style_id="cut", styles=styles, finished=finished).finishing
 
 
 # ---- which value wins ----

@@ -61,7 +61,7 @@ def read(data: bytes, media_type: str, said: Said, *, most: int) -> ReadBatch:
         raise InvalidField("orders", "there is no order in the body", [f"1 to {most}"])
     return ReadBatch(
         name=said.name,
-        reuse=_reuses(said.reuse, said.name),
+        reuse=_reuses(said.reuse, said.name, InvalidParameter),
         dry_run=bool(said.dry_run),
         orders=[row.fields for row in rows],
         defaults={},
@@ -99,7 +99,7 @@ def _of_json(data: bytes, most: int) -> ReadBatch:
             raise InvalidField("orders", f"{len(orders)} orders", [f"1 to {most}"])
     return ReadBatch(
         name=body.name,
-        reuse=_reuses(body.reuse, body.name),
+        reuse=_reuses(body.reuse, body.name, InvalidField),
         dry_run=body.dry_run,
         orders=orders,
         defaults=cast(dict[str, Any], body.defaults),
@@ -110,11 +110,9 @@ def _of_json(data: bytes, most: int) -> ReadBatch:
     )
 
 
-def _reuses(reuse: bool | None, name: str | None) -> bool:
+def _reuses(reuse: bool | None, name: str | None, wrong: type[InvalidField]) -> bool:
     if reuse and name is None:
-        raise InvalidField(
-            "name", "is needed to find what was made before", ["a name of the batch"]
-        )
+        raise wrong("name", "is needed to find what was made before", ["a name of the batch"])
     return name is not None if reuse is None else reuse
 
 

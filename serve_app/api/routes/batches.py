@@ -6,6 +6,7 @@ Knows nothing of how orders are read, checked or stored.
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -141,6 +142,9 @@ async def order(
 ) -> Response:
     """All of it is accepted, or nothing. A 422 names each wrong order: its `row` (1 is the first) and
     its field. The same file under the same name makes only what is missing or changed."""
+    said = [field.name for field in fields(Said)]
+    for unknown in request.query_params.keys() - set(said):
+        raise InvalidParameter(unknown[:60], "There is no such parameter.", said)
     wait, life = wait_seconds(prefer), life_seconds(cancel_after)
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     found = await batches.order(

@@ -37,9 +37,9 @@ def to_row(job: Job, params: str | None = None) -> dict[str, Any]:
         "labels": json.dumps(job.labels),
         "params": json.dumps(job.params) if params is None else params,
         "extra_files": job.summary.get("extra_files", False),
-        "images": json.dumps(job.images),
-        "error": json.dumps(job.error),
-        "troubles": json.dumps(job.troubles),
+        "images": json.dumps(job.images) if job.images else "[]",
+        "error": json.dumps(job.error) if job.error else "null",
+        "troubles": json.dumps(job.troubles) if job.troubles else "{}",
     }
 
 

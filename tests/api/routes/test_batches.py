@@ -268,6 +268,14 @@ async def test_a_key_finds_its_batch_when_it_could_not_be_made_any_more(
 async def test_what_a_json_body_says_itself_is_no_parameter(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/batches?name=a", json=batch())
     assert_problem(response, 422, "invalid_field")
+    for query, field in (
+        ("?reuse=true", "name"),
+        ("?webhok=x", "webhok"),
+        ("?name=a&seed=7", "seed"),
+    ):
+        response = await sent(client, "prompt\na potion\n", CSV, query)
+        (error,) = assert_problem(response, 422, "invalid_field")["errors"]
+        assert (error["field"], "pointer" in error) == (field, False)
 
 
 async def test_waiting_holds_the_answer_until_all_is_done(

@@ -31,10 +31,12 @@ class LedgerQuery(BaseModel):
         default=None, max_length=100, description="Of jobs of this batch.", examples=[JOB_ID]
     )
     created_after: Moment | None = Field(
-        default=None, description="Ordered at this moment or later.", examples=[None]
+        default=None,
+        description="Ordered at this moment or later.",
+        examples=["2026-11-22T16:00:00Z"],
     )
     created_before: Moment | None = Field(
-        default=None, description="Ordered before.", examples=[None]
+        default=None, description="Ordered before.", examples=["2026-11-23T00:00:00Z"]
     )
 
     def jobs(self) -> JobQuery:

@@ -40,7 +40,9 @@ HANDS = ["a wizard", "a knight", "a castle", "a cat"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--every", type=Path, metavar="FOLDER")
-    every: Path | None = parser.parse_args().every
+    parser.add_argument("--views", nargs="*", choices=VIEWS, default=list(VIEWS))
+    options = parser.parse_args()
+    every: Path | None = options.every
     with tempfile.TemporaryDirectory() as directory:
         service = Service(Path(directory))
         try:
@@ -56,7 +58,7 @@ def main() -> None:
                         take(browser, url, view, size, scheme, FOLDER / f"{name}.webp")
                 else:
                     every.mkdir(parents=True, exist_ok=True)
-                    for view in VIEWS:
+                    for view in options.views:
                         for size, scheme in (
                             ("phone", "dark"),
                             ("desktop", "light"),
@@ -111,7 +113,7 @@ def choosing(page: Page, url: str) -> None:
 
 
 def looking(page: Page, url: str) -> None:
-    choosing(page, url)
+    page.goto(f"{url}/#/pictures?find=golden%20key")
     page.locator(".tile", has_text="a golden key").first.click()
     page.locator(".facts").wait_for()
 
@@ -155,9 +157,10 @@ def painting(page: Page, url: str) -> None:
 
 
 def select(page: Page, url: str, prompts: list[str]) -> None:
-    choosing(page, url)
     for prompt in prompts:
+        page.goto(f"{url}/#/pictures?find={prompt}")
         page.locator(".tile", has_text=prompt).first.click(modifiers=["Control"])
+    choosing(page, url)
 
 
 VIEWS: dict[str, Callable[[Page, str], None]] = {
@@ -174,12 +177,9 @@ VIEWS: dict[str, Callable[[Page, str], None]] = {
 DOCUMENTED = {
     "desktop": ("order", "desktop", "light"),
     "phone-queue-dark": ("queue", "phone", "dark"),
-    "phone-pictures": ("pictures", "phone", "light"),
-    "wide-dark": ("order", "wide", "dark"),
     "picture-dark": ("picture", "desktop", "dark"),
     "compare": ("compare", "desktop", "light"),
     "finish": ("finish", "desktop", "light"),
-    "sheet-dark": ("sheet", "desktop", "dark"),
 }
 
 
@@ -199,6 +199,8 @@ def take(browser: Browser, url: str, view: str, size: str, scheme: str, path: Pa
     with Image.open(io.BytesIO(page.screenshot())) as shot:
         shot.convert("RGB").save(path, quality=QUALITY, method=6)
     context.close()
+    for job in httpx.get(f"{url}/v1/jobs?status=PENDING&status=STARTED").json()["results"]:
+        httpx.post(url + job["urls"]["cancel"])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,16 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, BertTokenizer
 from typer.testing import CliRunner
 
-from serve_app.starter import autoencoder, captions, classifier, data, denoiser, sources, tiles
+from serve_app.starter import (
+    autoencoder,
+    captions,
+    classifier,
+    data,
+    denoiser,
+    sources,
+    tiles,
+    training,
+)
 from serve_app.starter.__main__ import app
 from serve_app.starter.compose import DARK, NO_INK, Composer, Scenes
 from serve_app.starter.errors import RecipeError
@@ -98,6 +107,14 @@ def tiny_text_encoder(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def sprites() -> Sprites:
     return data.collect(pictures(), VOCABULARY, HeldOut.nothing())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pictures() -> Iterator[None]:
+    """Fitting the code to as many as the recipe takes is most of a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "FITTED_TO", 64)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,9 @@ from .sprites import Sprites
 REPORT_SECONDS = 10.0
 
 
+FITTED_TO = 800  # pictures that the code is fitted to
+
+
 @dataclass(frozen=True)
 class Training:
     """Both trainings read these; the defaults are the denoiser's on a GPU."""
@@ -65,7 +68,7 @@ def fit_code(folder: Path, pictures: Pictures, batches: Iterator[SceneBatch]) ->
     """The folder's code; fitted to training pictures if there is none."""
     if not (folder / "code.pt").exists():
         seen = torch.empty(0)
-        while len(seen) < 800:
+        while len(seen) < FITTED_TO:
             seen = torch.cat([seen, pictures.signed(next(batches)).cpu()])
         PatchCode.fit(seen).save(folder)
     state = load_checkpoint(folder / "code.pt")

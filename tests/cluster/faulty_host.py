@@ -17,9 +17,9 @@ from serve_app import app
 from serve_app.cluster.handles import RENDERER
 from tests.cluster import host
 
-POISON = "poison"  # in a prompt of `test_faults`
-HANG = "hang"  # in a prompt of `test_launching`
-MURDER = "murderous"  # in a prompt of `test_faults`
+POISON = "poison"  # in prompts of `test_faulty_engine`, as the others
+HANG = "hang"
+MURDER = "murderous"
 
 
 @serve.deployment(name=RENDERER)

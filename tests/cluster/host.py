@@ -22,17 +22,20 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from serve_app.app import build
+from serve_app import app
 from serve_app.cluster.handles import RENDERER, registry_actor
 from serve_app.config import Settings
 
 LOGGING = {"enable_access_log": False}  # as in serve_config.yaml
+HEALTH_CHECK_S = 1  # Serve sees no death between two; the tests kill many
 
 
 def deploy(settings: dict[str, Any]) -> None:
     parsed = Settings.model_validate(settings)
+    app.Renderer = app.Renderer.options(health_check_period_s=HEALTH_CHECK_S)
+    app.Ingress = app.Ingress.options(health_check_period_s=HEALTH_CHECK_S)
     serve.run(
-        build(parsed),
+        app.build(parsed),
         name=parsed.app_name,
         route_prefix="/",
         blocking=False,

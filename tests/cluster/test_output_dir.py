@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,18 @@ def test_the_output_folder_may_be_replaced(service: Service, tmp_path: Path) -> 
     """What is drawn meanwhile and afterwards is served from the new one, and deleted there; also by a
     registry that was restarted since, whose own arguments name the old one."""
     draw(service)
-    slow = service.submit(steps=1000, n=4, reproducible="strict")
+    slow = service.submit(steps=200, n=4, reproducible="strict")
     service.await_status(slow, "STARTED")
     new = tmp_path / "new"
-    service.deploy(output_dir=str(new))
+    deploying = threading.Thread(target=service.deploy, kwargs={"output_dir": str(new)})
+    renderer = service.one("ray::ServeReplica:assets:Renderer")
+    renderer.suspend()  # so that it is not done before the folder is replaced
+    try:
+        deploying.start()
+        wait_until(lambda: (new / NAME).exists(), 90, "the registry has the new folder")
+    finally:
+        renderer.resume()
+        deploying.join()
     job = service.result(slow, timeout_s=180)
     assert job["status"] == "SUCCESS"
     assert service.http.get(job["images"][0]["url"]).status_code == 200

@@ -42,7 +42,7 @@ export function facts(job, image, retag) {
     section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
       class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
     }, tag)), h("input", {
-      key: "tags", "aria-label": T.picture.tags, placeholder: T.order.tagsHint, value: job.tags.join(", "), autocomplete: "off",
+      key: "tags", "aria-label": T.picture.tags, placeholder: T.picture.tags, title: T.order.tagsHint, value: job.tags.join(", "), autocomplete: "off",
       onchange: (event) => retag(listed(event.target.value)),
     }))),
     resolved && h("details", { key: "given" }, h("summary", null, T.picture.given), text(T.picture.prompt, resolved.prompt), resolved.negative_prompt && text(T.picture.negative, resolved.negative_prompt)),

@@ -62,13 +62,17 @@ def test_effects_are_tried_and_then_done_with_all(studio: Studio, visit: Open) -
     dialog.get_by_label("Padding").fill("9999")
     dialog.get_by_role("button", name="Try on the first").click()
     expect(dialog.get_by_label("Padding")).to_have_accessible_description(re.compile("512"))
-    dialog.get_by_label("Padding").fill("4")
+    dialog.get_by_label("Padding").fill("40")
     dialog.get_by_role("button", name="Try on the first").click()
     expect(dialog.get_by_text("Working")).to_be_visible()
     trial = str(newest(studio)["job_id"])
     studio.work(trial)
     after = dialog.get_by_role("img", name="After")
     expect(after).to_be_visible()
+    box, frame = after.bounding_box(), dialog.locator(".frame").bounding_box()
+    assert box is not None
+    assert frame is not None
+    assert box["height"] > 0.5 * frame["height"], "as large as before, or as large as fits"
     slider = dialog.get_by_role("slider", name="Before and after")
     slider.focus()
     slider.press("Home")
@@ -82,7 +86,7 @@ def test_effects_are_tried_and_then_done_with_all(studio: Studio, visit: Open) -
     ordered = {job["derived_from"]: job["request"] for job in derived}
     assert ordered[first]["indices"] == [0, 1]
     assert [effect["op"] for effect in ordered[first]["effects"]] == ["cutout", "trim"]
-    assert ordered[second]["effects"][1]["padding"] == 4
+    assert ordered[second]["effects"][1]["padding"] == 40
 
 
 def test_a_sheet_is_packed_and_shown(studio: Studio, visit: Open) -> None:

@@ -53,12 +53,12 @@ class PictureFinish extends View {
     this.refresh();
   }
 
-  /** What lost its rim is shown at the size that it had within. @param {{width: number, height: number}} after */
+  /** What lost its rim is shown at the size that it had within; what grew fits. @param {{width: number, height: number}} after */
   asLarge({ width, height }) {
     const { whole } = this;
-    if (!whole || width > whole.naturalWidth || height > whole.naturalHeight) return { width: "100%", height: "100%" };
+    if (!whole) return {};
     const frame = whole.getBoundingClientRect();
-    const scale = Math.min(frame.width / whole.naturalWidth, frame.height / whole.naturalHeight);
+    const scale = Math.min(frame.width / Math.max(width, whole.naturalWidth), frame.height / Math.max(height, whole.naturalHeight));
     return { width: `${width * scale}px`, height: `${height * scale}px` };
   }
 

@@ -7,7 +7,7 @@ Ray decorators are applied here and nowhere else. What the parts do is in `clust
     HTTP -> Ingress -> Registry (one detached actor on the head node)
                           |  one call per attempt at a job
                           v
-                       Renderer (autoscaled, one engine per replica)
+                       Renderer (a deployment for each pool: autoscaled, one engine per replica)
                           |  the pictures, by reference
                           v
                        run_job_task (one Ray task per attempt) -> output/
@@ -23,10 +23,11 @@ from ray.actor import ActorHandle
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.catalog.pools import configured_pools
 from serve_app.cluster import job_task
 from serve_app.cluster.checks import gpus_per_replica, servable
 from serve_app.cluster.courier import CourierActor
-from serve_app.cluster.handles import DETACHED, RENDERER, registry_name, worker_env
+from serve_app.cluster.handles import DETACHED, registry_name, renderer_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor
@@ -49,12 +50,15 @@ def build(args: Settings | dict[str, Any]) -> Application:
     Ray passes the config's `args` as a dict, because it cannot read a postponed annotation."""
     settings = servable(args)
     dumped = settings.model_dump(mode="json")
-    renderer = Renderer.options(**renderer_options(settings)).bind(dumped)
+    renderers = {
+        name: Renderer.options(**renderer_options(name, pool)).bind(pool.model_dump(mode="json"))
+        for name, pool in configured_pools(settings).items()
+    }
     ingress = Ingress.options(
         num_replicas=settings.ingress_replicas,
         ray_actor_options={"num_cpus": INGRESS_CPUS, "runtime_env": worker_env(**ON_ONE_LOOP)},
     )
-    return ingress.bind(dumped, renderer)
+    return ingress.bind(dumped, renderers)
 
 
 @serve.deployment(name="Ingress", max_ongoing_requests=INGRESS_REQUESTS, health_check_period_s=5)
@@ -62,18 +66,19 @@ def build(args: Settings | dict[str, Any]) -> Application:
 class Ingress(IngressReplica):
     """On any node; the first replica of an application creates its registry."""
 
-    def __init__(self, settings: dict[str, Any], renderer: DeploymentHandle) -> None:
-        super().__init__(settings, renderer, create_registry)
+    def __init__(self, settings: dict[str, Any], renderers: dict[str, DeploymentHandle]) -> None:
+        super().__init__(settings, renderers, create_registry)
 
 
-@serve.deployment(name=RENDERER, health_check_period_s=10, health_check_timeout_s=30)
+@serve.deployment(health_check_period_s=10, health_check_timeout_s=30)
 class Renderer(RendererReplica):
     """On nodes with the resources of `renderer_options`; as many as the queue needs."""
 
 
-def renderer_options(settings: Settings) -> dict[str, Any]:
-    """Deployment options of the renderer, all from the typed arguments."""
+def renderer_options(pool: str, settings: Settings) -> dict[str, Any]:
+    """Deployment options of the renderers of a pool, all from the typed arguments."""
     return {
+        "name": renderer_name(pool),
         "max_ongoing_requests": settings.slots + 2,
         "graceful_shutdown_timeout_s": settings.shutdown_grace_s,
         "autoscaling_config": {

@@ -11,13 +11,22 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*]+")
+_POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _URL = re.compile(r"https?://[^\s?#*@]+")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -39,6 +48,28 @@ def user_path(path: str | Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(user_path)]
+
+
+class PoolSettings(BaseModel):
+    """Renderers of a model, beside those of other pools. What is left out is as outside of `pools`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: list[str] = Field(min_length=1, description="What its renderers draw: one model.")
+    num_gpus: Literal["auto"] | float | None = None
+    num_cpus: float | None = None
+    min_replicas: int | None = Field(default=None, ge=0)
+    max_replicas: int | None = Field(default=None, ge=1)
+    slots: int | None = Field(default=None, ge=1)
+
+    @field_validator("models")
+    @classmethod
+    def _one(cls, models: list[str]) -> list[str]:
+        if len(models) > 1:
+            raise ValueError(
+                f"{', '.join(models)}: a pool draws one model so far; give each a pool of its own"
+            )
+        return models
 
 
 class Settings(BaseSettings):
@@ -76,7 +107,10 @@ class Settings(BaseSettings):
     )
 
     # ---- rendering ----
-    model: str | None = Field(default=None, description="Active model; default: models.yaml says.")
+    model: str | None = Field(
+        default=None,
+        description="Active model, which orders get that name none; default: models.yaml says.",
+    )
     num_gpus: Literal["auto"] | float = Field(
         default="auto", description="Per replica. auto: 1 if the cluster shows a GPU at build time."
     )
@@ -85,6 +119,9 @@ class Settings(BaseSettings):
         description="The cluster adds nodes by itself: a GPU that no node has may still come.",
     )
     num_cpus: float = Field(default=1, description="Logical CPUs a renderer replica reserves.")
+    pools: dict[str, PoolSettings] = Field(
+        default={}, description="Several models at once: renderers of each, by name of the pool."
+    )
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=1, ge=1)
     slots: int = Field(default=4, ge=1, description="Jobs one replica works on at a time.")
@@ -246,6 +283,22 @@ class Settings(BaseSettings):
             ip_network(network)
         return networks
 
+    @field_validator("pools")
+    @classmethod
+    def _pools(cls, pools: dict[str, PoolSettings]) -> dict[str, PoolSettings]:
+        drawn: dict[str, str] = {}
+        for name, pool in pools.items():
+            if not _POOL.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a pool: a-z, 0-9, '_', '-', at most 32")
+            for model in pool.models:
+                if model in drawn:
+                    raise ValueError(
+                        f"model {model!r} is in two pools, {drawn[model]!r} and {name!r}: raise max_replicas "
+                        "of one of them instead"
+                    )
+                drawn[model] = name
+        return pools
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if self.redis_url:
@@ -253,8 +306,14 @@ class Settings(BaseSettings):
                 "REDIS_URL is set, but the Redis store is not built yet: unset it to use SQLite in "
                 f"state_dir ({self.state_dir})"
             )
-        if self.min_replicas > self.max_replicas:
-            raise ValueError("min_replicas must not exceed max_replicas")
+        for name, part in (("", self), *((f"pools.{n}: ", p) for n, p in self.pools.items())):
+            fewest = self.min_replicas if part.min_replicas is None else part.min_replicas
+            if fewest > (part.max_replicas or self.max_replicas):
+                raise ValueError(f"{name}min_replicas must not exceed max_replicas")
+            gpus = part.num_gpus
+            if isinstance(gpus, float) and (gpus < 0 or (gpus > 1 and gpus % 1)):
+                text = "num_gpus is a share of one GPU, or a whole number of them"
+                raise ValueError(f"{name}{text}, not {gpus:g}")
         if self.path(self.state_dir).is_relative_to(self.path(self.output_dir)):
             raise ValueError("state_dir must not lie below output_dir: everything there is served")
         if any(weight <= 0 for weight in self.client_weights.values()):

@@ -17,6 +17,7 @@ from serve_app.jobs.job import Job
 from serve_app.messages import (
     BatchRow,
     BatchSubmission,
+    DeployedPool,
     ImageFile,
     JobView,
     Labels,
@@ -65,6 +66,13 @@ def model_spec(name: str = "tiny", **changes: Any) -> ModelSpec:
             **changes,
         }
     )
+
+
+def deployed_pool(model: str = "tiny", revision: str = "0" * 12, **changes: Any) -> DeployedPool:
+    """A pool of renderers on CPUs that takes four attempts at once."""
+    pool: dict[str, Any] = {"model": model, "model_revision": revision, "gpus": 0.0, **changes}
+    pool.setdefault("max_in_flight", 4)
+    return DeployedPool(**pool)
 
 
 def labels(**changes: Any) -> Labels:

@@ -87,3 +87,25 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings().slots == 7
     assert Settings(slots=2).slots == 2
     assert Settings().allowed_hosts == ["art.example", "localhost"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"pools": {"a": {"models": ["x"]}, "b": {"models": ["x"]}}},
+            "'x' is in two pools, 'a' and",
+        ),
+        ({"pools": {"a": {"models": ["x", "y"]}}}, "x, y: a pool draws one model so far"),
+        ({"pools": {"a": {"models": []}}}, "at least 1 item"),
+        ({"pools": {"Big Ones": {"models": ["x"]}}}, "'Big Ones' is no name of a pool: a-z"),
+        ({"pools": {"a": {"models": ["x"], "slot": 3}}}, "slot"),
+        ({"pools": {"a": {"models": ["x"], "min_replicas": 2}}}, "pools.a: min_replicas"),
+        ({"pools": {"a": {"models": ["x"], "num_gpus": 1.5}}}, "pools.a: num_gpus is a share"),
+        ({"num_gpus": 2.5}, "num_gpus is a share of one GPU, or a whole number of them, not 2.5"),
+        ({"num_gpus": -1}, "num_gpus is a share"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Settings.model_validate(given)

@@ -113,7 +113,7 @@ def test_a_word_of_the_glossary_is_used_in_the_code() -> None:
 
 @each(DOCS)
 def test_fences_are_of_a_kind_that_is_looked_at(doc: Document) -> None:
-    assert doc.languages <= {"sh", "python", "json", "text"}
+    assert doc.languages <= {"sh", "python", "json", "text", "yaml"}
     for fence in doc.fences("python"):
         compile(fence, str(doc.path), "exec")
 

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serve_app.config import Settings
 from tests.documents import RUNNING, as_written, defaults
@@ -22,6 +23,16 @@ def test_the_settings_are_those_there_are() -> None:
     for row in table.rows:
         for name, said in zip(row[0].names, defaults(row[1], len(row[0].names)), strict=True):
             assert said == as_written(fields[name].default), name
+
+
+def test_the_pools_are_such_as_are_taken() -> None:
+    (fence,) = RUNNING.fences("yaml")
+    settings = Settings.model_validate(yaml.safe_load(fence))
+    assert [pool.models for pool in settings.pools.values()] == [
+        ["sdxl_base"],
+        ["dreamshaper"],
+        ["sd15"],
+    ]
 
 
 def test_the_metrics_are_those_that_are_exported() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import cache, partial
 
 from fastapi import FastAPI
@@ -59,9 +59,10 @@ from serve_app.api.view import LocalView, follow
 from serve_app.api.webhooks import Hooks
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.models import Models
-from serve_app.catalog.resolve import resolve
+from serve_app.catalog.resolve import NO_VOCABULARIES, resolve
 from serve_app.catalog.styles import Styles, refuse_unknown_palettes
 from serve_app.config import Settings
+from serve_app.errors import ModelError, Unavailable
 from serve_app.finishing.base import Weights, weights_in
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
@@ -77,12 +78,14 @@ def create_app(
     styles: Styles,
     models: Models,
     active: str,
+    served: Sequence[str] = (),
     revision_of: Callable[[str], str],
-    vocabulary: Vocabulary | None = None,
+    vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
     dashboard: str | None = None,
 ) -> FastAPI:
-    """`active`: name of the model that renders. `revision_of`: model name -> hash of its weights.
-    `vocabulary`: what the active model was taught, if its weights say so. `dashboard`: address of Ray's.
+    """`active`: name of the model of orders that name none; `served`: all that are served, where there are
+    more. `revision_of`: model name -> hash of its weights. `vocabularies`: what models were taught, if their
+    weights say so. `dashboard`: address of Ray's.
 
     Raises ConfigError if the file of API keys, a palette, or what a style says of one is wrong.
     """
@@ -93,8 +96,9 @@ def create_app(
     weights = weights_of(settings)
     refuse_unknown_palettes(styles, palettes, weights)
     view = LocalView(settings.cached_jobs)
+    served = served or [active]
     # Each order needs it, hashing takes seconds, and weights do not change while they serve.
-    revision_of = cache(revision_of)
+    revision_of = _readable(cache(revision_of))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -117,9 +121,10 @@ def create_app(
         styles=styles,
         models=models,
         active=active,
+        served=served,
         revision_of=revision_of,
         limits=settings,
-        vocabulary=vocabulary,
+        vocabularies=vocabularies,
         palettes=palettes,
         weights=weights,
         finished={},
@@ -138,7 +143,7 @@ def create_app(
         palettes=palettes,
         weights=weights,
         catalog=Catalog(
-            settings, styles, models, active, revision_of, palettes, weights, dashboard
+            settings, styles, models, served, revision_of, palettes, weights, dashboard
         ),
         files=output,
         thumbnails=Thumbnails(output, settings.max_pixels),
@@ -151,7 +156,7 @@ def create_app(
         resolved,
         service.sources,
         partial(sources_again, pictures=pictures),
-        active,
+        served,
         revision_of,
         hooks,
     )
@@ -203,6 +208,20 @@ def create_app(
     app.add_middleware(security.Doorstep)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies)
     return app
+
+
+def _readable(revision_of: Callable[[str], str]) -> Callable[[str], str]:
+    """The same, but weights that are gone since they were deployed are told without their path."""
+
+    def revision(name: str) -> str:
+        try:
+            return revision_of(name)
+        except ModelError as error:
+            raise Unavailable(
+                f"The weights of {name} cannot be read on this server now."
+            ) from error
+
+    return revision
 
 
 def weights_of(settings: Settings) -> Weights:

@@ -5,7 +5,7 @@ Built once when the app starts; asks nobody afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
@@ -15,9 +15,11 @@ from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import NO_PALETTES
 from serve_app.catalog.styles import Style, StyleDefaults, StyleLora, Styles
 from serve_app.config import Settings
+from serve_app.errors import Unavailable
 from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.effects import MOST_EFFECTS, catalogue
 from serve_app.finishing.palette_files import Palette
+from serve_app.messages import PoolState
 from serve_app.params import MAX_SEED
 
 FEATURES = [
@@ -60,19 +62,19 @@ class StyleInfo(BaseModel):
     )
     models: list[str] = Field(description="Models that can draw it.", examples=[["starter"]])
     default: bool = Field(description="Orders that name no style get it.", examples=[False])
-    drawable: bool = Field(description="The active model is one of them.", examples=[True])
+    drawable: bool = Field(description="A served model is one of them.", examples=[True])
     template: str = Field(
-        description="What becomes of the prompt, for the active model.",
+        description="What becomes of the prompt, for the first served model that draws it.",
         examples=["{prompt}, game icon, centered"],
     )
     negative_prompt: str = Field(
-        description="Its own negative prompt, for the active model.", examples=["blurry, text"]
+        description="Its own negative prompt, for the same model.", examples=["blurry, text"]
     )
     defaults: StyleDefaults = Field(
         description="What an order gets that does not say; null: the model decides."
     )
     loras: list[StyleLora] = Field(
-        description="Added for the active model, unless the order has its own.", examples=[[]]
+        description="Added for the same model, unless the order has its own.", examples=[[]]
     )
     effects: list[dict[str, Any]] = Field(
         description="Done with each picture, unless the order has its own.",
@@ -84,7 +86,10 @@ class StyleInfo(BaseModel):
     redraws: int = Field(description="How often what fails one is drawn again.", examples=[0])
 
     @classmethod
-    def of(cls, style: Style, models: Models, active: str, *, default: bool = False) -> Self:
+    def of(
+        cls, style: Style, models: Models, served: Sequence[str], *, default: bool = False
+    ) -> Self:
+        active = next((name for name in served if style.draws(name)), served[0])
         return cls(
             style_id=style.id,
             title=style.title or style.id,
@@ -112,11 +117,21 @@ class SideRange(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A checkpoint this server knows. Only the active one renders."""
+    """A checkpoint this server knows. Orders may name those that are served."""
 
     name: str = Field(description="What `model` of an order names.", examples=["starter"])
     title: str = Field(description="For people.", examples=["Starter"])
-    active: bool = Field(description="It renders here.", examples=[True])
+    active: bool = Field(description="Orders that name none get it.", examples=[True])
+    served: bool = Field(description="It renders here.", examples=[True])
+    state: Literal["resident", "loading", "resting", "failed"] | None = Field(
+        default=None,
+        description="resident: a renderer has it; loading: the first one starts; resting: none runs until "
+        "somebody orders; failed: orders wait for what `reason` says. Null: not served, or not known now.",
+        examples=["resident"],
+    )
+    reason: str | None = Field(
+        default=None, description="Why orders would not be drawn now.", examples=[None]
+    )
     family: str = Field(description="Kind of pipeline.", examples=["sd"])
     revision: str | None = Field(
         description="Hash of the weights or pinned hub commit; null: not loaded here.",
@@ -161,14 +176,15 @@ class ModelInfo(BaseModel):
     )
 
     @classmethod
-    def of(cls, spec: ModelSpec, active: str, revision: str | None) -> Self:
+    def of(cls, spec: ModelSpec, served: Sequence[str], revision: str | None) -> Self:
         side = None
         if spec.side is not None:
             side = SideRange(min=spec.side.min, max=spec.side.max, multiple=spec.multiple)
         return cls(
             name=spec.name,
             title=spec.title or spec.name,
-            active=spec.name == active,
+            active=spec.name == served[0],
+            served=spec.name in served,
             family=spec.family,
             revision=revision,
             native_size=spec.native_size,
@@ -313,12 +329,14 @@ class Catalog:
         settings: Settings,
         styles: Styles,
         models: Models,
-        active: str,
+        served: Sequence[str],
         revision_of: Callable[[str], str],
         palettes: Mapping[str, Palette] = NO_PALETTES,
         weights: Weights = NO_WEIGHTS,
         dashboard: str | None = None,
     ) -> None:
+        """`served`: names of the models that render; the first is the active one."""
+        self.served, active = served, served[0]
         self.effects = EffectList(
             results=[EffectInfo.model_validate(entry) for entry in catalogue()],
             most=MOST_EFFECTS,
@@ -332,13 +350,13 @@ class Catalog:
         )
         self.styles = StyleList(
             results=[
-                StyleInfo.of(style, models, active, default=style.id == styles.default)
+                StyleInfo.of(style, models, served, default=style.id == styles.default)
                 for style in styles.values()
             ]
         )
         self.models = ModelList(
             results=[
-                ModelInfo.of(spec, active, revision_of(name) if name == active else None)
+                ModelInfo.of(spec, served, _revision(name, served, revision_of))
                 for name, spec in models.items()
             ],
             data=[OpenAIModel(id=name) for name in models],
@@ -375,3 +393,30 @@ class Catalog:
                 pending_jobs=settings.max_pending,
             ),
         )
+
+    def schedulers_of(self, model: object) -> list[str]:
+        """Those of this model, the best first; of no such model: of the active one."""
+        found = (known for known in self.models.results if known.name == model)
+        known = next(found, None)
+        return self.capabilities.schedulers if known is None else known.schedulers
+
+    def models_now(self, pools: Iterable[PoolState]) -> ModelList:
+        """The models, with how the pools are that draw them."""
+        states = {pool["model"]: pool for pool in pools}
+        results = [
+            model.model_copy(update={"state": now["state"], "reason": now["reason"]})
+            if (now := states.get(model.name)) and model.served
+            else model
+            for model in self.models.results
+        ]
+        return self.models.model_copy(update={"results": results})
+
+
+def _revision(name: str, served: Sequence[str], revision_of: Callable[[str], str]) -> str | None:
+    """None: not served, or the weights are gone; its renderers say why."""
+    if name not in served:
+        return None
+    try:
+        return revision_of(name)
+    except Unavailable:
+        return None

@@ -26,6 +26,7 @@ from serve_app.messages import (
     JobFilter,
     JobPage,
     JobView,
+    PoolState,
     Submission,
     SubmitReply,
     Tombstone,
@@ -51,7 +52,12 @@ class Transport(Protocol):
         ...
 
     async def readiness(self) -> str | None:
-        """None: a job would be served. Otherwise the reason why not, fit to be shown to anyone."""
+        """None: jobs would be served, of one pool at least. Otherwise the reason why not, fit to be shown to
+        anyone."""
+        ...
+
+    async def pools(self) -> list[PoolState]:
+        """How each pool is."""
         ...
 
 
@@ -64,9 +70,18 @@ class RegistryClient:
         self._epoch = 0  # of the registry that knows our settings
         self._ahead = 0.0  # seconds that the clock of the registry's host is before ours
 
-    async def readiness(self) -> str | None:
-        """None: a job would be served. Otherwise the reason why not, fit to be shown to anyone."""
-        return await self._transport.readiness()
+    async def readiness(self, model: str | None = None) -> str | None:
+        """None: a job would be served, of this model or of any. Otherwise the reason why not, fit to be shown
+        to anyone."""
+        reason = await self._transport.readiness()
+        if reason is not None or model is None:
+            return reason
+        states = (pool for pool in await self.pools() if pool["model"] == model)
+        return next((pool["reason"] for pool in states), None)
+
+    async def pools(self) -> list[PoolState]:
+        """How each pool is."""
+        return await self._transport.pools()
 
     async def submit(self, submission: Submission) -> SubmitReply:
         """Durable when it returns. Idempotent on `job_id`; refused after its deadline, which is given by the
@@ -102,10 +117,10 @@ class RegistryClient:
             "page", owner, wanted, limit, before, after, timeout_s=CALL_TIMEOUT_S
         )
 
-    async def estimate(self, work: float, client: str) -> float | None:
-        """Seconds that a job of `work` megapixel steps would take if it were submitted now, its time in
-        the line included; None: unknown."""
-        return await self._call("estimate", work, client, timeout_s=CALL_TIMEOUT_S)
+    async def estimate(self, work: float, client: str, model: str) -> float | None:
+        """Seconds that a job of `work` megapixel steps of this model would take if it were submitted now, its
+        time in the line included; None: unknown."""
+        return await self._call("estimate", work, client, model, timeout_s=CALL_TIMEOUT_S)
 
     async def submit_batch(self, submission: BatchSubmission) -> BatchReply:
         """As `submit`, of a batch with all its jobs."""
@@ -125,9 +140,11 @@ class RegistryClient:
         """The batch, which has ended. None: no batch of this owner has that id."""
         return await self._call("cancel_batch", batch_id, owner, timeout_s=CANCEL_TIMEOUT_S)
 
-    async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:
-        """What a batch of rows with these keys would do now."""
-        return await self._call("plan_batch", owner, name, keys, work, timeout_s=WRITE_TIMEOUT_S)
+    async def plan_batch(
+        self, owner: str, name: str, keys: list[bytes], loads: dict[str, tuple[int, float]]
+    ) -> BatchPlan:
+        """What a batch of rows with these keys would do now. `loads`: by model, its rows and their work."""
+        return await self._call("plan_batch", owner, name, keys, loads, timeout_s=WRITE_TIMEOUT_S)
 
     async def batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
         """The batch as it is now, or its tombstone; None: no batch of this owner has that id."""

@@ -18,7 +18,7 @@ from typing import Any
 import uuid_utils
 from sse_starlette import EventSourceResponse
 
-from serve_app.api.catalog import Catalog
+from serve_app.api.catalog import Catalog, ModelList
 from serve_app.api.changes import ChangeRequest
 from serve_app.api.inspection import InspectReply
 from serve_app.api.job_texts import JobTexts
@@ -98,6 +98,13 @@ class JobService:
     weights: Weights
     revision_of: Callable[[str], str]
 
+    async def models(self) -> ModelList:
+        """Every model, and how those are that are served. Without an answer of the registry nobody knows."""
+        try:
+            return self.catalog.models_now(await self.registry.pools())
+        except Unavailable:
+            return self.catalog.models
+
     # ---- ordering ----
 
     async def order(
@@ -141,8 +148,10 @@ class JobService:
         sources = await self.sources(body, owner, keep=False)
         params = self.resolve(body.order(sources))
         self.hooks.of(owner, body.webhook, body.webhook_events_filter)
-        reason = await self.registry.readiness()
-        seconds = None if reason else await self.registry.estimate(params.work, client)
+        reason = await self.registry.readiness(params.model)
+        seconds = None
+        if reason is None:
+            seconds = await self.registry.estimate(params.work, client, params.model)
         return EstimateReply.of(params, seconds, reason)
 
     async def derive(
@@ -274,11 +283,11 @@ class JobService:
         model is not served."""
         if job["summary"]["kind"] != "generate":
             return await self._submit(params, job["summary"], labels, owner, key, body_hash, life_s)
-        active = self.catalog.capabilities.model
-        if params["model"] != active:
-            why = f"this job's model is not being served. {how_to_serve(params['model'])}"
-            raise InvalidParameter("model", why, [active])
-        params = params | {"model_revision": self.revision_of(active)}
+        model, served = params["model"], self.catalog.served
+        if model not in served:
+            why = f"this job's model is not being served. {how_to_serve(model)}"
+            raise InvalidParameter("model", why, list(served))
+        params = params | {"model_revision": self.revision_of(model)}
         params |= await sources_again(params, self.pictures)
         # Not validated: newer code may have accepted this order, and it goes back as it came.
         summary = summary_of(GenerationParams.model_construct(None, **params))

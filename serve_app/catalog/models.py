@@ -6,7 +6,7 @@ Knows nothing of torch or diffusers, because the ingress reads it too. `engine/m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -195,6 +195,15 @@ def active_model(name: str | None, models: Models) -> ModelSpec:
     if name not in models:
         raise ModelError(f"model {name!r} is not in the models file: {', '.join(models)}")
     return models[name]
+
+
+def without_folders(text: str, models: Iterable[ModelSpec]) -> str:
+    """The text without the directories of models: clients read it, and need not know them."""
+    folders = {f for m in models for f in (m.path, m.vae, m.tiny_decoder) if f is not None}
+    folders |= {control.path for model in models for control in model.controls.values()}
+    for folder in sorted(folders, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w/.-]){re.escape(folder)}(?![\w/-])", "its folder", text)
+    return text
 
 
 def load_models(path: Path) -> Models:

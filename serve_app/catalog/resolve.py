@@ -46,6 +46,7 @@ STRENGTH, MASKED_STRENGTH = 0.6, 1.0
 """Of an order with a picture that does not say, and of one with a mask."""
 MAX_CONTROLS = 3
 NO_PALETTES: Mapping[str, Palette] = {}
+NO_VOCABULARIES: Mapping[str, Vocabulary] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,28 +103,31 @@ def resolve(
     styles: Styles,
     models: Models,
     active: str,
+    served: Sequence[str] = (),
     revision_of: Callable[[str], str],
     limits: OrderLimits,
-    vocabulary: Vocabulary | None = None,
+    vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
     palettes: Mapping[str, Palette] = NO_PALETTES,
     weights: Weights = NO_WEIGHTS,
     finished: dict[str, Finishing | None] | None = None,
     draw: Callable[[int], int] = secrets.randbelow,
 ) -> GenerationParams:
-    """`active`: name of the model that is being served. `revision_of`: model name -> hash of its weights.
-    `vocabulary`: what the active model was taught; None: its weights do not say. `finished`: where it may
-    keep what each style does, as long as styles, palettes and weights are the same. `draw(k)`: a random
-    number below k. Raises InvalidField.
+    """`active`: name of the model of orders that name none; `served`: all that are served, where there are
+    more. `revision_of`: model name -> hash of its weights. `vocabularies`: what models were taught, if their
+    weights say so. `finished`: where it may keep what each style does, as long as styles, palettes and
+    weights are the same. `draw(k)`: a random number below k. Raises InvalidField, and what `revision_of`
+    raises.
 
     A prompt beyond the model's token limit is not refused: the renderer cuts it and says so in the image's
     notes.
     """
     style = _style(order.style_id, styles)
-    spec = _spec(order.model, models, active)
+    served = served or [active]
+    spec = _spec(order.model, style, models, active, served)
     if not style.draws(spec.name):
         raise InvalidField(
             "style_id",
-            _undrawable(style, spec, models),
+            _undrawable(style, spec, models, served),
             [name for name, other in styles.items() if other.draws(spec.name)],
         )
     defaults = style.defaults_for(spec.name)
@@ -162,6 +166,7 @@ def resolve(
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
     finishing = _finishing(order, style, palettes, weights, finished)
+    vocabulary = vocabularies.get(spec.name)
     return GenerationParams(
         prompt=prompt,
         negative_prompt=negative,
@@ -270,27 +275,35 @@ def _style(style_id: str | None, styles: Styles) -> Style:
     return styles[style_id]
 
 
-def _undrawable(style: Style, spec: ModelSpec, models: Models) -> str:
+def _undrawable(style: Style, spec: ModelSpec, models: Models, served: Sequence[str]) -> str:
     able = [name for name in models if style.draws(name)]
+    at_once = [name for name in able if name in served]
+    then = f"Order it with `model: {at_once[0]}`." if at_once else how_to_serve(able[0])
     return (
         f"{spec.name}, which this server runs, cannot draw {style.id!r}; models that can: "
-        f"{', '.join(able)}. {how_to_serve(able[0])}"
+        f"{', '.join(able)}. {then}"
     )
 
 
-def _spec(name: str | None, models: Models, active: str) -> ModelSpec:
-    if name is None or name == active:
-        return models[active]
+def _spec(
+    name: str | None, style: Style, models: Models, active: str, served: Sequence[str]
+) -> ModelSpec:
+    """Of an order that names no model: the active one, or the first that is served and draws the style."""
+    if name is None:
+        able = (other for other in (active, *served) if style.draws(other))
+        return models[next(able, active)]
+    if name in served:
+        return models[name]
     if name in models:
-        raise InvalidField("model", f"is not being served. {how_to_serve(name)}", [active])
-    raise InvalidField("model", "no such model", [active])
+        raise InvalidField("model", f"is not being served. {how_to_serve(name)}", list(served))
+    raise InvalidField("model", "no such model", list(served))
 
 
 def how_to_serve(model: str) -> str:
-    """The next step of whoever wants a model that is not the active one."""
+    """The next step of whoever wants a model that is not served."""
     return (
-        f"To serve {model}, whoever runs the server sets `model: {model}` under `args:` of its Serve config "
-        "and deploys it."
+        f"To serve {model}, whoever runs the server sets `model: {model}` under `args:` of its Serve config, "
+        "or adds a pool of it to `pools:` there, and deploys it."
     )
 
 

@@ -34,13 +34,17 @@ def list_models(context: typer.Context, server: Server = SERVER, api_key: ApiKey
     """List the models, or bring your own."""
     if context.invoked_subcommand is not None:
         return
-    table = Table("model", "title", "active", "size", "schedulers")
+    table = Table("model", "title", "active", "state", "size", "schedulers")
     with connect(server, api_key) as client:
         for model in client.models():
             width, height = model["native_size"]
             active = "yes" if model["active"] else "no"
             schedulers = ", ".join(model["schedulers"])
-            table.add_row(model["name"], model["title"], active, f"{width}x{height}", schedulers)
+            state = model.get("state") or ("served" if model.get("served", model["active"]) else "")
+            name, title, size = model["name"], model["title"], f"{width}x{height}"
+            table.add_row(name, title, active, state, size, schedulers)
+            if model.get("reason"):
+                err.print(f"{name}: {model['reason']}", markup=False, soft_wrap=True)
     out.print(table)
 
 
@@ -109,7 +113,7 @@ def tell(made: Brought) -> None:
     show_notes(made.remarks)
     err.print(
         f"To serve it: `ASSETS_MODEL={made.name} assets run`, or `model: {made.name}` under `args:` of a "
-        "Serve config.",
+        "Serve config; beside others, as one of its `pools:`.",
         markup=False,
         soft_wrap=True,
     )

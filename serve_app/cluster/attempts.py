@@ -27,6 +27,7 @@ from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.lines import needs_renderer
 from serve_app.messages import Outcome, OutputFolder, Redraw, Ticket
+from serve_app.params import DEFAULT_POOL
 
 BROADCAST_TIMEOUT_S = 5.0
 HANDLE_CHECKED_EVERY_S = 1.0
@@ -48,6 +49,7 @@ class Means(NamedTuple):
 class RunningAttempt:
     """One attempt on the cluster."""
 
+    pool: str
     response: Any = None  # of the call to a renderer
     task: Any = None  # ref of the task that writes the files
     killed: bool = False
@@ -61,8 +63,9 @@ class Attempts:
         self._app_name, self._task = app_name, run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
-        self._handle: Any = None
-        self._checked_at = float("-inf")
+        self.pools = [DEFAULT_POOL]  # of the application
+        # By pool: when it was asked for, and the handle.
+        self._handles: dict[str, tuple[float, Any]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -70,7 +73,7 @@ class Attempts:
     async def run(self, ticket: Ticket, means: Means) -> Outcome:
         """Run one attempt to its end. Raises TaskLost."""
         job_id = ticket["job_id"]
-        run = self._running[job_id] = RunningAttempt()
+        run = self._running[job_id] = RunningAttempt(ticket["summary"]["pool"])
         try:
             return await self._run(run, ticket, means)
         except RayError as error:
@@ -97,7 +100,7 @@ class Attempts:
         if order["params"].get("init_image") or order["params"].get("control"):
             order = {**order, "folder": means.folder}
         try:
-            run.response = self._renderer().render.remote(order)
+            run.response = self._renderer(ticket["summary"]["pool"]).render.remote(order)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it
         except (RequestCancelledError, TaskCancelledError, asyncio.CancelledError) as error:
             if not run.killed:
@@ -145,26 +148,39 @@ class Attempts:
         """`session`: of the Serve that runs now. If it is another one, end all attempts: they would wait for
         ever for the one that was shut down."""
         if self._session not in (None, session):
-            self._handle = None
+            self._handles.clear()
             for job_id in list(self._running):
                 self.kill(job_id)
         self._session = session
 
+    def pools_are(self, pools: list[str]) -> None:
+        """The application has these pools now. End the attempts that wait for a renderer of another one: they
+        would wait for ever. Serve lets those finish that a renderer has."""
+        self.pools = pools
+        for job_id, run in list(self._running.items()):
+            if needs_renderer(run.pool) and run.pool not in pools and run.task is None:
+                self.kill(job_id)
+
     async def broadcast(self, method: str, *args: Any) -> None:
         """Tell every renderer. May miss some."""
+        await asyncio.gather(*(self._tell(pool, method, *args) for pool in self.pools))
+
+    async def _tell(self, pool: str, method: str, *args: Any) -> None:
         with contextlib.suppress(
             RayServeException, RayError, TimeoutError, LookupError, ValueError
         ):
-            answers = self._renderer().broadcast(method, *args)
+            answers = self._renderer(pool).broadcast(method, *args)
             async with asyncio.timeout(BROADCAST_TIMEOUT_S):
                 await answers.results_async()
 
-    def _renderer(self) -> Any:
-        """Raises ValueError or RayServeException without Serve, KeyError without the application."""
+    def _renderer(self, pool: str) -> Any:
+        """Raises ValueError or RayServeException without Serve, KeyError without the application or pool."""
         now = time.monotonic()
-        if self._handle is None or now - self._checked_at > HANDLE_CHECKED_EVERY_S:
-            self._handle, self._checked_at = renderer_handle(self._app_name), now
-        return self._handle
+        asked_at, handle = self._handles.get(pool, (float("-inf"), None))
+        if now - asked_at > HANDLE_CHECKED_EVERY_S:
+            handle = renderer_handle(self._app_name, pool)
+            self._handles[pool] = now, handle
+        return handle
 
 
 def _outcome_of(error: RayError) -> Outcome | None:

@@ -17,7 +17,8 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from serve_app.api.keys import ApiKeys
-from serve_app.catalog.models import ModelSpec, active_model, load_models
+from serve_app.catalog.models import Models, ModelSpec, load_models
+from serve_app.catalog.pools import served_models
 from serve_app.catalog.revision import model_folder, weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.yamlfile import mistakes_of, shown, unknown_keys
@@ -91,7 +92,7 @@ def file_faults(settings: Settings) -> list[Fault]:
     models = look("models_file", lambda: load_models(settings.path(settings.models_file)))
     if models is not None:
         look("styles_file", lambda: load_styles(settings.path(settings.styles_file), models))
-        look("model", lambda: _check_weights(active_model(settings.model, models)))
+        found += _served_faults(settings, models)
     matting, upscalers = settings.matting_file, settings.upscalers_dir
     if matting is not None:
         look("matting_file", lambda: refuse_bad_weights(settings.path(matting), None))
@@ -105,6 +106,22 @@ def file_faults(settings: Settings) -> list[Fault]:
         look("webhooks_file", lambda: _check_hooks(settings.path(hooks), settings))
     if ca_file is not None:
         look("webhook_ca_file", lambda: _check_certificates(settings.path(ca_file)))
+    return found
+
+
+def _served_faults(settings: Settings, models: Models) -> list[Fault]:
+    """What is wrong with the pools, or with the weights of any of them."""
+    setting = "pools" if settings.pools else "model"
+    try:
+        served = served_models(settings, models)
+    except ServiceError as error:
+        return [Fault(setting, error)]
+    found: list[Fault] = []
+    for name in served:
+        try:
+            _check_weights(models[name])
+        except ServiceError as error:
+            found.append(Fault(setting, error))
     return found
 
 

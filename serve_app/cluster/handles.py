@@ -17,6 +17,8 @@ import ray
 from ray import serve
 from ray.serve import context
 
+from serve_app.params import DEFAULT_POOL
+
 NAMESPACE = "assets"
 """Ray's namespace of the registry. Not "serve": Serve's own tools look for their actors there."""
 DETACHED: dict[str, Any] = {
@@ -28,6 +30,7 @@ DETACHED: dict[str, Any] = {
 }
 """Options of an actor that outlives every deployment, and that Ray starts again whenever it dies."""
 RENDERER = "Renderer"
+"""The deployment of the only pool; those of several begin so."""
 CALL_TIMEOUT_S = 5.0
 STAMP = "ASSETS_DEPLOYED"
 """What `assets deploy` stamped an application with. The process that builds it has it, and hands it on."""
@@ -58,8 +61,14 @@ def serve_session() -> str:
     return controller._actor_id.hex()
 
 
-def renderer_handle(app_name: str) -> Any:
-    """Raises ValueError or RayServeException without Serve, KeyError without the application.
+def renderer_name(pool: str) -> str:
+    """The deployment of a pool's renderers."""
+    return RENDERER if pool == DEFAULT_POOL else f"{RENDERER}-{pool}"
+
+
+def renderer_handle(app_name: str, pool: str = DEFAULT_POOL) -> Any:
+    """Raises ValueError or RayServeException without Serve, KeyError without the application, or
+    where it has no such pool.
 
     Serve keeps one client per process for ever. In a worker that outlived `serve shutdown` it asks a dead
     controller and waits without end, so it is thrown away here.
@@ -67,7 +76,7 @@ def renderer_handle(app_name: str) -> Any:
     client = context._global_client
     if client and client._controller._actor_id.hex() != serve_session():
         context._disconnect()
-    return serve.get_deployment_handle(RENDERER, app_name=app_name)
+    return serve.get_deployment_handle(renderer_name(pool), app_name=app_name)
 
 
 def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:

@@ -6,6 +6,7 @@ Knows how a replica starts. It owns no job: it checks orders, and asks the regis
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import logs
-from serve_app.catalog.models import active_model, load_models
+from serve_app.catalog.models import Models, ModelSpec, active_model, load_models
+from serve_app.catalog.pools import pools_of, served_models
 from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.taught import vocabulary_of
@@ -24,7 +26,11 @@ from serve_app.cluster.registry_actor import limits_of, webhooks_of
 from serve_app.cluster.registry_port import attach
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.config import INGRESS_CPUS, PROJECT_ROOT, Settings
-from serve_app.messages import Deployment, WeightFiles
+from serve_app.errors import ModelError
+from serve_app.messages import DeployedPool, Deployment, WeightFiles
+from serve_app.starter.vocabulary import Vocabulary
+
+log = logging.getLogger("assets.cluster")
 
 
 class IngressReplica:
@@ -33,13 +39,13 @@ class IngressReplica:
     def __init__(
         self,
         settings: dict[str, Any],
-        renderer: DeploymentHandle,
+        renderers: dict[str, DeploymentHandle],
         create_registry: Callable[[Settings], ActorHandle],
     ) -> None:
         logs.configure()
         listen_on_node_address()
         self._settings = Settings.model_validate(settings)
-        self._renderer = renderer  # bound so that it is deployed; jobs reach it by name
+        self._renderers = renderers  # bound so that they are deployed; jobs reach them by name
         refuse_open_bind(self._settings)
         self._registry = attach(
             self._settings,
@@ -54,15 +60,17 @@ class IngressReplica:
 
         settings = self._settings
         models = load_models(settings.path(settings.models_file))
-        spec = active_model(settings.model, models)
+        served = served_models(settings, models)
+        known = {name: _vocabulary(models[name]) for name in served}
         return create_app(
             settings,
             RegistryClient(self._registry),
             styles=load_styles(settings.path(settings.styles_file), models),
             models=models,
-            active=spec.name,
+            active=served[0],
+            served=served,
             revision_of=lambda name: weights_revision(models[name], PROJECT_ROOT),
-            vocabulary=vocabulary_of(spec, PROJECT_ROOT),
+            vocabularies={name: found for name, found in known.items() if found is not None},
             dashboard=_dashboard(),
         )
 
@@ -74,22 +82,47 @@ def _dashboard() -> str | None:
 
 
 def _deployment(settings: Settings) -> Deployment:
-    spec = active_model(settings.model, load_models(settings.path(settings.models_file)))
+    models = load_models(settings.path(settings.models_file))
+    pools = pools_of(settings, models)
     return Deployment(
         session=serve_session(),
         limits=limits_of(settings),
-        model=spec.name,
-        model_revision=weights_revision(spec, PROJECT_ROOT),
-        gpus=gpus_per_replica(settings),
+        pools={name: _deployed(pool, models) for name, pool in pools.items()},
         nodes_on_demand=settings.nodes_on_demand,
         launchers=settings.launchers,
-        cpus=settings.max_replicas * settings.num_cpus + settings.ingress_replicas * INGRESS_CPUS,
+        cpus=sum(pool.max_replicas * pool.num_cpus for pool in pools.values())
+        + settings.ingress_replicas * INGRESS_CPUS,
         output_dir=str(settings.path(settings.output_dir)),
         weights=WeightFiles(
             matting=_text(settings, settings.matting_file),
             upscalers=_text(settings, settings.upscalers_dir),
         ),
         webhooks=webhooks_of(settings),
+    )
+
+
+def _vocabulary(spec: ModelSpec) -> Vocabulary | None:
+    try:
+        return vocabulary_of(spec, PROJECT_ROOT)
+    except ModelError as error:
+        log.error("%s", error.detail)
+        return None
+
+
+def _deployed(pool: Settings, models: Models) -> DeployedPool:
+    """Weights that are gone since they were deployed have no revision: orders of them wait, the others are
+    drawn."""
+    spec = active_model(pool.model, models)
+    try:
+        revision = weights_revision(spec, PROJECT_ROOT)
+    except ModelError as error:
+        log.error("%s", error.detail)
+        revision = ""
+    return DeployedPool(
+        model=spec.name,
+        model_revision=revision,
+        gpus=gpus_per_replica(pool),
+        max_in_flight=pool.max_in_flight,
     )
 
 

@@ -7,7 +7,7 @@ Knows where files go and what a renderer needs; how an attempt runs is in `attem
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class RayLauncher:
         self._attempts, self._create_process = attempts, create_process
         self._processes: list[LauncherProcess] = []
         self._session: str | None = None
-        self._gpus = self._reserved_cpus = 0.0
-        self._lacking: str | None = None
+        self._gpus: dict[str, float] = {}  # by pool: what one renderer needs
+        self._reserved_cpus = 0.0
+        self._lacking: dict[str, str | None] = {}
         self._task_cpus = SMALL_TASK_CPUS
         self._asked_at = float("-inf")
 
@@ -59,9 +60,12 @@ class RayLauncher:
         for place in (self._attempts, *self._processes):
             place.kill(job_id)
 
-    def needs(self, gpus: float, *, nodes_on_demand: bool) -> None:
-        """What one renderer needs; `nodes_on_demand`: the cluster adds the nodes it lacks."""
-        self._gpus = 0.0 if nodes_on_demand else gpus
+    def needs(self, gpus: Mapping[str, float], *, nodes_on_demand: bool) -> None:
+        """The pools, and the GPUs that one renderer of each needs; `nodes_on_demand`: the cluster adds the
+        nodes it lacks."""
+        for place in (self._attempts, *self._processes):
+            place.pools_are(list(gpus))
+        self._gpus = {} if nodes_on_demand else dict(gpus)
         self._asked_at = float("-inf")
 
     def leave(self, cpus: float) -> None:
@@ -69,15 +73,15 @@ class RayLauncher:
         self._reserved_cpus = cpus
         self._asked_at = float("-inf")
 
-    def lacking(self) -> str | None:
+    def lacking(self, pool: str) -> str | None:
         self._ask_ray()
-        return self._lacking
+        return self._lacking.get(pool)
 
     def _ask_ray(self) -> None:
         now = time.monotonic()
         if now - self._asked_at > RAY_ASKED_EVERY_S:
             self._asked_at = now
-            self._lacking = lacking_gpus(self._gpus)
+            self._lacking = {pool: lacking_gpus(gpus) for pool, gpus in self._gpus.items()}
             self._task_cpus = job_task_cpus(self._reserved_cpus)
 
     def serve_is(self, session: str) -> None:

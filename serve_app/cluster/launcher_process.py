@@ -56,6 +56,9 @@ class LauncherActor:
     async def serve_is(self, session: str) -> None:
         self._attempts.serve_is(session)
 
+    async def pools_are(self, pools: list[str]) -> None:
+        self._attempts.pools_are(pools)
+
     async def _run(self, ticket: Ticket, means: Means) -> None:
         outcome = Outcome(kind="lost", reason="a bug of the launcher")
         try:
@@ -113,6 +116,10 @@ class LauncherProcess:
         self._session = session
         if self._actor is not None:
             self._actor.serve_is.remote(session)
+
+    def pools_are(self, pools: list[str]) -> None:
+        if self._actor is not None:
+            self._actor.pools_are.remote(pools)
 
     def retire(self) -> None:
         """Begin nothing more, and end when the last attempt has."""

@@ -11,7 +11,7 @@ import contextvars
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.startup import open_registry
 from serve_app.jobs.store.sqlite import SqliteStore
-from serve_app.messages import Deployment, WebhookSettings
+from serve_app.messages import DeployedPool, Deployment, WebhookSettings
 from serve_app.metrics import RayJobMetrics, RayVitalMetrics
+from serve_app.params import DEFAULT_POOL
 
 FOR_INGRESSES = (
     "submit", "known", "cancel", "change", "delete", "get", "page", "estimate", "send_previews", "watch",
@@ -69,8 +70,10 @@ class RegistryActor:
         # Ray restarts an actor with the arguments of its creation, and output_dir may be another one since.
         output_dir = _noted(self._output_note) if restarted else ""
         output_dir = output_dir or str(parsed.path(parsed.output_dir))
+        attempts = Attempts(parsed.app_name, run_job_task)
+        attempts.pools = list(parsed.pools) or attempts.pools
         self._launcher = RayLauncher(
-            Attempts(parsed.app_name, run_job_task),
+            attempts,
             output_dir,
             lambda: create_launcher(parsed.app_name),
         )
@@ -138,7 +141,11 @@ class RegistryActor:
         """An ingress says what holds now. `came_up`: it is new. Returns the id of the output folder; empty:
         it cannot be written now."""
         self._launcher.serve_is(deployment["session"])
-        self._launcher.needs(deployment["gpus"], nodes_on_demand=deployment["nodes_on_demand"])
+        pools = pools_in(deployment)
+        self._launcher.needs(
+            {name: pool["gpus"] for name, pool in pools.items()},
+            nodes_on_demand=deployment["nodes_on_demand"],
+        )
         if "launchers" in deployment:
             self._launcher.use(deployment["launchers"])
             self._launcher.leave(deployment["cpus"])
@@ -149,7 +156,7 @@ class RegistryActor:
         registry = await self._registry()
         output = await self._store_in(registry, deployment["output_dir"])
         registry.configure(deployment["limits"])
-        registry.serves(deployment["model"], deployment["model_revision"])
+        registry.serves(pools)
         if came_up:
             registry.deployed()
         registry.resume()
@@ -197,6 +204,19 @@ def _noted(note: Path) -> str:
         return note.read_text()
     except OSError:
         return ""
+
+
+def pools_in(deployment: Mapping[str, Any]) -> dict[str, DeployedPool]:
+    """By name. An application of code that knew no pools has one."""
+    if "pools" in deployment:
+        return deployment["pools"]
+    only = DeployedPool(
+        model=deployment["model"],
+        model_revision=deployment["model_revision"],
+        gpus=deployment["gpus"],
+        max_in_flight=deployment["limits"]["max_in_flight"],
+    )
+    return {DEFAULT_POOL: only}
 
 
 def limits_of(settings: Settings) -> dict[str, Any]:

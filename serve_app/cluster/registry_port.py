@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import ray
 from ray import serve
@@ -23,14 +23,14 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from serve_app.api.registry_client import CALL_TIMEOUT_S, WRITE_TIMEOUT_S
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.grouped_calls import GroupedCalls
-from serve_app.cluster.handles import RENDERER, call_sync, registry_actor
+from serve_app.cluster.handles import call_sync, registry_actor, renderer_name
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
-from serve_app.messages import Deployment
+from serve_app.messages import Deployment, PoolState
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 13
+REGISTRY_VERSION = 14
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}
@@ -47,7 +47,8 @@ class ActorTransport:
         self._app_name, self._deployment = app_name, deployment
         self._output = OutputDir(Path(deployment["output_dir"]))
         self._actor: Any = actor
-        self._readiness: tuple[float, str | None] = float("-inf"), None
+        self._looked_at = float("-inf")
+        self._known: tuple[str | None, list[PoolState]] = None, []
         self._grouped = {
             method: GroupedCalls(partial(self._call_many, method, timeout_s))
             for method, timeout_s in GROUPED.items()
@@ -74,18 +75,36 @@ class ActorTransport:
         await self._wait(ref, timeout_s=5.0)
 
     async def readiness(self) -> str | None:
-        """Asked at most once a second: it costs a call to the registry and one to Serve's controller."""
-        asked_at, reason = self._readiness
-        if time.monotonic() - asked_at > READINESS_AGE_S:
-            reason = await self._why_not_ready()
-            self._readiness = time.monotonic(), reason
-        return reason
+        return (await self._now())[0]
 
-    async def _why_not_ready(self) -> str | None:
+    async def pools(self) -> list[PoolState]:
+        reason, pools = await self._now()
+        if not pools:
+            raise Unavailable(reason or "the job registry does not answer")
+        return pools
+
+    async def _now(self) -> tuple[str | None, list[PoolState]]:
+        """Asked at most once a second: it costs a call to the registry and one to Serve's controller."""
+        if time.monotonic() - self._looked_at > READINESS_AGE_S:
+            self._known = await self._look()
+            self._looked_at = time.monotonic()
+        return self._known
+
+    async def _look(self) -> tuple[str | None, list[PoolState]]:
+        """Why no job at all would be served, and how each pool is."""
         try:
             stats = await self._wait(self._actor.stats.remote(), timeout_s=5.0)
         except Unavailable:
-            return "the job registry does not answer"
+            return "the job registry does not answer", []
+        status = await asyncio.to_thread(serve.status)
+        app = status.applications.get(self._app_name)
+        pools = [
+            _state_of(name, pool, app and app.deployments.get(renderer_name(name)))
+            for name, pool in stats["pools"].items()
+        ]
+        return await self._why_not_ready(stats, pools), pools
+
+    async def _why_not_ready(self, stats: dict[str, Any], pools: list[PoolState]) -> str | None:
         if stats.get("output_trouble") is not None:
             return f"the output folder cannot be written: {stats['output_trouble']}"
         folder = stats.get("output_id")  # an older registry has none
@@ -93,22 +112,11 @@ class ActorTransport:
             return NOT_SHARED
         if stats["paused"] in ("application", "storage", "draining"):
             return f"nothing is launched: {stats['paused']}"
-        if stats["lacking"] is not None:
-            return stats["lacking"]
-        status = await asyncio.to_thread(serve.status)
-        app = status.applications.get(self._app_name)
-        renderer = app.deployments.get(RENDERER) if app else None
-        if renderer is None:
-            return "no renderer is deployed"
-        if cast(dict[str, int], renderer.replica_states).get("RUNNING"):
+        reasons = {pool["pool"]: pool["reason"] for pool in pools}
+        if None in reasons.values():  # some orders are drawn
             return None
-        if stats["load_error"] is not None:
-            return f"the model cannot be loaded: {stats['load_error']}"
-        if renderer.status in ("UNHEALTHY", "DEPLOY_FAILED"):
-            return "the renderer is not healthy"
-        if renderer.replica_states and not stats["proven"]:
-            return "the first renderer is starting, or loads its model"
-        return None  # scaled to zero, or a scale-up of weights that have been loaded before
+        alone = len(reasons) == 1
+        return "; ".join(f"{why}" if alone else f"{pool}: {why}" for pool, why in reasons.items())
 
     async def _wait(self, ref: Any, timeout_s: float) -> Any:
         try:
@@ -128,6 +136,31 @@ class ActorTransport:
         """This actor is gone for good. If newer code has replaced it, the next call reaches the new one."""
         with contextlib.suppress(ValueError, RayError):
             self._actor = await asyncio.to_thread(registry_actor, self._app_name)
+
+
+def _state_of(name: str, known: dict[str, Any], renderers: Any) -> PoolState:
+    """`known`: what the registry knows of the pool; `renderers`: Serve's status of its deployment, if any."""
+
+    def state(
+        is_now: Literal["resident", "loading", "resting", "failed"], why: str | None
+    ) -> PoolState:
+        return PoolState(pool=name, model=known["model"] or "", state=is_now, reason=why)
+
+    if known["lacking"] is not None:
+        return state("failed", known["lacking"])
+    if renderers is None:
+        return state("failed", "no renderer is deployed")
+    if cast(dict[str, int], renderers.replica_states).get("RUNNING"):
+        return state("resident", None)
+    if known["load_error"] is not None:
+        return state("failed", f"the model cannot be loaded: {known['load_error']}")
+    if renderers.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+        return state("failed", "the renderer is not healthy")
+    if not renderers.replica_states:
+        return state("resting", None)
+    if known["proven"]:  # a scale-up of weights that have been loaded before
+        return state("loading", None)
+    return state("loading", "the first renderer is starting, or loads its model")
 
 
 def _not_stored() -> Unavailable:

@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from serve_app import logs
 from serve_app.artifacts.disk import why
 from serve_app.artifacts.folder import OutputDir
-from serve_app.catalog.models import active_model, load_models
+from serve_app.catalog.models import ModelSpec, active_model, load_models, without_folders
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.cluster.reporter import Reporter
@@ -49,16 +49,20 @@ looks whether its engine still moves."""
 
 
 class RendererReplica:
+    """`settings`: those of its pool, as `catalog.pools` makes them."""
+
     async def __init__(self, settings: dict[str, Any]) -> None:
         logs.configure()
         listen_on_node_address()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
         self._output_dir = parsed.path(parsed.output_dir)
-        self._tell("loading")
+        self._tell("loading", parsed.model)
         loop = asyncio.get_running_loop()
+        known: list[ModelSpec] = []
         try:
             models = load_models(parsed.path(parsed.models_file))
+            known = list(models.values())
             spec = active_model(parsed.model, models)
             self._engine = await asyncio.to_thread(
                 build.build,
@@ -71,11 +75,12 @@ class RendererReplica:
             )
         except ServiceError as error:
             log.error("the model cannot be loaded: %s", error.detail)
-            self._tell("load_failed", error.detail)
+            self._tell("load_failed", without_folders(error.detail, known), parsed.model)
             raise
         except Exception as error:
             log.exception("the model cannot be loaded")
-            self._tell("load_failed", f"{type(error).__name__}; see the log of the renderer")
+            why = f"{type(error).__name__}; see the log of the renderer"
+            self._tell("load_failed", why, parsed.model)
             raise
         self._model = spec.name, self._engine.runner.made_by["weights"]
         self._engine.start()

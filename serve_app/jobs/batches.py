@@ -11,7 +11,8 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.clock import Clock
@@ -37,6 +38,7 @@ from serve_app.messages import (
     Tombstone,
 )
 from serve_app.metrics import JobMetrics
+from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
 
@@ -157,7 +159,7 @@ class Batches:
             row["job_id"],
             owner,
             {},  # they are in the row, as text: nobody needs them before the job's turn comes
-            row["summary"],
+            self._intake.pools.routed(row["summary"]),
             row["labels"],
             created_at,
             number,
@@ -185,12 +187,27 @@ class Batches:
 
     # ---- looking ----
 
-    async def plan(self, owner: str, name: str, keys: Sequence[bytes], work: float) -> BatchPlan:
-        """What a batch of rows with these keys would do, if it were submitted now. `work`: megapixel steps of
-        all its rows. An empty `name`: nothing is reused."""
+    async def plan(
+        self, owner: str, name: str, keys: Sequence[bytes], loads: Mapping[str, tuple[int, float]]
+    ) -> BatchPlan:
+        """What a batch of rows with these keys would do, if it were submitted now. `loads`: by model, its
+        rows and their work in megapixel steps. An empty `name`: nothing is reused."""
         reused, count = await self._store.batches.plan(owner, name, keys) if name else ([], 0)
-        fresh = len(keys) - count
-        seconds = self._estimates.of_many(work * fresh / len(keys), fresh, owner) if fresh else 0.0
+        share = (len(keys) - count) / len(keys)
+        pools: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for model, (rows, work) in loads.items():
+            of_pool = pools[self._intake.pools.home(DEFAULT_POOL, model)]
+            of_pool[0] += rows * share
+            of_pool[1] += work * share
+        # Pools draw beside each other, so the slowest one says when all is done.
+        times = [
+            self._estimates.of_many(work, max(1, round(jobs)), owner, pool)
+            for pool, (jobs, work) in pools.items()
+        ]
+        known = [time for time in times if time is not None]
+        seconds = max(known) if known and len(known) == len(times) else None
+        if not share:
+            seconds = 0.0
         return BatchPlan(reused_rows=reused, room=self._intake.room(owner), seconds=seconds)
 
     async def look(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:

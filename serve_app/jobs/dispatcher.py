@@ -16,6 +16,7 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from serve_app.jobs.background import Background
@@ -23,9 +24,9 @@ from serve_app.jobs.job import Job
 from serve_app.jobs.line import Entry
 from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.pauses import Pauses, backoff
-from serve_app.jobs.renderers import Renderers
+from serve_app.jobs.pools import Pools
 from serve_app.jobs.repository import JobRepository
-from serve_app.messages import Outcome, Ticket
+from serve_app.messages import Outcome, Summary, Ticket
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
@@ -64,8 +65,8 @@ class Launcher(Protocol):
         """Tell the engine that draws this job to send previews from now on."""
         ...
 
-    def lacking(self) -> str | None:
-        """What a renderer needs and no node of the cluster offers; None: nothing."""
+    def lacking(self, pool: str) -> str | None:
+        """What a renderer of this pool needs and no node of the cluster offers; None: nothing."""
         ...
 
 
@@ -82,17 +83,17 @@ class Dispatcher:
         background: Background,
         *,
         epoch: int,
-        renderers: Renderers,
+        pools: Pools,
         settle: Callable[[Job, Outcome], Awaitable[bool]],
         can_store: Callable[[], Awaitable[bool]],
     ) -> None:
         self._jobs, self._lines, self._launcher = jobs, lines, launcher
         self._metrics, self._background = metrics, background
-        self._epoch, self._renderers = epoch, renderers
+        self._epoch, self._pools = epoch, pools
         self._settle, self._can_store = settle, can_store
         self._wake = asyncio.Event()
         self.pauses = Pauses(self._launching_may_go_on, background)
-        self.max_in_flight = 1  # of the jobs that need a renderer
+        self.max_in_flight = 1  # of a pool, until a deployment has told its pools
         self.cpu_slots = 1  # of those that need none
         self._busy: Counter[str] = Counter()  # pool -> attempts in flight
         self.previewed: set[str] = set()  # ids of jobs whose previews somebody watches
@@ -113,8 +114,14 @@ class Dispatcher:
             await self._wake.wait()
 
     def _may_launch(self, pool: str) -> bool:
-        slots = self.max_in_flight if needs_renderer(pool) else self.cpu_slots
+        slots = self.cpu_slots
+        if needs_renderer(pool):
+            slots = self._pools.slots(pool, self.max_in_flight)
         return self._busy[pool] < slots and self.pauses.why(pool) is None
+
+    def busy(self, pool: str) -> int:
+        """Number of attempts in flight in this pool."""
+        return self._busy[pool]
 
     def beside(self, job: Job) -> int:
         """Number of attempts in flight in the job's pool, without its own."""
@@ -165,10 +172,14 @@ class Dispatcher:
 
     def renderers_changed(self) -> None:
         """What launched jobs wait for has changed."""
-        waits_for = self._waits_for()
+        waits_for: dict[str, str] = {}
         for job in list(self._jobs.cache.running.values()):
-            if needs_renderer(job.pool) and job.status.waiting and job.waiting_for != waits_for:
-                self._jobs.remember(job.evolve(waiting_for=waits_for))
+            if needs_renderer(job.pool) and job.status.waiting:
+                if job.pool not in waits_for:
+                    waits_for[job.pool] = self._waits_for(job.pool)
+                if job.waiting_for != waits_for[job.pool]:
+                    self._jobs.remember(job.evolve(waiting_for=waits_for[job.pool]))
+        self._wake.set()  # another deployment may have more slots, or other pools
 
     def admitted(self, job_id: str) -> None:
         """A renderer has the job. If somebody began to watch it after its launch, the ticket did not say so:
@@ -176,9 +187,9 @@ class Dispatcher:
         if job_id in self.previewed:
             self._background.spawn(self._launcher.send_previews(job_id))
 
-    def _waits_for(self) -> str:
-        waits_for = self._renderers.waits_for
-        if waits_for == "replica" and (lacking := self._launcher.lacking()):
+    def _waits_for(self, pool: str) -> str:
+        waits_for = self._pools.renderers[pool].waits_for
+        if waits_for == "replica" and (lacking := self._launcher.lacking(pool)):
             return f"replica: {lacking}"
         return waits_for
 
@@ -228,7 +239,7 @@ class Dispatcher:
         try:
             job = await self._jobs.find(job_id)
             if job is not None and not job.status.terminal:  # else revoked or deleted just now
-                await self._attempt(job)
+                await self._attempt(job, entry.pool)
                 job = await self._jobs.find(job_id)
             over = job is None or job.status.terminal
         except sqlite3.Error as error:
@@ -246,22 +257,24 @@ class Dispatcher:
             self._jobs.cache.notify()
             self._wake.set()
 
-    async def _attempt(self, job: Job) -> None:
-        """Commit the fence, launch, wait for the end, settle. Raises sqlite3.Error."""
+    async def _attempt(self, job: Job, pool: str) -> None:
+        """Commit the fence, launch, wait for the end, settle. `pool`: whose slots it has, which may be
+        another one than when it was ordered. Raises sqlite3.Error."""
         job_id, fence = job.job_id, job.fence + 1
         self._jobs.in_flight[job_id] = fence
-        waits_for = self._waits_for() if needs_renderer(job.pool) else None
-        begun = job.evolve(fence=fence, waiting_for=waits_for)
+        waits_for = self._waits_for(pool) if needs_renderer(pool) else None
+        summary: Summary = job.summary if pool == job.pool else {**job.summary, "pool": pool}
+        begun = job.evolve(fence=fence, waiting_for=waits_for, summary=summary)
         if not await self._jobs.save(begun, job.fence):
             return  # it was revoked meanwhile: there is no attempt
         outcome = await self._launch(begun)
         if extra := outcome.get("extra_work"):
-            self._lines.of(job.pool).charge(job.client, extra)
+            self._lines.of(pool).charge(job.client, extra)
         handed_over = outcome["kind"] in HANDED_OVER or self._jobs.held_by(job_id, fence) is None
-        if needs_renderer(job.pool) and not handed_over:
+        if needs_renderer(pool) and not handed_over:
             await self._launcher.drop(self._epoch, {job_id: fence})
         if await self._settle(begun, outcome):
-            self._count_loss(job_id, outcome)
+            self._count_loss(begun, outcome)
 
     async def _launch(self, job: Job) -> Outcome:
         ticket = Ticket(
@@ -283,16 +296,17 @@ class Dispatcher:
             log.exception("an attempt could not be launched", extra={"job_id": job.job_id})
             return Outcome(kind="lost", reason=type(bug).__name__)
 
-    def _count_loss(self, job_id: str, outcome: Outcome) -> None:
-        """Make sure that a fault that lasts is not met again at once: without a renderer, or with a full
-        disk, no job is launched for a while; otherwise this job waits, longer after each loss in a row."""
+    def _count_loss(self, job: Job, outcome: Outcome) -> None:
+        """Make sure that a fault that lasts is not met again at once: without a renderer no job of the pool
+        is launched for a while, with a full disk none at all; otherwise this job waits, longer after each
+        loss in a row."""
         match outcome["kind"]:
             case "released":
-                self.pauses.pause("renderer")
+                self.pauses.pause_pool(job.pool, "renderer")
             case "full":
                 self.pauses.pause("storage", self._can_store)
             case _:
-                self._losses[job_id] = self._losses.get(job_id, 0) + 1
+                self._losses[job.job_id] = self._losses.get(job.job_id, 0) + 1
 
     def _retry_later(self, entry: Entry) -> None:
         losses = self._losses.get(entry.job_id, 0)
@@ -304,5 +318,5 @@ class Dispatcher:
 
     def _again(self, entry: Entry) -> None:
         self._later.pop(entry.job_id, None)
-        self._lines.put_back(entry)
+        self._lines.put_back(replace(entry, pool=self._pools.home(entry.pool, entry.model)))
         self._wake.set()

@@ -120,7 +120,7 @@ class Endings:
         self._dispatcher.observe_depth()
         if job.status is Status.REVOKED or job.started_at is None:
             return
-        self._dispatcher.pauses.reset_backoff()
+        self._dispatcher.pauses.reset_backoff(job.pool)
         run = job.completed_at - job.started_at
         if said is not None:
             self._metrics.eta_error(abs(said - (job.completed_at - job.created_at)))

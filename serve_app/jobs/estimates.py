@@ -51,12 +51,14 @@ class Estimates:
     def view(self, job: Job) -> JobView:
         """What a client may see of the job now."""
         position, eta = None, None
-        paused = self._why_paused(job.pool)
+        # Since it was ordered, other pools may have been deployed.
+        pool = self._lines.pool_of(job.job_id) or job.pool
+        paused = self._why_paused(pool)
         if job.status.waiting:
-            ahead = self._lines.of(job.pool).ahead_of(job.job_id) or NOTHING
-            position = self._loads[job.pool].launched_before(job) + ahead.jobs + 1
+            ahead = self._lines.of(pool).ahead_of(job.job_id) or NOTHING
+            position = self._loads[pool].launched_before(job) + ahead.jobs + 1
             if paused is None:
-                eta = self._until_done(job.pool, job.work, job.priority, ahead, job)
+                eta = self._until_done(pool, job.work, job.priority, ahead, job)
         elif job.status is Status.STARTED:
             eta = self._eta_of_running(job)
         return job.view(
@@ -70,20 +72,26 @@ class Estimates:
             return None
         return self._until_done(pool, work, "normal", self._lines.of(pool).ahead_of_new(client))
 
-    def of_many(self, work: float, jobs: int, client: str) -> float | None:
+    def of_many(
+        self, work: float, jobs: int, client: str, pool: str = DEFAULT_POOL
+    ) -> float | None:
         """Seconds until so many jobs of `work` megapixel steps together are done, if they are submitted now.
         None: unknown."""
-        if self._why_paused(DEFAULT_POOL):
+        if self._why_paused(pool):
             return None
-        ahead = self._lines.of(DEFAULT_POOL).ahead_of_new(client)
+        ahead = self._lines.of(pool).ahead_of_new(client)
         one = work / jobs
         others = Ahead(ahead.jobs + jobs - 1, ahead.work + work - one)
-        return self._until_done(DEFAULT_POOL, one, "normal", others)
+        return self._until_done(pool, one, "normal", others)
 
-    def seconds_per_place(self, pool: str = DEFAULT_POOL) -> float:
-        """Seconds until the line is one job shorter; 1 while nothing is known."""
-        mean = self._lines.of(pool).mean_work() or 1.0
-        return self._durations[pool].until_done(mean, 0.0) or 1.0
+    def seconds_per_place(self) -> float:
+        """Seconds until all lines together are one job shorter; 1 while nothing is known."""
+        each = (
+            self._durations[pool].until_done(line.mean_work() or 1.0, 0.0)
+            for pool, line in self._lines.waiting().items()
+        )
+        per_second = sum(1 / seconds for seconds in each if seconds)
+        return 1 / per_second if per_second else 1.0
 
     # ---- learning ----
 

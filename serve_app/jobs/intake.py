@@ -21,11 +21,11 @@ from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.job import Job
 from serve_app.jobs.line import Entry
 from serve_app.jobs.lines import Lines
+from serve_app.jobs.pools import Pools
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import Inserted, LiveJob
 from serve_app.messages import JobError, Submission, SubmitReply
 from serve_app.metrics import JobMetrics
-from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
 
@@ -46,8 +46,10 @@ class Intake:
         deadlines: Deadlines,
         metrics: JobMetrics,
         clock: Clock,
+        pools: Pools,
     ) -> None:
         self._jobs, self._lines, self._dispatcher = jobs, lines, dispatcher
+        self.pools = pools
         self._estimates, self._bulletin = estimates, bulletin
         self._deadlines, self._metrics, self._clock = deadlines, metrics, clock
         self.max_pending = 1  # jobs that may wait
@@ -68,7 +70,7 @@ class Intake:
         except sqlite3.Error as error:
             log.error("submit not stored: %s", error)
             return refusal("storage_failed", "The job could not be stored.", retry_after=5)
-        return self._full(job.pool) if stands == "queue_full" else too_late()
+        return self._full() if stands == "queue_full" else too_late()
 
     async def known(self, owner: str, key: str, body_hash: str) -> SubmitReply | None:
         """The job that the owner ordered under this key. None: there is none; it may be a batch's."""
@@ -141,8 +143,9 @@ class Intake:
 
     def join(self, job: Job | LiveJob) -> None:
         """A stored job joins the line, and its deadline counts."""
+        pool = self.pools.home(job.pool, job.model)
         self._dispatcher.enqueue(
-            Entry(job.place, job.job_id, job.owner, job.client, job.work, job.pool)
+            Entry(job.place, job.job_id, job.owner, job.client, job.work, pool, job.model)
         )
         if job.deadline is not None:
             self._deadlines.set(job.job_id, job.deadline - self._clock.now())
@@ -171,20 +174,20 @@ class Intake:
             order["job_id"],
             order["owner"],
             order["params"],
-            order["summary"],
+            self.pools.routed(order["summary"]),
             order["labels"],
             created_at,
             number,
             deadline=None if cancel_after is None else created_at + cancel_after,
         )
 
-    def _full(self, pool: str) -> SubmitReply:
+    def _full(self) -> SubmitReply:
         detail = f"{self._dispatcher.waiting()} jobs wait already."
-        return refusal("queue_full", detail, retry_after=self.wait_for_places(10, pool))
+        return refusal("queue_full", detail, retry_after=self.wait_for_places(10))
 
-    def wait_for_places(self, places: int, pool: str = DEFAULT_POOL) -> float:
+    def wait_for_places(self, places: int) -> float:
         """Seconds until so many jobs have left the line, as a guess: between a second and a minute."""
-        wait = self._estimates.seconds_per_place(pool) * places
+        wait = self._estimates.seconds_per_place() * places
         return min(60.0, max(1.0, wait))
 
 

@@ -117,6 +117,11 @@ class Job:
         return self.summary["work"]
 
     @property
+    def model(self) -> str:
+        """What draws it; empty: nothing does."""
+        return self.summary["model"]
+
+    @property
     def pool(self) -> str:
         """Whose slots it takes."""
         return self.summary["pool"]

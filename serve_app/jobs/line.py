@@ -22,7 +22,8 @@ from serve_app.params import DEFAULT_POOL
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
     """A waiting job. `place`: sorts it among its client's jobs, smaller first. `work`: megapixel steps.
-    `owner`: whoever ordered it, under whatever names of clients. `pool`: whose slots it waits for."""
+    `owner`: whoever ordered it, under whatever names of clients. `pool`: whose slots it waits for. `model`:
+    what draws it, which says its pool."""
 
     place: float
     job_id: str
@@ -30,6 +31,7 @@ class Entry:
     client: str = field(compare=False)
     work: float = field(compare=False)
     pool: str = field(default=DEFAULT_POOL, compare=False)
+    model: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +136,26 @@ class Line:
 
     def remove(self, job_id: str) -> bool:
         """Take a revoked job out. Nobody is charged. False: it is not in the line."""
+        return self.take(job_id) is not None
+
+    def take(self, job_id: str) -> Entry | None:
+        """`remove`, of a job that goes to another line. None: it is not in this one."""
         entry = self._let_go(job_id)
         if entry is None:
-            return False
+            return None
         at = bisect_left(self._back, entry)
         if at < len(self._back) and self._back[at] == entry:
             del self._back[at]
-            return True
+            return entry
         client = self._clients[entry.client]
         del client.jobs[bisect_left(client.jobs, entry)]
         client.without(entry)
         self._note(client)
-        return True
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """The waiting jobs, in any order."""
+        return list(self._entries.values())
 
     def move(self, job_id: str, place: float) -> None:
         """Give a job that waits here another place. One that was put back stays before all others."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from serve_app.jobs.line import Entry, Line
 from serve_app.params import CPU_POOL
@@ -66,6 +67,21 @@ class Lines:
                 del self._pools[entry.job_id]
                 return entry
         return None
+
+    def waiting(self) -> dict[str, Line]:
+        """The lines in which jobs wait, by pool."""
+        return {pool: line for pool, line in self._lines.items() if len(line)}
+
+    def pool_of(self, job_id: str) -> str | None:
+        """The pool that this job waits for. None: it is in no line."""
+        return self._pools.get(job_id)
+
+    def rehome(self, home: Callable[[str, str], str]) -> None:
+        """Every job goes to the line of `home(pool, model)`, its pool by now."""
+        for entry in [entry for line in self._lines.values() for entry in line.entries()]:
+            if (pool := home(entry.pool, entry.model)) != entry.pool:
+                self._lines[entry.pool].take(entry.job_id)
+                self.add(replace(entry, pool=pool))
 
     def move(self, job_id: str, place: float) -> None:
         """Give a job another place among its client's. Does nothing if it is in no line any more."""

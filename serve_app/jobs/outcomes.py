@@ -12,7 +12,7 @@ from serve_app.jobs.cleaning import Cleaning
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.endings import Endings
 from serve_app.jobs.job import Job, Status
-from serve_app.jobs.renderers import Renderers
+from serve_app.jobs.pools import Pools
 from serve_app.jobs.repository import JobRepository
 from serve_app.messages import JobError, Outcome
 from serve_app.metrics import JobMetrics
@@ -39,13 +39,13 @@ class Outcomes:
         jobs: JobRepository,
         endings: Endings,
         cleaning: Cleaning,
-        renderers: Renderers,
+        pools: Pools,
         metrics: JobMetrics,
         clock: Clock,
         background: Background,
     ) -> None:
         self._jobs, self._endings, self._cleaning = jobs, endings, cleaning
-        self._renderers, self._metrics = renderers, metrics
+        self._pools, self._metrics = pools, metrics
         self._clock, self._background = clock, background
         self.max_attempts = 1
 
@@ -135,7 +135,7 @@ class Outcomes:
 
     def _is_served(self, job: Job) -> bool:
         """A rollout is under way, and a renderer with these weights will come."""
-        return self._renderers.served == (job.summary["model"], job.summary["model_revision"])
+        return self._pools.serve(job.summary["model"], job.summary["model_revision"])
 
 
 MODEL_CHANGED = JobError(

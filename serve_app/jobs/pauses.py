@@ -1,6 +1,6 @@
 """Pauses: whether jobs may be launched now, and if not, why.
 
-Knows reasons and times, and which pools need a renderer; nothing of jobs, attempts or lines.
+Knows reasons, times and names of pools; nothing of jobs, attempts or lines.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from serve_app.jobs.background import Background
-from serve_app.jobs.lines import needs_renderer
 
 log = logging.getLogger("assets.registry")
 
@@ -20,42 +20,21 @@ ABSENT_AFTER_S = 5.0
 LONGEST_BACKOFF_S = 15.0
 
 
-class Pauses:
-    """`changed` is called whenever launching may go on."""
+class Pause:
+    """Of all jobs, or of one pool's. `changed` is called when it is over."""
 
     def __init__(self, changed: Callable[[], None], background: Background) -> None:
         self._changed, self._background = changed, background
-        self._reason: str | None = None
+        self.reason: str | None = None
         self._mended: Callable[[], Awaitable[bool]] | None = None
         self._timer: asyncio.TimerHandle | None = None  # of this pause
         self._looks = False
         self._in_a_row = 0  # pauses since a job last ran to its end
-        self._watched_at = float("-inf")  # monotonic seconds
-        self._draining = False
 
-    def why(self, pool: str | None = None) -> str | None:
-        """None: jobs may be launched. Otherwise application, draining, renderer or storage. `pool`: of which
-        jobs; None: of those that need a renderer."""
-        if self._absent():
-            return "application"
-        if self._draining:
-            return "draining"
-        if self._reason == "renderer" and pool is not None and not needs_renderer(pool):
-            return None
-        return self._reason
-
-    def watched(self) -> None:
-        """An ingress asked for changes, so there is an application."""
-        absent, self._watched_at = self._absent(), time.monotonic()
-        if absent:
-            self._changed()
-
-    def pause(self, reason: str, mended: Callable[[], Awaitable[bool]] | None = None) -> None:
-        """Launch nothing for a while. Each pause in a row is twice as long as the one before it. With
-        `mended`, the pause goes on until it returns True; such a pause takes the place of one without."""
-        if self._reason is not None and (self._mended is not None or mended is None):
+    def begin(self, reason: str, mended: Callable[[], Awaitable[bool]] | None = None) -> None:
+        if self.reason is not None and (self._mended is not None or mended is None):
             return
-        self._reason, self._mended = reason, mended
+        self.reason, self._mended = reason, mended
         self._wait()
 
     def _wait(self) -> None:
@@ -79,7 +58,6 @@ class Pauses:
             self._wait()
 
     def resume(self) -> None:
-        """The pause is over, or its cause may be gone. One that was begun with `mended` asks that first."""
         if self._mended is None:
             self._end()
         elif not self._looks:
@@ -89,12 +67,61 @@ class Pauses:
     def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._reason = self._mended = self._timer = None
+        self.reason = self._mended = self._timer = None
         self._changed()
 
     def reset_backoff(self) -> None:
-        """A job ran to its end: the next pause is a short one again."""
         self._in_a_row = 0
+
+
+class Pauses:
+    """`changed` is called whenever launching may go on."""
+
+    def __init__(self, changed: Callable[[], None], background: Background) -> None:
+        self._changed = changed
+        self._of_all = Pause(changed, background)
+        self._of_pool: defaultdict[str, Pause] = defaultdict(lambda: Pause(changed, background))
+        self._watched_at = float("-inf")  # monotonic seconds
+        self._draining = False
+
+    def why(self, pool: str | None = None) -> str | None:
+        """None: jobs may be launched. Otherwise application, draining, renderer or storage. `pool`: of which
+        jobs; None: of those of any pool."""
+        if self._absent():
+            return "application"
+        if self._draining:
+            return "draining"
+        if self._of_all.reason is not None:
+            return self._of_all.reason
+        pauses = self._of_pool.values() if pool is None else (self._of_pool[pool],)
+        return next((pause.reason for pause in pauses if pause.reason), None)
+
+    def watched(self) -> None:
+        """An ingress asked for changes, so there is an application."""
+        absent, self._watched_at = self._absent(), time.monotonic()
+        if absent:
+            self._changed()
+
+    def pause(self, reason: str, mended: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Launch nothing for a while. Each pause in a row is twice as long as the one before it. With
+        `mended`, the pause goes on until it returns True; such a pause takes the place of one without."""
+        self._of_all.begin(reason, mended)
+
+    def pause_pool(self, pool: str, reason: str) -> None:
+        """Launch nothing of this pool for a while."""
+        self._of_pool[pool].begin(reason)
+
+    def resume(self) -> None:
+        """The pauses are over, or their causes may be gone. One that was begun with `mended` asks that
+        first."""
+        self._of_all.resume()
+        for pause in self._of_pool.values():
+            pause.resume()
+
+    def reset_backoff(self, pool: str) -> None:
+        """A job of this pool ran to its end: the next pause is a short one again."""
+        self._of_all.reset_backoff()
+        self._of_pool[pool].reset_backoff()
 
     def drain(self) -> None:
         """Launch nothing more until `cancel_drain`."""

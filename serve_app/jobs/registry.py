@@ -10,7 +10,7 @@ Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own
     outcomes     what the end of an attempt means for its job
     endings      how a job ends
     batches      many orders accepted together
-    renderers    what renderers have said of themselves
+    pools        what each draws, and what its renderers have said of themselves
     estimates    position, time until done, and why a job waits
     bulletin     what all who watch are told, encoded once
     cleaning     removes files that no job publishes
@@ -53,7 +53,7 @@ from serve_app.jobs.labelling import Labelling
 from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
-from serve_app.jobs.renderers import Renderers
+from serve_app.jobs.pools import Pools
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
@@ -70,6 +70,7 @@ from serve_app.messages import (
     Delivery,
     DeliveryFilter,
     DeliveryPage,
+    DeployedPool,
     JobChanges,
     JobFilter,
     JobPage,
@@ -82,6 +83,7 @@ from serve_app.messages import (
     WatchReply,
 )
 from serve_app.metrics import JobMetrics
+from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
 
@@ -107,7 +109,7 @@ class JobRegistry:
         self._background = Background()
         self._lines = Lines()
         self._clock = Clock()
-        self._renderers = Renderers()
+        self._pools = Pools()
         self._cleaning = Cleaning(store, files)
         self._dispatcher = Dispatcher(
             self._jobs,
@@ -116,7 +118,7 @@ class JobRegistry:
             metrics,
             self._background,
             epoch=store.epoch,
-            renderers=self._renderers,
+            pools=self._pools,
             settle=lambda begun, outcome: self._outcomes.settle(begun, outcome),
             can_store=self._cleaning.can_store,
         )
@@ -137,6 +139,7 @@ class JobRegistry:
             self._deadlines,
             metrics,
             self._clock,
+            self._pools,
         )
         self._endings = Endings(
             self._jobs,
@@ -151,7 +154,7 @@ class JobRegistry:
             self._jobs,
             self._endings,
             self._cleaning,
-            self._renderers,
+            self._pools,
             metrics,
             self._clock,
             self._background,
@@ -193,9 +196,10 @@ class JobRegistry:
         """From now on files are removed, and looked for, there."""
         self._cleaning.files = files
 
-    def serves(self, model: str, revision: str) -> None:
-        """The weights of the newest deployment."""
-        self._renderers.deployed(model, revision)
+    def serves(self, pools: Mapping[str, DeployedPool]) -> None:
+        """The pools of the newest deployment. Jobs that wait go to those that draw them now."""
+        self._pools.deployed(pools)
+        self._lines.rehome(self._pools.home)
         self._dispatcher.renderers_changed()
 
     def deployed(self) -> None:
@@ -285,9 +289,10 @@ class JobRegistry:
         await self._background.complete(self._endings.delete(job_id, owner))
         return await self._tombstone(job_id, owner)
 
-    def estimate(self, work: float, client: str) -> float | None:
-        """Seconds until a job of `work` megapixel steps is done, if it is submitted now. None: unknown."""
-        return self._estimates.of_new(work, client)
+    def estimate(self, work: float, client: str, model: str = "") -> float | None:
+        """Seconds until a job of `work` megapixel steps of this model is done, if it is submitted now. None:
+        unknown."""
+        return self._estimates.of_new(work, client, self._pools.home(DEFAULT_POOL, model))
 
     # ---- called by the ingress: batches ----
 
@@ -308,9 +313,11 @@ class JobRegistry:
         """The batch, which has ended. None: this owner has no such batch."""
         return await self._background.complete(self._batches.cancel(batch_id, owner))
 
-    async def plan_batch(self, owner: str, name: str, keys: list[bytes], work: float) -> BatchPlan:
-        """What a batch of rows with these keys, and of so much work, would do now."""
-        return await self._batches.plan(owner, name, keys, work)
+    async def plan_batch(
+        self, owner: str, name: str, keys: list[bytes], loads: dict[str, tuple[int, float]]
+    ) -> BatchPlan:
+        """What a batch of rows with these keys would do now. `loads`: by model, its rows and their work."""
+        return await self._batches.plan(owner, name, keys, loads)
 
     async def batch(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
         """The batch, or its tombstone if all its jobs are deleted or expired; None: this owner has none."""
@@ -416,10 +423,20 @@ class JobRegistry:
             "deadlines": len(self._deadlines),
             "webhooks": len(self._deliveries),
             "paused": self._pauses.why(),
-            "proven": self._renderers.proven,
-            "load_error": self._renderers.load_error,
-            "lacking": self._launcher.lacking(),
+            "pools": {name: self._pool_stats(name) for name in self._pools.names},
             **self._estimates.stats(),
+        }
+
+    def _pool_stats(self, pool: str) -> dict[str, Any]:
+        known = self._pools.renderers[pool]
+        return {
+            "model": known.served and known.served[0],
+            "waiting": len(self._lines.of(pool)),
+            "in_flight": self._dispatcher.busy(pool),
+            "paused": self._pauses.why(pool),
+            "proven": known.proven,
+            "load_error": known.load_error,
+            "lacking": self._launcher.lacking(pool),
         }
 
     # ---- called by renderers ----
@@ -442,20 +459,21 @@ class JobRegistry:
         dead = {job: fence for job, fence in holders.items() if in_flight.get(job) != fence}
         return self.epoch, dead
 
-    def loading(self) -> None:
+    # Renderers of older code do not say their model when they load.
+    def loading(self, model: str | None = None) -> None:
         """A renderer has started and loads its model."""
-        self._renderers.starts_loading()
+        self._pools.renderers_of(model).starts_loading()
         self._dispatcher.renderers_changed()
 
-    def load_failed(self, why: str) -> None:
+    def load_failed(self, why: str, model: str | None = None) -> None:
         """A renderer could not load its model. `why`: fit to be shown to anyone."""
         log.error("a renderer could not load its model: %s", why)
-        self._renderers.failed_to_load(why)
+        self._pools.renderers_of(model).failed_to_load(why)
         self._dispatcher.renderers_changed()
 
     def ready(self, model: str, revision: str) -> None:
         """A renderer has loaded these weights."""
-        self._renderers.is_ready(model, revision)
+        self._pools.renderers_of(model).is_ready(model, revision)
         self._dispatcher.renderers_changed()
 
     async def report(self, report: Report) -> dict[str, int]:
@@ -477,7 +495,8 @@ class JobRegistry:
         if job is None:
             return False
         if needs_renderer(job.pool):
-            self._renderers.draws(job.summary["model"], job.summary["model_revision"])
+            drawn = job.summary["model"], job.summary["model_revision"]
+            self._pools.renderers[job.pool].draws(*drawn)
         self._dispatcher.admitted(job_id)
         if job.status is not Status.STARTED:
             self._estimates.admitted(job, solo_seconds)

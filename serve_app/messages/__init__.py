@@ -36,10 +36,12 @@ from serve_app.messages.jobs import (
 from serve_app.messages.questions import (
     ChangeReply,
     ChangesReply,
+    DeployedPool,
     Deployment,
     JobChanges,
     JobFilter,
     JobPage,
+    PoolState,
     WatchReply,
     WebhookSettings,
 )
@@ -82,6 +84,7 @@ __all__ = [
     "Delivery",
     "DeliveryFilter",
     "DeliveryPage",
+    "DeployedPool",
     "Deployment",
     "FailedRow",
     "Handed",
@@ -96,6 +99,7 @@ __all__ = [
     "Outcome",
     "OutputFolder",
     "Parcel",
+    "PoolState",
     "Preview",
     "PreviewImage",
     "Prints",

@@ -5,7 +5,7 @@ Shapes only.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from serve_app.messages.attempts import WeightFiles
 from serve_app.messages.batches import BatchView
@@ -87,15 +87,35 @@ class WebhookSettings(TypedDict):
     )  # certificates that are believed beside those of the system, an absolute path
 
 
+class DeployedPool(TypedDict):
+    """Renderers that draw one model."""
+
+    model: str
+    model_revision: str
+    gpus: float  # that one renderer needs
+    max_in_flight: int  # attempts at once
+
+
+class PoolState(TypedDict):
+    """How a pool is now."""
+
+    pool: str
+    model: str
+    state: Literal["resident", "loading", "resting", "failed"]
+    """resident: a renderer has the model. loading: the first one starts. resting: there is no renderer until
+    somebody orders. failed: an order would wait for what `reason` says."""
+    reason: str | None  # why an order would not be drawn now, fit to be shown to anyone
+
+
 class Deployment(TypedDict):
     """What a newly deployed application wants of its registry. Either side may be of other code, so what the
     registry does not know it ignores, and what is missing stays as it is."""
 
     session: str  # of the Serve that runs it
     limits: dict[str, Any]  # fields of `jobs.limits.RegistryLimits`
-    model: str  # the one it serves
-    model_revision: str
-    gpus: float  # that one renderer needs
+    pools: dict[
+        str, DeployedPool
+    ]  # by name; an application of older code has one, and says so otherwise
     nodes_on_demand: bool  # a cluster that adds the nodes it lacks
     launchers: int  # processes that launch jobs for the registry
     cpus: float  # logical ones that all its replicas reserve, when they are as many as they may be

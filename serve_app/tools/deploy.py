@@ -59,17 +59,19 @@ def stamp(checked: Checked) -> dict[str, Any]:
 
 def files_version(settings: Settings) -> str:
     """Hash of the code, the styles and the models; of local weights their sizes and times."""
-    from serve_app.catalog.models import active_model, load_models
+    from serve_app.catalog.models import load_models
+    from serve_app.catalog.pools import served_models
 
     digest = hashlib.sha256(code_version().encode())
     models_file = settings.path(settings.models_file)
     for path in (models_file, settings.path(settings.styles_file)):
         digest.update(path.read_bytes())
-    spec = active_model(settings.model, load_models(models_file))
-    if spec.path is not None:
-        for path in sorted(settings.path(Path(spec.path)).rglob("*")):
-            stat = path.stat()
-            digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\0".encode())
+    models = load_models(models_file)
+    for spec in (models[name] for name in sorted(served_models(settings, models))):
+        if spec.path is not None:
+            for path in sorted(settings.path(Path(spec.path)).rglob("*")):
+                stat = path.stat()
+                digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:12]
 
 

@@ -35,6 +35,8 @@ export const T = {
     many: "Many at once",
     undrawable: (/** @type {number} */ count) => `${plural(count, "style")} more with another model`,
     count: "Pictures",
+    model: "Model",
+    modelByStyle: "By style",
     size: "Size",
     sizeByStyle: "By style",
     seed: "Seed",

@@ -37,7 +37,7 @@ export type Estimate = {request: Order, notes: string[], estimated_seconds: numb
 export type Style = {style_id: string, title: string, description: string, default: boolean, drawable: boolean,
   models: string[], template: string, effects: Effect[]};
 
-export type Model = {name: string, title: string, active: boolean, native_size: [number, number],
+export type Model = {name: string, title: string, active: boolean, served: boolean, native_size: [number, number],
   sizes: [number, number][] | null, side: {min: number, max: number, multiple: number} | null,
   max_steps: number, schedulers: string[]};
 

@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from serve_app.catalog.models import Models
 from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
+from serve_app.messages import PoolState
 from tests.factories import model_spec
 from tests.jobs.harness import World
 from tests.serving import WAIT_S, served
@@ -79,6 +80,7 @@ class LocalTransport:
         self.down = False  # no call is answered
         self.missed = asyncio.Event()  # a call was not answered
         self.reason: str | None = None  # why a job would not be served
+        self.states: list[PoolState] = []  # how its pools are
         self.failures: dict[str, Exception] = {}  # by method: what a call of it raises
         self.sent: dict[str, Hold] = {}  # by method: a call that has not arrived yet
         self.answered: dict[str, Hold] = {}  # by method: an answer that has not arrived yet
@@ -104,6 +106,10 @@ class LocalTransport:
 
     async def readiness(self) -> str | None:
         return "the job registry does not answer" if self.down else self.reason
+
+    async def pools(self) -> list[PoolState]:
+        self._reach("pools")
+        return self.states
 
     async def caught_up(self) -> None:
         """Wait until the app that watches through this transport knows every change so far."""
@@ -147,6 +153,8 @@ def make_app(
     *,
     styles: Styles = STYLES,
     models: Models = MODELS,
+    served: Sequence[str] = ("tiny",),
+    revision_of: Callable[[str], str] = lambda name: f"{name}-weights",
     dashboard: str | None = None,
     **settings: Any,
 ) -> FastAPI:
@@ -157,8 +165,9 @@ def make_app(
         RegistryClient(transport),
         styles=styles,
         models=models,
-        active="tiny",
-        revision_of=lambda name: f"{name}-weights",
+        active=served[0],
+        served=served,
+        revision_of=revision_of,
         dashboard=dashboard,
     )
 

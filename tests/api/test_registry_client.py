@@ -34,7 +34,7 @@ def test_a_verb_has_the_parameters_of_the_registrys(verb: str) -> None:
 
 def test_every_verb_may_be_called_on_the_actor() -> None:
     verbs = {name for name in vars(RegistryClient) if not name.startswith("_")}
-    assert verbs - {"readiness"} == set(FOR_INGRESSES)
+    assert verbs - {"readiness", "pools"} == set(FOR_INGRESSES)
 
 
 async def test_every_verb_reaches_the_registry(
@@ -43,7 +43,7 @@ async def test_every_verb_reaches_the_registry(
     job = (await registry.submit(sent := submission()))["job"]
     assert job["job_id"] == sent["job_id"]
     assert (await registry.get(job["job_id"])) is not None
-    assert await registry.estimate(1.0, "ann") is None
+    assert await registry.estimate(1.0, "ann", "tiny") is None
     assert await registry.known("ann", "a key", "a hash") is None
     assert await registry.known_batch("ann", "a key", "a hash") is None
     await registry.send_previews(job["job_id"])
@@ -65,7 +65,9 @@ async def test_every_verb_reaches_the_registry(
     batch_id, keys = batch["batch_id"], [row["key"] for row in order["rows"]]
     assert (await registry.batch(batch_id, "ann")) == batch
     assert (await registry.batches("ann", {}, 10, None, None))["batches"] == [batch]
-    assert (await registry.plan_batch("ann", "potions", keys, 1.0))["reused_rows"] == [(1, 3)]
+    assert (await registry.plan_batch("ann", "potions", keys, {"tiny": (3, 1.0)}))[
+        "reused_rows"
+    ] == [(1, 3)]
     assert len(await registry.batch_rows(batch_id, "ann", 0, 10)) == 3
     ended = await registry.cancel_batch(batch_id, "ann")
     assert ended is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.catalog.models import load_models, size_problem
+from serve_app.catalog.models import load_models, size_problem, without_folders
 from serve_app.config import PROJECT_ROOT
 from serve_app.errors import ConfigError
 from tests.factories import model_spec
@@ -170,3 +170,11 @@ def test_the_shipped_file_is_good_and_pinned() -> None:
     assert models.default == "starter"
     assert models["starter"].path == "serve_app/starter/weights"
     assert all(spec.revision for spec in models.values() if spec.hub)
+
+
+def test_a_message_for_clients_has_no_directory() -> None:
+    """Of a name that a word holds, only what stands alone is taken for it."""
+    said = "model 'tiny': /srv/big is not a directory, nor is /srv/bigger; a vae is missing"
+    told = without_folders(said, [model_spec(path="/srv/big", vae="v")])
+    expected = "model 'tiny': its folder is not a directory, nor is /srv/bigger; a vae is missing"
+    assert told == expected

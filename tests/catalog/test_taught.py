@@ -33,7 +33,7 @@ def notes_of(prompt: str, vocabulary: Vocabulary | None) -> list[str]:
         active="tiny",
         revision_of=str,
         limits=Bounds(),
-        vocabulary=vocabulary,
+        vocabularies={} if vocabulary is None else {"tiny": vocabulary},
     )
     return not_taught_notes(params)
 

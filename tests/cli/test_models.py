@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serve_app.messages import PoolState
 from tests.api.harness import Site
 from tests.cli.harness import run
 
@@ -13,3 +14,11 @@ def test_the_models_of_a_server_are_listed(
 ) -> None:
     assert run("models") == 0
     assert "tiny" in capsys.readouterr().out
+    service.transport.states = [
+        PoolState(pool="default", model="tiny", state="failed", reason="no node offers 1 GPU")
+    ]
+    assert run("models") == 0
+    said = capsys.readouterr()
+    assert "failed" in said.out
+    assert "tiny: no node offers 1 GPU" in said.err
+    service.transport.states = []

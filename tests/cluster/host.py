@@ -21,6 +21,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from serve_app import app
 from serve_app.cluster.handles import RENDERER, registry_actor
@@ -55,8 +56,20 @@ def call(app_name: str, command: dict[str, Any]) -> None:
         answer(ray.get(remote.remote(*args), timeout=60))
     if "renderer" in command:
         method, args = command["renderer"]
-        handle: Any = serve.get_deployment_handle(RENDERER, app_name=app_name)
-        answer(handle.broadcast(method, *args).results(timeout_s=60))
+        found: list[Any] = []
+        for name in sorted(serve.status().applications[app_name].deployments):
+            if name.startswith(RENDERER):
+                handle: Any = serve.get_deployment_handle(name, app_name=app_name)
+                found += _all(handle.broadcast(method, *args))
+        answer(found)
+
+
+def _all(answers: Any) -> list[Any]:
+    """Of every replica of a pool; none where it has none."""
+    try:
+        return answers.results(timeout_s=60)
+    except DeploymentUnavailableError:
+        return []
 
 
 def join(first: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from serve_app.cluster import checks
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.checks import SMALL_TASK_CPUS, TASK_CPUS, lacking_gpus
 from serve_app.cluster.launcher import RayLauncher
+from serve_app.params import DEFAULT_POOL
 
 
 def node(*, alive: bool = True, **resources: float) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def test_a_cluster_that_adds_nodes_lacks_nothing(monkeypatch: pytest.MonkeyPatch
     """And what a deployment changes holds at once."""
     monkeypatch.setattr(checks.ray, "nodes", lambda: [node()])
     launcher = RayLauncher(Attempts("assets", None), "output", list)
-    assert launcher.lacking() is None, "nothing is known of what it needs"
-    launcher.needs(1, nodes_on_demand=False)
-    assert launcher.lacking() == "no node offers 1 GPU"
-    launcher.needs(1, nodes_on_demand=True)
-    assert launcher.lacking() is None
+    assert launcher.lacking(DEFAULT_POOL) is None, "nothing is known of what it needs"
+    launcher.needs({DEFAULT_POOL: 1}, nodes_on_demand=False)
+    assert launcher.lacking(DEFAULT_POOL) == "no node offers 1 GPU"
+    launcher.needs({DEFAULT_POOL: 1}, nodes_on_demand=True)
+    assert launcher.lacking(DEFAULT_POOL) is None
 
 
 def test_nodes_are_not_asked_for_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +59,8 @@ def test_nodes_are_not_asked_for_at_each_look(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(checks.ray, "nodes", nodes)
     launcher = RayLauncher(Attempts("assets", None), "output", list)
-    launcher.needs(1, nodes_on_demand=False)
-    assert {launcher.lacking() for _ in range(100)} == {"no node offers 1 GPU"}
+    launcher.needs({DEFAULT_POOL: 1}, nodes_on_demand=False)
+    assert {launcher.lacking(DEFAULT_POOL) for _ in range(100)} == {"no node offers 1 GPU"}
     assert len(asked) == 2, "for GPUs, and for CPUs of tasks"
 
 
@@ -83,5 +84,5 @@ def test_a_job_task_always_finds_room(
     monkeypatch.setattr(checks.ray, "nodes", lambda: [node(CPU=each) for each in cpus])
     launcher = RayLauncher(Attempts("assets", None), "output", list)
     launcher.leave(reserved)
-    launcher.lacking()
+    launcher.lacking(DEFAULT_POOL)
     assert launcher._task_cpus == least

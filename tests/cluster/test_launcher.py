@@ -25,7 +25,7 @@ from serve_app.cluster.attempts import Attempts, _outcome_of
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.messages import Outcome, Redraw
-from serve_app.params import CPU_POOL
+from serve_app.params import CPU_POOL, DEFAULT_POOL
 from tests.factories import JOB_ID, summary, ticket
 
 ACTOR = "ab" * 16
@@ -168,7 +168,7 @@ async def _renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
         assert force
         task.set_exception(TaskCancelledError())
 
-    monkeypatch.setattr(attempts_module, "renderer_handle", lambda app_name: renderer)  # pyright: ignore
+    monkeypatch.setattr(attempts_module, "renderer_handle", lambda app_name, pool: renderer)  # pyright: ignore
     monkeypatch.setattr(attempts_module.ray, "cancel", cancel)
     monkeypatch.setattr(attempts_module.ray, "nodes", list)
     return renderer
@@ -303,10 +303,30 @@ async def test_another_serve_ends_all_attempts_of_the_one_before(renderer: Rende
         await attempt
 
 
+async def test_attempts_end_whose_pool_is_gone_before_a_renderer_had_them(
+    renderer: Renderer,
+) -> None:
+    """They would wait for ever. The others go on."""
+    launcher, attempt = launch(renderer)
+    await turn()
+    launcher.needs({DEFAULT_POOL: 0, "more": 0}, nodes_on_demand=False)
+    assert renderer.responses[0].cancelled == 0
+    launcher.needs({"other": 0}, nodes_on_demand=False)
+    with pytest.raises(TaskLost):
+        await attempt
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[-1].accepted.set_result("ref")
+    await turn()
+    launcher.needs({"other": 0}, nodes_on_demand=False)
+    assert not attempt.done()
+    attempt.cancel()
+
+
 async def test_a_broadcast_without_an_application_is_no_error(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(app_name: str) -> Any:
+    def gone(app_name: str, pool: str) -> Any:
         raise KeyError(app_name)
 
     monkeypatch.setattr(attempts_module, "renderer_handle", gone)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from .conftest import write_files
 from .service import Service, wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
@@ -40,34 +39,5 @@ def test_jobs_ordered_before_a_renderer_is_up_are_started_in_their_order(
         at_once = service.settings["slots"] + 2
         off = [abs(place - number) for place, number in enumerate(started)]
         assert max(off) < at_once, started
-    finally:
-        service.stop()
-
-
-def test_a_checkpoint_that_cannot_be_loaded_is_told_to_everyone(tmp_path: Path) -> None:
-    """The weights break after the service has checked them, before its first renderer loads them."""
-    settings = write_files(tmp_path / "files")
-    weights = next((tmp_path / "files/model/unet").glob("*.safetensors"))
-    service = Service(tmp_path / "s", {**settings, "min_replicas": 0, "max_replicas": 1})
-    try:
-        service.start()
-        weights.write_bytes(b"\xff" * 64)
-        job = service.submit()
-
-        def told() -> str | None:
-            reason = not_ready(service) or ""
-            return reason if "cannot be loaded" in reason else None
-
-        reason = wait_until(told, 90, "why it is not ready")
-        assert str(tmp_path) not in reason
-        why = reason.partition("cannot be loaded: ")[2].rstrip(".")
-        waiting = wait_until(
-            lambda: "model:" in (service.job(job)["waiting_for"] or "") and service.job(job),
-            60,
-            "what the job waits for",
-        )
-        assert why
-        assert why in waiting["waiting_for"]
-        assert (waiting["status"], waiting["attempts"]) == ("PENDING", 0)
     finally:
         service.stop()

@@ -30,9 +30,14 @@ class Registry:
     """Stands for the actor's handle."""
 
     def __init__(self, **changes: Any) -> None:
-        self.numbers = dict[str, Any](
-            {"paused": None, "lacking": None, "load_error": None, "proven": False} | changes
-        )
+        self.pool: dict[str, Any] = {
+            "model": "tiny",
+            "lacking": None,
+            "load_error": None,
+            "proven": False,
+        }
+        self.pool.update({name: changes.pop(name) for name in self.pool.keys() & changes.keys()})
+        self.numbers = {"paused": None, "pools": {"default": self.pool}, **changes}
         self.asked = 0
         self.error: Exception | None = None
         self.stats = self
@@ -47,15 +52,20 @@ class Registry:
         return answer
 
 
-def serve_status(status: str = "HEALTHY", **replicas: int) -> ServeStatus:
-    """With a renderer in this state."""
-    renderer = DeploymentStatusOverview(
+def renderer(status: str = "HEALTHY", **replicas: int) -> DeploymentStatusOverview:
+    """In this state."""
+    return DeploymentStatusOverview(
         DeploymentStatus(status),
         DeploymentStatusTrigger.UNSPECIFIED,
         {ReplicaState(state): number for state, number in replicas.items()},
         "",
     )
-    app = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, {"Renderer": renderer})
+
+
+def serve_status(status: str = "HEALTHY", **replicas: int) -> ServeStatus:
+    """With a renderer in this state."""
+    deployments = {"Renderer": renderer(status, **replicas)}
+    app = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, deployments)
     return ServeStatus(applications={"assets": app})
 
 
@@ -103,7 +113,37 @@ async def test_why_a_job_would_not_be_served(
 async def test_a_registry_that_does_not_answer() -> None:
     registry = Registry()
     registry.error = ActorUnavailableError("restarting", b"\x01" * 16)
-    assert await transport(registry).readiness() == "the job registry does not answer"
+    port = transport(registry)
+    assert await port.readiness() == "the job registry does not answer"
+    with pytest.raises(Unavailable):
+        await port.pools()
+
+
+async def test_one_pool_that_serves_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each says how it is. Where none serves, all are named."""
+    deployments = {
+        "Renderer-icons": renderer(RUNNING=1),
+        "Renderer-scenes": renderer(STARTING=1),
+        "Renderer-rest": renderer(),
+    }
+    app = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, deployments)
+    status = ServeStatus(applications={"assets": app})
+    monkeypatch.setattr(registry_port, "serve", SimpleNamespace(status=lambda: status))
+    registry = Registry()
+    pools = {name: {**registry.pool, "model": f"of {name}"} for name in ("icons", "scenes", "rest")}
+    pools["far"] = {**registry.pool, "lacking": "no node offers 2 GPU"}
+    registry.numbers["pools"] = pools
+    port = transport(registry)
+    assert await port.readiness() is None
+    starts = "the first renderer is starting, or loads its model"
+    assert [(p["pool"], p["state"], p["reason"]) for p in await port.pools()] == [
+        ("icons", "resident", None),
+        ("scenes", "loading", starts),
+        ("rest", "resting", None),
+        ("far", "failed", "no node offers 2 GPU"),
+    ]
+    del pools["icons"], pools["rest"]
+    assert await transport(registry).readiness() == f"scenes: {starts}; far: no node offers 2 GPU"
 
 
 async def test_it_is_asked_once_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

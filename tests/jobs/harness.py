@@ -95,7 +95,7 @@ class ManualLauncher:
         else:
             future.set_result(outcome)
 
-    def lacking(self) -> str | None:
+    def lacking(self, pool: str) -> str | None:
         return self.lacks
 
     def runs(self, job_id: str) -> bool:

@@ -367,10 +367,10 @@ async def test_a_plan_says_what_a_batch_would_do_and_does_nothing(tmp_path: Path
         order = batch_submission(seeds=[1, 2])
         await taken(world, order)
         keys = [row["key"] for row in batch_submission(seeds=[2, 7, 1])["rows"]]
-        plan = await world.registry.plan_batch("ann", "potions", keys, 3.0)
+        plan = await world.registry.plan_batch("ann", "potions", keys, {"tiny": (3, 3.0)})
         assert plan["reused_rows"] == [(1, 1), (3, 3)]
         assert plan["room"] == 98
-        unnamed = await world.registry.plan_batch("ann", "", keys, 3.0)
+        unnamed = await world.registry.plan_batch("ann", "", keys, {"tiny": (3, 3.0)})
         assert unnamed["reused_rows"] == []
         assert world.registry.stats()["live"] == 2
 

@@ -17,7 +17,8 @@ from serve_app.jobs.outcomes import (
     STOPS_ALONE,
 )
 from serve_app.messages import JobError, Outcome, Ticket
-from tests.factories import params
+from serve_app.params import DEFAULT_POOL
+from tests.factories import deployed_pool, params
 
 from .harness import DIED, RELEASED, STOPPED, World, turns
 
@@ -164,7 +165,7 @@ async def test_what_one_renderer_refuses_another_may_draw(tmp_path: Path) -> Non
 async def test_a_job_of_the_deployed_weights_waits_for_their_renderer(tmp_path: Path) -> None:
     """A rollout is under way; however many old renderers it meets."""
     async with World(tmp_path) as world:
-        world.registry.serves("tiny", "new")
+        world.registry.serves({DEFAULT_POOL: deployed_pool(revision="new")})
         job_id = await world.submit(params(model_revision="new"))
         for fence in range(1, 3 * OUTDATED):
             await attempt(world, job_id, fence, OUTDATED_END)
@@ -176,7 +177,7 @@ async def test_a_job_of_the_deployed_weights_waits_for_their_renderer(tmp_path: 
 async def test_a_job_of_other_weights_fails_after_some_renderers(tmp_path: Path) -> None:
     """What it met before, such as pauses without a renderer, does not count."""
     async with World(tmp_path) as world:
-        world.registry.serves("tiny", "new")
+        world.registry.serves({DEFAULT_POOL: deployed_pool(revision="new")})
         job_id = await world.submit(params(model_revision="old"))
         for fence in range(1, 4):
             await attempt(world, job_id, fence, RELEASED)

@@ -11,6 +11,7 @@ import pytest
 from serve_app.jobs import pauses as pauses_module
 from serve_app.jobs.background import Background
 from serve_app.jobs.pauses import ABSENT_AFTER_S, LONGEST_BACKOFF_S, Pauses, backoff
+from serve_app.params import DEFAULT_POOL
 
 from .harness import RELEASED, World, turns
 
@@ -63,7 +64,7 @@ async def test_pauses_in_a_row_grow_until_a_job_ran(hall: Hall) -> None:
         hall.pauses.resume()
         assert hall.pauses.why() is None
     assert hall.delays == [0.25, 0.5, 1.0]
-    hall.pauses.reset_backoff()
+    hall.pauses.reset_backoff(DEFAULT_POOL)
     hall.pauses.pause("storage")
     assert hall.pauses.why() == "storage"
     assert hall.delays[-1] == 0.25
@@ -230,11 +231,11 @@ async def test_the_end_of_one_pause_does_not_shorten_the_next() -> None:
     pauses = Pauses(lambda: None, Background())
     pauses.watched()
     pauses.pause("renderer")
-    first = pauses._timer
+    first = pauses._of_all._timer
     assert first is not None
     pauses.resume()
     assert first.cancelled()
     pauses.pause("renderer")
-    assert pauses._timer is not None
-    assert not pauses._timer.cancelled()
+    assert pauses._of_all._timer is not None
+    assert not pauses._of_all._timer.cancelled()
     pauses.resume()

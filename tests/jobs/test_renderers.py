@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve_app.jobs.renderers import Renderers
-from tests.factories import params
+from serve_app.params import DEFAULT_POOL
+from tests.factories import deployed_pool, params
 
 from .harness import World
 
@@ -76,17 +77,17 @@ async def test_jobs_say_why_the_model_does_not_come(tmp_path: Path) -> None:
     """Those that are launched; and the registry's numbers say it to whoever asks whether it is ready."""
     async with World(tmp_path, {"max_in_flight": 1}) as world:
         order = params()
-        world.registry.serves(order.model, order.model_revision)
+        world.registry.serves({DEFAULT_POOL: deployed_pool(order.model, order.model_revision)})
         first, second = await world.submit(order), await world.submit(order)
         await world.launched(first)
         world.registry.load_failed("a tensor is missing")
         assert (await world.look(first))["waiting_for"] == "model: a tensor is missing"
         assert (await world.look(second))["waiting_for"] == "turn"
-        stats = world.registry.stats()
+        stats = world.registry.stats()["pools"][DEFAULT_POOL]
         assert (stats["proven"], stats["load_error"]) == (False, "a tensor is missing")
         await world.started(first)
         assert (await world.look(first))["waiting_for"] is None
-        stats = world.registry.stats()
+        stats = world.registry.stats()["pools"][DEFAULT_POOL]
         assert (stats["proven"], stats["load_error"]) == (True, None)
         await world.draw(first)
         await world.draw(second)
@@ -98,7 +99,8 @@ async def test_jobs_say_what_the_cluster_lacks(tmp_path: Path) -> None:
         job_id = await world.submit()
         await world.launched(job_id)
         assert (await world.look(job_id))["waiting_for"] == "replica: no node offers 1 GPU"
-        assert world.registry.stats()["lacking"] == "no node offers 1 GPU"
+        stats = world.registry.stats()["pools"][DEFAULT_POOL]
+        assert stats["lacking"] == "no node offers 1 GPU"
         world.launcher.lacks = None
         world.registry.loading()
         assert (await world.look(job_id))["waiting_for"] == "model"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.messages import StoredFile
+from serve_app.params import DEFAULT_POOL
 from tests.factories import image_file, without_renderer
 
 from .harness import RELEASED, STOPPED, World, nothing_lives
@@ -67,7 +68,7 @@ async def test_no_renderer_is_needed_or_asked(tmp_path: Path) -> None:
         await world.draw(job_id, 2)
         assert await world.status(job_id) == "SUCCESS"
         assert world.launcher.drops == []
-        assert not world.registry.stats()["proven"]
+        assert not world.registry.stats()["pools"][DEFAULT_POOL]["proven"]
 
 
 async def test_a_cancelled_one_is_killed_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from serve_app.catalog.models import Models
+from tests.api.harness import MODELS, OTHER, make_app, site
 from tests.web.conftest import Open
 from tests.web.studio import Studio
 
@@ -23,6 +26,24 @@ def write(page: Page, prompt: str) -> None:
 
 def queued(page: Page) -> Any:
     return page.locator("job-queue li")
+
+
+def test_of_several_models_one_can_be_chosen(tmp_path: Path, visit: Open) -> None:
+    """Its sizes are offered then. With one model there is no choice."""
+    large = OTHER.model_copy(update={"sizes": [(64, 64), (96, 96)]})
+    models = Models({**MODELS, "other": large}, "tiny")
+    make = partial(make_app, models=models, served=["tiny", "other"])
+    with site(tmp_path, make) as place:
+        page = visit(place.url)
+        size = page.get_by_label("Size", exact=True)
+        expect(size).not_to_contain_text("96 × 96")
+        page.get_by_label("Model", exact=True).select_option("other")
+        expect(size).to_contain_text("96 × 96")
+        write(page, "a red potion")
+        page.get_by_label("What to draw").press("Control+Enter")
+        expect(queued(page)).to_contain_text("a red potion")
+        (found,) = httpx.get(f"{place.url}/v1/jobs").json()["results"]
+        assert found["request"]["model"] == "other"
 
 
 def test_from_a_prompt_to_a_picture_and_its_recipe(studio: Studio, visit: Open) -> None:

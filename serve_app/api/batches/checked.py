@@ -46,7 +46,7 @@ HookOf = Callable[[BatchOrder], Webhook | None]
 @dataclass(frozen=True, slots=True)
 class CheckedOrders:
     rows: list[BatchRow]
-    work: float  # megapixel steps
+    loads: dict[str, tuple[int, float]]  # by model, its rows and their work in megapixel steps
     images: int
 
 
@@ -67,7 +67,8 @@ def checked(
     _check(defaults)
     rows: list[BatchRow] = []
     errors: list[RowError] = []
-    wrong, work, images = 0, 0.0, 0
+    wrong, images = 0, 0
+    loads: dict[str, tuple[int, float]] = {}
     seen = Counter[bytes]()
     for row, fields in enumerate(orders, 1):
         try:
@@ -84,11 +85,12 @@ def checked(
                 ]
             continue
         rows.append(made)
-        work += params.work
+        rows_before, work_before = loads.get(params.model, (0, 0.0))
+        loads[params.model] = rows_before + 1, work_before + params.work
         images += params.n
     if errors:
         raise InvalidRows(errors[:MOST_ERRORS], max(wrong, len(errors)))
-    return CheckedOrders(rows, work, images)
+    return CheckedOrders(rows, loads, images)
 
 
 def _check(defaults: Mapping[str, Any]) -> None:

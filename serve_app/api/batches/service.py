@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -60,14 +60,14 @@ ROWS_AT_ONCE = 200  # of a batch, in one answer of the registry
 class BatchService:
     """`sources(order, owner, keep=)`: what the pictures are that an order names; to `keep` them, where it is
     ordered. `sources_again(params)`: those of a job that is ordered once more, kept for the new job.
-    `active`: name of the model that renders. `revision_of`: model name -> hash of its weights."""
+    `served`: names of the models that render. `revision_of`: model name -> hash of its weights."""
 
     settings: Settings
     registry: RegistryClient
     resolve: Resolve
     sources: Callable[..., Coroutine[Any, Any, dict[str, SourceUse]]]
     sources_again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-    active: str
+    served: Sequence[str]
     revision_of: Callable[[str], str]
     hooks: Hooks
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
@@ -172,9 +172,11 @@ class BatchService:
     async def _estimate(self, found: ReadBatch, orders: CheckedOrders, owner: str) -> BatchEstimate:
         keys = [row["key"] for row in orders.rows]
         name = found.name if found.name is not None and found.reuse else ""
-        plan = await self.registry.plan_batch(owner, name, keys, orders.work)
+        plan = await self.registry.plan_batch(owner, name, keys, orders.loads)
         reused = sum(last - first + 1 for first, last in plan["reused_rows"])
-        to_make, reason = len(keys) - reused, await self.registry.readiness()
+        to_make = len(keys) - reused
+        asked = [await self.registry.readiness(model) for model in orders.loads]
+        reason = next(filter(None, asked), None)
         if reason is None and to_make > plan["room"]:
             reason = f"it makes {to_make} jobs, and {plan['room']} more of yours may wait now"
         seconds = plan["seconds"]
@@ -216,11 +218,12 @@ class BatchService:
         """`pinned`: pictures that were kept for the new jobs already, by what the orders say of them."""
         job: JobView | None = row["job"]
         assert job is not None
-        if job["params"]["model"] != self.active:
+        model = job["params"]["model"]
+        if model not in self.served:
             why = f"the model of row {row['row']} is not being served. "
-            why += how_to_serve(job["params"]["model"])
-            raise InvalidParameter("model", why, [self.active])
-        params: dict[str, Any] = job["params"] | {"model_revision": self.revision_of(self.active)}
+            why += how_to_serve(model)
+            raise InvalidParameter("model", why, list(self.served))
+        params: dict[str, Any] = job["params"] | {"model_revision": self.revision_of(model)}
         named = json.dumps([params.get(field) for field in (*FIELDS, "control")])
         if named not in pinned:
             try:

@@ -314,6 +314,7 @@ def _shown(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float, 
 
 @router.post("/options", operation_id="set_options_for_a1111", summary="Choose the model")
 async def set_options(body: dict[str, Any], service: Service, owner: Owner) -> Response:
-    """Only `sd_model_checkpoint` is looked at: this server runs one model, and another one is refused."""
+    """Only `sd_model_checkpoint` is looked at, and refused if it is not the active model: an order that wants
+    another one that is served names it in its `override_settings`."""
     a1111_lists.choose(service.catalog, body)
     return Response("null", media_type="application/json")

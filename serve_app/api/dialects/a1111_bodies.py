@@ -84,7 +84,7 @@ class Text2Image(BaseModel):
         notes: list[str] = []
         prompt, loras = _without_loras(self.prompt)
         settings = self.override_settings or {}
-        check_model(settings.get("sd_model_checkpoint"), catalog, "override_settings")
+        model = _model(settings.get("sd_model_checkpoint"), catalog, catalog.served)
         ours = {
             name: value
             for name, value in (self.model_extra or {}).items()
@@ -100,7 +100,8 @@ class Text2Image(BaseModel):
             "height": self.height,
             "steps": self.steps,
             "guidance_scale": self.cfg_scale,
-            "scheduler": self._scheduler(catalog, notes),
+            "model": model,
+            "scheduler": self._scheduler(catalog.schedulers_of(model or ours.get("model")), notes),
             "tile": "both" if self.tiling else None,
             "clip_skip": settings.get("CLIP_stop_at_last_layers"),
             "loras": loras or None,
@@ -120,9 +121,10 @@ class Text2Image(BaseModel):
             raise InvalidField("styles", "one style can be applied to an order")
         return self.styles[0]
 
-    def _scheduler(self, catalog: Catalog, notes: list[str]) -> str | None:
+    def _scheduler(self, listed: Sequence[str], notes: list[str]) -> str | None:
         """None: that of the style or the model. A sampler of the web UI that the model does not draw with is
-        replaced by its own, and a note says so. Raises InvalidField for a name that is none."""
+        replaced by its own, and a note says so. `listed`: those of the model. Raises InvalidField for a name
+        that is none."""
         older = (self.model_extra or {}).get("sampler_index")  # a number means nothing any more
         sampler = (self.sampler_name or (older if isinstance(older, str) else "")).strip()
         schedule = (self.scheduler or "").strip()
@@ -130,7 +132,6 @@ class Text2Image(BaseModel):
             return None
         if sampler in SCHEDULERS:
             return sampler
-        listed = catalog.capabilities.schedulers
         fits = scheduler_named(sampler, schedule, listed)
         if fits is not None:
             return fits
@@ -150,12 +151,25 @@ class Image2Image(Text2Image):
     inpainting_mask_invert: int | None = Field(default=0, description="1: black is drawn anew.")
 
 
-def check_model(named: object, catalog: Catalog, field: str) -> None:
-    """Raises InvalidField unless it is the model that this server runs, or nothing."""
-    active = catalog.capabilities.model
-    if named in (None, "", active) or str(named).partition(" [")[0] == active:
-        return
-    raise InvalidField(f"{field}.sd_model_checkpoint", "is not being served", [active])
+def check_model(named: object, catalog: Catalog) -> None:
+    """Of options that hold for every later order: raises InvalidField unless it is the active model, or
+    nothing."""
+    _model(named, catalog, [catalog.capabilities.model], "options")
+
+
+def _model(
+    named: object, catalog: Catalog, allowed: Sequence[str], field: str = "override_settings"
+) -> str | None:
+    """None: nothing is named. Raises InvalidField for what is not `allowed`."""
+    if named in (None, ""):
+        return None
+    name = str(named).partition(" [")[0]
+    if name in allowed:
+        return name
+    why = "is not being served"
+    if name in catalog.served:
+        why = "is one model of several: name it in `override_settings` of each order"
+    raise InvalidField(f"{field}.sd_model_checkpoint", why, list(allowed))
 
 
 def scheduler_named(sampler: str, schedule: str, listed: Sequence[str]) -> str | None:

@@ -34,7 +34,7 @@ EMPTY_LISTS = (
 
 def choose(catalog: Catalog, options: Mapping[str, Any]) -> None:
     """Raises InvalidField for a model that is not served."""
-    check_model(options.get("sd_model_checkpoint"), catalog, "options")
+    check_model(options.get("sd_model_checkpoint"), catalog)
 
 
 @router.get("/options", operation_id="list_options_for_a1111", summary="The model and its settings")
@@ -50,9 +50,9 @@ async def options(service: Service, owner: Owner) -> dict[str, Any]:
     }
 
 
-@router.get("/sd-models", operation_id="list_models_for_a1111", summary="The model")
+@router.get("/sd-models", operation_id="list_models_for_a1111", summary="The models")
 async def sd_models(service: Service, owner: Owner) -> list[dict[str, Any]]:
-    """Only the one that is served: every other would be refused."""
+    """Only those that are served: every other would be refused."""
     return [
         {
             "title": model.name,
@@ -63,7 +63,7 @@ async def sd_models(service: Service, owner: Owner) -> list[dict[str, Any]]:
             "config": None,
         }
         for model in service.catalog.models.results
-        if model.active
+        if model.served
     ]
 
 

@@ -1,6 +1,6 @@
 """Routes of what this server offers: styles, models, effects, palettes, limits and features.
 
-Asks nobody: `api/catalog.py` makes the answers when the app starts.
+`api/catalog.py` makes the answers when the app starts; only how the models are is asked for.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ async def styles(service: Service) -> StyleList:
     responses=problems(400, 401),
 )
 async def models(service: Service) -> ModelList:
-    """What `model` of an order may name, and what each allows."""
-    return service.catalog.models
+    """What `model` of an order may name, what each allows, and whether a renderer has it now."""
+    return await service.models()
 
 
 @router.get(

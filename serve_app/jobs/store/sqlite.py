@@ -49,6 +49,7 @@ class LiveJob:
     deadline: float | None
     work: float
     pool: str
+    model: str
 
     @property
     def place(self) -> float:
@@ -222,7 +223,8 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> list[LiveJob]:
             rows = db.execute(
-                f"SELECT job_id, owner, client, priority, number, deadline, work, pool FROM jobs WHERE {LIVE}"
+                "SELECT job_id, owner, client, priority, number, deadline, work, pool, model"
+                f" FROM jobs WHERE {LIVE}"
             )
             return [LiveJob(*row) for row in rows]
 

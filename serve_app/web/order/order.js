@@ -139,7 +139,8 @@ class OrderForm extends View {
       h("div", { class: "fields" },
         this.prompt(catalog),
         styleCards(catalog.styles, draft.style_id, (style_id) => this.change({ style_id }), errors.style_id),
-        h("div", { class: "row" }, this.count(catalog), this.size(activeOf(catalog))),
+        h("div", { class: "row" }, this.count(catalog), this.size(drawing(catalog, draft.more.model))),
+        served(catalog).length > 1 && this.model(catalog),
         h("div", { class: "row" }, this.seed(catalog), this.priority()),
         effectsField({
           kinds: catalog.effects,
@@ -194,6 +195,19 @@ class OrderForm extends View {
     ));
   }
 
+  /** @param {Catalog} catalog */
+  model(catalog) {
+    const frame = { id: "order-model", label: T.order.model, error: this.errors.model, wide: true };
+    return field(frame, h("select", {
+      ...tied(frame),
+      value: this.draft.more.model ?? "",
+      onchange: (event) => this.changeMore("model", event.target.value || undefined),
+    },
+      h("option", { value: "", key: "" }, T.order.modelByStyle),
+      served(catalog).map(({ name, title }) => h("option", { value: name, key: name }, title)),
+    ));
+  }
+
   /** @param {Model} model */
   size(model) {
     const { size } = this.draft;
@@ -244,7 +258,7 @@ class OrderForm extends View {
   more(catalog) {
     const fields = Object.entries(catalog.order.properties ?? {}).filter(([name]) => !ELSEWHERE.has(name));
     const { more } = this.draft;
-    const changed = Object.keys(more).filter((name) => name !== "strength").length;
+    const changed = Object.keys(more).filter((name) => name !== "strength" && name !== "model").length;
     const wrong = fields.some(([name]) => this.errors[name]);
     const tags = { id: "order-tags", label: T.order.tags, hint: T.order.tagsHint, error: errorBelow(this.errors, "tags"), wide: true };
     return h("details", { class: "more", ...(wrong ? { open: true } : {}) },
@@ -265,7 +279,7 @@ class OrderForm extends View {
           value: more[name],
           error: errorBelow(this.errors, name),
           otherwise: this.estimate?.request[name],
-          choices: name === "scheduler" ? catalog.capabilities.schedulers : undefined,
+          choices: name === "scheduler" ? drawing(catalog, more.model).schedulers : undefined,
           choose: (value) => this.changeMore(name, value),
         })),
       ),
@@ -318,9 +332,15 @@ function errorBelow(errors, name) {
   return found?.[1];
 }
 
-/** @param {Catalog} catalog @returns {Model} */
-function activeOf(catalog) {
-  return /** @type {Model} */ (catalog.models.find((model) => model.name === catalog.capabilities.model));
+/** The model that was chosen, or the active one. @param {Catalog} catalog @param {string} [chosen] @returns {Model} */
+function drawing(catalog, chosen) {
+  const named = (/** @type {string | undefined} */ name) => served(catalog).find((model) => model.name === name);
+  return /** @type {Model} */ (named(chosen) ?? named(catalog.capabilities.model));
+}
+
+/** @param {Catalog} catalog */
+function served(catalog) {
+  return catalog.models.filter((model) => model.served);
 }
 
 /** Sizes worth offering: those of the model, or good shapes within its range. @param {Model} model @returns {[number, number][]} */

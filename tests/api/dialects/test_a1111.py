@@ -16,8 +16,9 @@ import pytest
 import webuiapi
 from PIL import Image
 
+from serve_app.catalog.models import Models
 from tests.api.dialects.harness import newest, picture, speaking, studio
-from tests.api.harness import Site, keys_of
+from tests.api.harness import MODELS, OTHER, Site, keys_of
 from tests.api.studio import draw, png
 from tests.serving import WAIT_S
 
@@ -344,6 +345,22 @@ def test_a_key_may_be_the_password(tmp_path: Path) -> None:
             assert httpx.get(url, headers={"Authorization": odd}).status_code == 401
         elsewhere = httpx.get(f"{service.url}/v1/jobs", auth=("x", key["X-API-Key"]))
         assert elsewhere.status_code == 401
+
+
+def test_of_several_models_an_order_names_one(tmp_path: Path) -> None:
+    """With the samplers of that one. Options, which would hold for every later order, are refused."""
+    models = Models({**MODELS, "other": OTHER.model_copy(update={"schedulers": ["lcm"]})}, "tiny")
+    with studio(tmp_path, served=["tiny", "other"], models=models) as service:
+        assert client_of(service).util_get_model_names() == ["other", "tiny"]
+        other = {"override_settings": {"sd_model_checkpoint": "other [0123]"}}
+        for sampler, scheduler in ("LCM", "lcm"), ("Euler", "lcm"):
+            assert (
+                post(service, "txt2img", **SMALL, **other, sampler_name=sampler).status_code == 200
+            )
+            params = newest(service)["params"]
+            assert (params["model"], params["scheduler"]) == ("other", scheduler)
+        error = refused(service, "options", sd_model_checkpoint="other")
+        assert "name it in `override_settings` of each order" in error["detail"]
 
 
 def test_what_is_wrong_is_named(service: Site) -> None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from serve_app import __version__
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import Models
-from tests.api.harness import ICON, MODELS, ORDER, LocalTransport, make_app, ordered, serving
+from serve_app.errors import ModelError
+from serve_app.messages import PoolState
+from tests.api.harness import (
+    ICON,
+    MODELS,
+    ORDER,
+    LocalTransport,
+    assert_problem,
+    get,
+    make_app,
+    ordered,
+    serving,
+)
 
 
 async def test_styles_say_who_draws_them(client: httpx.AsyncClient) -> None:
@@ -37,6 +50,74 @@ async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
     assert tiny["sizes"] == [[64, 64], [64, 128]]
     assert tiny["schedulers"] == ["ddim", "euler"]
     assert "path" not in tiny
+
+
+def state(pool: str, model: str, is_now: Any, reason: str | None = None) -> PoolState:
+    return PoolState(pool=pool, model=model, state=is_now, reason=reason)
+
+
+async def test_several_models_are_served_and_say_how_they_are(transport: LocalTransport) -> None:
+    """Orders name one; or their style says it, if the active one does not draw it."""
+    transport.states = [
+        state("a", "tiny", "resident"),
+        state("b", "other", "failed", "no node offers 2 GPU"),
+    ]
+    async with serving(make_app(transport, served=["tiny", "other"])) as client:
+        tiny, other = (await get(client, "/v1/models"))["results"]
+        assert (tiny["active"], tiny["served"], tiny["state"], tiny["reason"]) == (
+            *(True, True, "resident", None),
+        )
+        assert (other["active"], other["served"], other["state"]) == (False, True, "failed")
+        assert (other["reason"], other["revision"]) == ("no node offers 2 GPU", "other-weights")
+        named = await ordered(client, model="other")
+        assert named["request"]["model"] == "other"
+        assert named["resolved"]["model_revision"] == "other-weights"
+        by_style = await ordered(client, style_id="portrait")
+        assert by_style["request"]["model"] == "other"
+        assert (await ordered(client))["request"]["model"] == "tiny"
+        styles = {s["style_id"]: s for s in (await get(client, "/v1/styles"))["results"]}
+        assert styles["portrait"]["drawable"]
+        body = ORDER | {"style_id": "portrait", "model": "tiny"}
+        refused = assert_problem(await client.post("/v1/generate", json=body), 422, "invalid_field")
+        assert refused["errors"][0]["detail"].endswith("Order it with `model: other`.")
+        dry = {"dry_run": True}
+        told = (await client.post("/v1/generate", json=ORDER | dry)).json()
+        assert (told["possible"], told["reason"]) == (True, None)
+        told = (await client.post("/v1/generate", json=ORDER | dry | {"model": "other"})).json()
+        assert (told["possible"], told["reason"]) == (False, "no node offers 2 GPU")
+        transport.down = True
+        assert {m["state"] for m in (await get(client, "/v1/models"))["results"]} == {None}
+
+
+async def test_a_model_that_is_not_served_says_what_to_change(client: httpx.AsyncClient) -> None:
+    reply = await client.post("/v1/generate", json=ORDER | {"model": "other"})
+    (error,) = assert_problem(reply, 422, "invalid_field")["errors"]
+    assert (error["field"], error["allowed"]) == ("model", ["tiny"])
+    assert "`model: other` under `args:` of its Serve config, or adds a pool" in error["detail"]
+
+
+async def test_weights_that_are_gone_hold_up_their_own_orders_only(
+    transport: LocalTransport,
+) -> None:
+    """The directory was removed while it was served, and this ingress began after that. It says no path."""
+    there = {"tiny"}
+
+    def revision_of(name: str) -> str:
+        if name not in there:
+            raise ModelError(f"model {name!r}: /srv/{name} is not a directory")
+        return f"{name}-weights"
+
+    app = make_app(transport, served=["tiny", "other"], revision_of=revision_of)
+    async with serving(app) as client:
+        assert [m["revision"] for m in (await get(client, "/v1/models"))["results"]] == [
+            *("tiny-weights", None),
+        ]
+        await ordered(client)
+        reply = await client.post("/v1/generate", json=ORDER | {"model": "other"})
+        problem = assert_problem(reply, 503, "unavailable")
+        assert problem["detail"] == "The weights of other cannot be read on this server now."
+        there.add("other")
+        assert (await ordered(client, model="other"))["request"]["model"] == "other"
 
 
 async def test_loras_are_listed_and_ordered(transport: LocalTransport) -> None:

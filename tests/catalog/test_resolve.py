@@ -125,7 +125,7 @@ def test_what_a_style_does_is_found_once_and_nothing_else_is_kept() -> None:
     wishes: list[dict[str, Any]] = [{}, {"effects": []}, {"format": "webp"}, {"on_fail": "fail"}]
     for wish in [*wishes, {"require": {"not_blank": True}, "redraws": 2}, {}]:
         for style_id in styles:
-            order = {"style_id": style_id, "styles": styles, **wish}
+            order: dict[str, Any] = {"style_id": style_id, "styles": styles, **wish}
             assert resolved(finished=finished, **order) == resolved(**order), order
     assert finished.keys() == styles.keys()
     assert finished["cut"] is resolved(style_id="cut", styles=styles, finished=finished).finishing

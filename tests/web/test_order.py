@@ -44,6 +44,7 @@ def test_of_several_models_one_can_be_chosen(tmp_path: Path, visit: Open) -> Non
         expect(queued(page)).to_contain_text("a red potion")
         (found,) = httpx.get(f"{place.url}/v1/jobs").json()["results"]
         assert found["request"]["model"] == "other"
+        page.close()  # before its service goes, of which it would complain
 
 
 def test_from_a_prompt_to_a_picture_and_its_recipe(studio: Studio, visit: Open) -> None:

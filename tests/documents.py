@@ -33,7 +33,7 @@ NOT_OURS = {
     *("~/.ray/auth_token", "/tmp/ray/session_latest/logs", "serve run", "serve status"),
     *("RAY_AUTH_MODE=token", "export RAY_AUTH_MODE=token", "import_path", "runtime_env"),
     *("ray start --metrics-export-port=PORT", "registry.lock", "jobs.db-wal", "jobs.db-shm"),
-    *("/metrics", "/tmp/ray/prom_metrics_service_discovery.json", "file_sd_configs"),
+    *("/data", "/metrics", "/tmp/ray/prom_metrics_service_discovery.json", "file_sd_configs"),
     *("/tmp/ray/ray_current_cluster", "--dashboard-host", "gcs_server.out"),
     *("@kayahr/aseprite", "SSL_CERT_FILE"),
     *("serve/controller_*.log", "serve/replica_*.log", "worker-*-PID.err"),

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
-from pathlib import Path
 
-import pytest
 import yaml
 
 from serve_app.config import Settings
 from tests.documents import RUNNING, as_written, defaults
-from tests.jobs.harness import World
-from tests.markdown import ROOT, commands
+from tests.markdown import ROOT
 
 
 def test_the_settings_are_those_there_are() -> None:
@@ -58,24 +54,3 @@ def metric_of(call: ast.Call) -> tuple[str, str, set[str]] | None:
         ast.literal_eval(call.args[0]),
         set(re.findall(r"'(\w+)'", ast.unparse(call.args[-1]))),
     )
-
-
-async def test_a_backup_of_a_store_in_use_is_taken_up_by_a_registry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What had ended stays so; what waited is drawn."""
-    (fence,) = [text for text in RUNNING.fences("sh") if "VACUUM" in text]
-    monkeypatch.chdir(tmp_path)
-    async with World(tmp_path) as world:
-        done, waiting = await world.submit(), await world.submit()
-        await world.draw(done)
-        make_folder, copy, _ = commands(fence)
-        (tmp_path / shlex.split(make_folder)[-1]).mkdir()
-        exec(shlex.split(copy)[2].replace(".state", "state"), {})
-    restored = tmp_path / "restored"
-    (restored / "state").mkdir(parents=True)
-    (tmp_path / "backup/jobs.db").rename(restored / "state/jobs.db")
-    async with World(restored) as world:
-        assert await world.status(done) == "SUCCESS"
-        await world.draw_next()
-        assert await world.status(waiting) == "SUCCESS"

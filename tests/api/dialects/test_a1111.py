@@ -128,7 +128,7 @@ def basic(words: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("keys", [False, True])
 def test_sillytavern_draws(tmp_path: Path, keys: bool) -> None:
-    """Every call of `src/endpoints/stable-diffusion.js`, with the body of its extension."""
+    """Every call of `src/endpoints/stable-diffusion.js`; the body is that of an older extension."""
     found = keys_of(tmp_path / "keys", "studio") if keys else [{"X-API-Key": ""}]
     auth = f"anything:{found[0]['X-API-Key']}" if keys else ""
     more: dict[str, Any] = {"api_keys_file": tmp_path / "keys"} if keys else {}

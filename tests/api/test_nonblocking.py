@@ -100,5 +100,6 @@ async def batches(client: httpx.AsyncClient) -> set[tuple[str, str, str]]:
     path = sent.json()["urls"]["self"]
     return {
         ("GET", "/v1/batches/{batch_id}", path),
+        ("GET", "/v1/batches/{batch_id}/rows", f"{path}/rows"),
         ("GET", "/v1/batches/{batch_id}/archive", f"{path}/archive?partial=true"),
     }

@@ -31,7 +31,8 @@ from serve_app.cluster.registry_actor import RegistryActor, limits_of, webhooks_
 from serve_app.cluster.registry_port import REGISTRY_VERSION, ActorTransport
 from serve_app.cluster.reporter import PACE_S
 from serve_app.config import Settings
-from serve_app.messages import Deployment, Outcome, Report, Ticket, WeightFiles
+from serve_app.messages import DeployedPool, Deployment, Outcome, Report, Ticket, WeightFiles
+from serve_app.params import DEFAULT_POOL
 from tests.factories import image_file, labels, params, submission
 
 APP = "ceiling"
@@ -72,12 +73,16 @@ class NullIngress:
 
     def __init__(self, settings: dict[str, Any], watchers: int, clients: int) -> None:
         parsed = Settings.model_validate(settings)
-        deployment = Deployment(
-            session="bench",
-            limits=limits_of(parsed),
+        pool = DeployedPool(
             model="tiny",
             model_revision="0" * 12,
             gpus=0.0,
+            max_in_flight=parsed.max_in_flight,
+        )
+        deployment = Deployment(
+            session="bench",
+            limits=limits_of(parsed),
+            pools={DEFAULT_POOL: pool},
             nodes_on_demand=False,
             launchers=parsed.launchers,
             cpus=0.0,

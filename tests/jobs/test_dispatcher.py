@@ -11,6 +11,7 @@ import pytest
 
 from serve_app.jobs import dispatcher
 from serve_app.messages import Outcome
+from serve_app.params import DEFAULT_POOL
 from tests.factories import labels
 
 from .harness import RELEASED, World, disk_held, nothing_lives, turns
@@ -124,7 +125,7 @@ async def test_a_job_whose_dispatch_meets_a_broken_disk_is_not_lost(
 async def test_a_night_without_a_renderer_ends_in_the_morning(tmp_path: Path) -> None:
     """However often in a row it was tried, the next pause is a short one of at most 15 s."""
     async with World(tmp_path) as world:
-        world.registry._pauses._in_a_row = 5000
+        world.registry._pauses._of_pool[DEFAULT_POOL]._in_a_row = 5000
         job_id = await world.submit()
         await world.launched(job_id)
         world.launcher.end(job_id, 1, RELEASED)

@@ -40,7 +40,8 @@ class PictureFinish extends View {
   async forget() {
     const id = this.trial;
     this.trial = null;
-    if (id) await remove(id).catch(() => {}); // what is gone already needs no deleting
+    // what is gone already needs no deleting
+    if (id) await remove(id).catch(() => {});
   }
 
   /** @param {import("../types.js").Job} job */

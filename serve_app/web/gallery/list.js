@@ -113,7 +113,8 @@ export class PictureList {
     looks.learn(job);
     learnMarks(job);
     const last = this.items.at(-1);
-    const below = last && this.#next !== null && job.created_at < last.when; // its page is still to come
+    // its page is still to come
+    const below = last && this.#next !== null && job.created_at < last.when;
     if (this.#known.has(job.job_id) || below || !this.#asked(job)) return;
     this.#known.add(job.job_id);
     const all = itemsOf(job);

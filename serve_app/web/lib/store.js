@@ -118,7 +118,8 @@ async function describe(signal) {
       if (store.catalog) Object.assign(store.catalog, { order: schemas.GenerateRequest, sheet: schemas.SheetRequest });
       return changed();
     } catch {
-      await pause(wait); // the stream says that nobody answers
+      // the stream says that nobody answers
+      await pause(wait);
     }
   }
 }
@@ -179,7 +180,8 @@ function told({ event, data }) {
 export function take(job) {
   const before = store.jobs.get(job.job_id);
   const over = before && FINAL.has(before.status);
-  if (over && !FINAL.has(job.status)) return; // an end is an end
+  // an end is an end
+  if (over && !FINAL.has(job.status)) return;
   if (FINAL.has(job.status)) {
     store.previews.delete(job.job_id);
     if (before) store.jobs.set(job.job_id, job);
@@ -205,7 +207,8 @@ async function askPlaces(signal) {
   while (!signal.aborted) {
     await pause(PLACES_MS);
     if (document.hidden || store.connection !== "live") continue;
-    await askBatches().catch(() => {}); // the stream finds out by itself that nobody answers
+    // the stream finds out by itself that nobody answers
+    await askBatches().catch(() => {});
     const waiting = [...store.jobs.values()].some((job) => job.status === "PENDING" || job.status === "RETRY");
     if (!waiting) continue;
     try {

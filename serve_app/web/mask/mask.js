@@ -43,7 +43,8 @@ class MaskPainter extends View {
     pen.lineWidth = (this.brush * this.side) / 100;
     pen.beginPath();
     pen.moveTo(this.x, this.y);
-    pen.lineTo(x + 0.01, y); // a line without length is not drawn
+    // a line without length is not drawn
+    pen.lineTo(x + 0.01, y);
     pen.stroke();
     [this.x, this.y] = [x, y];
   }
@@ -75,7 +76,8 @@ class MaskPainter extends View {
 
   clear() {
     const { canvas } = this;
-    if (canvas) canvas.width = this.pixels?.[0] ?? 0; // a canvas that is given a width is empty
+    // a canvas that is given a width is empty
+    if (canvas) canvas.width = this.pixels?.[0] ?? 0;
   }
 
   /** White where something is painted, black elsewhere. */

@@ -83,6 +83,7 @@ async function copy(words) {
     await navigator.clipboard.writeText(words);
     notify(T.picture.copied, "good");
   } catch {
-    notify(words, "good"); // no clipboard without TLS: at least it can be marked
+    // no clipboard without TLS: at least it can be marked
+    notify(words, "good");
   }
 }

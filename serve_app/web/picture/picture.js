@@ -85,7 +85,8 @@ class PictureViewer extends View {
 
   close() {
     const key = this.key;
-    this.dialog?.close(); // until then nothing behind it takes the focus
+    // until then nothing behind it takes the focus
+    this.dialog?.close();
     go({ job: null, image: null });
     this.draw();
     const gallery = /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"));

@@ -118,6 +118,8 @@ MORE_PROCESSES = {"ray::IDLE": 4}
 """Ray keeps some idle workers for the next tasks."""
 MORE_THREADS, MORE_FILES = 16, 40
 """Thread pools fill up as they are first used. A leak shows all the same: many faults leak many times."""
+LOGS_OPEN = {"log_monitor.py": 200}
+"""Ray's log monitor keeps so many logs open, also those of processes that were killed."""
 
 
 def grown(before: Census, after: Census) -> list[str]:
@@ -129,7 +131,7 @@ def grown(before: Census, after: Census) -> list[str]:
             lines.append(f"{use.processes} processes {kind}, {was.processes} before")
         if use.threads > was.threads + MORE_THREADS:
             lines.append(f"{use.threads} threads in {kind}, {was.threads} before")
-        if use.files > was.files + MORE_FILES:
+        if use.files > was.files + max(MORE_FILES, LOGS_OPEN.get(kind, 0)):
             lines.append(f"{use.files} open files in {kind}, {was.files} before")
     return lines
 
@@ -139,8 +141,12 @@ def _kind(command: list[str]) -> str:
     if command[0].startswith("ray::"):
         title = re.match(r"ray::(job|ServeReplica:\w+:\w+|\w+)", " ".join(command))
         return title[0] if title else command[0]
-    names = [part for part in command if part.startswith("/") and "python" not in part]
+    names = [part for part in command if part.startswith("/") and not _is_python(part)]
     return (names or command)[0].rsplit("/", 1)[-1]
+
+
+def _is_python(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith("python")
 
 
 def _rows(service: Service) -> set[str]:

@@ -71,12 +71,16 @@ def renderer_handle(app_name: str, pool: str = DEFAULT_POOL) -> Any:
     where it has no such pool.
 
     Serve keeps one client per process for ever. In a worker that outlived `serve shutdown` it asks a dead
-    controller and waits without end, so it is thrown away here.
+    controller and waits without end, so it is thrown away here. Must be called on an event loop.
     """
     client = context._global_client
     if client and client._controller._actor_id.hex() != serve_session():
         context._disconnect()
-    return serve.get_deployment_handle(renderer_name(pool), app_name=app_name)
+    handle = serve.get_deployment_handle(renderer_name(pool), app_name=app_name)
+    if not handle.is_initialized:  # Serve gives the same one again
+        # Its router on the caller's loop: on a thread of its own each call wakes the other thread four times.
+        handle._init(_run_router_in_separate_loop=False)
+    return handle
 
 
 def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:

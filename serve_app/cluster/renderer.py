@@ -101,7 +101,9 @@ class RendererReplica:
         if (params.model, params.model_revision) != self._model:
             return Rendered(images=[], failed=failed(ModelChanged()))
         try:
-            source = await asyncio.to_thread(self._source, params, ticket)
+            source = None
+            if params.init_image is not None or params.control:  # a thread for nothing is dear
+                source = await asyncio.to_thread(self._source, params, ticket)
         except (SourceMissing, StorageFailed) as error:
             return Rendered(images=[], failed=failed(error))
         attempt = ticket["job_id"], ticket["fence"]
@@ -128,11 +130,9 @@ class RendererReplica:
         finally:
             self._reporter.forget(*attempt)
 
-    def _source(self, params: GenerationParams, ticket: Ticket) -> SourcePixels | None:
+    def _source(self, params: GenerationParams, ticket: Ticket) -> SourcePixels:
         """What the order is drawn from. Raises SourceMissing, and StorageFailed where this node does not see
         the folder of the registry, or cannot read there."""
-        if params.init_image is None and not params.control:
-            return None
         folder = ticket.get("folder")
         output = OutputDir(Path(folder["path"]) if folder else self._output_dir)
         if folder and not output.is_folder(folder["id"]):

@@ -27,7 +27,13 @@ from serve_app.catalog.pools import configured_pools
 from serve_app.cluster import job_task
 from serve_app.cluster.checks import gpus_per_replica, servable
 from serve_app.cluster.courier import CourierActor
-from serve_app.cluster.handles import DETACHED, registry_name, renderer_name, worker_env
+from serve_app.cluster.handles import (
+    DETACHED,
+    give_way,
+    registry_name,
+    renderer_name,
+    worker_env,
+)
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.registry_actor import RegistryActor
@@ -146,4 +152,5 @@ def run_job_task(
     redraw: Redraw | None = None,
 ) -> Outcome:
     """One attempt, on any node. Never retried by Ray: the registry alone counts attempts."""
+    give_way()
     return job_task.run(ticket, rendered, folder, app_name, redraw)

@@ -118,11 +118,18 @@ class JobService:
     ) -> tuple[JobView, bool]:
         """The job, and whether `key` had made it before. `life_s`: seconds until it is revoked. Raises
         Refused, InvalidField, Unavailable."""
-        making = self._order(body, owner, client, life_s, key)
-        return await self._or_known(making, owner, key, body.body_hash())
+        body_hash = body.body_hash()
+        making = self._order(body, owner, client, life_s, key, body_hash)
+        return await self._or_known(making, owner, key, body_hash)
 
     async def _order(
-        self, body: GenerateRequest, owner: str, client: str, life_s: float | None, key: str | None
+        self,
+        body: GenerateRequest,
+        owner: str,
+        client: str,
+        life_s: float | None,
+        key: str | None,
+        body_hash: str,
     ) -> tuple[JobView, bool]:
         sources = await self.sources(body, owner, keep=True)
         params, labels = self.resolve(body.order(sources)), body.labels(client)
@@ -130,7 +137,7 @@ class JobService:
         if hook is not None:
             labels["webhook"] = hook
         return await self._submit(
-            params.model_dump(), summary_of(params), labels, owner, key, body.body_hash(), life_s
+            params.model_dump(), summary_of(params), labels, owner, key, body_hash, life_s
         )
 
     async def sources(

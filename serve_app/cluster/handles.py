@@ -5,6 +5,7 @@ Knows Ray; decides nothing about jobs.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import shlex
@@ -32,6 +33,7 @@ DETACHED: dict[str, Any] = {
 RENDERER = "Renderer"
 """The deployment of the only pool; those of several begin so."""
 CALL_TIMEOUT_S = 5.0
+TASK_NICENESS = 5
 STAMP = "ASSETS_DEPLOYED"
 """What `assets deploy` stamped an application with. The process that builds it has it, and hands it on."""
 
@@ -86,6 +88,19 @@ def renderer_handle(app_name: str, pool: str = DEFAULT_POOL) -> Any:
 def call_sync(ref: Any, timeout_s: float | None = CALL_TIMEOUT_S) -> Any:
     """The result of a remote call, from a thread that has no event loop. Raises RayError."""
     return ray.get(ref, timeout=timeout_s)
+
+
+def collect_rarely() -> None:
+    """For a process that holds thousands of jobs: Python's collector looks through all of them again after
+    each few hundred objects that are made, which is a tenth of what an order costs, and 100 ms in one go."""
+    gc.set_threshold(50_000)
+
+
+@cache
+def give_way() -> None:
+    """For a process that runs nothing but job tasks: orders and polls come first, then files. Where the
+    operator made all of Ray's workers nicer, nothing changes."""
+    os.nice(max(0, TASK_NICENESS - os.nice(0)))
 
 
 @cache

@@ -21,7 +21,7 @@ from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.taught import vocabulary_of
 from serve_app.cluster.checks import gpus_per_replica, refuse_open_bind
-from serve_app.cluster.handles import serve_session
+from serve_app.cluster.handles import collect_rarely, serve_session
 from serve_app.cluster.registry_actor import limits_of, webhooks_of
 from serve_app.cluster.registry_port import attach
 from serve_app.cluster.replica_port import listen_on_node_address
@@ -44,6 +44,7 @@ class IngressReplica:
     ) -> None:
         logs.configure()
         listen_on_node_address()
+        collect_rarely()
         self._settings = Settings.model_validate(settings)
         self._renderers = renderers  # bound so that they are deployed; jobs reach them by name
         refuse_open_bind(self._settings)

@@ -21,6 +21,7 @@ from serve_app import logs
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.courier import CourierProcess
+from serve_app.cluster.handles import collect_rarely
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.cluster.vitals import Vitals
 from serve_app.config import Settings
@@ -63,6 +64,7 @@ class RegistryActor:
         create_courier: Callable[[], Any],
     ) -> None:
         logs.configure()
+        collect_rarely()
         parsed = Settings.model_validate(settings)
         self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
         restarted = ray.get_runtime_context().was_current_actor_reconstructed

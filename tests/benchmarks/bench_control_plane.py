@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import httpx
 import psutil
 
+from serve_app.tools import own_ray
 from tests.benchmarks.cpu import Cpu, Processes
 from tests.benchmarks.load import load
 from tests.benchmarks.peer.running import Peer
@@ -251,6 +252,7 @@ def run_round(out: Path, proxy: str) -> dict[str, Any]:
 
 
 def service_behind(proxy: str, folder: Path) -> Service:
+    own_ray.prepare()  # as `assets run` starts Ray
     folder.mkdir(parents=True)
     settings: dict[str, Any] = {"autoscaling_interval_s": 5, "slots": 4}
     settings |= {"max_pending": 100_000, "model": "starter"}

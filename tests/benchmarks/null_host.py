@@ -87,4 +87,5 @@ class NullRenderer(app.Renderer.func_or_class):  # pyright: ignore
 
 if __name__ == "__main__":
     app.Renderer = NullRenderer  # what `app.build` binds
+    host.HEALTH_CHECK_S = 5  # as in `app.py`
     host.main()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.cluster.grouped_calls import MOST, UNDER_WAY, GroupedCalls
+from serve_app.cluster.grouped_calls import MOST, GroupedCalls
 from serve_app.errors import Unavailable
 
 
@@ -52,21 +52,31 @@ async def far() -> Far:
 
 
 async def test_a_call_goes_at_once_and_those_that_wait_go_together(far: Far) -> None:
-    first = [far.ask(1)]
+    first = far.ask(1)
     await far.until(1)
-    first.append(far.ask(2))
+    rest = [far.ask(number) for number in (2, 3, 4)]
+    far.answer()
+    assert await first == 2
     await far.until(2)
-    rest = [far.ask(number) for number in (3, 4, 5)]
     far.answer()
-    assert await asyncio.gather(*first) == [2, 4]
-    await far.until(3)
+    assert await asyncio.gather(*rest) == [4, 6, 8]
+    assert far.groups == [[1], [2, 3, 4]]
+
+
+async def test_a_call_in_the_very_turn_in_which_the_last_group_ends_goes_too(far: Far) -> None:
+    first = far.ask(1)
+    await far.until(1)
+    second: list[asyncio.Task[Any]] = []
+    first.add_done_callback(lambda _: second.append(far.ask(2)))
     far.answer()
-    assert await asyncio.gather(*rest) == [6, 8, 10]
-    assert far.groups == [[1], [2], [3, 4, 5]]
+    assert await first == 2
+    await far.until(2)
+    far.answer()
+    assert await second[0] == 4
 
 
 async def test_a_group_has_a_limit(far: Far) -> None:
-    asked = [far.ask(number) for number in range(UNDER_WAY * MOST + 3)]
+    asked = [far.ask(number) for number in range(2 * MOST + 3)]
     answered = asyncio.gather(*asked)
     for groups in range(1, 4):
         await far.until(groups)
@@ -100,19 +110,17 @@ async def test_all_of_a_group_hear_that_nobody_answers_and_the_next_group_goes(f
 
 
 async def test_a_call_that_was_given_up_while_it_waited_is_not_sent(far: Far) -> None:
-    under_way = [far.ask(1)]
+    under_way = far.ask(1)
     await far.until(1)
-    under_way.append(far.ask(2))
-    await far.until(2)
     left, stays = far.ask(3), far.ask(4)
     await asyncio.sleep(0)  # both wait now
     left.cancel()
     far.answer()
-    await asyncio.gather(*under_way)
-    await far.until(3)
+    await under_way
+    await far.until(2)
     far.answer()
     assert await stays == 8
-    assert far.groups == [[1], [2], [4]]
+    assert far.groups == [[1], [4]]
 
 
 async def test_a_caller_that_leaves_takes_no_other_with_it(far: Far) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from serve_app.cluster.handles import STAMP, code_version, quoted_python, worker_env
@@ -25,3 +28,16 @@ def test_an_interpreter_that_a_shell_would_misread_is_quoted(folder: str) -> Non
 
 def test_an_ordinary_interpreter_is_left_to_each_node() -> None:
     assert quoted_python("/usr/bin/python3") == {}
+
+
+def test_the_process_of_job_tasks_gives_way_once_and_never_more_than_the_operator_said() -> None:
+    """In a process of its own: niceness is never taken back."""
+    asks = (
+        "from serve_app.cluster.handles import give_way; give_way(); give_way(); print(os.nice(0))"
+    )
+    for niced, expected in ((0, "5"), (3, "5"), (15, "15")):
+        code = f"import os; os.nice({niced} - os.nice(0)); {asks}"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [expected]

@@ -4,7 +4,7 @@ application out.
 Ray decorators are applied here and nowhere else. What the parts do is in `cluster/`, and beyond Ray in
 `api/`, `jobs/` and `engine/`.
 
-    HTTP -> Ingress -> Registry (one detached actor on the head node)
+    HTTP -> Ingress -> Registry (one detached actor; with SQLite on the head node)
                           |  one call per attempt at a job
                           v
                        Renderer (a deployment for each pool: autoscaled, one engine per replica)
@@ -36,6 +36,7 @@ from serve_app.cluster.handles import (
 )
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
+from serve_app.cluster.nodes import beside_this_process, near_its_store
 from serve_app.cluster.registry_actor import RegistryActor
 from serve_app.cluster.registry_port import REGISTRY_VERSION
 from serve_app.cluster.renderer import RendererReplica
@@ -45,7 +46,6 @@ from serve_app.messages import Outcome, OutputFolder, Redraw, Rendered, Ticket
 ON_ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """An ingress runs on its replica's own event loop. Otherwise each message of a request goes from one thread
 to another and back, which is half of what a poll costs. So nothing in `api/` may block."""
-ON_HEAD = {"node:__internal_head__": 0.001}  # SQLite: one node's own disk, always
 
 
 def build(args: Settings | dict[str, Any]) -> Application:
@@ -129,13 +129,13 @@ def create_launcher(app_name: str) -> ActorHandle:
 
 
 def create_courier() -> ActorHandle:
-    return _actor(WebhookCourier, resources=ON_HEAD).remote()
+    return _actor(WebhookCourier, **beside_this_process()).remote()
 
 
 def create_registry(settings: Settings) -> ActorHandle:
     """The registry of this application, made if there is none."""
     name = registry_name(settings.app_name)
-    registry = _actor(Registry, name=name, resources=ON_HEAD, **DETACHED)
+    registry = _actor(Registry, name=name, **near_its_store(settings), **DETACHED)
     return registry.remote(settings.model_dump(mode="json"), REGISTRY_VERSION)
 
 

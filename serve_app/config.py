@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         default=Path("output"), description="Finished files; served at /output."
     )
     state_dir: UserPath = Field(
-        default=Path(".state"), description="SQLite; never below output_dir."
+        default=Path(".state"), description="SQLite, or copies of Redis; never below output_dir."
     )
     styles_file: UserPath = Path("configs/styles.yaml")
     models_file: UserPath = Path("configs/models.yaml")
@@ -103,7 +103,16 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("redis_url", "REDIS_URL"),
-        description="The clustered store. Not built yet: setting it is refused.",
+        description="The job store is there, not in state_dir. Needs retention_days.",
+    )
+    redis_prefix: str = Field(
+        default="assets",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Begins every key in Redis: one for each application of a server.",
+    )
+    redis_vouched: bool = Field(
+        default=False,
+        description="Redis does not tell its settings; you know that it keeps what it confirms.",
     )
 
     # ---- rendering ----
@@ -301,10 +310,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if self.redis_url:
+        if self.redis_url and self.retention_days is None:
             raise ValueError(
-                "REDIS_URL is set, but the Redis store is not built yet: unset it to use SQLite in "
-                f"state_dir ({self.state_dir})"
+                "REDIS_URL is set, and retention_days is not: Redis keeps the store in memory, so say after "
+                "how many days finished jobs and their files go (ASSETS_RETENTION_DAYS in the environment)"
             )
         for name, part in (("", self), *((f"pools.{n}: ", p) for n, p in self.pools.items())):
             fewest = self.min_replicas if part.min_replicas is None else part.min_replicas

@@ -32,7 +32,7 @@ class VitalMetrics(Protocol):
     """What `cluster/vitals.py` reports."""
 
     def lag(self, seconds: float) -> None: ...
-    def commit(self, seconds: float) -> None: ...
+    def commit(self, seconds: float, sent_bytes: int) -> None: ...
     def paused(self, reason: str | None) -> None: ...
     def oldest_waiting(self, seconds: float) -> None: ...
     def free(self, disk: str, size_bytes: int) -> None: ...
@@ -124,6 +124,9 @@ class RayVitalMetrics:
             "assets_registry_lag_seconds", "How late its event loop is at most.", keys
         )
         self._commit = Gauge("assets_store_commit_seconds", "The slowest commit of late.", keys)
+        self._sent = Gauge(
+            "assets_store_sent_bytes", "Pages that went to Redis of late; 0 with SQLite.", keys
+        )
         self._paused = Gauge(
             "assets_launches_paused", "1 for the reason why no job is launched.", (*keys, "reason")
         )
@@ -131,15 +134,18 @@ class RayVitalMetrics:
             "assets_oldest_waiting_seconds", "Age of the job that waits longest.", keys
         )
         self._free = Gauge("assets_disk_free_bytes", "Room on a disk.", (*keys, "disk"))
-        for metric in (self._lag, self._commit, self._paused, self._oldest, self._free):
+        for metric in (
+            self._lag, self._commit, self._sent, self._paused, self._oldest, self._free,
+        ):  # fmt: skip
             metric.set_default_tags({"application": application})
         self._reasons: set[str] = set()
 
     def lag(self, seconds: float) -> None:
         self._lag.set(seconds)
 
-    def commit(self, seconds: float) -> None:
+    def commit(self, seconds: float, sent_bytes: int) -> None:
         self._commit.set(seconds)
+        self._sent.set(sent_bytes)
 
     def paused(self, reason: str | None) -> None:
         if reason is not None:

@@ -17,6 +17,7 @@ import typer
 from serve_app import cli
 from serve_app.api.schemas import GenerateRequest
 from serve_app.config import Settings
+from serve_app.jobs.store.redis_link import DEMANDED
 from tests.api.harness import site
 from tests.documents import COMMAND, DOCS, README, operations
 from tests.markdown import ROOT, commands
@@ -53,6 +54,7 @@ def test_a_command_can_be_given(line: str) -> None:
         "python": check_python,
         "python3": check_python,
         "curl": check_curl,
+        "redis-cli": check_redis,
     }
     if program in checks:
         checks[program](args)
@@ -120,6 +122,12 @@ def check_python(args: list[str]) -> None:
     text = Path(spec.origin).read_text()
     for option in (arg for arg in args[2:] if arg.startswith("--")):
         assert f'"{option}"' in text, option
+
+
+def check_redis(args: list[str]) -> None:
+    command, what, setting, value = args
+    assert (command, what) == ("CONFIG", "SET")
+    assert DEMANDED[setting] == value
 
 
 def check_curl(args: list[str]) -> None:

@@ -28,6 +28,7 @@ from serve_app.cli import (
     reproducing,
     serving,
     sheets,
+    stores,
     styles,
     watching,
     webhooks,
@@ -61,6 +62,7 @@ app.add_typer(credentials.app, name="c2pa")
 app.add_typer(batches.app, name="batch")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(stores.app, name="store")
 app.add_typer(styles.app, name="styles")
 app.add_typer(webhooks.app, name="webhooks")
 

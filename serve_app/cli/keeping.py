@@ -14,8 +14,10 @@ from rich.progress import track
 
 from serve_app.cli.printing import err, out
 from serve_app.cli.serving import LAPTOP
+from serve_app.config import Settings
 from serve_app.errors import ConfigError
 from serve_app.jobs.store.copies import PublishedFile
+from serve_app.jobs.store.redis_link import RedisLink
 from serve_app.tools.backup import BackupReport, back_up, copies
 from serve_app.tools.backup import restore as bring_back
 from serve_app.tools.lint import settings_in
@@ -33,8 +35,10 @@ def backup(
     keep: Annotated[int, typer.Option(min=1, help="Copies of the job store that stay.")] = 7,
 ) -> None:
     """Copy the job store and every published file to a folder. The service may run meanwhile."""
-    state, output = _folders(config)
-    report = back_up(state, output, folder, keep, _shown("Files"))
+    settings = _settings(config)
+    state, output = _folders(settings)
+    link = settings.redis_url and RedisLink(settings.redis_url, settings.redis_prefix)
+    report = back_up(state, output, folder, keep, _shown("Files"), link or None)
     out.print(str(report.copy))
     _say(report, f"{_jobs(report)}; {report.new} new files, {report.there} were there")
     if report.removed:
@@ -56,24 +60,29 @@ def restore(
         for path in copies(folder):
             out.print(path.name)
         return
-    state, output = _folders(config)
+    settings = _settings(config)
+    state, output = _folders(settings)
     report = bring_back(state, output, folder, copy, _shown("Files"), replace=replace)
     out.print(str(state / "jobs.db"))
     _say(report, f"{_jobs(report)}, of {report.copy.name}; {report.new} files were put back")
     if report.aside is not None:
         err.print(f"the job store that was there is {report.aside} now", soft_wrap=True)
+    if settings.redis_url is not None:
+        err.print(f"now bring it to Redis: assets store copy {state} REDIS_URL", soft_wrap=True)
     _end(report)
 
 
-def _folders(config: Path) -> tuple[Path, Path]:
-    """`state_dir` and `output_dir` of the config's application. Raises ConfigError."""
-    found = {
-        (settings.path(settings.state_dir), settings.path(settings.output_dir))
-        for settings in settings_in(config).values()
-    }
-    if len(found) != 1:
+def _settings(config: Path) -> Settings:
+    """Of the config's application. Raises ConfigError."""
+    found = [*settings_in(config).values()]
+    if len({_folders(settings) for settings in found}) != 1:
         raise ConfigError(f"{config} has {len(found)} applications of this service, not one")
-    return found.pop()
+    return found[0]
+
+
+def _folders(settings: Settings) -> tuple[Path, Path]:
+    """`state_dir` and `output_dir`."""
+    return settings.path(settings.state_dir), settings.path(settings.output_dir)
 
 
 def _jobs(report: BackupReport) -> str:

@@ -23,6 +23,7 @@ from serve_app.catalog.revision import model_folder, weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.yamlfile import mistakes_of, shown, unknown_keys
 from serve_app.cluster.handles import call_sync, registry_actor
+from serve_app.cluster.keepers import store_name
 from serve_app.cluster.serve_run import end_serve_run
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
@@ -192,10 +193,10 @@ def _refuse_anothers_cluster(settings: Settings) -> None:
         theirs = call_sync(registry_actor(settings.app_name).hello.remote())["state_dir"]
     except (ValueError, AttributeError, RayError):
         return  # there is none, or it is older and cannot say: then the ingress refuses, after this
-    ours = str(settings.path(settings.state_dir))
+    ours = store_name(settings)
     if theirs != ours:
         raise ConfigError(
-            f"this Ray cluster already serves an application {settings.app_name!r}, whose state_dir is "
+            f"this Ray cluster already serves an application {settings.app_name!r}, whose store is "
             f"{theirs} and not {ours}. `assets run` starts a cluster of its own; on a shared cluster, give "
             "this one another `name` and `app_name`"
         )

@@ -22,6 +22,7 @@ from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.courier import CourierProcess
 from serve_app.cluster.handles import collect_rarely
+from serve_app.cluster.keepers import keeper_of, store_name
 from serve_app.cluster.launcher import RayLauncher
 from serve_app.cluster.vitals import Vitals
 from serve_app.config import Settings
@@ -66,7 +67,7 @@ class RegistryActor:
         logs.configure()
         collect_rarely()
         parsed = Settings.model_validate(settings)
-        self._version, self._state_dir = version, str(parsed.path(parsed.state_dir))
+        self._version, self._kept_in = version, store_name(parsed)
         restarted = ray.get_runtime_context().was_current_actor_reconstructed
         self._output_note = parsed.path(parsed.state_dir) / OUTPUT_NOTE
         # Ray restarts an actor with the arguments of its creation, and output_dir may be another one since.
@@ -90,7 +91,7 @@ class RegistryActor:
         )
 
         def open_store() -> SqliteStore:
-            return SqliteStore(parsed.path(parsed.state_dir))
+            return SqliteStore(keeper_of(parsed, end_process))
 
         def registry_on(store: SqliteStore) -> JobRegistry:
             self._store = store
@@ -135,7 +136,7 @@ class RegistryActor:
         return {
             "version": self._version,
             "epoch": registry.epoch,
-            "state_dir": self._state_dir,
+            "state_dir": self._kept_in,
             "pid": os.getpid(),
         }
 
@@ -199,6 +200,13 @@ class RegistryActor:
 
     async def _registry(self) -> JobRegistry:
         return await asyncio.shield(self._opening)
+
+
+def end_process(why: str) -> None:
+    """Another registry is the writer now. Whatever this one still has in flight is done again there, so it
+    ends as it is; Ray starts another, which waits for the store. `why` is in the log."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def _noted(note: Path) -> str:

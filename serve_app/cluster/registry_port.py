@@ -24,6 +24,7 @@ from serve_app.api.registry_client import CALL_TIMEOUT_S, WRITE_TIMEOUT_S
 from serve_app.artifacts.folder import OutputDir
 from serve_app.cluster.grouped_calls import GroupedCalls
 from serve_app.cluster.handles import call_sync, registry_actor, renderer_name
+from serve_app.cluster.keepers import store_name
 from serve_app.config import Settings
 from serve_app.errors import ConfigError, ServiceError, StoreHeld, Unavailable
 from serve_app.messages import Deployment, PoolState
@@ -190,9 +191,10 @@ def attach(
         ray.kill(actor, no_restart=True)
     else:
         raise Unavailable("an older registry cannot be replaced")
-    state_dir = str(settings.path(settings.state_dir))
-    if hello["state_dir"] != state_dir:
-        raise ConfigError("state_dir differs from the running registry's; stop that one first")
+    if hello["state_dir"] != store_name(settings):
+        raise ConfigError(
+            "state_dir or redis_url differs from the running registry's; stop that one first"
+        )
     folder = call_sync(actor.configure.remote(deployment, True), 30)
     if folder and not OutputDir(Path(deployment["output_dir"])).is_folder(folder):
         raise ConfigError(NOT_SHARED)
@@ -214,6 +216,7 @@ def _drain(actor: Any, timeout_s: float) -> None:
 
 def _why_not_started(error: ActorDiedError) -> ServiceError:
     text = str(error)
-    if "StoreHeld" in text:
-        return StoreHeld(text.rsplit("StoreHeld: ", 1)[-1].strip())
+    for kind in StoreHeld, ConfigError:
+        if f"{kind.__name__}: " in text:
+            return kind(text.rsplit(f"{kind.__name__}: ", 1)[-1].strip())
     return Unavailable(f"the job registry cannot start: {text[-400:]}")

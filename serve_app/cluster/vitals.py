@@ -54,7 +54,7 @@ class Vitals:
             await self._look(registry, store)
 
     async def _look(self, registry: Facts, store: SqliteStore) -> None:
-        self._metrics.commit(store.take_slowest_commit())
+        self._metrics.commit(store.take_slowest_commit(), store.take_sent())
         stats = registry.stats()
         self._jobs.depth(stats["waiting"], stats["in_flight"])
         self._metrics.paused(stats["paused"])

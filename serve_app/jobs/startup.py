@@ -11,7 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
-from serve_app.errors import StoreHeld
+from serve_app.errors import ConfigError, StoreHeld
 from serve_app.jobs.registry import JobRegistry
 from serve_app.jobs.store.sqlite import SqliteStore
 
@@ -26,7 +26,8 @@ async def open_registry(
     store: SqliteStore | None = None,
 ) -> JobRegistry:
     """A started registry, on `store` if that is given and good. Waits for a disk that is full, read-only or
-    away, and for an older registry that still holds the store."""
+    away, for a Redis that is away or has other settings than it must, and for an older registry that still
+    holds the store."""
     pause, longest = PAUSE_S
     while True:
         try:
@@ -34,7 +35,7 @@ async def open_registry(
             gc.collect()
             gc.freeze()  # scanning 100,000 waiting jobs would pause the loop for 80 ms
             return registry
-        except (OSError, sqlite3.Error, StoreHeld) as error:
+        except (OSError, sqlite3.Error, StoreHeld, ConfigError) as error:
             log.error("the registry cannot start yet: %s", error)
         store = None
         await asyncio.sleep(pause)

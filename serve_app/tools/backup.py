@@ -30,7 +30,9 @@ from serve_app.jobs.store.copies import (
     make_ready,
     uploads_of,
 )
-from serve_app.jobs.store.database import held
+from serve_app.jobs.store.directory import held
+from serve_app.jobs.store.redis_copies import copy_redis
+from serve_app.jobs.store.redis_link import RedisLink
 
 DATABASE = "jobs.db"
 PART = ".part"
@@ -57,12 +59,19 @@ class BackupReport:
     aside: Path | None = None  # the store that was there before a restore
 
 
-def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progress) -> BackupReport:
+def back_up(
+    state: Path,
+    output: Path,
+    folder: Path,
+    keep: int,
+    progress: Progress,
+    link: RedisLink | None = None,
+) -> BackupReport:
     """Copy the store, then the files that it names, into `folder`; keep the newest `keep` copies, and no file
-    that none of them names. The service may run. Raises ConfigError, StorageFailed; then the older copies are
-    as they were."""
+    that none of them names. The service may run. `link`: to a store in Redis; None: it is in `state`. Raises
+    ConfigError, StorageFailed; then the older copies are as they were."""
     source = state / DATABASE
-    if not source.is_file():
+    if link is None and not source.is_file():
         raise ConfigError(f"there is no job store in {state}: nothing to back up")
     _refuse_inside(folder, state, output)
     with _writing(folder), _alone(folder):
@@ -72,7 +81,10 @@ def back_up(state: Path, output: Path, folder: Path, keep: int, progress: Progre
         for left in folder.glob(f"jobs-*.db{PART}"):  # of a backup that was killed
             left.unlink()
         try:
-            copy_store(source, part)
+            if link is None:
+                copy_store(source, part)
+            else:
+                copy_redis(link, part)
             report = BackupReport(copy, about(part))
             _copy_files(report, part, output, folder / "output", progress)
             report.uploads = copy_uploads(output, folder / "output", now, uploads_of(part))

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import httpx
 
@@ -25,8 +24,10 @@ from serve_app import __version__
 from serve_app.config import Settings
 from serve_app.errors import ConfigError
 from serve_app.jobs.store.copies import about
-from serve_app.jobs.store.database import holder_of
+from serve_app.jobs.store.directory import holder_of
 from serve_app.tools.check import check
+from serve_app.tools.doctor_redis import of_redis
+from serve_app.tools.findings import Finding, Level
 from serve_app.tools.lint import settings_in
 
 GIB = 2**30
@@ -37,15 +38,6 @@ LITTLE_SHARED, LITTLE_MEMORY = 1 * GIB, 2 * GIB
 CLOCK_OFF_S = 10.0
 NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "ceph", "gluster", "lustre", "afs", "beegfs")
 """Beginnings of the names of file systems whose locks SQLite cannot trust."""
-
-Level = Literal["ok", "note", "wrong"]
-
-
-class Finding(NamedTuple):
-    level: Level
-    what: str
-    said: str
-    advice: str = ""
 
 
 def examine(config: Path, http: httpx.Client) -> Iterator[Finding]:
@@ -62,8 +54,13 @@ def examine(config: Path, http: httpx.Client) -> Iterator[Finding]:
     with suppress(ConfigError):  # told above
         for settings in settings_in(config).values():
             state, output = settings.path(settings.state_dir), settings.path(settings.output_dir)
-            runs = runs or holder_of(state) is not None
-            yield from _of_store(state)
+            if settings.redis_url is None:
+                runs = runs or holder_of(state) is not None
+                yield from _of_store(state)
+            else:
+                findings, used = of_redis(settings.redis_url, settings)
+                runs = runs or used
+                yield from findings
             yield from _of_output(output)
             for what, folder in ("state_dir", state), ("output_dir", output):
                 yield _room(what, folder)

@@ -32,7 +32,8 @@ class Noted(NoMetrics):
     def lag(self, seconds: float) -> None:
         self.values["lag"].append(seconds)
 
-    def commit(self, seconds: float) -> None:
+    def commit(self, seconds: float, sent_bytes: int) -> None:
+        assert sent_bytes == 0, "SQLite sends nothing"
         self.values["commit"].append(seconds)
 
     def paused(self, reason: str | None) -> None:

@@ -6,6 +6,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v tmxrasterizer >/dev/null || missing+=(tiled)
 command -v npm >/dev/null || missing+=(npm)
+command -v redis-server >/dev/null || missing+=(redis-server)
 if ((${#missing[@]})); then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"

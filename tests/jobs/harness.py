@@ -200,6 +200,7 @@ class World:
     limits: dict[str, Any] = field(default_factory=dict[str, Any])
     moves: Moves | None = None  # hears of every change
     courier: Courier | None = None  # calls webhooks
+    opens: Callable[[], SqliteStore] | None = None  # the store; None: SQLite in the directory
 
     def __post_init__(self) -> None:
         (self.directory / "out").mkdir(exist_ok=True)
@@ -215,8 +216,9 @@ class World:
 
     async def rise(self) -> None:
         self.launcher = ManualLauncher()
+        opens = self.opens or (lambda: SqliteStore(self.directory / "state", lock_timeout_s=0.2))
         self.registry = JobRegistry(
-            SqliteStore(self.directory / "state", lock_timeout_s=0.2),
+            opens(),
             self.launcher,
             self.files,
             NoMetrics(),

@@ -210,7 +210,10 @@ async def test_a_slow_disk_delays_answers_and_nothing_else(
         monkeypatch.setattr(
             database_module,
             "_together",
-            lambda db, group: (commits.append(len(group)), commit(db, group))[1],
+            lambda db, group, committing: (
+                commits.append(len(group)),
+                commit(db, group, committing),
+            )[1],
         )
         async with disk_held(world):
             submits = [asyncio.create_task(world.submit()) for _ in range(100)]

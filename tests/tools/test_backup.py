@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,12 +18,16 @@ from serve_app.artifacts.names import ArtifactName
 from serve_app.artifacts.uploads import Quota
 from serve_app.errors import ConfigError, StorageFailed, StoreHeld
 from serve_app.jobs.store.copies import PAST_FENCES, about
+from serve_app.jobs.store.redis import RedisKeeper, fetched
+from serve_app.jobs.store.redis_link import RedisLink
 from serve_app.jobs.store.schema import SCHEMA_VERSION
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import ImageFile
 from serve_app.tools.backup import BackupReport, back_up, copies, restore
 from tests.cli.harness import run
 from tests.factories import image_file
 from tests.jobs.harness import World
+from tests.redis_server import redis_server
 
 NEVER = 4e9  # unix seconds
 
@@ -100,6 +106,56 @@ async def test_a_lost_disk_comes_back_and_nothing_accepted_is_lost(tmp_path: Pat
             await studio.make(job_id, PAST_FENCES + 1 + (job_id == running))
             assert await studio.status(job_id) == "SUCCESS"
         assert len(studio.launcher.launched) == 2, "and nothing is drawn twice"
+
+
+async def test_a_store_in_redis_is_backed_up_while_it_is_written_and_brought_back(
+    tmp_path: Path,
+) -> None:
+    """By way of a folder: `assets store copy` takes it from there."""
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as server:
+
+        def rename(db: sqlite3.Connection) -> int:
+            return db.execute("UPDATE jobs SET style_id = 'renamed'").rowcount
+
+        def opens(prefix: str = "assets") -> SqliteStore:
+            return SqliteStore(RedisKeeper(server.url, tmp_path / "scratch", prefix=prefix))
+
+        link = RedisLink(server.url, "assets")
+        async with Studio(tmp_path, {"max_in_flight": 1}, opens=opens) as studio:
+            done = await studio.submit()
+            picture = await studio.make(done)
+            late: list[str] = []
+
+            def meanwhile(*_: object) -> Iterator[tuple[int, list[bytes | None]]]:
+                for first, pages in fetched(link, int(link.facts()["size"])):
+                    yield first, pages
+                    if not late:  # a commit between the first pages and the last
+                        late.append(server.client.hget("assets:store", "commit").decode())
+                        write = studio.registry._store._database.write(rename)
+                        asyncio.run_coroutine_threadsafe(write, loop).result(10)
+
+            loop = asyncio.get_running_loop()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("serve_app.jobs.store.redis_copies.fetched", meanwhile)
+                report = await asyncio.to_thread(
+                    back_up, studio.state, studio.output, studio.backups, 7, lambda f, _: f, link
+                )
+            assert late != [server.client.hget("assets:store", "commit").decode()]
+            assert (report.about.jobs, report.new) == (1, 1)
+            with closing(sqlite3.connect(report.copy)) as db:
+                assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                assert db.execute("SELECT style_id FROM jobs").fetchone() == ("renamed",)
+        link.close()
+        server.client.flushall()
+        shutil.rmtree(studio.output)
+        studio.restore()
+        assert not run("store", "copy", str(studio.state), server.url, "--prefix", "again")
+        studio.opens = lambda: opens("again")
+        await studio.rise()
+        assert await studio.status(done) == "SUCCESS"
+        assert picture.exists()
+        await studio.die()
 
 
 async def test_a_file_that_came_after_the_copy_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from serve_app.jobs.store.redis import RedisKeeper
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.tools import doctor
 from serve_app.tools.doctor import Finding, examine
 from tests.cli.harness import run
 from tests.cluster.service import free_port
+from tests.redis_server import redis_server
 from tests.scripted import Scripted
 
 CONFIG = """\
@@ -87,6 +89,29 @@ def test_a_damaged_store(place: Place) -> None:
     found = place.examine()["job store"]
     assert found.level == "wrong"
     assert "restore" in found.advice
+
+
+async def test_a_store_in_redis(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as server:
+        place.says(f"      redis_url: {server.url}\n      retention_days: 30\n")
+        assert "none yet in Redis" in place.examine()["job store"].said
+        store = SqliteStore(RedisKeeper(server.url, place.state))
+        found = place.examine()
+        assert "used by process" in found["job store"].said
+        assert found["Redis's memory"].level == "ok"
+        assert found["service"].level == "wrong", "a registry runs, and nothing answers"
+        await store.close()
+        server.client.config_set("maxmemory", server.client.info("memory")["used_memory"] + 2**16)
+        found = place.examine()
+        assert "used by nobody" in found["job store"].said
+        assert found["Redis's memory"].level == "wrong"
+        server.client.config_set("appendfsync", "everysec")
+        found = place.examine()["job store"]
+        assert (found.level, "CONFIG SET appendfsync always" in found.said) == ("wrong", True)
+    found = place.examine()["job store"]
+    assert found.level == "wrong"
+    assert "start Redis" in found.advice
 
 
 def test_a_mistake_in_the_config_does_not_end_it(place: Place) -> None:

@@ -1,27 +1,26 @@
-"""Database: one SQLite file in a locked directory.
+"""Database: one SQLite file, and a keeper that this process holds.
 
 One thread owns the connection that writes, and commits all waiting writes together, with one fsync. Reads
 have connections of their own and wait for no write. Knows connections, transactions and versions of the
-tables, not what the tables hold.
+tables, not what the tables hold, nor how a keeper keeps them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from serve_app.errors import StoreHeld
+from serve_app.jobs.store.directory import Directory, Keeper
 from serve_app.jobs.store.finding import fill_words
 from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
 from serve_app.jobs.store.upgrades import UPGRADES, add_functions
@@ -31,11 +30,11 @@ log = logging.getLogger("assets.registry")
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
-FILES = ("registry.lock", "jobs.db", "jobs.db-wal", "jobs.db-shm")
-"""All that lies in the directory. SQLite gives the last two the permissions of the second."""
 READERS = 2
 GROUP = 256
 """Most writes in one transaction."""
+AGAIN_AFTER_S = 0.25
+"""So often patient writes are tried."""
 FOLD_AFTER_S = 1.0
 """When nothing was written for so long, the WAL is folded into the database: whoever then stops the service,
 in whatever way, and copies `jobs.db` alone, has everything."""
@@ -52,32 +51,40 @@ class Write(NamedTuple):
     operation: Operation
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    patient: bool = False  # tried again and again while the keeper cannot keep it
 
 
 class Database:
-    """Locked for this process until `close` or its death. `epoch`: how often it has been opened so far."""
+    """Held by this process until `close` or its death. `epoch`: how often it has been opened so far."""
 
-    def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
-        """Raises StoreHeld, naming the holder, if another process has the directory."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in FILES:
-            _keep_to_oneself(directory / name)
-        self._lock = _lock(directory / "registry.lock", lock_timeout_s)
+    def __init__(self, where: Path | Keeper, *, lock_timeout_s: float = 10.0) -> None:
+        """`where`: a directory, or the keeper itself. Raises StoreHeld, naming the holder, if another process
+        has it; sqlite3.Error if it is out of order."""
+        if isinstance(where, Path):
+            where = Directory(where, lock_timeout_s=lock_timeout_s)
+        self._keeper = where
+        self._settled = Settled()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._ready: Future[int] = Future()
-        self._path = directory / "jobs.db"
+        self._held: list[Write] = []  # patient writes that could not be kept yet
+        self._stopping = False
         self._slowest = 0.0
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
         self._thread.start()
         try:
             self.epoch = self._ready.result()
         except BaseException:
-            self._lock.close()
+            self._keeper.release()
             raise
+
+    @property
+    def path(self) -> Path:
+        """Of the SQLite file."""
+        return self._keeper.path
 
     async def close(self) -> None:
         """Afterwards `jobs.db` alone holds everything."""
@@ -88,13 +95,17 @@ class Database:
         await asyncio.to_thread(self._readers.shutdown)
         for db in self._reading:
             db.close()
-        await asyncio.to_thread(_checkpoint, self._path, "TRUNCATE")
-        self._lock.close()
+        await asyncio.to_thread(_checkpoint, self.path, "TRUNCATE")
+        self._keeper.release()
 
     def take_slowest_commit(self) -> float:
         """Seconds that the slowest commit took since the last call."""
         slowest, self._slowest = self._slowest, 0.0
         return slowest
+
+    def take_sent(self) -> int:
+        """Bytes that commits sent elsewhere since the last call."""
+        return self._keeper.take_sent()
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run `operation` and return its result. It sees everything committed before the call. Raises
@@ -104,79 +115,158 @@ class Database:
         )
 
     def _reader(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        while True:
+            path = self.path
+            try:
+                result = operation(self._connection(path))
+            except sqlite3.Error:
+                if path == self.path:
+                    raise
+                continue  # that file is gone
+            # It may have seen a commit that is not kept yet, and never will be.
+            self._settled.wait()
+            if path == self.path:
+                return result
+
+    def _connection(self, path: Path) -> sqlite3.Connection:
+        """This thread's own."""
+        db, opened = getattr(self._local, "db", None), getattr(self._local, "path", None)
+        if db is None or opened != path:
+            if db is not None:
+                self._reading.remove(db)
+                db.close()
+            uri = f"{path.absolute().as_uri()}?mode=ro"
             db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             db.row_factory = sqlite3.Row
-            self._local.db = db
+            self._local.db, self._local.path = db, path
             self._reading.append(db)
-        return operation(db)
+        return db
 
-    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(
+        self, operation: Callable[[sqlite3.Connection], T], *, patient: bool = False
+    ) -> T:
         """Run `operation`, commit, and return its result. Operations run in the order of the calls; one may
-        run twice, when another one of its group fails. Raises sqlite3.Error, and then nothing is stored."""
+        run twice, when another one of its group fails. Raises sqlite3.Error, and then nothing is stored.
+        `patient`: if the keeper is away, wait until it is back."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(Write(operation, loop, future))
+        self._queue.put(Write(operation, loop, future, patient))
         return (
             await future
         )  # a caller that is cancelled hears nothing of it; it is written all the same
 
     def _serve(self) -> None:
         try:
-            db, epoch = _open(self._path)
+            db, epoch = _open(self._keeper)
         except BaseException as error:
             self._ready.set_exception(error)
             return
         self._ready.set_result(epoch)
         since, running = 0, None  # writes since the last checkpoint; the one that runs
-        with contextlib.closing(db):
-            while (first := self._next()) is not None:
-                group = [first]
-                stop = False
-                with contextlib.suppress(queue.Empty):
-                    while len(group) < GROUP:
-                        item = self._queue.get_nowait()
-                        if item is None:
-                            stop = True
-                            break
-                        group.append(item)
-                began = time.perf_counter()
-                _commit(db, group)
-                self._slowest = max(self._slowest, time.perf_counter() - began)
-                since += len(group)
-                if since >= CHECKPOINT_EVERY and (running is None or running.done()):
-                    since, running = (
-                        0,
-                        self._checkpointer.submit(_checkpoint, self._path, "PASSIVE"),
-                    )
-                if stop:
-                    return
+        while not self._stopping and (group := self._next()) is not None:
+            began = time.perf_counter()
+            db = self._commit(db, group)
+            self._slowest = max(self._slowest, time.perf_counter() - began)
+            since += len(group)
+            if (
+                self._keeper.durable  # else the keeper checkpoints what it has kept
+                and since >= CHECKPOINT_EVERY
+                and (running is None or running.done())
+            ):
+                since, running = 0, self._checkpointer.submit(_checkpoint, self.path, "PASSIVE")
+        if self._held:
+            _wake(self._held, [sqlite3.OperationalError("the store was closed")] * len(self._held))
+        db.close()
 
-    def _next(self) -> Write | None:
-        """What comes next in the queue. While nothing comes, the WAL is folded, once."""
+    def _commit(self, db: sqlite3.Connection, group: list[Write]) -> sqlite3.Connection:
+        """Run a group of operations in one transaction, keep it, and tell their callers with one wake-up of
+        the loop. An operation that fails is undone alone. A commit that fails, because the disk is full, or
+        that cannot be kept, fails all that are not patient. Returns the connection for the next group."""
         try:
-            return self._queue.get(timeout=FOLD_AFTER_S)
+            self._keeper.ready()
+        except sqlite3.Error as error:
+            self._put_off(group, error)
+            return db
+        try:
+            results = _run(db, group, self._settled.begin)
+            self._keeper.keep(db)
+        except sqlite3.Error as error:
+            db.close()
+            db = _connect(self._keeper)
+            self._put_off(group, error)
+        else:
+            _wake(group, results)
+        finally:
+            self._settled.end()
+        return db
+
+    def _put_off(self, group: list[Write], error: sqlite3.Error) -> None:
+        self._held = [write for write in group if write.patient]
+        hasty = [write for write in group if not write.patient]
+        if hasty:
+            _wake(hasty, [error] * len(hasty))
+
+    def _next(self) -> list[Write] | None:
+        """What is to be committed next; None: it is time to stop. While nothing comes, the WAL is folded,
+        once."""
+        group, self._held = self._held, []
+        try:
+            first = self._queue.get(timeout=AGAIN_AFTER_S if group else FOLD_AFTER_S)
         except queue.Empty:
-            _checkpoint(self._path, "TRUNCATE")
-            return self._queue.get()
+            if group:
+                return group
+            _checkpoint(self.path, "TRUNCATE")
+            first = self._queue.get()
+        with contextlib.suppress(queue.Empty):
+            while first is not None:
+                group.append(first)
+                if len(group) >= GROUP:
+                    break
+                first = self._queue.get_nowait()
+        self._stopping = first is None
+        return group or None
 
 
-def _commit(db: sqlite3.Connection, group: list[Write]) -> None:
-    """Run a group of operations in one transaction, and tell their callers with one wake-up of the loop. An
-    operation that fails is undone alone. A commit that fails, because the disk is full, fails them all."""
+class Settled:
+    """Whether everything that was committed is kept, or undone."""
+
+    def __init__(self) -> None:
+        self._condition, self._open = threading.Condition(), False
+
+    def wait(self) -> None:
+        """Until nothing is in between."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._open)
+
+    def begin(self) -> None:
+        with self._condition:
+            self._open = True
+
+    def end(self) -> None:
+        with self._condition:
+            self._open = False
+            self._condition.notify_all()
+
+
+def _run(db: sqlite3.Connection, group: list[Write], committing: Callable[[], None]) -> list[Any]:
+    """What each operation returned, or an exception in its place. `committing` is called before they can be
+    seen."""
     try:
-        results = _together(db, group)
+        return _together(db, group, committing)
     except Exception:
         # One of the group failed. Nobody was told a result yet: run them again, each in a savepoint.
-        results = _one_by_one(db, group)
+        return _one_by_one(db, group, committing)
+
+
+def _wake(group: list[Write], results: list[Any]) -> None:
     loop = group[0].loop
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(_tell, group, results)
 
 
-def _together(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
+def _together(
+    db: sqlite3.Connection, group: list[Write], committing: Callable[[], None]
+) -> list[Any]:
     db.execute("BEGIN IMMEDIATE")
     try:
         results: list[Any] = []
@@ -184,6 +274,7 @@ def _together(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
             results.append(write.operation(db))
             if not db.in_transaction:  # what follows would be committed at once
                 raise sqlite3.OperationalError("the transaction is lost")
+        committing()
         db.execute("COMMIT")
     except BaseException:
         _roll_back(db)
@@ -191,8 +282,9 @@ def _together(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
     return results
 
 
-def _one_by_one(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
-    """What each operation returned, or an exception in its place."""
+def _one_by_one(
+    db: sqlite3.Connection, group: list[Write], committing: Callable[[], None]
+) -> list[Any]:
     results: list[Any] = []
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -204,6 +296,7 @@ def _one_by_one(db: sqlite3.Connection, group: list[Write]) -> list[Any]:
                 db.execute("ROLLBACK TO one")
                 results.append(error)
             db.execute("RELEASE one")
+        committing()
         db.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(db)
@@ -238,26 +331,35 @@ def _checkpoint(path: Path, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
         log.warning("the WAL of the job store was not checkpointed, it grows: %s", error)
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+def _open(keeper: Keeper) -> tuple[sqlite3.Connection, int]:
     """The database with today's tables, and this start's epoch, committed before anything else."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.row_factory = sqlite3.Row
+    db = _connect(keeper)
     try:
-        return db, _prepare(db)
+        epoch = _prepare(db, keeper.copies)
+        keeper.keep(db)
+        return db, epoch
     except BaseException:
         db.close()
         raise
 
 
-def _prepare(db: sqlite3.Connection) -> int:
+def _connect(keeper: Keeper) -> sqlite3.Connection:
+    db = sqlite3.connect(keeper.path, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # an accepted job must survive a power cut
-    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    # An accepted job must survive a power cut: here, or with its keeper.
+    db.execute(f"PRAGMA synchronous = {'FULL' if keeper.durable else 'OFF'}")
+    # What is not kept yet must not get from the WAL into the database.
+    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES if keeper.durable else 0}")
+    return db
+
+
+def _prepare(db: sqlite3.Connection, copies: Path) -> int:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise StoreHeld(f"the job store has schema {found}, this code knows {SCHEMA_VERSION}")
     if 0 < found < SCHEMA_VERSION:
-        _copy_before_upgrade(db, found)
+        _copy_before_upgrade(db, found, copies)
     add_functions(db)
     # In one transaction, which covers changes of tables, too: an upgrade that is killed has changed nothing.
     db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {TABLES} {INDEXES}")
@@ -271,65 +373,12 @@ def _prepare(db: sqlite3.Connection) -> int:
     ).fetchone()[0]
 
 
-def _copy_before_upgrade(db: sqlite3.Connection, found: int) -> None:
+def _copy_before_upgrade(db: sqlite3.Connection, found: int, copies: Path) -> None:
     """The way back to the code before: its database, beside the one that is upgraded."""
-    (main,) = (Path(row["file"]) for row in db.execute("PRAGMA database_list") if row["file"])
-    copy = main.with_name(f"jobs-schema-{found}.db")
+    copy = copies / f"jobs-schema-{found}.db"
     new = copy.with_name(f".{copy.name}.part")
     new.unlink(missing_ok=True)
     db.execute("VACUUM INTO ?", (str(new),))
     new.chmod(0o600)
     new.replace(copy)
     log.info("the job store is upgraded from schema %d; %s is a copy of it", found, copy.name)
-
-
-def _keep_to_oneself(path: Path) -> None:
-    """The rows hold prompts, so no other user may read them. The directory's own permissions are changed by
-    nobody here: it may be an operator's."""
-    if path.suffix in (".lock", ".db"):
-        path.touch(mode=0o600)
-    with contextlib.suppress(FileNotFoundError):
-        path.chmod(0o600)
-
-
-def holder_of(directory: Path) -> str | None:
-    """Who has the store open, in words; None: nobody. Takes nothing from anybody."""
-    try:
-        with (directory / "registry.lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        return (directory / "registry.lock").read_text().strip() or "an unknown process"
-    return None
-
-
-@contextlib.contextmanager
-def held(directory: Path) -> Generator[None]:
-    """Nobody opens the store in `directory` meanwhile, which is made if it is missing. Raises StoreHeld."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _keep_to_oneself(directory / "registry.lock")
-    with _lock(directory / "registry.lock", 2.0):
-        yield
-
-
-def _lock(path: Path, timeout_s: float) -> IO[str]:
-    """An exclusive lock that the kernel releases when this process dies, however it dies."""
-    file = path.open("a+")
-    give_up = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            # flock has no timed wait. The lock of a killed process is free within milliseconds.
-            if time.monotonic() > give_up:
-                file.seek(0)
-                holder = file.read().strip() or "an unknown process"
-                file.close()
-                raise StoreHeld(f"the job store is held by {holder}") from None
-            time.sleep(0.05)
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-    file.flush()
-    return file

@@ -16,6 +16,7 @@ from typing import Literal
 from serve_app.jobs.job import Job, paths_of, place_in_line, relabelled
 from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
+from serve_app.jobs.store.directory import Keeper
 from serve_app.jobs.store.finding import index, relabel, unindex
 from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import UPLOADS_IN_USE, listing, matches
@@ -66,12 +67,14 @@ class StoredPage:
 
 
 class SqliteStore:
-    """The job store in `directory`, locked for this process until `close` or its death. `epoch`: how often it
-    has been opened so far. All methods raise sqlite3.Error if the disk fails."""
+    """The job store in a directory or with another keeper, held by this process until `close` or its death.
+    `epoch`: how often it has been opened so far. All methods raise sqlite3.Error if the disk fails, or what
+    else keeps it."""
 
-    def __init__(self, directory: Path, *, lock_timeout_s: float = 10.0) -> None:
-        """Raises StoreHeld, naming the holder, if another process has the directory."""
-        self._database = Database(directory, lock_timeout_s=lock_timeout_s)
+    def __init__(self, where: Path | Keeper, *, lock_timeout_s: float = 10.0) -> None:
+        """Raises StoreHeld, naming the holder, if another process has it. `lock_timeout_s`: of a
+        directory."""
+        self._database = Database(where, lock_timeout_s=lock_timeout_s)
         self._read, self._write = self._database.read, self._database.write
         self.epoch = self._database.epoch
         self.outbox = Outbox(self._database)
@@ -149,7 +152,8 @@ class SqliteStore:
                 post(db, job.evolve(labels=labels), hook)
             return labels
 
-        updated = await self._write(operation)
+        # An end that was reached waits for a store that is away: nothing is drawn again for it.
+        updated = await self._database.write(operation, patient=job.status.terminal)
         if hook is not None:
             self.outbox.posted()
         return updated
@@ -297,6 +301,10 @@ class SqliteStore:
     def take_slowest_commit(self) -> float:
         """Seconds that the slowest commit took since the last call."""
         return self._database.take_slowest_commit()
+
+    def take_sent(self) -> int:
+        """Bytes that commits sent elsewhere since the last call."""
+        return self._database.take_sent()
 
     async def littering(self) -> dict[str, set[str]]:
         """Jobs whose attempts may have left files since the last complete sweep: job id -> the published

@@ -23,6 +23,7 @@ from serve_app.jobs.store.batches import LOST, StoredBatches
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow, StoredBatch
 from tests.factories import job, labels, new_id, params
+from tests.jobs.store.opens import Opens
 from tests.jobs.store.test_schema import Explained, is_slow
 
 
@@ -64,10 +65,12 @@ async def test_the_columns_are_those_of_the_tables(tmp_path: Path) -> None:
     assert set(STATUSES) == {status.value for status in Status} | {"DELETED"}
 
 
-async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path) -> None:
+async def test_the_counts_are_those_of_the_rows_whatever_happens(
+    open_store: Opens,
+) -> None:
     """Jobs move as they may, are deleted, are reused by other batches, left to them and ordered again."""
     chance = random.Random(7)
-    store = SqliteStore(tmp_path)
+    store = open_store()
     jobs: dict[str, Job] = {}
     for _ in range(4):
         keys = [f"k{chance.randrange(5)}-{n}" for n in range(20)]
@@ -94,8 +97,7 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path)
         assert await store.update(moved, expected_fence=0)
         jobs[one.job_id] = moved
     found = await every_batch(store)
-    await store.close()
-    with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+    with closing(sqlite3.connect(store._database.path)) as db:
         for batch in found:
             rows = db.execute(
                 "SELECT CASE WHEN job_id IS NULL THEN 'DELETED' WHEN reused >= 2 THEN 'REVOKED'"
@@ -110,6 +112,7 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(tmp_path: Path)
             assert (batch.completed_at is None) == live
         left = {s for (s,) in db.execute("SELECT status FROM batch_rows WHERE reused >= 2")}
         assert left == {"REVOKED", "DELETED"}
+    await store.close()
     assert len(found) == 4
 
 
@@ -158,7 +161,7 @@ WRITER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from serve_app.jobs.store import batches
-from serve_app.jobs.store.sqlite import SqliteStore
+from tests.jobs.store.opens import Opens
 from tests.jobs.store.test_batches import insert, new_rows
 
 die_at, real, written = int(sys.argv[2]), batches.to_row, 0
@@ -173,7 +176,7 @@ def to_row(job, params):
 batches.to_row = to_row
 
 async def write():
-    store = SqliteStore(Path(sys.argv[1]))
+    store = Opens(Path(sys.argv[1]), *sys.argv[3:])()
     while True:
         stands = await insert(store, new_rows(*map(str, range(400))), reuse=False)
         print(stands.batch_id, flush=True)
@@ -182,11 +185,12 @@ asyncio.run(write())
 """
 
 
-def killed_writer(state: Path, *, die_at: int = 0, after: int = 10**9) -> list[str]:
+def killed_writer(where: Opens, *, die_at: int = 0, after: int = 10**9) -> list[str]:
     """Ids of the batches that were accepted by a process that was killed with SIGKILL: by itself at the
     `die_at`th row of a job, or by us when it has told of `after` batches."""
+    args = [where.folder, str(die_at), where.url, where.prefix]
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, state, str(die_at)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, *args], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     accepted: list[str] = []
@@ -202,18 +206,18 @@ def killed_writer(state: Path, *, die_at: int = 0, after: int = 10**9) -> list[s
 
 
 @pytest.mark.parametrize("how", [{"die_at": 1}, {"die_at": 399}, {"die_at": 600}, {"after": 3}])
-async def test_a_batch_is_there_whole_or_not_at_all(tmp_path: Path, how: dict[str, int]) -> None:
+async def test_a_batch_is_there_whole_or_not_at_all(open_store: Opens, how: dict[str, int]) -> None:
     """SIGKILL in the middle of its rows, and while the next one is written. What was accepted is there."""
-    accepted = killed_writer(tmp_path, **how)
-    store = SqliteStore(tmp_path)
+    accepted = killed_writer(open_store, **how)
+    store = open_store()
     page = await store.batches.page("ann", {}, limit=100, before=None, after=None)
     live = len(await store.live())
+    with closing(sqlite3.connect(store._database.path)) as db:
+        (rows,) = db.execute("SELECT COUNT(*) FROM batch_rows").fetchone()
     await store.close()
     assert set(accepted) <= {batch.batch_id for batch in page.batches}
     assert len(page.batches) <= len(accepted) + 1
     assert live == 400 * len(page.batches), "no job without its batch, no batch without its jobs"
-    with closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
-        (rows,) = db.execute("SELECT COUNT(*) FROM batch_rows").fetchone()
     assert rows == live
     assert all(batch.counts["PENDING"] == batch.size == 400 for batch in page.batches)
     assert len(COUNTS) == 7

@@ -20,7 +20,8 @@ import pytest
 
 from serve_app.errors import StoreHeld
 from serve_app.jobs.store import database as database_module
-from serve_app.jobs.store.database import CHECKPOINT_EVERY, FILES, WAL_PAGES, Database
+from serve_app.jobs.store.database import CHECKPOINT_EVERY, WAL_PAGES, Database
+from serve_app.jobs.store.directory import FILES
 from serve_app.jobs.store.schema import SCHEMA_VERSION
 from tests.jobs.harness import writer_held
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +15,6 @@ from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import JobFilter
 from tests.factories import image_file, job, labels, params
 from tests.jobs.harness import insert
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
-    store = SqliteStore(tmp_path)
-    yield store
-    await store.close()
 
 
 def ordered(name: str, prompt: str, number: int, owner: str = "ann", **labelled: Any) -> Job:
@@ -38,9 +29,9 @@ async def found(store: SqliteStore, wanted: JobFilter, owner: str = "ann") -> li
     return [one.job_id for one in page.jobs]
 
 
-def left(directory: Path) -> list[int]:
+def left(store: SqliteStore) -> list[int]:
     """Rows of the three tables."""
-    with contextlib.closing(sqlite3.connect(directory / "jobs.db")) as db:
+    with contextlib.closing(sqlite3.connect(store._database.path)) as db:
         tables = ("tags", "marks", "words")
         return [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables]
 
@@ -119,16 +110,16 @@ async def test_marks_are_of_one_and_the_same_image(store: SqliteStore) -> None:
 
 
 async def test_a_job_that_goes_leaves_nothing_to_be_found(
-    store: SqliteStore, tmp_path: Path
+    store: SqliteStore,
 ) -> None:
     """Whatever whoever deletes it believes of its labels."""
     old = ordered("a", "a stone", 1, tags=["before"])
     await insert(store, old)
     await store.relabel("a", {"tags": ["one", "two"], "marks": {"0": {"rating": 3}}})
     assert await found(store, {"tag": "two", "rating": 1}) == ["a"]
-    assert left(tmp_path) == [2, 3, 1]
+    assert left(store) == [2, 3, 1]
     await store.bury([old], "deleted", time.time())
-    assert left(tmp_path) == [0, 0, 0]
+    assert left(store) == [0, 0, 0]
     assert await store.relabel("a", {"tags": []}) is None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from tests.jobs.store.test_schema import Explained, is_slow
 URL = "https://build.example/hook"
 ALL = ["queued", "started", "output", "completed"]
 CALL = CallMade(at=5.0, status=500, error=None, ms=7)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
-    store = SqliteStore(tmp_path)
-    yield store
-    await store.close()
 
 
 def hooked(*events: str, url: str = URL, **changes: Any) -> Job:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +22,6 @@ HOOK = Webhook(url="https://build.example/batch", events=["completed"], root="ht
 ALL = Webhook(url=HOOK["url"], events=["queued", "started", "completed"], root="")
 CALL = CallMade(at=5.0, status=410, error=None, ms=7)
 TAKEN = CallMade(at=5.0, status=200, error=None, ms=7)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
-    store = SqliteStore(tmp_path)
-    yield store
-    await store.close()
 
 
 async def end(store: SqliteStore, one: Job, status: Status = Status.SUCCESS) -> None:

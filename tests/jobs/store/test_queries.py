@@ -14,6 +14,7 @@ from serve_app.jobs.store import sqlite
 from serve_app.messages import JobFilter, JobPage
 from tests.factories import labels, params
 from tests.jobs.harness import World
+from tests.jobs.store.opens import Opens
 
 
 class Studio:
@@ -84,9 +85,9 @@ def ids(page: JobPage) -> list[str]:
 
 
 @asynccontextmanager
-async def studio(tmp_path: Path) -> AsyncGenerator[Studio]:
+async def studio(tmp_path: Path, open_store: Opens) -> AsyncGenerator[Studio]:
     """Nothing is launched: the jobs stay as they are."""
-    async with World(tmp_path, {"cached_jobs": 5}) as world:
+    async with World(tmp_path, {"cached_jobs": 5}, opens=open_store) as world:
         world.lose_ingress()
         filled = Studio(world)
         await filled.fill()
@@ -108,11 +109,11 @@ FILTERS: list[JobFilter] = [
 
 @pytest.mark.parametrize("scanned", [5000, 2])
 async def test_walks_in_both_directions_show_each_job_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned: int
+    tmp_path: Path, open_store: Opens, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
     """Whatever the filter, the size of the page and the rows one page may look at."""
     monkeypatch.setattr(sqlite, "SCANNED", scanned)
-    async with studio(tmp_path) as filled:
+    async with studio(tmp_path, open_store) as filled:
         for wanted in FILTERS:
             for limit in (1, 3, 24, 100):
                 expected = filled.expected(wanted)
@@ -121,11 +122,11 @@ async def test_walks_in_both_directions_show_each_job_once(
 
 
 async def test_a_rare_combination_makes_short_pages_and_a_way_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_store: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty page in the middle still leads on in both directions."""
     monkeypatch.setattr(sqlite, "SCANNED", 2)
-    async with studio(tmp_path) as filled:
+    async with studio(tmp_path, open_store) as filled:
         wanted: JobFilter = {"tag": "all", "style_id": "s0", "statuses": ["REVOKED"]}
         first = await filled.page(wanted, 10)
         assert len(first["jobs"]) <= 2
@@ -146,8 +147,10 @@ async def test_a_rare_combination_makes_short_pages_and_a_way_back(
         assert seen == filled.expected(wanted)
 
 
-async def test_times_bound_a_list_from_then_on_and_until_before(tmp_path: Path) -> None:
-    async with studio(tmp_path) as filled:
+async def test_times_bound_a_list_from_then_on_and_until_before(
+    tmp_path: Path, open_store: Opens
+) -> None:
+    async with studio(tmp_path, open_store) as filled:
         times = [job["created_at"] for job in filled.jobs]
         for low, high in ((0, 10), (3, 4), (7, 23)):
             wanted: JobFilter = {"created_after": times[low], "created_before": times[high]}
@@ -160,10 +163,10 @@ async def test_times_bound_a_list_from_then_on_and_until_before(tmp_path: Path) 
         assert ids(await filled.page(nothing, 10)) == []
 
 
-async def test_a_cursor_holds_while_jobs_come_and_go(tmp_path: Path) -> None:
+async def test_a_cursor_holds_while_jobs_come_and_go(tmp_path: Path, open_store: Opens) -> None:
     """What was there at the first page is shown once; what came later is found above it; deleted jobs
     are not missed."""
-    async with studio(tmp_path) as filled:
+    async with studio(tmp_path, open_store) as filled:
         world = filled.world
         expected = filled.expected({})
         first = await filled.page({}, 5)
@@ -189,8 +192,8 @@ async def test_a_cursor_holds_while_jobs_come_and_go(tmp_path: Path) -> None:
         assert gone
 
 
-async def test_a_page_tells_where_its_neighbours_begin(tmp_path: Path) -> None:
-    async with studio(tmp_path) as filled:
+async def test_a_page_tells_where_its_neighbours_begin(tmp_path: Path, open_store: Opens) -> None:
+    async with studio(tmp_path, open_store) as filled:
         expected = filled.expected({})
         first = await filled.page({}, 6)
         second = await filled.page({}, 6, before=first["older"])
@@ -202,8 +205,8 @@ async def test_a_page_tells_where_its_neighbours_begin(tmp_path: Path) -> None:
         assert ids(forth) == expected[6:12]
 
 
-async def test_nobody_is_shown_the_jobs_of_others(tmp_path: Path) -> None:
-    async with studio(tmp_path) as filled:
+async def test_nobody_is_shown_the_jobs_of_others(tmp_path: Path, open_store: Opens) -> None:
+    async with studio(tmp_path, open_store) as filled:
         for wanted in FILTERS:
             page = await filled.world.registry.page("cyd", wanted, 100, None, None)
             assert page == {"jobs": [], "older": None, "newer": None}
@@ -212,9 +215,9 @@ async def test_nobody_is_shown_the_jobs_of_others(tmp_path: Path) -> None:
                 assert {job["owner"] for job in page["jobs"]} <= {owner}
 
 
-async def test_a_list_shows_jobs_as_they_are_now(tmp_path: Path) -> None:
+async def test_a_list_shows_jobs_as_they_are_now(tmp_path: Path, open_store: Opens) -> None:
     """Progress is in memory only, and places are the line's to say."""
-    async with World(tmp_path, {"max_in_flight": 1}) as world:
+    async with World(tmp_path, {"max_in_flight": 1}, opens=open_store) as world:
         running, waiting = await world.submit(), await world.submit()
         await world.started(running)
         await world.progress(running, 1, {"step": 2})
@@ -225,9 +228,9 @@ async def test_a_list_shows_jobs_as_they_are_now(tmp_path: Path) -> None:
         assert views == [await world.look(waiting), await world.look(running)]
 
 
-async def test_lists_while_everything_changes(tmp_path: Path) -> None:
+async def test_lists_while_everything_changes(tmp_path: Path, open_store: Opens) -> None:
     """Pages read beside writes: each is of one moment, newest first, without repetition."""
-    async with World(tmp_path, {"max_in_flight": 2}) as world:
+    async with World(tmp_path, {"max_in_flight": 2}, opens=open_store) as world:
         jobs = [await world.submit() for _ in range(12)]
 
         async def draw_all() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +12,7 @@ from serve_app.jobs.job import Job, Status
 from serve_app.jobs.store.sqlite import Inserted, SqliteStore
 from tests.factories import image_file, job, labels, summary
 from tests.jobs.harness import insert
-
-
-@pytest.fixture(name="store")
-async def _store(tmp_path: Path) -> AsyncGenerator[SqliteStore]:
-    store = SqliteStore(tmp_path)
-    yield store
-    await store.close()
+from tests.jobs.store.opens import Opens
 
 
 def numbered(number: int, **changes: Any) -> Job:
@@ -100,9 +92,9 @@ async def test_an_end_is_final(store: SqliteStore, status: Status) -> None:
 # ---- what the life of a registry asks ----
 
 
-async def test_a_new_life_finds_all_that_lives(tmp_path: Path) -> None:
+async def test_a_new_life_finds_all_that_lives(open_store: Opens) -> None:
     """What was being drawn, and what the line must know of each."""
-    store = SqliteStore(tmp_path)
+    store = open_store()
     statuses = (Status.PENDING, Status.STARTED, Status.RETRY)
     for number, status in enumerate(statuses, 1):
         new = numbered(number, deadline=float(number))
@@ -115,7 +107,7 @@ async def test_a_new_life_finds_all_that_lives(tmp_path: Path) -> None:
     full = numbered(1_500_000, labelled=said, summary=summary(work=1.25), deadline=9.5)
     await insert(store, full)
     await store.close()
-    store = SqliteStore(tmp_path)
+    store = open_store()
     found = {live.job_id: live for live in await store.live()}
     assert found.keys() == {"j1", "j2", "j3", "j1500000"}
     live = found["j1500000"]
@@ -137,27 +129,27 @@ async def test_jobs_that_ended_are_found_by_their_time(store: SqliteStore) -> No
     assert await store.ended_before(1.0, 10) == []
 
 
-async def test_a_deleted_job_leaves_its_name(store: SqliteStore, tmp_path: Path) -> None:
+async def test_a_deleted_job_leaves_its_name(store: SqliteStore) -> None:
     new = numbered(1, labelled=labels(tags=["a"]))
     await store.insert(new, key="k", body_hash="h", key_expires_before=0.0)
     await store.bury([new.evolve(status=Status.REVOKED)], "expired", 1.0)
     assert await store.get("j1") is None
     assert await store.tombstone("j1") == {"job_id": "j1", "owner": "ann", "gone": "expired"}
     assert await store.tombstone("j2") is None
-    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as db:
+    with contextlib.closing(sqlite3.connect(store._database.path)) as db:
         for table in ("jobs", "tags", "idempotency"):
             assert db.execute(f"SELECT * FROM {table}").fetchall() == []
 
 
 async def test_a_tombstone_is_forgotten_when_it_is_old_and_its_files_are_swept(
-    tmp_path: Path,
+    open_store: Opens,
 ) -> None:
-    store = SqliteStore(tmp_path)
+    store = open_store()
     for number in (1, 2, 3):
         await store.bury([await put(store, number, Status.REVOKED)], "deleted", float(number))
     assert await store.forget_gone(9.0, 10) == 0, "the next life looks for their files"
     await store.close()
-    store = SqliteStore(tmp_path)
+    store = open_store()
     await store.swept()
     assert await store.forget_gone(2.5, 1) == 1
     assert await store.forget_gone(2.5, 10) == 1
@@ -165,9 +157,9 @@ async def test_a_tombstone_is_forgotten_when_it_is_old_and_its_files_are_swept(
     await store.close()
 
 
-async def test_what_may_have_left_files_is_known_until_it_is_swept(tmp_path: Path) -> None:
+async def test_what_may_have_left_files_is_known_until_it_is_swept(open_store: Opens) -> None:
     """An end of this life is swept by the next one, which does not know what still runs."""
-    store = SqliteStore(tmp_path)
+    store = open_store()
     await insert(store, numbered(1))  # lives
     await put(store, 2, Status.SUCCESS)  # left nothing
     twice = numbered(3)
@@ -182,7 +174,7 @@ async def test_what_may_have_left_files_is_known_until_it_is_swept(tmp_path: Pat
     await store.swept()
     assert await store.littering() == expected
     await store.close()
-    store = SqliteStore(tmp_path)
+    store = open_store()
     assert await store.littering() == expected
     await store.swept()
     assert await store.littering() == {}

@@ -1,0 +1,37 @@
+"""keepers: where the job store of an application is kept, by its settings.
+
+Knows the settings and both kinds of keepers; nothing of what is kept there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serve_app.config import Settings
+from serve_app.jobs.store.directory import Directory, Keeper
+from serve_app.jobs.store.redis import RedisKeeper
+from serve_app.jobs.store.redis_lease import LEASE_S
+from serve_app.jobs.store.redis_link import without_password
+
+
+def keeper_of(settings: Settings, on_lost: Callable[[str], None]) -> Keeper:
+    """Held by this process from now on. `on_lost`: is told by a thread why it is not any more. Raises
+    StoreHeld, ConfigError or sqlite3.Error."""
+    state = settings.path(settings.state_dir)
+    if settings.redis_url is None:
+        return Directory(state)
+    return RedisKeeper(
+        settings.redis_url,
+        state,
+        prefix=settings.redis_prefix,
+        vouched=settings.redis_vouched,
+        lock_timeout_s=1.5 * LEASE_S,  # that of a machine which died must end first
+        on_lost=on_lost,
+    )
+
+
+def store_name(settings: Settings) -> str:
+    """Two registries with the same name would be one. No password is in it."""
+    if settings.redis_url is None:
+        return str(settings.path(settings.state_dir))
+    return f"redis://{without_password(settings.redis_url)} {settings.redis_prefix}"

@@ -126,9 +126,41 @@ def basic(words: str) -> dict[str, str]:
     return {"Authorization": words.strip()}  # no receiver sees the space at the end
 
 
+def of_sillytavern(url: str, auth: str, **changes: Any) -> dict[str, Any]:
+    """Of its `generateAutoImage`. What is undefined there, as a seed that is to be drawn, is not sent; its
+    server takes Forge's modules out, since our options name no `forge_preset`."""
+    return {
+        "url": url,
+        "auth": auth,
+        "prompt": "a key",
+        "negative_prompt": "text",
+        "sampler_name": "Euler",
+        "scheduler": "normal",
+        "steps": 5,
+        "cfg_scale": 3,
+        "width": 64,
+        "height": 64,
+        "restore_faces": False,
+        "enable_hr": False,
+        "hr_upscaler": "Latent",
+        "hr_scale": 1,
+        "hr_additional_modules": [],
+        "denoising_strength": 0.7,
+        "hr_second_pass_steps": 0,
+        "override_settings": {"CLIP_stop_at_last_layers": 1},
+        "override_settings_restore_afterwards": True,
+        "clip_skip": 1,
+        "save_images": True,
+        "send_images": True,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+        **changes,
+    }
+
+
 @pytest.mark.parametrize("keys", [False, True])
 def test_sillytavern_draws(tmp_path: Path, keys: bool) -> None:
-    """Every call of `src/endpoints/stable-diffusion.js`; the body is that of an older extension."""
+    """Every call of `src/endpoints/stable-diffusion.js`, with the body of its extension of 2026."""
     found = keys_of(tmp_path / "keys", "studio") if keys else [{"X-API-Key": ""}]
     auth = f"anything:{found[0]['X-API-Key']}" if keys else ""
     more: dict[str, Any] = {"api_keys_file": tmp_path / "keys"} if keys else {}
@@ -152,33 +184,7 @@ def test_sillytavern_draws(tmp_path: Path, keys: bool) -> None:
         assert http.post(f"{root}/options", json=chosen, headers=headers).status_code == 200
         progress = got("progress")  # until the model is loaded
         assert (progress["progress"], progress["state"]["job_count"]) == (0.0, 0)
-        body = {
-            "url": service.url,
-            "auth": auth,
-            "prompt": "a key",
-            "negative_prompt": "text",
-            "sampler_name": "Euler",
-            "scheduler": "normal",
-            "steps": 5,
-            "cfg_scale": 3,
-            "width": 64,
-            "height": 64,
-            "restore_faces": False,
-            "enable_hr": False,
-            "hr_upscaler": "Latent",
-            "hr_scale": 1,
-            "hr_additional_modules": [],
-            "denoising_strength": 0.7,
-            "hr_second_pass_steps": 0,
-            "seed": 7,
-            "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"},
-            "override_settings_restore_afterwards": True,
-            "clip_skip": 1,
-            "save_images": True,
-            "send_images": True,
-            "do_not_save_grid": False,
-            "do_not_save_samples": False,
-        }
+        body = of_sillytavern(service.url, auth, seed=7)
         reply = http.post(f"{root}/txt2img", json=body, headers=headers)
         assert reply.status_code == 200, reply.text
         assert Image.open(io.BytesIO(base64.b64decode(reply.json()["images"][0]))).size == (64, 64)
@@ -188,6 +194,28 @@ def test_sillytavern_draws(tmp_path: Path, keys: bool) -> None:
         if keys:
             assert auth not in reply.text
         assert http.post(f"{root}/interrupt", headers=headers).status_code == 200
+
+
+def test_all_that_sillytavern_can_switch_on_is_drawn_without_and_named(service: Site) -> None:
+    faces = {"ADetailer": {"args": [True, True, {"ad_model": "face_yolov8n.pt"}]}}
+    body = of_sillytavern(
+        service.url,
+        "",
+        restore_faces=True,
+        enable_hr=True,
+        hr_scale=2,
+        hr_second_pass_steps=10,
+        clip_skip=2,
+        override_settings={"CLIP_stop_at_last_layers": 2, "sd_vae": "mine.safetensors"},
+        alwayson_scripts=faces,
+    )
+    reply = post(service, "txt2img", **body)
+    assert reply.status_code == 200, reply.text
+    assert json.loads(reply.json()["info"])["notes"] == [
+        "ignored: restore_faces, enable_hr, hr_second_pass_steps, alwayson_scripts, "
+        "override_settings.sd_vae",
+    ]
+    assert newest(service)["params"]["clip_skip"] == 2
 
 
 @pytest.mark.parametrize("keys", [False, True])

@@ -55,6 +55,7 @@ ELSEWHERE = {
     "catalog/embeddings.py": "engine/model/test_embeddings.py",
     "catalog/loras.py": "engine/model/test_loras.py",
     "catalog/model_entry.py": "tools/test_model_import.py",
+    "catalog/wording.py": "api/batches/test_checked.py",
     "cli/credentials.py": "cli/test_provenance.py",
     "cli/finishing.py": "cli/test_sheets.py",
     "cli/mirror.py": "cli/test_pulling.py",

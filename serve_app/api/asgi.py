@@ -59,8 +59,9 @@ from serve_app.api.view import LocalView, follow
 from serve_app.api.webhooks import Hooks
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.models import Models
-from serve_app.catalog.resolve import NO_VOCABULARIES, resolve
+from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles, refuse_unknown_palettes
+from serve_app.catalog.wording import NO_VOCABULARIES, reworded
 from serve_app.config import Settings
 from serve_app.errors import ModelError, Unavailable
 from serve_app.finishing.base import Weights, weights_in
@@ -129,6 +130,13 @@ def create_app(
         weights=weights,
         finished={},
     )
+    worded_anew = partial(
+        reworded,
+        styles=styles,
+        models=models,
+        vocabularies=vocabularies,
+        most=settings.max_prompt_chars,
+    )
     watching, hooks = Watching(view, registry, settings.max_streams), Hooks(settings)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)
     pictures = SourcePictures(settings, UploadFolder(settings.path(settings.output_dir)))
@@ -154,6 +162,7 @@ def create_app(
         settings,
         registry,
         resolved,
+        worded_anew,
         service.sources,
         partial(sources_again, pictures=pictures),
         served,

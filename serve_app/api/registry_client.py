@@ -39,7 +39,7 @@ WRITE_TIMEOUT_S = 15.0
 
 
 CANCEL_TIMEOUT_S = 60.0
-"""Of a batch: the jobs of a large one end one after the other."""
+"""Of a batch: ten thousand jobs end."""
 
 
 class Transport(Protocol):

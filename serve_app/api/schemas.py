@@ -32,7 +32,7 @@ from serve_app.messages import Labels
 from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, SourceUse, Tile
 
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85"), " ")
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+_CLEANED = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)]) | _SPACES
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # Hangul fillers, the empty Braille cell
 ABSURD = 1_000_000
 """Above any limit of a model or a setting: it only keeps numbers small enough to compute with. `resolve`
@@ -346,7 +346,7 @@ class GenerateRequest(BaseModel):
     @field_validator("prompt", "negative_prompt")
     @classmethod
     def _one_clean_line(cls, text: str) -> str:
-        return text.translate(_CONTROLS | _SPACES).strip()
+        return text.translate(_CLEANED).strip()
 
     @field_validator("prompt")
     @classmethod

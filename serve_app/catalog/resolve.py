@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from serve_app.catalog.embeddings import named_in
 from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS, lora_problem
 from serve_app.catalog.models import (
     MAX_GUIDANCE,
-    PROMPT,
     Draft,
     Models,
     ModelSpec,
@@ -25,14 +23,13 @@ from serve_app.catalog.models import (
 )
 from serve_app.catalog.schedulers import SCHEDULERS
 from serve_app.catalog.styles import NONE, Style, Styles
+from serve_app.catalog.wording import NO_VOCABULARIES, seed_of, worded
 from serve_app.errors import InvalidField
 from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.palette_files import Palette
 from serve_app.params import (
     MAX_CLIP_SKIP,
-    MAX_SEED,
     ControlUse,
-    EmbeddingUse,
     Finishing,
     GenerationParams,
     LoraUse,
@@ -46,7 +43,6 @@ STRENGTH, MASKED_STRENGTH = 0.6, 1.0
 """Of an order with a picture that does not say, and of one with a mask."""
 MAX_CONTROLS = 3
 NO_PALETTES: Mapping[str, Palette] = {}
-NO_VOCABULARIES: Mapping[str, Vocabulary] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +127,17 @@ def resolve(
             [name for name, other in styles.items() if other.draws(spec.name)],
         )
     defaults = style.defaults_for(spec.name)
-    prompt, negative = _prompts(order, style, spec)
-    _check_prompts(style, order, prompt, negative, limits.max_prompt_chars)
+    syntax: Literal["plain", "weighted"] = _first(order.prompt_syntax, spec.prompt_syntax)
+    words = worded(
+        order.prompt,
+        order.negative_prompt,
+        style=style,
+        spec=spec,
+        weighted=syntax == "weighted",
+        models=models,
+        vocabularies=vocabularies,
+        most=limits.max_prompt_chars,
+    )
     _within("n", order.n, 1, limits.max_images)
     width = _first(order.width, defaults.width, spec.native_size[0])
     height = _first(order.height, defaults.height, spec.native_size[1])
@@ -161,16 +166,13 @@ def resolve(
     tile: Tile = _first(order.tile, defaults.tile, "none")
     if wrong := tile_problem(spec, tile):
         raise InvalidField("tile", wrong, ["none"])
-    syntax: Literal["plain", "weighted"] = _first(order.prompt_syntax, spec.prompt_syntax)
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
     finishing = _finishing(order, style, palettes, weights, finished)
-    vocabulary = vocabularies.get(spec.name)
     return GenerationParams(
-        prompt=prompt,
-        negative_prompt=negative,
-        seed=_seed(order, finishing, draw),
+        **words,
+        seed=seed_of(order.seed, order.n, finishing, draw),
         n=order.n,
         width=width,
         height=height,
@@ -185,7 +187,6 @@ def resolve(
         prompt_syntax=syntax,
         clip_skip=clip_skip,
         loras=_loras(order, style, tier, spec, models),
-        embeddings=_embeddings((prompt, negative), spec, models) if syntax == "weighted" else (),
         init_image=order.init_image,
         strength=strength,
         mask_image=order.mask_image,
@@ -196,9 +197,6 @@ def resolve(
         quality=order.quality,
         style_id=style.id,
         style_revision=style.revision,
-        subject=order.prompt,
-        subject_negative=order.negative_prompt,
-        not_taught=vocabulary.familiarity(order.prompt).note() if vocabulary else "",
         finishing=finishing,
     )
 
@@ -307,28 +305,6 @@ def how_to_serve(model: str) -> str:
     )
 
 
-def _prompts(order: Order, style: Style, spec: ModelSpec) -> tuple[str, str]:
-    """Final prompt and negative prompt. Style `none` adds nothing to those of the order, not even the model's
-    template, so that `order_again` gives the same prompts."""
-    if style.id == NONE.id:
-        return order.prompt, order.negative_prompt
-    styled = style.template_for(spec.name).replace(PROMPT, order.prompt)
-    negatives = [order.negative_prompt, style.negative_for(spec.name), spec.negative_prompt]
-    unique = dict.fromkeys(text for text in negatives if text)
-    return spec.prompt_template.replace(PROMPT, styled), ", ".join(unique)
-
-
-def _check_prompts(style: Style, order: Order, prompt: str, negative: str, most: int) -> None:
-    """The final prompts must not be too long, because `order_again` sends them as a client's."""
-    if not order.prompt.strip():
-        raise InvalidField("prompt", "must not be empty")
-    for field, text in ("prompt", prompt), ("negative_prompt", negative):
-        if len(text) > most:
-            whose = "" if style.id == NONE.id else " with the style's words"
-            long = f"{len(text)} characters{whose}, at most {most} are allowed"
-            raise InvalidField(field, long)
-
-
 def _strength(order: Order, steps: int) -> float:
     """Share of the steps that are drawn; 1 without a picture."""
     if order.init_image is None:
@@ -411,19 +387,6 @@ def _finishing(
     )
 
 
-def _seed(order: Order, finishing: Finishing | None, draw: Callable[[int], int]) -> int:
-    drawn = order.n * (1 + (finishing.redraws if finishing else 0))
-    last = MAX_SEED - (drawn - 1)
-    if order.seed is None or order.seed == -1:
-        return draw(last + 1)
-    if not 0 <= order.seed <= last:
-        text = f"the last image's seed, seed + n - 1, must not exceed {MAX_SEED}"
-        if drawn > order.n:
-            text = f"the last seed of all redraws, seed + {drawn} - 1, must not exceed {MAX_SEED}"
-        raise InvalidField("seed", text, [f"-1 to {last}"])
-    return order.seed
-
-
 def _loras(
     order: Order, style: Style, tier: Draft | None, spec: ModelSpec, models: Models
 ) -> tuple[LoraUse, ...]:
@@ -449,11 +412,6 @@ def _loras(
         LoraUse(name=name, weight=weight, revision=models.loras[name].revision)
         for name, weight in wanted
     )
-
-
-def _embeddings(texts: Sequence[str], spec: ModelSpec, models: Models) -> tuple[EmbeddingUse, ...]:
-    fit = {name: one for name, one in models.embeddings.items() if one.family == spec.family}
-    return tuple(EmbeddingUse(name=one.name, revision=one.revision) for one in named_in(texts, fit))
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

@@ -172,15 +172,20 @@ class Vocabulary:
         left: list[str] = []
         start = 0
         while start < len(words):
-            longest = self._longest.get(words[start], 1)
-            for length in range(min(longest, len(words) - start), 0, -1):
+            word = words[start]
+            if word not in self._longest:  # hot: nearly every word
+                name = self._forms.get(word, "")
+                (known if name else left).append(name or word)
+                start += 1
+                continue
+            for length in range(min(self._longest[word], len(words) - start), 0, -1):
                 name = self._spelled(" ".join(words[start : start + length]))
                 if name:
                     known.append(name)
                     start += length
                     break
             else:
-                left.append(words[start])
+                left.append(word)
                 start += 1
         return known, left
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import uuid_utils
 
-from serve_app.api.batches.checked import CheckedOrders, Resolve, checked
+from serve_app.api.batches.checked import CheckedOrders, Resolve, Reword, checked
 from serve_app.api.batches.listing import BatchQuery
 from serve_app.api.batches.reading import JSON, ReadBatch, Said, read
 from serve_app.api.batches.replies import (
@@ -65,6 +65,7 @@ class BatchService:
     settings: Settings
     registry: RegistryClient
     resolve: Resolve
+    reword: Reword
     sources: Callable[..., Coroutine[Any, Any, dict[str, SourceUse]]]
     sources_again: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
     served: Sequence[str]
@@ -102,6 +103,7 @@ class BatchService:
                 found.orders,
                 found.defaults,
                 self.resolve,
+                self.reword,
                 client=client,
                 batch_id=batch_id,
                 sources=partial(sources, keep=not found.dry_run),

@@ -12,10 +12,15 @@ import pytest
 from serve_app.api.batches.checked import MOST_ERRORS, checked
 from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles
+from serve_app.catalog.wording import reworded
 from serve_app.config import Settings
 from serve_app.errors import InvalidField, InvalidRows
 from serve_app.messages import BatchRow
+from serve_app.params import MAX_SEED, GenerationParams
 from tests.api.harness import MODELS, STYLES
+from tests.catalog.test_taught import SWORDS
+
+TAUGHT, LIMITS = {"tiny": SWORDS}, Settings()
 
 
 def rows(
@@ -31,10 +36,18 @@ def rows(
         models=MODELS,
         active="tiny",
         revision_of=revision_of,
-        limits=Settings(),
+        limits=LIMITS,
+        vocabularies=TAUGHT,
+    )
+    worded_anew = partial(
+        reworded,
+        styles=styles,
+        models=MODELS,
+        vocabularies=TAUGHT,
+        most=LIMITS.max_prompt_chars,
     )
     given = {"style_id": "icon"} if defaults is None else defaults
-    return checked(orders, given, resolved, client="ann", batch_id="b", **where).rows
+    return checked(orders, given, resolved, worded_anew, client="ann", batch_id="b", **where).rows
 
 
 def seeds(found: list[BatchRow]) -> list[int]:
@@ -116,6 +129,77 @@ def test_defaults_hold_where_an_order_says_nothing() -> None:
     assert [p["steps"] for p in params] == [9, 3]
     assert [p["height"] for p in params] == [128, 64]
     assert (first["labels"]["tags"], second["labels"]["tags"]) == (["all"], ["own"])
+
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"style_id": "none"},
+    {"n": 2, "size": "64x128"},
+    {"steps": 9, "guidance_scale": 1, "scheduler": "euler"},
+    {"prompt_syntax": "weighted", "clip_skip": 2},
+    {
+        "effects": [{"op": "trim", "padding": 2}],
+        "require": {"coverage": {"min": 0.1}},
+        "redraws": 3,
+    },
+    {"priority": "high", "tags": ["a", "a"], "metadata": {"slot": 1}},
+    {"metadata": {"slot": True}, "name": "hero"},
+]
+WORDS: list[dict[str, Any]] = [
+    {"prompt": "a sword"},
+    {"prompt": '\ta \u0085sword\n, \u00e4lter "seed":0,', "negative_prompt": " text\x00 "},
+    {"prompt": "a spatula", "seed": 7},
+    {"prompt": "a sword", "seed": None},
+    {"prompt": "(a sword:1.2) BREAK [x]", "negative_prompt": "blurry", "seed": 3.0},
+]
+
+
+def test_orders_that_share_their_kind_are_sealed_as_any_order_is() -> None:
+    """To the byte, since a key is a hash of it."""
+    for row in rows(*[{**kind, **words} for words in WORDS for kind in KINDS]):
+        sealed = GenerationParams.model_validate_json(row["params"])
+        assert sealed.model_dump_json() == row["params"]
+        assert sealed.seed == row["summary"]["seed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("words", WORDS)
+def test_what_stands_before_an_order_changes_nothing_of_it(
+    kind: dict[str, Any], words: dict[str, Any]
+) -> None:
+    before, order = {**kind, "prompt": "another thing", "seed": 5}, {**kind, **words}
+    (_, second), (alone,) = rows(before, order), rows(order)
+    for row in (second, alone):
+        del row["job_id"]  # pyright: ignore[reportGeneralTypeIssues]
+    assert repr(second) == repr(alone)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"prompt": "a" * 5000},
+        {"prompt": " \n"},
+        {"prompt": 7},
+        {"prompt": "\ud800"},
+        {"prompt": "a", "negative_prompt": "b" * 5000},
+        {"prompt": "a", "seed": MAX_SEED},
+        {"prompt": "a", "seed": True},
+        {"prompt": "a", "name": ""},
+        {"prompt": "a", "tags": "b"},
+        {"prompt": "a", "n": True},
+        {"prompt": "a", "n": "2"},
+        {},
+    ],
+)
+def test_an_order_that_is_wrong_is_told_alike_alone_and_after_good_ones(
+    bad: dict[str, Any],
+) -> None:
+    """`n: true` equals `n: 1` for Python, and is none."""
+    kind: dict[str, Any] = {"n": 2} if bad.get("seed") == MAX_SEED else {}
+    good = [{"prompt": "a", "n": 1}, {"prompt": "b", "n": 2}, {"prompt": "c"}]
+    (alone,), (after,) = wrong(kind | bad).errors, wrong(*good, kind | bad).errors
+    assert (alone.row, after.row) == (1, 4)
+    assert (alone.field, alone.detail, alone.allowed) == (after.field, after.detail, after.allowed)
 
 
 def test_every_error_is_told_with_its_row_and_field() -> None:

@@ -303,16 +303,15 @@ class Batches:
     # ---- ending ----
 
     async def cancel(self, batch_id: str, owner: str) -> BatchView | Tombstone | None:
-        """Revoke every job that only this batch waits for. One that another batch stands for too goes on
-        there, and its row ends here all the same."""
+        """Revoke every job that only this batch waits for, all of them or none. One that another batch stands
+        for too goes on there, and its row ends here all the same."""
         batch = await self._of(batch_id, owner)
         if batch is None:
             return await self.look(batch_id, owner)
-        let_go, now = self._store.batches.let_go, self._clock.now
-        while (jobs := await let_go(batch.number, AT_ONCE, now())) is not None:
-            await asyncio.gather(
-                *(self._endings.revoke(job_id, owner, CANCELLED) for job_id in jobs)
-            )
+        revoked = await self._store.batches.revoke(batch.number, self._clock.now(), CANCELLED)
+        for start in range(0, len(revoked), AT_ONCE):
+            jobs = await self._store.numbered(revoked[start : start + AT_ONCE])
+            await self._endings.were_revoked(jobs)
         return await self._told(batch_id, owner)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from typing import Literal
 
 from serve_app.jobs.cleaning import Cleaning
@@ -69,10 +70,7 @@ class Endings:
         )
         if not await self._jobs.save(ended, job.fence):
             return False
-        self._deadlines.forget(job.job_id)
-        if job.status is Status.REVOKED:
-            self._dispatcher.stop(ended)
-        self._observe(ended)
+        self._is_over(ended)
         if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
             await self._cleaning.remove([ended], but=ended.images)
         return True
@@ -88,6 +86,13 @@ class Endings:
                 return job
             await self.end(job.evolve(status=Status.REVOKED, error=error, waiting_for=None))
             # If that failed, the row changed in between (an attempt began, or it ended): look again.
+
+    async def were_revoked(self, jobs: Sequence[Job]) -> None:
+        """These jobs are revoked, and their rows say so already: stop their work."""
+        for job in jobs:
+            self._is_over(self._jobs.written(job))
+        if begun := [job for job in jobs if job.fence]:
+            await self._cleaning.remove(begun)
 
     async def deadline_passed(self, job_id: str) -> None:
         try:
@@ -112,6 +117,12 @@ class Endings:
     def retired_before(self) -> float | None:
         """Jobs that ended before this moment (unix seconds) are kept no longer. None: all are kept."""
         return None if self.retention_s is None else self._clock.now() - self.retention_s
+
+    def _is_over(self, job: Job) -> None:
+        self._deadlines.forget(job.job_id)
+        if job.status is Status.REVOKED:
+            self._dispatcher.stop(job)
+        self._observe(job)
 
     def _observe(self, job: Job) -> None:
         assert job.completed_at is not None

@@ -94,7 +94,10 @@ class Line:
             heapq.heappush(self._heap, (client.clock, client.name))
         elif not client.jobs:
             client.clock = max(client.clock, self._now)
-        insort(client.jobs, entry)
+        if not client.jobs or client.jobs[-1] < entry:  # hot: the rows of a batch come in order
+            client.jobs.append(entry)
+        else:
+            insort(client.jobs, entry)
         client.work += entry.work
         self._note(client)
 

@@ -39,11 +39,15 @@ class JobRepository:
         labels = await self.store.update(job, expected_fence=expected_fence)
         if labels is None:
             return False
-        job = job.evolve(labels=labels)
+        self.written(job.evolve(labels=labels))
+        return True
+
+    def written(self, job: Job) -> Job:
+        """Its row is so now: memory follows, unless it holds something newer. Returns the job."""
         latest = self.cache.get(job.job_id)
         if latest is None or (latest.fence <= job.fence and not latest.status.terminal):
             self.remember(job)
-        return True
+        return job
 
     def remember(self, job: Job) -> Job:
         """Hold `job` as its newest state, and tell the watchers. Returns it with its revision. Its labels are

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic_core import from_json
@@ -17,14 +17,14 @@ from serve_app.jobs.job import Job
 from serve_app.jobs.store.batch_tables import (
     BATCH_COLUMNS,
     COUNTS,
-    LEFT,
     LIVE_STATUSES,
     REUSED,
     ROW_COLUMNS,
     STATUSES,
 )
+from serve_app.jobs.store.cancelling import recount, revoke
 from serve_app.jobs.store.database import Database
-from serve_app.jobs.store.finding import index, unindex
+from serve_app.jobs.store.finding import index_new, unindex
 from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import bounds
 from serve_app.jobs.store.rows import from_row, to_row
@@ -38,7 +38,7 @@ from serve_app.jobs.store.stored_batch import (
     batch_of,
     runs,
 )
-from serve_app.messages import BatchFilter, Webhook
+from serve_app.messages import BatchFilter, JobError, Webhook
 
 SCANNED = 500
 """Most batches that are read for one page of a list."""
@@ -46,6 +46,14 @@ LOST = ("FAILURE", "REVOKED")
 """Rows whose jobs ended without pictures: those that a retry orders again."""
 
 _JOB = ", ".join(f"jobs.{name}" for name in COLUMNS)
+_INSERT_BATCH = (
+    f"INSERT INTO batches ({', '.join(BATCH_COLUMNS)}) VALUES"
+    f" ({', '.join(f':{name}' for name in BATCH_COLUMNS)})"
+)
+_INSERT_ROW = (
+    f"INSERT INTO batch_rows ({', '.join(ROW_COLUMNS)}) VALUES"
+    f" ({', '.join('?' * len(ROW_COLUMNS))})"
+)
 _LAST_MADE = """
 SELECT batch_rows.job, jobs.status FROM batch_rows
 CROSS JOIN batches ON batches.number = batch_rows.batch
@@ -53,15 +61,6 @@ CROSS JOIN jobs ON jobs.number = batch_rows.job
 WHERE batch_rows.key = ? AND batches.owner = ? AND batches.name = ?
     AND jobs.status NOT IN ('FAILURE', 'REVOKED')
 ORDER BY batch_rows.batch DESC LIMIT 1
-"""
-# Row, job and status; whether a batch that was not cancelled stands for the job too.
-_LIVE_ROWS = f"""
-SELECT own.row, own.status, jobs.job_id, EXISTS (
-    SELECT 1 FROM batch_rows AS other
-    WHERE other.job = own.job AND other.batch != own.batch AND other.reused < {LEFT}
-) AS shared
-FROM batch_rows AS own JOIN jobs ON jobs.number = own.job
-WHERE own.batch = ? AND own.status = ? ORDER BY own.row LIMIT ?
 """
 
 
@@ -107,40 +106,31 @@ class StoredBatches:
             ]
             counts = {count: statuses.count(s) for count, s in zip(COUNTS, STATUSES, strict=True)}
             live = sum(status in LIVE_STATUSES for status in statuses)
-            _insert(
-                db,
-                "batches",
-                BATCH_COLUMNS,
-                [
-                    {
-                        "number": number,
-                        "batch_id": batch_id,
-                        "owner": owner,
-                        "name": name,
-                        "created_at": created_at,
-                        "completed_at": None if live else created_at,
-                        "size": len(rows),
-                        "reused": len(made),
-                        "reused_rows": json.dumps(runs(made)),
-                        "changes": 0,
-                        **counts,
-                    }
-                ],
+            db.execute(
+                _INSERT_BATCH,
+                {
+                    "number": number,
+                    "batch_id": batch_id,
+                    "owner": owner,
+                    "name": name,
+                    "created_at": created_at,
+                    "completed_at": None if live else created_at,
+                    "size": len(rows),
+                    "reused": len(made),
+                    "reused_rows": json.dumps(runs(made)),
+                    "changes": 0,
+                    **counts,
+                },
             )
             _insert_jobs(db, fresh)
-            entries = (
-                {
-                    "batch": number,
-                    "row": row,
-                    "job": made[row][0] if row in made else new.job.number,
-                    "status": statuses[row - 1],
-                    "key": new.key,
-                    "name": new.name,
-                    "reused": row in made,
-                }
-                for row, new in enumerate(rows, 1)
+            jobs = (
+                made[row][0] if row in made else new.job.number for row, new in enumerate(rows, 1)
             )
-            _insert(db, "batch_rows", ROW_COLUMNS, entries)
+            entries = (
+                (number, row, job, status, new.key, new.name, row in made)
+                for row, (new, job, status) in enumerate(zip(rows, jobs, statuses, strict=True), 1)
+            )
+            db.executemany(_INSERT_ROW, entries)
             if hook is not None:  # after the rows: a trigger looks whether any of them lives
                 db.execute(
                     "INSERT INTO batch_hooks VALUES (?, ?, ?, 1, ?)",
@@ -185,19 +175,17 @@ class StoredBatches:
             if (why := refused(len(wanted))) is not None:
                 return why
             _insert_jobs(db, [new for _, _, new in wanted])
-            for row, before, new in wanted:
-                db.execute(
-                    "UPDATE batch_rows SET job = ?, status = 'PENDING', reused = 0"
-                    " WHERE batch = ? AND row = ?",
-                    (new.job.number, batch, row),
-                )
-                _count(db, batch, before, "PENDING")
-            for row, before, now in joined:
-                db.execute(
-                    f"UPDATE batch_rows SET status = ?, reused = {REUSED} WHERE batch = ? AND row = ?",
-                    (now, batch, row),
-                )
-                _count(db, batch, before, now)
+            db.executemany(
+                "UPDATE batch_rows SET job = ?, status = 'PENDING', reused = 0"
+                " WHERE batch = ? AND row = ?",
+                [(new.job.number, batch, row) for row, _, new in wanted],
+            )
+            db.executemany(
+                f"UPDATE batch_rows SET status = ?, reused = {REUSED} WHERE batch = ? AND row = ?",
+                [(now, batch, row) for row, _, now in joined],
+            )
+            recount(db, batch, [(before, "PENDING") for _, before, _ in wanted])
+            recount(db, batch, [(before, now) for _, before, now in joined])
             db.execute(
                 "UPDATE batches SET completed_at = NULL"
                 " WHERE number = ? AND pending + started + retry > 0",
@@ -209,33 +197,14 @@ class StoredBatches:
         self._outbox.posted()
         return again
 
-    async def let_go(self, batch: int, limit: int, at: float) -> list[str] | None:
-        """For a batch of this number that is cancelled: ids of the jobs that are to be revoked, of its next
-        `limit` rows whose jobs live. Of these rows those whose job another batch stands for too end here:
-        the job is left. None: no job of the batch lives any more."""
-
-        def operation(db: sqlite3.Connection) -> list[str] | None:
-            live: list[sqlite3.Row] = []
-            for status in LIVE_STATUSES:
-                live += db.execute(_LIVE_ROWS, (batch, status, limit - len(live)))
-            left = [row for row in live if row["shared"]]
-            for row in left:
-                db.execute(
-                    f"UPDATE batch_rows SET status = 'REVOKED', reused = reused | {LEFT}"
-                    " WHERE batch = ? AND row = ?",
-                    (batch, row["row"]),
-                )
-                _count(db, batch, row["status"], "REVOKED")
-            db.execute(
-                "UPDATE batches SET completed_at = ? WHERE number = ? AND completed_at IS NULL"
-                " AND pending + started + retry = 0",
-                (at, batch),
-            )
-            return [row["job_id"] for row in live if not row["shared"]] if live else None
-
-        again = await self._write(operation)
+    async def revoke(self, batch: int, at: float, error: JobError) -> list[int]:
+        """Cancel the batch of this number: all its rows end together (`cancelling.revoke`). Returns the
+        numbers of the jobs that ended with them."""
+        revoked = await self._write(
+            lambda db: revoke(db, batch, at=at, error=error, epoch=self._epoch)
+        )
         self._outbox.posted()
-        return again
+        return revoked
 
     async def take_back(self, batch_id: str, jobs: Sequence[Job], at: float) -> None:
         """Remove a batch that was inserted with these new jobs, as if it had not been. Its id stays known as
@@ -419,29 +388,21 @@ def _made(
     return found
 
 
-def _count(db: sqlite3.Connection, batch: int, before: str, now: str) -> None:
-    """A row of the batch goes from one status to another one."""
-    db.execute(
-        f"UPDATE batches SET {before.lower()} = {before.lower()} - 1, {now.lower()} = {now.lower()} + 1,"
-        " changes = changes + 1 WHERE number = ?",
-        (batch,),
-    )
-
-
-def _insert(
-    db: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[dict[str, Any]]
-) -> None:
-    values = ", ".join(f":{name}" for name in columns)
-    db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", rows)
-
-
 def _insert_jobs(db: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
-    jobs = (to_row(new.job, new.params) for new in rows)
-    db.executemany(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", jobs)
+    db.executemany(f"INSERT INTO jobs ({NAMED}) VALUES ({VALUES})", _as_rows(rows))
+    index_new(db, ((new.job, from_json(new.params)) for new in rows))
     for new in rows:
-        index(db, new.job.number, new.job.owner, new.job.labels, from_json(new.params))
         if (hook := new.job.labels.get("webhook")) is not None:
             post(db, new.job, hook)
+
+
+def _as_rows(rows: Iterable[NewRow]) -> Iterator[dict[str, Any]]:
+    labels, said = None, ""
+    for new in rows:
+        if new.job.labels is not labels:  # hot: rows of one file often share them
+            labels = new.job.labels
+            said = json.dumps(labels)
+        yield to_row(new.job, new.params, said)
 
 
 def _forget(

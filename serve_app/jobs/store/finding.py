@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from serve_app.jobs.job import Job
 from serve_app.messages import Labels, Mark
 
 FINDING_TABLES = """
@@ -28,6 +29,10 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 """`marks`: of each job, the marks that any of its images has, as `marks_of` names them. `words`: its row id
 is the job's number. The owner is in the index as well, as one word, so that nobody pays for the jobs of
 others. The text itself is kept, since SQLite deletes from an index without it only from 3.43 on."""
+
+_INSERT_TAG = "INSERT INTO tags VALUES (?, ?, ?)"
+_INSERT_MARK = "INSERT INTO marks VALUES (?, ?, ?)"
+_INSERT_WORDS = "INSERT INTO words (rowid, owner, said) VALUES (?, ?, ?)"
 
 
 def marks_of(labels: Labels) -> set[str]:
@@ -59,6 +64,21 @@ def index(
     """Let a new job be found."""
     _label(db, number, owner, labels)
     _say(db, number, owner, labels, params)
+
+
+def index_new(db: sqlite3.Connection, jobs: Iterable[tuple[Job, Mapping[str, Any]]]) -> None:
+    """`index`, of many jobs that have words of their own, each with its params."""
+    tags: list[tuple[str, str, int]] = []
+    marks: list[tuple[str, str, int]] = []
+    words: list[tuple[int, str, str]] = []
+    for job, params in jobs:
+        tags += [(job.owner, tag, job.number) for tag in job.labels["tags"]]
+        if "marks" in job.labels:
+            marks += [(job.owner, mark, job.number) for mark in marks_of(job.labels)]
+        words.append((job.number, _word_of(job.owner), said_of(params)))
+    db.executemany(_INSERT_TAG, tags)
+    db.executemany(_INSERT_MARK, marks)
+    db.executemany(_INSERT_WORDS, words)
 
 
 def relabel(db: sqlite3.Connection, number: int, owner: str, old: Labels, new: Labels) -> None:
@@ -108,16 +128,13 @@ def _say(
             (parent,),
         ).fetchone()
         said = found[0] if found else ""
-    db.execute(
-        "INSERT INTO words (rowid, owner, said) VALUES (?, ?, ?)",
-        (number, _word_of(owner), said),
-    )
+    db.execute(_INSERT_WORDS, (number, _word_of(owner), said))
 
 
 def _label(db: sqlite3.Connection, number: int, owner: str, labels: Labels) -> None:
     tags, marks = labels["tags"], marks_of(labels)
-    db.executemany("INSERT INTO tags VALUES (?, ?, ?)", [(owner, tag, number) for tag in tags])
-    db.executemany("INSERT INTO marks VALUES (?, ?, ?)", [(owner, mark, number) for mark in marks])
+    db.executemany(_INSERT_TAG, [(owner, tag, number) for tag in tags])
+    db.executemany(_INSERT_MARK, [(owner, mark, number) for mark in marks])
 
 
 def _unlabel(db: sqlite3.Connection, number: int, owner: str, labels: Labels) -> None:

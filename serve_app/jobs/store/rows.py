@@ -15,9 +15,9 @@ from serve_app.jobs.job import Job, Status
 from serve_app.messages import Summary
 
 
-def to_row(job: Job, params: str | None = None) -> dict[str, Any]:
-    """The values of `COLUMNS` for a new job. It is live, so `ended` is null. `params`: the job's, if somebody
-    has written them as JSON already."""
+def to_row(job: Job, params: str | None = None, labels: str | None = None) -> dict[str, Any]:
+    """The values of `COLUMNS` for a new job. It is live, so `ended` is null. `params`, `labels`: the job's,
+    if somebody has written them as JSON already."""
     return {
         **job.summary,
         "number": job.number,
@@ -34,7 +34,7 @@ def to_row(job: Job, params: str | None = None) -> dict[str, Any]:
         "ended": None,
         "client": job.client,
         "priority": job.priority,
-        "labels": json.dumps(job.labels),
+        "labels": json.dumps(job.labels) if labels is None else labels,
         "params": json.dumps(job.params) if params is None else params,
         "extra_files": job.summary.get("extra_files", False),
         "images": json.dumps(job.images) if job.images else "[]",

@@ -246,6 +246,16 @@ class SqliteStore:
     async def get(self, job_id: str) -> Job | None:
         return await self._read(lambda db: _one(db, job_id))
 
+    async def numbered(self, numbers: Sequence[int]) -> list[Job]:
+        """The jobs of these numbers, in any order."""
+        places = ", ".join("?" * len(numbers))
+
+        def operation(db: sqlite3.Connection) -> list[Job]:
+            rows = db.execute(f"SELECT {NAMED} FROM jobs WHERE number IN ({places})", numbers)
+            return [from_row(row) for row in rows]
+
+        return await self._read(operation)
+
     async def tombstone(self, job_id: str) -> Tombstone | None:
         def operation(db: sqlite3.Connection) -> Tombstone | None:
             row = db.execute("SELECT owner, why FROM gone WHERE job_id = ?", (job_id,)).fetchone()

@@ -23,6 +23,7 @@ from serve_app.jobs.store.batches import LOST, StoredBatches
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow, StoredBatch
 from tests.factories import job, labels, new_id, params
+from tests.jobs.harness import ERROR
 from tests.jobs.store.opens import Opens
 from tests.jobs.store.test_schema import Explained, is_slow
 
@@ -69,7 +70,7 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(
     open_store: Opens,
 ) -> None:
     """Jobs move as they may, are deleted, are reused by other batches, left to them and ordered again."""
-    chance = random.Random(7)
+    chance = random.Random(8)
     store = open_store()
     jobs: dict[str, Job] = {}
     for _ in range(4):
@@ -78,9 +79,10 @@ async def test_the_counts_are_those_of_the_rows_whatever_happens(
             jobs[fresh.job_id] = fresh
     numbers = [b.number for b in (await every_batch(store))]
     for _ in range(600):
-        if chance.random() < 0.1:  # as a cancelled batch; those that nobody shares go on here
-            await store.batches.let_go(chance.choice(numbers), 3, time.time())
         if chance.random() < 0.01:
+            ended = await store.batches.revoke(chance.choice(numbers), time.time(), ERROR)
+            jobs |= {one.job_id: one for one in await store.numbered(ended)}
+        if chance.random() < 0.02:
             batch = chance.choice(numbers)
             lost = [row for row in await store.batches.rows(batch, 0, 100, LOST) if row.job]
             again = [(row.row, row.job.job_id, new_rows("x")[0]) for row in lost[:3] if row.job]
@@ -139,7 +141,7 @@ async def test_no_query_of_batches_scans_or_sorts(
     await batches.of_key("ann", "k", "", 0.0)
     shared = await insert(store, new_rows("b"))
     assert shared.fresh == []
-    assert await batches.let_go(batch.number, 10, time.time()) == []
+    assert await batches.revoke(batch.number, time.time(), ERROR) == []
     again = await batches.order_again(batch.number, [(1, lost.job_id, new_rows("a")[0])])
     assert len(again) == 1
     second = await insert(store, new_rows("x"))
@@ -149,7 +151,7 @@ async def test_no_query_of_batches_scans_or_sorts(
     await store.close()
     methods = {n for n, m in vars(StoredBatches).items() if inspect.iscoroutinefunction(m)}
     assert methods == {
-        *("insert", "order_again", "let_go", "take_back"),
+        *("insert", "order_again", "revoke", "take_back"),
         *("of_key", "get", "plan", "page", "rows", "last_live"),
     }
     # Rows of several statuses are as many walks; they are merged in Python.
@@ -166,12 +168,12 @@ from tests.jobs.store.test_batches import insert, new_rows
 
 die_at, real, written = int(sys.argv[2]), batches.to_row, 0
 
-def to_row(job, params):
+def to_row(job, params, *labels):
     global written
     written += 1
     if written == die_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(job, params)
+    return real(job, params, *labels)
 
 batches.to_row = to_row
 

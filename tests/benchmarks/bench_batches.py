@@ -4,7 +4,8 @@
 
 With `--service`: the whole service on a cluster of its own, the starter model and its styles. The CSV is sent
 ROUNDS times under other names, each cancelled before the next; first, ALONE orders of the same kind are sent
-one by one on one connection, as a client without batches would.
+one by one on one connection, as a client without batches would. Then the last batch is ordered again and
+cancelled, RETRIES times. Meanwhile somebody else looks at the list of batches fifty times a second.
 
 Without it, the workload is: a CSV of that many orders with a prompt of its own each, sent over HTTP on
 loopback to the app on a real registry and store. All are in one process here; what goes between app and
@@ -21,9 +22,11 @@ import contextlib
 import inspect
 import pickle
 import tempfile
+import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -37,6 +40,7 @@ from tests.serving import served
 FILE_BYTES = 4096
 ALONE = 200
 ROUNDS = 5
+RETRIES = 2
 LOOKS = 200
 CSV = {"content-type": "text/csv"}
 
@@ -174,19 +178,83 @@ def one_by_one(service: Service) -> float:
 
 def together(service: Service, table: str, orders: int) -> list[tuple[str, str]]:
     taken: list[float] = []
-    for turn in range(ROUNDS):
-        begun = time.perf_counter()
-        reply = service.http.post(
-            f"/v1/batches?name=b{turn}", content=table, headers=CSV, timeout=60
-        )
-        taken.append(time.perf_counter() - begun)
-        assert reply.status_code == 202, reply.text
-        service.http.post(reply.json()["urls"]["cancel"], timeout=120)
-    told = ", ".join(f"{seconds:.2f}" for seconds in taken)
+    cancelled: list[float] = []
+    retried: list[float] = []
+    with Onlooker(service) as onlooker:
+        for turn in range(ROUNDS):
+            with onlooker.during("order"):
+                begun = time.perf_counter()
+                reply = service.http.post(
+                    f"/v1/batches?name=b{turn}", content=table, headers=CSV, timeout=60
+                )
+                taken.append(time.perf_counter() - begun)
+            assert reply.status_code == 202, reply.text
+            urls = reply.json()["urls"]
+            with onlooker.during("cancel"):
+                cancelled.append(done(service, urls["cancel"]))
+        for _ in range(RETRIES):
+            with onlooker.during("retry"):
+                retried.append(done(service, urls["retry"]))
+            done(service, urls["cancel"])
     return [
-        (f"202 of {orders} orders, s, each of {ROUNDS}", told),
+        (f"202 of {orders} orders, s, each of {ROUNDS}", told(taken)),
         ("seconds an order", f"{sorted(taken)[ROUNDS // 2] / orders:.5f}"),
+        (f"{orders} cancelled, s", told(cancelled)),
+        (f"{orders} ordered again, s", told(retried)),
+        *onlooker.figures(),
     ]
+
+
+def done(service: Service, url: str) -> float:
+    begun = time.perf_counter()
+    reply = service.http.post(url, timeout=120)
+    assert reply.is_success, reply.text
+    return time.perf_counter() - begun
+
+
+def told(seconds: list[float]) -> str:
+    return ", ".join(f"{one:.2f}" for one in seconds)
+
+
+class Onlooker:
+    """Somebody else, who asks the registry for a page of a list all the time."""
+
+    def __init__(self, service: Service) -> None:
+        self._url = f"{service.http.base_url}/v1/batches?limit=1"
+        self._waits: dict[str, list[float]] = {}
+        self._now = "nothing"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @contextlib.contextmanager
+    def during(self, what: str) -> Generator[None]:
+        self._now = what
+        yield
+        self._now = "nothing"
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=60) as http:
+            while not self._over.wait(0.02):
+                what, begun = self._now, time.perf_counter()
+                http.get(self._url).raise_for_status()
+                self._waits.setdefault(what, []).append(time.perf_counter() - begun)
+
+    def figures(self) -> list[tuple[str, str]]:
+        return [
+            (
+                f"a look of somebody else during {what}, ms: median, longest",
+                f"{sorted(waits)[len(waits) // 2] * 1000:.0f}, {max(waits) * 1000:.0f}",
+            )
+            for what, waits in self._waits.items()
+        ]
 
 
 def main() -> None:

@@ -195,6 +195,10 @@ class Dispatcher:
 
     # ---- what clients want of a job ----
 
+    def leave_line(self, job_id: str) -> bool:
+        """The job has ended. False: it does not stand in line."""
+        return self._lines.remove(job_id)
+
     def stop(self, job: Job) -> None:
         """The job was revoked: take it out of the line, and stop its attempt."""
         self._lines.remove(job.job_id)

@@ -87,6 +87,11 @@ class Endings:
             await self.end(job.evolve(status=Status.REVOKED, error=error, waiting_for=None))
             # If that failed, the row changed in between (an attempt began, or it ended): look again.
 
+    def leave_line(self, job_id: str) -> bool:
+        """Take a job out of line, whose row says that it is revoked. False: it does not stand there."""
+        self._deadlines.forget(job_id)
+        return self._dispatcher.leave_line(job_id)
+
     async def were_revoked(self, jobs: Sequence[Job]) -> None:
         """These jobs are revoked, and their rows say so already: stop their work."""
         for job in jobs:

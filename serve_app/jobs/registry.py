@@ -167,6 +167,7 @@ class JobRegistry:
             self._estimates,
             metrics,
             self._clock,
+            self._background,
         )
         self._labelling = Labelling(self._jobs, self._lines)
         self._sends_webhooks = courier is not None

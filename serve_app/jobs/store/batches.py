@@ -197,9 +197,9 @@ class StoredBatches:
         self._outbox.posted()
         return again
 
-    async def revoke(self, batch: int, at: float, error: JobError) -> list[int]:
-        """Cancel the batch of this number: all its rows end together (`cancelling.revoke`). Returns the
-        numbers of the jobs that ended with them."""
+    async def revoke(self, batch: int, at: float, error: JobError) -> dict[str, int]:
+        """Cancel the batch of this number: all its rows end together (`cancelling.revoke`). Returns the ids
+        and numbers of the jobs that ended with them."""
         revoked = await self._write(
             lambda db: revoke(db, batch, at=at, error=error, epoch=self._epoch)
         )

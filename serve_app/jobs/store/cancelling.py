@@ -19,7 +19,7 @@ from serve_app.messages import JobError
 _WORK_FIRST = ("STARTED", "RETRY", "PENDING")
 # Whether a batch that was not cancelled stands for the job too.
 _LIVE_ROWS = f"""
-SELECT own.row, own.status, own.job, jobs.labels, EXISTS (
+SELECT own.row, own.status, own.job, jobs.job_id, jobs.labels, EXISTS (
     SELECT 1 FROM batch_rows AS other
     WHERE other.job = own.job AND other.batch != own.batch AND other.reused < {LEFT}
 ) AS shared
@@ -30,10 +30,10 @@ WHERE own.batch = ? AND own.status = ? ORDER BY own.row
 
 def revoke(
     db: sqlite3.Connection, batch: int, *, at: float, error: JobError, epoch: int
-) -> list[int]:
+) -> dict[str, int]:
     """Every job that lives and that only the batch of this number waits for is revoked now (`at`, unix
-    seconds). One that another batch stands for too is left: only the row ends. Returns the numbers of the
-    jobs that were revoked, those that are drawn first."""
+    seconds). One that another batch stands for too is left: only the row ends. Returns the ids and numbers of
+    the jobs that were revoked, those that are drawn first."""
     live: list[sqlite3.Row] = []
     for status in _WORK_FIRST:
         live += db.execute(_LIVE_ROWS, (batch, status))
@@ -58,7 +58,7 @@ def revoke(
         " AND pending + started + retry = 0",
         (at, batch),
     )
-    return [row["job"] for row in ends]
+    return {row["job_id"]: row["job"] for row in ends}
 
 
 def recount(db: sqlite3.Connection, batch: int, moved: Iterable[tuple[str, str]]) -> None:

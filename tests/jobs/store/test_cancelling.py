@@ -32,14 +32,14 @@ async def test_every_job_ends_and_work_that_runs_is_told_of_first(tmp_path: Path
     ):
         moved = one.evolve(status=status, alone=True, completed_at=at if status.terminal else None)
         await store.update(moved, expected_fence=0)
-    numbers = await store.batches.revoke(waits.number, at, ERROR)
-    assert numbers == [runs.number, again.number, waits.number]
-    for job in await store.numbered(numbers):
+    revoked = await store.batches.revoke(waits.number, at, ERROR)
+    assert [*revoked.items()] == [(one.job_id, one.number) for one in (runs, again, waits)]
+    for job in await store.numbered([*revoked.values()]):
         ended = (job.status, job.error, job.completed_at, job.alone)
         assert ended == (Status.REVOKED, ERROR, at, False)
     assert not await store.live()
     assert {*await store.littering()} == {runs.job_id, again.job_id, waits.job_id}
-    assert await store.batches.revoke(waits.number, at + 1, ERROR) == []
+    assert await store.batches.revoke(waits.number, at + 1, ERROR) == {}
     stored = await store.batches.get(batch.batch_id)
     assert stored is not None
     assert (stored.completed_at, stored.counts["REVOKED"], stored.changes) == (at, 3, 6)

@@ -92,7 +92,7 @@ async def test_a_batch_that_leaves_its_jobs_to_another_has_ended(store: SqliteSt
     await insert(store, new_rows("a"))
     stored = await store.batches.get(first.batch_id)
     assert stored is not None
-    assert await store.batches.revoke(stored.number, 9.0, ERROR) == []
+    assert await store.batches.revoke(stored.number, 9.0, ERROR) == {}
     bodies = await told(store)
     assert [body["type"] for body in bodies] == ["batch.queued", "batch.completed"]
     assert bodies[1]["data"]["status"] == "REVOKED"

@@ -180,6 +180,7 @@ def together(service: Service, table: str, orders: int) -> list[tuple[str, str]]
     taken: list[float] = []
     cancelled: list[float] = []
     retried: list[float] = []
+    urls: dict[str, str] = {}
     with Onlooker(service) as onlooker:
         for turn in range(ROUNDS):
             with onlooker.during("order"):

@@ -115,6 +115,7 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (store.tombstone, ("new",), {}),
         (store.live, (), {}),
         (store.started, (), {}),
+        (store.numbered, ([1, 2],), {}),
         (store.littering, (), {}),
         (store.swept, (), {}),
         (store.recent, (10,), {}),

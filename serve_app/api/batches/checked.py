@@ -101,7 +101,7 @@ def checked(
     """`where(row)`: words that say where an order stands, as ` (line 7)`. `pointer(row)`: JSON pointer to an
     order. Raises InvalidRows with everything that is wrong; InvalidField for the defaults."""
     _check(defaults)
-    making = Rows(resolve, reword, sources, hook_of, client, batch_id)
+    making = Checking(resolve, reword, sources, hook_of, client, batch_id)
     rows: list[BatchRow] = []
     errors: list[RowError] = []
     wrong, images = 0, 0
@@ -127,7 +127,7 @@ def checked(
     return CheckedOrders(rows, loads, images)
 
 
-class Rows:
+class Checking:
     """Makes the rows of one batch. Equal labels of rows that follow each other are one object: they are sent
     once then."""
 

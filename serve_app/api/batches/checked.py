@@ -71,7 +71,7 @@ class CheckedOrders:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OrderKind:
     """What orders share that differ in their words and in their seed only. `fields`: the params as JSON has
     them."""
 
@@ -81,7 +81,7 @@ class Kind:
     work: float
 
     @classmethod
-    def of(cls, params: GenerationParams) -> Kind:
+    def of(cls, params: GenerationParams) -> OrderKind:
         return cls(params, params.model_dump(mode="json"), summary_of(params), params.work)
 
 
@@ -143,11 +143,11 @@ class Checking:
         self._resolve, self._reword = resolve, reword
         self._sources, self._hook_of = sources, hook_of
         self._client, self._batch_id = client, batch_id
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, OrderKind] = {}
         self._seen = Counter[bytes]()
         self._labels: Labels | None = None  # of the row before
 
-    def row(self, fields: Any) -> tuple[BatchRow, Kind]:
+    def row(self, fields: Any) -> tuple[BatchRow, OrderKind]:
         """Raises ValidationError, InvalidField."""
         body = BatchOrder.model_validate(fields)
         bounds: list[int] = []  # of a seed that is to be drawn
@@ -178,7 +178,7 @@ class Checking:
 
     def _resolved(
         self, body: BatchOrder, fields: dict[str, Any], draw: Callable[[int], int]
-    ) -> tuple[str, Kind]:
+    ) -> tuple[str, OrderKind]:
         """Its params as JSON, always the same for the same order."""
         # As text, which tells 1, 1.0 and true apart; what a dict compares does not.
         name = repr({field: fields[field] for field in fields if field not in NOT_OF_A_KIND})
@@ -188,7 +188,7 @@ class Checking:
             )
             return to_json({**kind.fields, **words}).decode(), kind
         params = self._resolve(body.order(self._sources(body)), draw=draw)
-        kind = Kind.of(params)
+        kind = OrderKind.of(params)
         if len(self._kinds) < MOST_KINDS:
             self._kinds[name] = kind
         return params.model_dump_json(), kind

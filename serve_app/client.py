@@ -384,6 +384,7 @@ class Client:
         *,
         status: Iterable[str] = (),
         style_id: str | None = None,
+        model: str | None = None,
         tag: str | None = None,
         batch_id: str | None = None,
         words: str | None = None,
@@ -399,6 +400,7 @@ class Client:
         query: dict[str, Any] = {
             "status": list(status),
             "style_id": style_id,
+            "model": model,
             "tag": tag,
             "batch_id": batch_id,
             "q": words,

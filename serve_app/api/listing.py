@@ -134,6 +134,12 @@ class JobQuery(ListQuery):
     style_id: str | None = Field(
         default=None, max_length=100, description="Of this style.", examples=["icon"]
     )
+    model: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Drawn by this model. What was finished or packed of its pictures is not of it.",
+        examples=["starter"],
+    )
     tag: Tag | None = Field(default=None, description="With this tag.", examples=["level-3"])
     batch_id: str | None = Field(
         default=None,
@@ -174,6 +180,8 @@ class JobQuery(ListQuery):
         wanted = JobFilter(**super().filter())
         if self.style_id is not None:
             wanted["style_id"] = self.style_id
+        if self.model is not None:
+            wanted["model"] = self.model
         if self.tag is not None:
             wanted["tag"] = self.tag
         if self.batch_id is not None:

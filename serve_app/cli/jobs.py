@@ -31,6 +31,7 @@ def status(
 def list_jobs(
     status: Annotated[list[str] | None, typer.Option(help="E.g. PENDING; repeatable.")] = None,
     style: Annotated[str | None, typer.Option(help="See `assets styles`.")] = None,
+    model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     tag: Annotated[str | None, typer.Option(help="As given to `assets generate`.")] = None,
     words: Annotated[str | None, typer.Option(help="With all these in the prompt.")] = None,
     starred: Annotated[bool, typer.Option("--starred", help="With a starred image.")] = False,
@@ -51,6 +52,7 @@ def list_jobs(
         for job in client.jobs(
             status=wanted,
             style_id=style,
+            model=model,
             tag=tag,
             words=words,
             starred=starred or None,

@@ -17,6 +17,7 @@ class JobFilter(TypedDict, total=False):
 
     statuses: list[str]
     style_id: str
+    model: str  # by name, as it was ordered
     tag: str
     batch_id: str
     words: list[str]  # letters and digits; the job has a word that begins with each of them

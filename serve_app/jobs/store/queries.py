@@ -30,8 +30,8 @@ def listing(
     owner: str, wanted: JobFilter, *, before: int | None, after: int | None
 ) -> tuple[str, list[Any]]:
     """SQL, with its values, for the owner's jobs numbered below `before`, or above `after`, nearest first. It
-    walks one index: of the words, else of a mark, of the batch, of the tag, else of style and status. Several
-    statuses are as many walks, merged. What the index does not filter, `matches` must."""
+    walks one index: of the words, else of a mark, of the batch, of the tag, of the model, else of style and
+    status. Several statuses are as many walks, merged. What the index does not filter, `matches` must."""
     low, high = bounds(wanted, before=before, after=after)
     statuses: list[str | None] = [None]
     if "words" in wanted:
@@ -48,6 +48,9 @@ def listing(
     elif "tag" in wanted:
         fixed, given = "tags.owner = ? AND tags.tag = ?", [owner, wanted["tag"]]
         source, number = "tags JOIN jobs ON jobs.number = tags.number", "tags.number"
+    elif "model" in wanted:
+        fixed, given = "jobs.owner = ? AND jobs.model = ?", [owner, wanted["model"]]
+        source, number = "jobs", "jobs.number"
     else:
         fixed, given = "jobs.owner = ?", [owner]
         if "style_id" in wanted:
@@ -84,11 +87,14 @@ def bounds(
 def matches(row: sqlite3.Row, wanted: JobFilter) -> bool:
     """The row passes the filters that `listing` leaves open."""
     statuses, style_id = wanted.get("statuses"), wanted.get("style_id")
+    if wanted.get("model", row["model"]) != row["model"]:
+        return False
     if (not statuses or row["status"] in statuses) and style_id in (None, row["style_id"]):
         if wanted.keys() & MARKS and not fits(_marks(row), wanted):
             return False
-        # A tag that is wanted alone, or with a style or a status, is what the walk goes along.
-        alone = wanted.keys() <= {"tag", "statuses", "style_id", "created_after", "created_before"}
+        # A tag that is wanted alone, or with what the row says itself, is what the walk goes along.
+        columns = {"statuses", "style_id", "model", "created_after", "created_before"}
+        alone = wanted.keys() <= {"tag", *columns}
         return "tag" not in wanted or alone or wanted["tag"] in _labels(row)["tags"]
     return False
 

@@ -55,6 +55,7 @@ CREATE INDEX IF NOT EXISTS jobs_owner ON jobs (owner);
 CREATE INDEX IF NOT EXISTS jobs_status ON jobs (owner, status);
 CREATE INDEX IF NOT EXISTS jobs_style ON jobs (owner, style_id);
 CREATE INDEX IF NOT EXISTS jobs_status_style ON jobs (owner, status, style_id);
+CREATE INDEX IF NOT EXISTS jobs_model ON jobs (owner, model);
 CREATE INDEX IF NOT EXISTS gone_epoch ON gone (epoch);
 CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 CREATE INDEX IF NOT EXISTS idempotency_age ON idempotency (created_at);

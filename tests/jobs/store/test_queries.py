@@ -26,10 +26,12 @@ class Studio:
 
     async def fill(self, number: int = 24) -> None:
         for i in range(number):
-            style, tag = f"s{i % 3}", f"t{i % 4}"
-            order, said = params(style_id=style), labels(tags=["all", tag])
+            style, tag, model = f"s{i % 3}", f"t{i % 4}", f"m{i % 5}"
+            order, said = params(style_id=style, model=model), labels(tags=["all", tag])
             job_id = await self.world.submit(order, said)
-            self.jobs.append({"job_id": job_id, "style_id": style, "tag": tag})
+            self.jobs.append(
+                {"job_id": job_id, "style_id": style, "tag": tag, "model": model}
+            )
             await self.world.submit(order, said, owner="bob")
             if i % 2:
                 await self.world.registry.cancel(job_id, "ann")
@@ -44,6 +46,7 @@ class Studio:
             for job in reversed(self.jobs)
             if job["status"] in (wanted.get("statuses") or [job["status"]])
             and job["style_id"] == wanted.get("style_id", job["style_id"])
+            and job["model"] == wanted.get("model", job["model"])
             and wanted.get("tag", "all") in ("all", job["tag"])
             and wanted.get("created_after", 0) <= job["created_at"]
             and job["created_at"] < wanted.get("created_before", 1e12)
@@ -104,6 +107,11 @@ FILTERS: list[JobFilter] = [
     {"tag": "t2"},
     {"tag": "all", "statuses": ["PENDING"], "style_id": "s2"},
     {"tag": "none"},
+    {"model": "m1"},
+    {"model": "m1", "statuses": ["PENDING", "REVOKED"]},
+    {"model": "m1", "tag": "all"},
+    {"model": "m1", "style_id": "s1", "statuses": ["PENDING"]},
+    {"model": "none"},
 ]
 
 

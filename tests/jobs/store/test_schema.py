@@ -27,6 +27,8 @@ FILTERS: list[JobFilter] = [
     {"statuses": [status.value for status in Status]},
     {"style_id": "icon"},
     {"style_id": "icon", "statuses": ["FAILURE", "REVOKED"]},
+    {"model": "tiny"},
+    {"model": "tiny", "statuses": ["SUCCESS", "FAILURE"], "style_id": "icon"},
     {"tag": "level-0"},
     {"tag": "level-0", "statuses": ["FAILURE"], "style_id": "icon"},
     {"created_after": 1.0, "created_before": 4e9},

@@ -1,15 +1,18 @@
-"""The page in the browser: its files, read once, each with its type, its tag and how long it may be kept.
+"""The page in the browser: its files, read once, each with its type and how long it may be kept. All styles
+are one file, and what shrinks is kept compressed as well.
 
 Knows names, bytes and links; nothing of what the page does.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from posixpath import dirname, normpath
 
 from starlette.responses import Response
 
@@ -17,6 +20,8 @@ from serve_app.api.headers import names_revision
 
 FOLDER = Path(__file__).resolve().parent.parent / "web"
 FRONT = "index.html"
+MAIN = "main.js"
+STYLE = "style.css"
 TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -33,12 +38,20 @@ REMARK = re.compile(rb"^[ \t]*//[^\n]*$|/\*\* @(?:(?!\*/)[^\n])*\*/ ?", re.MULTI
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+"""In `Accept-Encoding`, unless with a weight of zero."""
+IMPORT = re.compile(rb'^import (?:[^"\n]* from )?"([^"]+)";$', re.MULTILINE)
+"""A module that is needed at once. Those that `import()` names are fetched when they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
     body: bytes
     media_type: str
+
+    @property
+    def shrinks(self) -> bool:
+        return not self.media_type.endswith("webp")
 
 
 class WebPage:
@@ -47,16 +60,26 @@ class WebPage:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         paths = sorted(path for path in folder.rglob("*") if path.suffix in TYPES)
+        names = {path: path.relative_to(folder).as_posix() for path in paths}
+        styles = [path for path in paths if path.suffix == ".css"]
         self._files = {
-            path.relative_to(folder).as_posix(): PageFile(_served(path), TYPES[path.suffix])
+            names[path]: PageFile(_served(path), TYPES[path.suffix])
             for path in paths
+            if path not in styles
+        }
+        # A view has its own, and all come with one request, before which nothing can be seen.
+        styles.sort(key=lambda path: (names[path] != STYLE, names[path]))
+        whole = b"\n".join(path.read_bytes() for path in styles)
+        self._files[STYLE] = PageFile(whole, TYPES[".css"])
+        self._small = {
+            name: gzip.compress(file.body, mtime=0)
+            for name, file in self._files.items()
+            if file.shrinks
         }
         self._front = (folder / FRONT).read_text(encoding="utf-8")
         # Without them a browser would find each module only when it has read the one before.
         self._preloads = "\n    ".join(
-            f'<link rel="modulepreload" href="{{{{FILES}}}}/{name}" />'
-            for name in self._files
-            if name.endswith(".js")
+            f'<link rel="modulepreload" href="{{{{FILES}}}}/{name}" />' for name in self._at_once()
         )
         digest = hashlib.sha256(self._front.encode())
         for name, file in self._files.items():
@@ -75,14 +98,34 @@ class WebPage:
             text = text.replace(f"{{{{{name}}}}}", escape(link))
         return Response(text, headers=headers, media_type="text/html; charset=utf-8")
 
-    def file(self, version: str, name: str) -> Response | None:
-        """None: there is no such file, or no longer: of another version nothing is served, lest a page that
-        was half loaded before a redeploy gets half of the new one."""
+    def file(self, version: str, name: str, encodings: str = "") -> Response | None:
+        """`encodings`: its `Accept-Encoding`. None: there is no such file, or no longer: of another version
+        nothing is served, lest a page that was half loaded before a redeploy gets half of the new one."""
         file = self._files.get(name) if version == self.version else None
         if file is None:
             return None
         headers = {"Cache-Control": FOR_EVER}
-        return Response(file.body, headers=headers, media_type=file.media_type)
+        body = file.body
+        if file.shrinks:
+            headers["Vary"] = "Accept-Encoding"
+            if GZIP.search(encodings):
+                headers["Content-Encoding"] = "gzip"
+                body = self._small[name]
+        return Response(body, headers=headers, media_type=file.media_type)
+
+    def _at_once(self) -> list[str]:
+        """The modules without which nothing is shown: what `main.js` imports, and what those import."""
+        found, left = set[str](), [MAIN]
+        while left:
+            name = left.pop()
+            if name in found or name not in self._files:
+                continue
+            found.add(name)
+            targets = IMPORT.findall(self._files[name].body)
+            left += [
+                normpath(f"{dirname(name)}/{target.decode()}").lstrip("/") for target in targets
+            ]
+        return sorted(found)
 
 
 def _served(path: Path) -> bytes:

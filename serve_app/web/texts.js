@@ -81,9 +81,11 @@ export const T = {
 
   mask: {
     title: "Paint what is drawn anew",
-    hint: "What you paint is drawn anew, the rest stays. Keys: arrows move the brush, Space paints, Shift with arrows draws a line.",
+    hint: "What you paint is drawn anew. Keys: arrows move, Space paints, Shift and arrows draw a line, Ctrl Z takes back.",
     brush: "Brush",
     erase: "Erase",
+    undo: "Undo",
+    redo: "Redo",
     clear: "Start over",
     use: "Use it",
     remove: "Draw all of it anew",
@@ -180,12 +182,15 @@ export const T = {
     words: "Find words",
     style: "Style",
     anyStyle: "Every style",
+    model: "Model",
+    anyModel: "Every model",
     tag: "Tag",
     from: "From",
     until: "Until",
-    marks: "Marks",
+    mark: "Marks",
     anyMark: "All",
     starred: "Starred",
+    noted: "With a note",
     unrejected: "Not rejected",
     rated: (/** @type {number} */ stars) => `${stars} and better`,
     status: "State",
@@ -217,15 +222,15 @@ export const T = {
     undo: "Undo",
   },
 
-  finish: {
-    title: (/** @type {number} */ count) => `Finish ${plural(count, "picture")}`,
+  trial: {
     before: "Before",
     after: "After",
     slider: "Before and after",
-    hint: "Try the effects to see before and after.",
-    compare: "Move the slider: before is left, after is right.",
-    trying: "Working",
-    try: "Try on the first",
+    busy: "Working",
+  },
+
+  finish: {
+    title: (/** @type {number} */ count) => `Finish ${plural(count, "picture")}`,
     all: (/** @type {number} */ count) => (count === 1 ? "Finish it" : `Finish all ${count}`),
     ordered: (/** @type {number} */ count) => `${plural(count, "job")} ordered. The pictures stay as they are.`,
     style: "As a style",
@@ -238,9 +243,9 @@ export const T = {
     clip: "Clip",
     clipHint: "Name of an animation of these pictures in the order of their selection. Left out: none.",
     fps: "Frames per second",
-    pack: "Pack",
+    keep: "Keep the sheet",
+    kept: "The sheet is among the pictures.",
     packing: "Packing",
-    hint: "Pack, and the sheet is shown here.",
     page: "The packed sheet",
     pages: (/** @type {number} */ count) => plural(count, "page"),
     player: "Its pictures, one after the other",
@@ -277,9 +282,9 @@ export const T = {
     copy: "Copy",
     copied: "Copied.",
     tags: "Tags",
-    gone: "This picture is not there any more.",
     used: "The order holds this recipe now.",
     quality: "Gates",
+    notes: "Notes",
   },
 
   time: {
@@ -289,13 +294,9 @@ export const T = {
     hours: (/** @type {number} */ count) => plural(count, "hour"),
   },
   notes: {
-    not_taught: "",
-    truncated: "Your words were read only in part:",
     prompt_truncated: "The prompt was read only in part:",
     negative_prompt_truncated: "The negative prompt was read only in part:",
-    subject_truncated: "",
     effect_failed: "An effect could not be done:",
-    not_here: "",
   },
 
   keys: {
@@ -323,6 +324,7 @@ export const T = {
         ["Delete", "Delete, with a moment to undo"],
         ["Esc", "Back"],
       ]],
+      ["Mask", [["Ctrl Z, Ctrl Shift Z", "Undo, redo a stroke"]]],
       ["Everywhere", [["?", "These keys"], ["Esc", "Close, or select nothing"]]],
     ],
   },

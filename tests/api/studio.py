@@ -49,7 +49,13 @@ async def drawn(
     return job_id
 
 
-async def draw(world: World, job_id: str, pictures: Sequence[Image.Image], fence: int = 1) -> None:
+async def draw(
+    world: World,
+    job_id: str,
+    pictures: Sequence[Image.Image],
+    fence: int = 1,
+    notes: Sequence[str] = (),
+) -> None:
     ticket = await world.launched(job_id, fence)
     await world.started(job_id, fence)
     params = GenerationParams.model_validate(ticket["params"])
@@ -62,6 +68,7 @@ async def draw(world: World, job_id: str, pictures: Sequence[Image.Image], fence
             height=picture.height,
             has_alpha=picture.mode == "RGBA",
             data=png(picture),
+            notes=[*notes],
         )
         images.append(output_of(world).write(image, params, job_id, fence))
     assert await world.finish(job_id, fence, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.api.test_forwarded import PREFIX, below
 MOST_SCRIPT = 150_000
 """Bytes of all modules, as they are served."""
 IMPORT = re.compile(r'^import (?:[^"\n]* from )?"([^"]+)";$', re.MULTILINE)
+LATER = re.compile(r'\bimport\("([^"]+)"\)')
 LINK = re.compile(r'(?:href|src)="([^"]*/web/[^"]+)"')
 HTML_OF_TEXT = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc"
@@ -41,6 +43,7 @@ async def links(client: httpx.AsyncClient, path: str = "/") -> list[str]:
 async def test_the_page_and_all_it_links_to_is_there(client: httpx.AsyncClient) -> None:
     found = await links(client)
     assert len(found) > 20
+    assert sum(link.endswith(".css") for link in found) == 1
     for link in found:
         response = await client.get(link)
         assert response.status_code == 200, link
@@ -138,7 +141,7 @@ def test_every_import_is_a_file_that_is_there() -> None:
     """With its suffix, since nothing rewrites it. Types are imported in comments only."""
     found = 0
     for path, text in modules():
-        for target in IMPORT.findall(text):
+        for target in [*IMPORT.findall(text), *LATER.findall(COMMENT.sub("", text))]:
             assert target.startswith(("./", "../")), f"{path}: {target}"
             assert (path.parent / target).resolve().is_file(), f"{path}: {target}"
             found += 1
@@ -151,10 +154,55 @@ def test_no_module_makes_html_of_text() -> None:
 
 
 async def test_the_page_is_small(client: httpx.AsyncClient) -> None:
-    scripts = {link for link in await links(client) if link.endswith(".js")}
-    sizes = [len((await client.get(link)).content) for link in scripts]
-    assert len(sizes) == len([*modules()])
+    files = f"/web/{WebPage().version}"
+    names = [path.relative_to(FOLDER).as_posix() for path, _ in modules()]
+    sizes = [len((await client.get(f"{files}/{name}")).content) for name in names]
     assert sum(sizes) <= MOST_SCRIPT
+
+
+async def test_what_is_seen_first_is_loaded_first(client: httpx.AsyncClient) -> None:
+    """What the first look needs, and nothing else, is linked from the page."""
+    linked = {link.split("/", 3)[3] for link in await links(client) if link.endswith(".js")}
+    assert {"main.js", "order/order.js", "gallery/gallery.js", "lib/store.js"} <= linked
+    names = {path.relative_to(FOLDER).as_posix(): text for path, text in modules()}
+    later = names.keys() - linked
+    assert {"later.js", "picture/picture.js", "mask/mask.js"} <= later
+    assert len(linked) + len(later) == len(names)
+
+
+async def test_styles_come_as_one_file(client: httpx.AsyncClient) -> None:
+    (link,) = [link for link in await links(client) if link.endswith(".css")]
+    whole = (await client.get(link)).text
+    for path in FOLDER.rglob("*.css"):
+        assert path.read_text() in whole
+    assert whole.startswith((FOLDER / "style.css").read_text())
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip, deflate, br", "gzip"),
+        ("br;q=1, GZIP;q=0.5", "gzip"),
+        ("gzip;q=0, br", None),
+        ("gzip ; q=0.0", None),
+        ("identity", None),
+        ("", None),
+    ],
+)
+async def test_what_shrinks_is_sent_small(
+    client: httpx.AsyncClient, accepted: str, encoding: str | None
+) -> None:
+    files = f"/web/{WebPage().version}"
+    headers = {"Accept-Encoding": accepted}
+    whole = (await client.get(f"{files}/texts.js")).content
+    async with client.stream("GET", f"{files}/texts.js", headers=headers) as response:
+        assert response.headers.get("content-encoding") == encoding
+        assert response.headers["vary"] == "Accept-Encoding"
+        sent = b"".join([part async for part in response.aiter_raw()])
+    assert (gzip.decompress(sent) if encoding else sent) == whole
+    assert (len(sent) < len(whole) / 2) == (encoding is not None)
+    picture = await client.get(f"{files}/samples/icon.webp", headers=headers)
+    assert "content-encoding" not in picture.headers
 
 
 def test_what_is_served_lacks_documentation_and_nothing_else(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ class Studio:
         picture(index, 32).save(file, "JPEG")
         self.site.do(self.site.world.preview, job, fence, index, file.getvalue())
 
-    def finish(self, job: str, *numbers: int, fence: int = 1) -> None:
-        """With the pictures of these numbers."""
+    def finish(self, job: str, *numbers: int, fence: int = 1, notes: tuple[str, ...] = ()) -> None:
+        """With the pictures of these numbers, and these notes of each."""
         pictures = [picture(number) for number in numbers or (0,)]
-        self.site.do(draw, self.site.world, job, pictures, fence)
+        self.site.do(draw, self.site.world, job, pictures, fence, notes)
 
     def fail(self, job: str, fence: int = 1) -> None:
         self.site.do(self.site.world.fail, job, fence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,11 @@ from tests.web.studio import Studio, picture
 
 pytestmark = pytest.mark.browser
 
+PAINTED = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+    .data.filter((value, at) => at % 4 === 3 && value > 127).length"""
+"""Pixels of the mask."""
+about = partial(pytest.approx, abs=10)
+"""A browser does not smooth edges twice alike."""
 TABLE = 'prompt;style_id;steps\n"a red; potion";icon;99\na <b>blue</b> potion;nowhere;7\n'
 
 
@@ -113,6 +119,28 @@ def test_an_order_starts_from_a_picture(studio: Studio, visit: Open) -> None:
     page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.5)
     page.mouse.down()
     page.mouse.up()
+    erased = canvas.evaluate(PAINTED)
+    page.keyboard.press("Control+z")
+    unerased = canvas.evaluate(PAINTED)
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    assert canvas.evaluate(PAINTED) == 0
+    expect(painter.get_by_role("button", name="Undo")).to_be_disabled()
+    for _ in range(3):
+        page.keyboard.press("Control+Shift+z")
+    assert canvas.evaluate(PAINTED) == about(unerased)
+    assert unerased > erased + 20
+    painter.get_by_role("button", name="Start over").click()
+    assert canvas.evaluate(PAINTED) == 0
+    painter.get_by_role("button", name="Undo").click()
+    assert canvas.evaluate(PAINTED) == about(unerased)
+    painter.get_by_role("button", name="Undo").click()
+    painter.get_by_role("button", name="Redo").click()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.up()
+    assert canvas.evaluate(PAINTED) == about(erased)
+    expect(painter.get_by_role("button", name="Redo")).to_be_disabled()
     with page.expect_response("**/v1/uploads") as sent:
         painter.get_by_role("button", name="Use it").click()
     upload = sent.value.json()["upload_id"]

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +45,25 @@ DRAW = """() => {
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Iterator[tuple[Site, str]]:
+    with deep_site(tmp_path) as found:
+        yield found
+    shutil.rmtree(tmp_path / "state")  # a quarter of a gigabyte
+
+
+@contextlib.contextmanager
+def deep_site(directory: Path) -> Generator[tuple[Site, str]]:
+    """A service over a filled store, and the key of its owner."""
     filled = ["--finished", str(WRITTEN), "--queued", "0", "--owners", "1"]
-    fill = [sys.executable, "-m", "tests.benchmarks.fill_store", str(tmp_path / "state"), *filled]
+    fill = [sys.executable, "-m", "tests.benchmarks.fill_store", str(directory / "state"), *filled]
     subprocess.run(fill, check=True, capture_output=True)
-    multiply(tmp_path / "state/jobs.db")
-    (key,) = (header["X-API-Key"] for header in keys_of(tmp_path / "keys", "studio-0"))
+    multiply(directory / "state/jobs.db")
+    (key,) = (header["X-API-Key"] for header in keys_of(directory / "keys", "studio-0"))
 
     def make(transport: LocalTransport) -> Any:
-        return make_app(transport, api_keys_file=tmp_path / "keys")
+        return make_app(transport, api_keys_file=directory / "keys")
 
-    with site(tmp_path, make) as found:
+    with site(directory, make) as found:
         yield found, key
-    shutil.rmtree(tmp_path / "state")  # a quarter of a gigabyte
 
 
 def multiply(path: Path) -> None:

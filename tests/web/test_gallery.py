@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from serve_app.catalog.models import Models
+from tests.api.harness import MODELS, OTHER, make_app, site
 from tests.cluster.service import wait_until
 from tests.web.conftest import Open
 from tests.web.studio import Studio
@@ -120,6 +125,48 @@ def test_filters_stand_in_the_link(studio: Studio, visit: Open) -> None:
     expect(tiles(page).first).to_have_accessible_name(re.compile("a red potion"))
     page.reload()
     expect(tiles(page)).to_have_count(1)
+
+
+def test_a_model_is_filtered_by_and_the_ledger_kept(tmp_path: Path, visit: Open) -> None:
+    models = Models({**MODELS, "other": OTHER}, "tiny")
+    make = partial(make_app, models=models, served=["tiny", "other"])
+    with site(tmp_path, make) as place:
+        studio = Studio(place)
+        mine = studio.drawn(1, prompt="of the one", tags=["level-3"])
+        studio.drawn(2, prompt="of the other", model="other")
+        page = visit(f"{place.url}/#/pictures")
+        expect(tiles(page)).to_have_count(2)
+        page.get_by_text("Filters", exact=True).click()
+        page.locator(".filter-menu").get_by_label("Model").select_option("other")
+        expect(tiles(page)).to_have_count(1)
+        expect(tiles(page).first).to_have_accessible_name(re.compile("of the other"))
+        studio.drawn(3, prompt="another of the one")
+        expect(page.get_by_text("new picture")).to_have_count(0)
+        page.locator(".filter-menu").get_by_label("Model").select_option("")
+        page.get_by_role("textbox", name="Tag", exact=True).fill("level-3")
+        page.get_by_role("textbox", name="Tag", exact=True).press("Enter")
+        expect(tiles(page)).to_have_count(1)
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="Ledger").click()
+        coming.value.save_as(tmp_path / "ledger.csv")
+        with (tmp_path / "ledger.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("job_id")]
+        assert {row["job_id"] for row in rows} == {mine}
+        page.close()  # before its service goes, of which it would complain
+
+
+def test_a_picture_with_a_note_says_so(studio: Studio, visit: Open) -> None:
+    """In the line as it ends, on its tile, and beside its recipe."""
+    page = visit(studio.url)
+    job = studio.order(prompt="a zorblax")
+    expect(page.locator("job-queue li")).to_have_count(1)
+    studio.finish(job, 1, notes=("not_taught: the model was not taught zorblax", "draft: half"))
+    expect(page.locator("job-queue li")).to_contain_text("The model was not taught zorblax")
+    expect(tiles(page).first).to_have_accessible_name(re.compile("With a note"))
+    tiles(page).first.click()
+    recipe = page.get_by_label("Recipe")
+    expect(recipe.locator(".note")).to_have_text("The model was not taught zorblax")
+    expect(recipe).to_contain_text("Half")
 
 
 def test_nothing_moves_when_a_picture_arrives_below_the_fold(studio: Studio, visit: Open) -> None:

@@ -41,6 +41,27 @@ def test_a_lost_network_costs_nothing(studio: Studio, visit: Open) -> None:
     expect(page.get_by_label("What to draw")).to_have_value("half written")
 
 
+def test_a_laptop_that_slept_asks_what_it_missed(studio: Studio, visit: Open) -> None:
+    """Its connection looks open when it wakes, and nothing will ever come of it."""
+    page = visit("about:blank", forgive=BROKEN)
+    page.clock.install()
+    page.goto(studio.url)
+    running = studio.order(prompt="ends meanwhile")
+    studio.start(running)
+    expect(page.locator("job-queue li")).to_have_count(1)
+    page.locator("[data-scroller]").evaluate("globalThis.same = true")
+    asleep = [True]
+    page.route("**/v1/events*", lambda route: route.abort() if asleep[0] else route.continue_())
+    with page.expect_request("**/v1/events*"):
+        page.clock.fast_forward(8 * 3_600_000)
+    expect(page.get_by_text("No connection.")).to_be_visible()
+    studio.finish(running, 1)
+    asleep[0] = False
+    expect(page.get_by_text("Live")).to_be_visible()
+    expect(page.locator(".tile", has_text="ends meanwhile")).to_have_count(1)
+    assert page.evaluate("same")
+
+
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Site]:
     """A service that a test can take away, and bring back on the same port."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page, expect
 
 from serve_app.catalog.models import Models
 from tests.api.harness import MODELS, OTHER, make_app, site
+from tests.cluster.service import wait_until
 from tests.web.conftest import Open
-from tests.web.studio import Studio
+from tests.web.studio import Studio, picture
 
 pytestmark = pytest.mark.browser
 
@@ -37,7 +39,7 @@ def test_of_several_models_one_can_be_chosen(tmp_path: Path, visit: Open) -> Non
         page = visit(place.url)
         size = page.get_by_label("Size", exact=True)
         expect(size).not_to_contain_text("96 × 96")
-        page.get_by_label("Model", exact=True).select_option("other")
+        page.locator("order-form").get_by_label("Model").select_option("other")
         expect(size).to_contain_text("96 × 96")
         write(page, "a red potion")
         page.get_by_label("What to draw").press("Control+Enter")
@@ -164,6 +166,77 @@ def test_effects_are_fields_of_their_schemas(studio: Studio, visit: Open) -> Non
     assert job["request"]["effects"][0]["padding"] == 3
 
 
+def test_effects_are_seen_on_a_picture_as_they_are_chosen(studio: Studio, visit: Open) -> None:
+    """On the newest of the style. What tries them is in no list of the page, and does not stay."""
+    studio.drawn(1, prompt="of another style", style_id="none")
+    shown = studio.drawn(2, prompt="a stone")
+    page = visit(studio.url, forgive=("422",))
+    expect(page.locator(".tile")).to_have_count(2)
+    page.get_by_role("radio", name="Icon").check(force=True)
+    page.get_by_role("radio", name="My own").check(force=True)
+
+    def trial() -> str:
+        trials = httpx.get(f"{studio.url}/v1/jobs?tag=trial").json()["results"]
+        return trials[0]["job_id"] if trials else ""
+
+    first = wait_until(trial, 5)
+    assert httpx.get(f"{studio.url}/v1/jobs/{first}").json()["derived_from"] == shown
+    studio.work(first)
+    tried = page.locator("order-form .trial")
+    expect(tried.get_by_role("img", name="After")).to_be_visible()
+    page.get_by_label("Add an effect").select_option("flip")
+    second = wait_until(lambda: trial() if trial() != first else "", 5)
+    studio.work(second)
+    wait_until(lambda: httpx.get(f"{studio.url}/v1/jobs/{first}").status_code == 410, 5)
+    after = tried.get_by_role("img", name="After")
+    expect(after).to_have_attribute("src", re.compile(second))
+    expect(page.locator("job-queue li")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".tile")).to_have_count(2)
+
+
+def test_a_picture_of_another_program_offers_its_recipe(
+    studio: Studio, visit: Open, tmp_path: Path
+) -> None:
+    written = PngInfo()
+    written.add_text(
+        "parameters",
+        "a ruby ring\nNegative prompt: blurry\nSteps: 7, Sampler: Euler, CFG scale: 2, Seed: 99, Size: 64x64",
+    )
+    picture(3).save(tmp_path / "ring.png", pnginfo=written)
+    page = visit(studio.url)
+    expect(page.get_by_text("Live")).to_be_visible()
+    drop(page, (tmp_path / "ring.png").read_bytes())
+    offer = page.get_by_role("dialog", name="A picture with a recipe")
+    expect(offer).to_contain_text("a ruby ring")
+    offer.get_by_role("button", name="Use this recipe").click()
+    expect(page.get_by_label("What to draw")).to_have_value("a ruby ring")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("99")
+    page.get_by_text("More settings").click()
+    expect(page.get_by_label("Steps")).to_have_value("7")
+
+    picture(4).save(tmp_path / "plain.png")
+    drop(page, (tmp_path / "plain.png").read_bytes())
+    offer = page.get_by_role("dialog", name="Start from a picture")
+    expect(offer).to_contain_text("holds no recipe")
+    offer.get_by_role("button", name="Start from it").click()
+    expect(page.get_by_role("img", name="Start from a picture")).to_be_visible()
+
+
+def drop(page: Page, file: bytes) -> None:
+    """Onto the page, as a PNG."""
+    page.evaluate(
+        """data => {
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            const event = new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true });
+            document.body.dispatchEvent(event);
+        }""",
+        base64.b64encode(file).decode(),
+    )
+
+
 def test_the_form_is_as_it_was_after_a_crash(studio: Studio, visit: Open) -> None:
     page = visit(studio.url)
     write(page, "a half written thought")
@@ -181,16 +254,7 @@ def test_a_picture_that_is_dropped_brings_its_recipe(
     file = httpx.get(studio.url + job["result_urls"][0]).content
     page = visit(studio.url)
     expect(page.locator(".tile")).to_have_count(1)
-    page.evaluate(
-        """data => {
-            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-            const dropped = new DataTransfer();
-            dropped.items.add(new File([bytes], "key.png", { type: "image/png" }));
-            const event = new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true });
-            document.body.dispatchEvent(event);
-        }""",
-        base64.b64encode(file).decode(),
-    )
+    drop(page, file)
     offer = page.get_by_role("dialog", name="A picture with a recipe")
     expect(offer).to_contain_text("a golden key")
     offer.get_by_role("button", name="Use this recipe").click()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +21,21 @@ from tests.web.studio import Studio
 pytestmark = pytest.mark.browser
 
 
+PLAYED = """canvas => new Promise((done) => {
+    const pixels = () => canvas.getContext("2d").getImageData(0, 0, 128, 128).data.join();
+    let [changes, last, end] = [0, pixels(), performance.now() + 1000];
+    const look = () => {
+        const now = pixels();
+        if (now !== last) changes++;
+        last = now;
+        if (performance.now() > end) done(changes);
+        else requestAnimationFrame(look);
+    };
+    look();
+})"""
+"""How often what is shown has changed in a second."""
+
+
 def select(page: Page, count: int) -> None:
     """The first pictures of the gallery."""
     tiles = page.locator(".tile")
@@ -28,8 +45,14 @@ def select(page: Page, count: int) -> None:
     expect(page.get_by_role("toolbar")).to_contain_text(f"{count} selected")
 
 
-def newest(studio: Studio) -> dict[str, object]:
-    return httpx.get(f"{studio.url}/v1/jobs?limit=1").json()["results"][0]
+def tried(studio: Studio, wanted: Callable[[dict[str, Any]], bool]) -> str:
+    """The id of the job that tries an order of this kind, once it is there."""
+
+    def found() -> str:
+        trials = httpx.get(f"{studio.url}/v1/jobs?tag=trial").json()["results"]
+        return next((job["job_id"] for job in trials if wanted(job["request"])), "")
+
+    return wait_until(found, 5, "the trial")
 
 
 def test_pictures_are_compared_at_one_place(studio: Studio, visit: Open) -> None:
@@ -59,13 +82,15 @@ def test_effects_are_tried_and_then_done_with_all(studio: Studio, visit: Open) -
     select(page, 3)
     page.get_by_role("button", name="Finish").click()
     dialog = page.get_by_role("dialog", name="Finish 3 pictures")
-    dialog.get_by_label("Padding").fill("9999")
-    dialog.get_by_role("button", name="Try on the first").click()
-    expect(dialog.get_by_label("Padding")).to_have_accessible_description(re.compile("512"))
-    dialog.get_by_label("Padding").fill("40")
-    dialog.get_by_role("button", name="Try on the first").click()
+    padding = dialog.get_by_label("Padding")
+    padding.fill("9999")
+    padding.press("Tab")
+    expect(padding).to_have_accessible_description(re.compile("512"))
+    padding.fill("40")
+    padding.press("Tab")
     expect(dialog.get_by_text("Working")).to_be_visible()
-    trial = str(newest(studio)["job_id"])
+    trial = tried(studio, lambda order: order["effects"][1]["padding"] == 40)
+    expect(page.locator("job-queue li")).to_have_count(0)
     studio.work(trial)
     after = dialog.get_by_role("img", name="After")
     expect(after).to_be_visible()
@@ -90,40 +115,52 @@ def test_effects_are_tried_and_then_done_with_all(studio: Studio, visit: Open) -
 
 
 def test_a_sheet_is_packed_and_shown(studio: Studio, visit: Open) -> None:
-    studio.drawn(1, 2, 3)
+    drawn = studio.drawn(1, 2, 3)
     page = visit(studio.url, forgive=("422",))
     select(page, 3)
     page.get_by_role("button", name="Sheet").click()
     dialog = page.get_by_role("dialog", name="A sheet of 3 pictures")
-    dialog.get_by_label("Name").fill("no good name")
-    dialog.get_by_role("button", name="Pack").click()
-    expect(dialog.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
-    dialog.get_by_label("Name").fill("stones")
+    name = dialog.get_by_label("Name")
+    name.fill("no good name")
+    name.press("Tab")
+    expect(name).to_have_attribute("aria-invalid", "true")
+    expect(dialog.get_by_role("button", name="Keep the sheet")).to_be_disabled()
+    name.fill("stones")
     dialog.get_by_label("Padding").fill("6")
     dialog.get_by_label("Godot").check()
     dialog.get_by_label("Clip").fill("roll")
-    dialog.get_by_role("button", name="Pack").click()
+    dialog.get_by_label("Clip").press("Tab")
     expect(dialog.get_by_text("Packing")).to_be_visible()
-    sheet = newest(studio)
-    assert sheet["request"] == {
+    items = [{"job_id": drawn, "index": index, "name": f"roll_{index}"} for index in range(3)]
+    wanted = {
         "name": "stones",
         "formats": ["texturepacker_hash", "godot"],
         "padding": 6,
         "clips": [{"name": "roll", "frames": ["roll_0", "roll_1", "roll_2"], "fps": 8}],
-        "items": [
-            {"job_id": studio_job, "index": index, "name": f"roll_{index}"}
-            for index in range(3)
-            for studio_job in [httpx.get(f"{studio.url}/v1/jobs").json()["results"][1]["job_id"]]
-        ],
+        "items": items,
+        "tags": ["trial"],
     }
-    studio.work(str(sheet["job_id"]))
+    sheet = tried(studio, lambda order: order == wanted)
+    studio.work(sheet)
     expect(dialog.get_by_role("img", name="The packed sheet")).to_be_visible()
     expect(dialog.locator(".box")).to_have_count(3)
-    drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, 128, 128).data.some(Boolean)"
-    wait_until(lambda: dialog.locator("canvas").evaluate(drawn), 5, "the clip plays")
+    plays = "canvas => canvas.getContext('2d').getImageData(0, 0, 128, 128).data.some(Boolean)"
+    wait_until(lambda: dialog.locator("canvas").evaluate(plays), 5, "the clip plays")
+    seen = dialog.locator("canvas").evaluate(PLAYED)
+    assert seen == pytest.approx(8, abs=2.5), "pictures of the clip in a second"
     archive = dialog.get_by_role("link", name="Download all files").get_attribute("href")
     files = zipfile.ZipFile(io.BytesIO(httpx.get(f"{studio.url}{archive}").content)).namelist()
     assert {"stones.png", "stones.json"} < set(files)
+
+    dialog.get_by_role("button", name="Keep the sheet").click()
+    expect(page.get_by_text("The sheet is among the pictures.")).to_be_visible()
+    expect(page.locator(f'.tile[data-job="{sheet}"]')).to_have_count(1)
+    (kept,) = [
+        job
+        for job in httpx.get(f"{studio.url}/v1/jobs").json()["results"]
+        if job["kind"] == "sheet"
+    ]
+    assert (kept["job_id"], kept["tags"]) == (sheet, [])
 
 
 def test_a_selection_is_downloaded_as_a_zip(studio: Studio, visit: Open, tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ async def front(
 
 
 @router.get("/web/{version}/{name:path}")
-async def file(version: str, name: str, request: Request) -> Response:
-    found = _page_of(request).file(version, name)
+async def file(
+    version: str, name: str, request: Request, accept_encoding: Annotated[str, Header()] = ""
+) -> Response:
+    found = _page_of(request).file(version, name, accept_encoding)
     if found is None:
         raise HTTPException(404, "No such file, or it is of another version: load the page again.")
     return found

@@ -1,13 +1,13 @@
 /** The frame of the page: who is signed in, which views there are, what the service has just said. */
 
 import { T } from "../texts.js";
-import { ROOT } from "../lib/api.js";
+import { ROOT, key } from "../lib/api.js";
+import { textField } from "../lib/fields.js";
 import { ICONS } from "../lib/icons.js";
 import { PANES, go, onPlace, place } from "../lib/place.js";
 import { FINAL, dismiss, signIn, signOut, store, watch } from "../lib/store.js";
 import { selection } from "../gallery/selection.js";
-import { key } from "../lib/api.js";
-import { View, h, iconButton } from "../lib/view.js";
+import { View, h, hint, iconButton, smallButton } from "../lib/view.js";
 import { dropZone } from "./drop.js";
 import { keyHelp } from "./keys.js";
 import { selectionBar } from "./chosen.js";
@@ -20,9 +20,7 @@ class AppFrame extends View {
   drop = dropZone(() => this.refresh());
 
   start() {
-    this.until(watch(() => this.refresh()));
-    this.until(onPlace(() => this.refresh()));
-    this.until(selection.watch(() => this.refresh()));
+    this.redrawOn(watch, onPlace, selection.watch);
     this.hear(document, "keydown", (event) => this.pressed(event));
     this.hear(document, "click", (event) => closeMenus(event.target));
     for (const event of ["dragover", "dragleave", "drop", "paste"]) this.hear(document, event, (given) => this.drop.heard(given));
@@ -31,8 +29,10 @@ class AppFrame extends View {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     const typing = event.target instanceof HTMLElement && event.target.matches("input, select, textarea");
-    if (event.key === "Escape") closeMenus(null);
-    if (event.key === "Escape" && !event.defaultPrevented && selection.size && !document.querySelector("dialog[open]")) selection.clear();
+    if (event.key === "Escape") {
+      closeMenus(null);
+      if (!event.defaultPrevented && !document.querySelector("dialog[open]")) selection.clear();
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key === "?") this.showHelp(!this.help);
     else if (event.key === "n") {
@@ -52,7 +52,7 @@ class AppFrame extends View {
     if (store.session === "signed out") return [signInForm(), notices()];
     const { pane, words } = place();
     return [
-      this.header(pane),
+      this.header(pane, words),
       store.connection === "lost" && h("p", { class: "banner", role: "status", key: "lost" }, T.connectionLost),
       h("main", { key: "main", "data-pane": pane, class: store.session === "in" ? "" : "asking" },
         h("order-form", { key: "order", class: "pane-order" }),
@@ -70,19 +70,15 @@ class AppFrame extends View {
     ];
   }
 
-  /** @param {string} pane */
-  header(pane) {
+  /** @param {string} pane @param {URLSearchParams} words */
+  header(pane, words) {
     const live = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).length;
     const { dashboard } = store.catalog?.capabilities ?? {};
     document.title = live ? `(${live}) ${T.name}` : T.name;
     return h("header", { class: "app", key: "header" },
       h("h1", { class: "mark" }, h("span", { class: "logo", "aria-hidden": "true" }), T.name),
       h("nav", { "aria-label": T.paneLabel }, PANES.map((one) => h("a", {
-        key: one, href: `#/${one}`, "aria-current": pane === one ? "page" : undefined,
-        onclick: (event) => {
-          event.preventDefault();
-          go({}, { pane: one, step: true });
-        },
+        key: one, href: `#/${one}?${words}`, "aria-current": pane === one ? "page" : undefined,
       }, T.panes[one], one === "queue" && live > 0 && h("span", { class: "count" }, live > 999 ? "999+" : live)))),
       h("p", { class: `connection ${store.connection}`, role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), h("span", { class: "text" }, T.connection[store.connection])),
       dashboard && (!LOCAL.test(dashboard) || LOCAL.test(location.host)) && h("a", { class: "quiet docs", key: "ray", href: `http://${dashboard}`, target: "_blank", rel: "noreferrer" }, T.dashboard),
@@ -93,10 +89,10 @@ class AppFrame extends View {
   }
 }
 
-/** What is done with the selection. @param {string | null} what */
+/** What is done above the page. @param {string | null} what */
 function above(what) {
-  const views = /** @type {Record<string, string>} */ ({ compare: "picture-compare", finish: "picture-finish", sheet: "sheet-maker", batch: "batch-maker", mask: "mask-painter" });
-  return what && what in views && (selection.size > 0 || what === "batch" || what === "mask") && store.session === "in" && h(views[what], { key: what });
+  const can = ["batch", "mask"].includes(what ?? "") || (selection.size > 0 && ["compare", "finish", "sheet"].includes(what ?? ""));
+  return can && store.session === "in" && h(`above-${what}`, { key: what });
 }
 
 /** @param {Node | null} but The menu around it stays. */
@@ -116,11 +112,10 @@ function signInForm() {
     },
       h("span", { class: "logo", "aria-hidden": "true" }),
       h("h1", null, T.signIn.title),
-      h("p", { class: "hint" }, T.signIn.why),
-      h("div", { class: "field" },
-        h("label", { for: "key" }, T.signIn.label),
-        h("input", { id: "key", name: "key", type: "password", autocomplete: "current-password", required: true, ref: (/** @type {HTMLElement} */ node) => requestAnimationFrame(() => node.focus()) }),
-      ),
+      hint(T.signIn.why),
+      textField({ id: "key", label: T.signIn.label }, {
+        name: "key", type: "password", autocomplete: "current-password", required: true, ref: (/** @type {HTMLElement} */ node) => requestAnimationFrame(() => node.focus()),
+      }),
       h("button", { class: "main", type: "submit" }, T.signIn.button),
     ),
   );
@@ -130,7 +125,7 @@ function notices() {
   return h("div", { class: "notices", role: "status", key: "notices" }, store.notices.map((notice) => h("div", { key: notice.id, class: `notice ${notice.kind}` },
     h("p", null, notice.text),
     notice.action && h("button", { class: "quiet", onclick: () => (notice.action?.act(), dismiss(notice.id)) }, notice.action.text),
-    iconButton(T.dismiss, ICONS.close, () => dismiss(notice.id), { class: "quiet small" }),
+    smallButton(T.dismiss, ICONS.close, () => dismiss(notice.id)),
   )));
 }
 

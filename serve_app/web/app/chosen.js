@@ -6,23 +6,22 @@ import { ICONS } from "../lib/icons.js";
 import { go } from "../lib/place.js";
 import { save } from "../lib/save.js";
 import { trying } from "../lib/store.js";
-import { h, icon, iconButton } from "../lib/view.js";
+import { h, iconButton, wordButton } from "../lib/view.js";
 import { zip } from "../lib/zip.js";
+import { gallery } from "../gallery/gallery.js";
 import { selection } from "../gallery/selection.js";
 
 export function selectionBar() {
   if (!selection.size) return null;
   const pictures = selection.items.filter((item) => item.url).length;
-  const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ can = true) =>
-    can && h("button", { key: text, onclick: act }, icon(shape), h("span", null, text));
   const open = (/** @type {string} */ view) => () => go({ do: view }, { step: true });
   return h("div", { class: "chosen", key: "chosen", role: "toolbar", "aria-label": T.selection.count(selection.size) },
     h("p", { role: "status" }, T.selection.count(selection.size)),
-    button(T.selection.compare, ICONS.compare, open("compare"), pictures > 1 && pictures <= 4),
-    button(T.selection.finish, ICONS.brush, open("finish"), pictures > 0),
-    button(T.selection.sheet, ICONS.vary, open("sheet"), pictures > 0),
-    button(T.selection.download, ICONS.download, () => void download(), pictures > 0),
-    button(T.selection.remove, ICONS.trash, () => gallery()?.removeSelected()),
+    pictures > 1 && pictures <= 4 && wordButton(T.selection.compare, ICONS.compare, open("compare"), { key: "compare" }),
+    pictures > 0 && wordButton(T.selection.finish, ICONS.brush, open("finish"), { key: "finish" }),
+    pictures > 0 && wordButton(T.selection.sheet, ICONS.vary, open("sheet"), { key: "sheet" }),
+    pictures > 0 && wordButton(T.selection.download, ICONS.download, () => void download(), { key: "download" }),
+    wordButton(T.selection.remove, ICONS.trash, () => gallery()?.removeSelected(), { key: "remove" }),
     iconButton(T.selection.clear, ICONS.close, () => selection.clear()),
   );
 }
@@ -39,8 +38,4 @@ function download() {
     }
     save(URL.createObjectURL(zip(files)), `${T.selection.archive}.zip`);
   });
-}
-
-function gallery() {
-  return /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"));
 }

@@ -4,10 +4,9 @@ import { T } from "../texts.js";
 import { get, sendFile } from "../lib/api.js";
 import { dialog } from "../lib/dialog.js";
 import { sentences } from "../lib/format.js";
-import { go } from "../lib/place.js";
 import { store, trying } from "../lib/store.js";
-import { h } from "../lib/view.js";
-import { drafts, sources } from "../lib/wishes.js";
+import { h, hint } from "../lib/view.js";
+import { wish } from "../lib/wishes.js";
 import { bring } from "../order/source.js";
 import { draftOf } from "../order/draft.js";
 
@@ -26,6 +25,7 @@ export function dropZone(changed) {
     const mine = found.recipe?.record.job_id;
     const job = mine ? await get(`/v1/jobs/${encodeURIComponent(mine)}`).catch(() => null) : null;
     if (job?.kind === "generate") found.order = { ...job.request, n: 1, seed: found.recipe?.seed ?? job.request.seed };
+    close();
     offer = { found, file, look: URL.createObjectURL(file) };
     changed();
   });
@@ -37,15 +37,13 @@ export function dropZone(changed) {
   };
 
   const use = () => {
-    if (offer?.found.order) drafts.tell(draftOf(offer.found.order, store.catalog?.order.properties ?? {}));
+    if (offer?.found.order) wish(draftOf(offer.found.order, store.catalog?.order.properties ?? {}));
     close();
-    go({}, { pane: "order" });
   };
 
   const startFrom = () => trying(async () => {
-    if (offer) sources.tell(await bring(offer.file));
+    if (offer) wish({ source: await bring(offer.file), mask: null });
     close();
-    go({}, { pane: "order" });
   });
 
   return {
@@ -58,8 +56,7 @@ export function dropZone(changed) {
         if (files[0]) void inspect(files[0]);
         return;
       }
-      const ours = !data?.types.includes("Files");
-      if (ours) return;
+      if (!data?.types.includes("Files")) return;
       event.preventDefault();
       const before = over;
       over = event.type === "dragover" || (event.type === "dragleave" && event.relatedTarget !== null);
@@ -75,8 +72,8 @@ export function dropZone(changed) {
           h("img", { src: look, alt: "" }),
           h("div", null,
             h("p", { class: "long" }, found.order?.prompt ?? T.drop.none),
-            found.recipe && h("p", { class: "hint" }, T.drop.by(found.recipe.program)),
-            found.notes.length > 0 && h("div", null, h("p", { class: "hint" }, T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
+            found.recipe && hint(T.drop.by(found.recipe.program)),
+            found.notes.length > 0 && h("div", null, hint(T.drop.leftOut), h("ul", null, sentences(found.notes).map((note) => h("li", { key: note }, note)))),
           ),
         ),
         [h("button", { class: "quiet", onclick: close }, T.drop.no), h("button", { class: found.order ? "" : "main", onclick: () => void startFrom() }, T.drop.start),

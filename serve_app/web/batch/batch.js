@@ -2,12 +2,11 @@
 
 import { T } from "../texts.js";
 import { Problem, get } from "../lib/api.js";
-import { dialog } from "../lib/dialog.js";
+import { dialog, leave } from "../lib/dialog.js";
 import { duration } from "../lib/format.js";
-import { go } from "../lib/place.js";
 import { recall, remember } from "../lib/remember.js";
 import { notify, orderBatch, why } from "../lib/store.js";
-import { View, h } from "../lib/view.js";
+import { View, h, hint } from "../lib/view.js";
 import { rows } from "./csv.js";
 
 const ASK_MS = 500;
@@ -56,15 +55,19 @@ class BatchMaker extends View {
     this.timer = setTimeout(() => void this.check(), ASK_MS);
   }
 
-  get path() {
-    return `/v1/batches?${new URLSearchParams(this.name ? { name: this.name } : {})}`;
+  /** @param {Record<string, string>} [more] */
+  path(more) {
+    return `/v1/batches?${new URLSearchParams({ ...(this.name && { name: this.name }), ...more })}`;
+  }
+
+  get file() {
+    return new Blob([this.text], { type: "text/csv" });
   }
 
   async check() {
     const asked = (this.asked = new AbortController());
     try {
-      const path = `${this.path}${this.name ? "&" : ""}dry_run=true`;
-      this.plan = await get(path, { method: "POST", body: this.text, headers: { "Content-Type": "text/csv" }, signal: asked.signal });
+      this.plan = await get(this.path({ dry_run: "true" }), { method: "POST", body: this.file, signal: asked.signal });
       this.errors = [];
       this.said = "";
     } catch (error) {
@@ -85,9 +88,9 @@ class BatchMaker extends View {
     this.busy = true;
     this.refresh();
     try {
-      const batch = await orderBatch(this.path, this.text);
+      const batch = await orderBatch(this.path(), this.file);
       notify(T.batch.ordered(batch.size), "good");
-      go({ do: null });
+      leave();
     } catch (error) {
       this.blame(error);
     }
@@ -97,7 +100,7 @@ class BatchMaker extends View {
 
   view() {
     const { plan } = this;
-    return dialog({ name: "batch", title: T.batch.title, close: () => go({ do: null }), wide: true },
+    return dialog({ name: "batch", title: T.batch.title, wide: true },
       h("div", { class: "sides" },
         h("div", { class: "written" },
           h("label", { for: "batch-text" }, T.batch.text),
@@ -139,9 +142,9 @@ class BatchMaker extends View {
           mistakes.length > 0 && h("tr", { key: `${row} wrong`, class: "why" }, h("td", { colspan: head.length + 1 }, mistakes.map((one) => h("p", { class: "error" }, `${one.field}: ${one.detail}`)))),
         ];
       })),
-    ), all.length > shown.length && h("p", { class: "hint" }, T.queue.more(all.length - shown.length)));
+    ), all.length > shown.length && hint(T.queue.more(all.length - shown.length)));
   }
 }
 
-customElements.define("batch-maker", BatchMaker);
+customElements.define("above-batch", BatchMaker);
 

@@ -1,13 +1,14 @@
 /** Two to four pictures side by side, at one zoom and one place. */
 
 import { T } from "../texts.js";
-import { dialog } from "../lib/dialog.js";
+import { dialog, leave } from "../lib/dialog.js";
 import { ICONS } from "../lib/icons.js";
 import { markOf, toggle } from "../lib/marks.js";
-import { go, showPicture } from "../lib/place.js";
+import { showPicture } from "../lib/place.js";
 import { recall } from "../lib/remember.js";
 import { watch } from "../lib/store.js";
-import { View, h, iconButton } from "../lib/view.js";
+import { View, h, smallButton } from "../lib/view.js";
+import { zoomBar } from "../picture/stage.js";
 import { selection } from "../gallery/selection.js";
 
 const MOST = 4;
@@ -19,18 +20,16 @@ class PictureCompare extends View {
   scale = 1;
 
   start() {
-    this.until(watch(() => this.refresh()));
+    this.redrawOn(watch);
   }
 
   view() {
     const { scale } = this;
-    const zoom = (/** @type {number} */ by) => () => this.zoom(by);
-    const close = () => go({ do: null });
-    return dialog({ name: "compare", title: T.selection.compare, close, wide: true },
+    return dialog({ name: "compare", title: T.selection.compare, wide: true },
       h("div", { class: `pictures of-${this.items.length}` }, this.items.map((item) => {
         const marked = markOf(item.key);
         const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {"starred" | "rejected"} */ name) =>
-          iconButton(`${text}: ${item.words}`, shape, () => toggle([item.key], name), { class: "quiet small", "aria-pressed": String(marked[name]) });
+          smallButton(`${text}: ${item.words}`, shape, () => toggle([item.key], name), { "aria-pressed": marked[name] });
         return h("figure", { key: item.key, class: marked.rejected ? "rejected" : "" },
           h("div", {
             class: `frame on-${recall("ground", "checker")}`, tabindex: 0, role: "group", "aria-label": T.gallery.alt(item.words, item.seed),
@@ -40,14 +39,10 @@ class PictureCompare extends View {
           h("figcaption", null, h("span", null, item.words, h("b", null, item.seed)),
             button(T.mark.star, ICONS.star, "starred"),
             button(T.mark.reject, ICONS.reject, "rejected"),
-            h("button", { class: "small", onclick: () => (close(), showPicture(item.job, item.index)) }, T.selection.open)),
+            h("button", { class: "small", onclick: () => (leave(), showPicture(item.job, item.index)) }, T.selection.open)),
         );
       })),
-      h("div", { class: "joined zoom", role: "group", "aria-label": T.picture.zoom },
-        iconButton("−", "−", zoom(-1)),
-        h("span", null, `× ${scale}`),
-        iconButton("+", "+", zoom(1)),
-      ),
+      zoomBar((by) => this.zoom(by), h("span", null, `× ${scale}`)),
     );
   }
 
@@ -67,4 +62,4 @@ class PictureCompare extends View {
   }
 }
 
-customElements.define("picture-compare", PictureCompare);
+customElements.define("above-compare", PictureCompare);

@@ -8,9 +8,9 @@ import { T } from "../texts.js";
 import { recall, remember } from "../lib/remember.js";
 import { notify, onEnd, remove, store, trying, watch } from "../lib/store.js";
 import { ICONS } from "../lib/icons.js";
-import { View, h, icon } from "../lib/view.js";
+import { View, h, wordButton } from "../lib/view.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
-import { mark, markOf, toggle } from "../lib/marks.js";
+import { markOf, marked } from "../lib/marks.js";
 import { PictureList } from "./list.js";
 import { filterBar, filtered, filtersOf } from "./filters.js";
 import { selection } from "./selection.js";
@@ -42,6 +42,8 @@ class PictureGallery extends View {
   top = 0;
   /** @type {HTMLElement | null} */
   scroller = null;
+  /** Rows that were drawn last. */
+  sight = "";
   /** Where a selection of several began. */
   anchor = 0;
   /** A touch selects. With keys or a mouse nobody needs it. */
@@ -55,14 +57,13 @@ class PictureGallery extends View {
     this.scroller = this.closest("[data-scroller]");
     const { scroller } = this;
     if (!scroller) return;
-    this.until(watch(() => this.refresh()));
-    this.until(selection.watch(() => this.refresh()));
+    this.redrawOn(watch, selection.watch);
     this.until(onEnd((job) => {
       this.list.take(job);
       if (this.atTop()) this.list.merge();
     }));
     this.until(onPlace(() => this.moved()));
-    this.hear(scroller, "scroll", () => this.refresh(), { passive: true });
+    this.hear(scroller, "scroll", () => this.inSight().join() !== this.sight && this.refresh(), { passive: true });
     this.hear(this, "keydown", (event) => this.pressed(event));
     const sizes = new ResizeObserver(() => this.refresh());
     sizes.observe(this);
@@ -92,8 +93,9 @@ class PictureGallery extends View {
     const { list } = this;
     this.measure();
     const { columns, row } = this;
-    const rows = Math.ceil(list.items.length / columns);
-    const [first, end] = this.rowsInSight(rows);
+    const { rows } = this;
+    const [first, end] = this.inSight();
+    this.sight = `${first},${end}`;
     const shown = list.items.slice(first * columns, end * columns).map((item, at) => /** @type {const} */ ([item, first * columns + at]));
     const current = list.items[this.current];
     // It keeps the focus while it is out of sight.
@@ -103,11 +105,10 @@ class PictureGallery extends View {
       h("section", { "aria-labelledby": "gallery-title", class: "gallery" },
         h("header", { class: "bar" },
           h("h2", { id: "gallery-title" }, T.gallery.title),
-          h("button", {
-            class: "quiet select", key: "select", "aria-pressed": String(this.selecting),
-            onclick: () => ((this.selecting = !this.selecting), this.refresh()),
-          }, icon(ICONS.check), T.gallery.select),
-          catalog && filterBar(list.filters, catalog.styles, {
+          wordButton(T.gallery.select, ICONS.check, () => ((this.selecting = !this.selecting), this.refresh()), {
+            class: "quiet select", key: "select", "aria-pressed": this.selecting,
+          }),
+          catalog && filterBar(list.filters, catalog, {
             side: this.side,
             choose: (words) => go(words),
             resize: (side) => {
@@ -154,7 +155,7 @@ class PictureGallery extends View {
     this.keepStill();
     const { list, scroller } = this;
     if (!scroller || list.state !== "idle") return;
-    const bottom = this.top + Math.ceil(list.items.length / this.columns) * this.row;
+    const bottom = this.top + this.rows * this.row;
     if (bottom < scroller.scrollTop + (1 + AHEAD) * scroller.clientHeight) void list.more();
   }
 
@@ -185,8 +186,13 @@ class PictureGallery extends View {
     return Math.floor((this.scroller.scrollTop - this.top) / this.row) * this.columns;
   }
 
-  /** @param {number} rows @returns {[number, number]} */
-  rowsInSight(rows) {
+  get rows() {
+    return Math.ceil(this.list.items.length / this.columns);
+  }
+
+  /** The first row that is drawn, and the one after the last. @returns {[number, number]} */
+  inSight() {
+    const { rows } = this;
     if (!this.scroller) return [0, Math.min(rows, 10)];
     const above = this.scroller.scrollTop - this.top;
     const first = Math.max(0, Math.floor(above / this.row) - SPARE_ROWS);
@@ -211,7 +217,7 @@ class PictureGallery extends View {
   showFresh() {
     this.list.merge();
     this.current = 0;
-    this.scroller?.scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    this.scroller?.scrollTo({ top: 0 });
   }
 
   /** @param {number} index */
@@ -290,19 +296,9 @@ class PictureGallery extends View {
     } else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       selection.add(this.list.items);
-    } else if (event.ctrlKey || event.metaKey || !this.marked(event.key, item)) return;
+    } else if (event.ctrlKey || event.metaKey || !marked(event.key, selection.has(item.key) ? selection.items.map((one) => one.key) : [item.key])) return;
     event.stopPropagation();
     this.refresh();
-  }
-
-  /** Keys that mark the current picture, or all that are selected. @param {string} pressed @param {Item} item */
-  marked(pressed, item) {
-    const keys = selection.has(item.key) ? selection.items.map((one) => one.key) : [item.key];
-    if (pressed === "f") toggle(keys, "starred");
-    else if (pressed === "x") toggle(keys, "rejected");
-    else if (/^[0-5]$/.test(pressed)) mark(keys, { rating: Number(pressed) });
-    else return false;
-    return true;
   }
 
   /** Move the focus there, and bring it into sight. @param {number} to */
@@ -318,19 +314,24 @@ class PictureGallery extends View {
     if (tile instanceof HTMLElement) tile.focus({ preventScroll: true });
   }
 
+  /** @param {string} key */
+  at(key) {
+    return this.list.items.findIndex((item) => item.key === key);
+  }
+
   /** The picture before or after this one. @param {string} key @param {number} by @returns {Item | undefined} */
   neighbour(key, by) {
-    const at = this.list.items.findIndex((item) => item.key === key);
+    const at = this.at(key);
     return at < 0 ? undefined : this.list.items[at + by];
   }
 
   /** Back from the picture: the focus is where it was. @param {string} key */
   focusOn(key) {
-    const at = this.list.items.findIndex((item) => item.key === key);
-    if (at >= 0) this.move(at);
+    if (this.at(key) >= 0) this.move(this.at(key));
   }
 }
 
 customElements.define("picture-gallery", PictureGallery);
 
-/** @typedef {PictureGallery} Gallery */
+/** The one of the page, while somebody is signed in. */
+export const gallery = () => /** @type {PictureGallery | null} */ (document.querySelector("picture-gallery"));

@@ -5,16 +5,17 @@
  */
 
 import { get } from "../lib/api.js";
-import { wordsOf } from "../lib/format.js";
+import { serious, wordsOf } from "../lib/format.js";
 import { looks } from "../lib/looks.js";
 import { learnMarks, markOf, settled } from "../lib/marks.js";
+import { FINAL, TRIAL } from "../lib/store.js";
 
 /** @typedef {import("../types.js").Job} Job */
 /**
  * @typedef {{key: string, job: string, index: number, url: string, width: number, height: number, seed: number,
- *   words: string, style: string, tags: string[], when: string, status: import("../types.js").Status,
- *   kind: string, error: string}} Item `url` empty: the job has no picture.
- * @typedef {{words: string, style: string, tag: string, status: string, from: string, until: string, mark: string}} Filters
+ *   words: string, when: string, status: import("../types.js").Status,
+ *   kind: string, error: string, noted: boolean}} Item `url` empty: the job has no picture.
+ * @typedef {{words: string, style: string, model: string, tag: string, status: string, from: string, until: string, mark: string}} Filters
  */
 
 /** What the service is asked for. @type {Record<string, {starred?: any, rejected?: any, rating?: any}>} */
@@ -22,19 +23,17 @@ const MARKS = { star: { starred: true }, kept: { rejected: false }, 3: { rating:
 /** Jobs of one page; the first is small, so that something is there at once. */
 const FIRST = 40;
 const PAGE = 100;
-/** On jobs that only try something, and are deleted when the next is tried. */
-export const TRIAL = "trial";
 
 /** @param {Job} job @returns {Item[]} */
 export function itemsOf(job) {
   const common = {
-    job: job.job_id, words: wordsOf(job), style: job.request.style_id ?? "", tags: job.tags, when: job.created_at,
+    job: job.job_id, words: wordsOf(job), when: job.created_at,
     status: job.status, kind: job.kind, error: job.error?.detail ?? "",
   };
   const images = job.images.filter((image) => image.content_type.startsWith("image/"));
-  if (!images.length) return [{ ...common, key: `${job.job_id}:`, index: 0, url: "", width: 1, height: 1, seed: 0 }];
-  return images.map(({ index, url, width, height, seed }) => ({
-    ...common, key: `${job.job_id}:${index}`, index, url, width, height, seed,
+  if (!images.length) return [{ ...common, key: `${job.job_id}:`, index: 0, url: "", width: 1, height: 1, seed: 0, noted: false }];
+  return images.map(({ index, url, width, height, seed, notes }) => ({
+    ...common, key: `${job.job_id}:${index}`, index, url, width, height, seed, noted: notes.some(serious),
   }));
 }
 
@@ -87,11 +86,12 @@ export class PictureList {
   }
 
   #path() {
-    const { words, style, status, mark } = this.filters;
+    const { words, style, model, status, mark } = this.filters;
     const wanted = query(this.filters, { limit: String(FIRST), ...MARKS[mark] });
     if (wordsIn(words).length) wanted.set("q", words);
     if (style) wanted.set("style_id", style);
-    for (const one of status ? [status] : ["SUCCESS", "FAILURE", "REVOKED"]) wanted.append("status", one);
+    if (model) wanted.set("model", model);
+    for (const one of status ? [status] : FINAL) wanted.append("status", one);
     return `/v1/jobs?${wanted}`;
   }
 
@@ -99,7 +99,7 @@ export class PictureList {
   #add(job) {
     looks.learn(job);
     learnMarks(job);
-    if (this.#known.has(job.job_id)) return;
+    if (this.#known.has(job.job_id) || job.tags.includes(TRIAL)) return;
     this.#known.add(job.job_id);
     const items = itemsOf(job);
     if (job.derived_from) this.#children.set(job.derived_from, items);
@@ -157,9 +157,10 @@ export class PictureList {
   /** What the service was asked for. @param {Job} job */
   #asked(job) {
     if (job.tags.includes(TRIAL)) return false;
-    const { style, tag, status, from, until } = this.filters;
+    const { style, model, tag, status, from, until } = this.filters;
     if (status && job.status !== status) return false;
     if (style && job.request.style_id !== style) return false;
+    if (model && job.request.model !== model) return false;
     if (tag && !job.tags.includes(tag)) return false;
     const day = job.created_at.slice(0, 10);
     return (!from || day >= from) && (!until || day <= until);

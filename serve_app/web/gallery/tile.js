@@ -15,14 +15,14 @@ const THUMBS = [128, 256, 512];
  */
 export function tile(item, { x, y, side, place, current, selected, mark, press, focus }) {
   const wished = side * Math.min(2, window.devicePixelRatio || 1);
-  const thumb = THUMBS.find((one) => one >= wished) ?? THUMBS[THUMBS.length - 1];
-  const marks = [mark.starred && T.gallery.starred, mark.rating && T.mark.rating(mark.rating), mark.rejected && T.mark.reject].filter(Boolean);
+  const thumb = THUMBS.find((one) => one >= wished) ?? 512;
+  const marks = [mark.starred && T.gallery.starred, mark.rating && T.mark.rating(mark.rating), mark.rejected && T.mark.reject, item.noted && T.gallery.noted].filter(Boolean);
   return h("div", {
     key: item.key,
     class: `tile${mark.rejected ? " rejected" : ""}`,
     role: "option",
     tabindex: current ? 0 : -1,
-    "aria-selected": String(selected),
+    "aria-selected": selected,
     "aria-label": item.url ? [T.gallery.alt(item.words, item.seed), ...marks].join(", ") : undefined,
     "aria-posinset": place + 1,
     "aria-setsize": -1,
@@ -35,12 +35,12 @@ export function tile(item, { x, y, side, place, current, selected, mark, press, 
     item.url
       ? h("img", {
           key: item.url, src: thumbnail(item.url, thumb), alt: "", width: item.width, height: item.height, decoding: "async",
-          class: item.width < thumb && item.height < thumb ? "small" : "", draggable: "true",
-          onload: (event) => event.target.classList.add("there"),
+          draggable: "true",
           onerror: (event) => event.target.classList.add("missing"),
         })
       : h("span", { class: "without" }, h("strong", null, T.states[item.status]), " ", item.error),
     (mark.starred || mark.rating > 0) && h("span", { class: "marks" }, mark.starred && icon(ICONS.star), mark.rating > 0 && h("b", null, mark.rating)),
+    item.noted && h("span", { class: "noted", title: T.gallery.noted }, "i"),
     selected && h("span", { class: "tick" }, icon(ICONS.check)),
     h("span", { class: "caption" }, item.words),
   );

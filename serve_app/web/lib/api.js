@@ -88,22 +88,19 @@ export async function get(path, options) {
   return (await ask(path, options)).json();
 }
 
-/** @param {string} path @param {Blob} file A picture. @returns {Promise<any>} */
+/** @param {string} path @param {Blob} file With its type. @returns {Promise<any>} */
 export function sendFile(path, file) {
-  return get(path, { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
+  return get(path, { method: "POST", body: file });
 }
 
 /**
  * A POST or PATCH that is safe to repeat, and is repeated while the service is away for a moment.
- * @param {string} path @param {any} content As JSON, or as it is if `type` says what it is. @param {string} [type]
- * @param {string} [method]
+ * @param {string} path @param {any} content A file with its type as it is, anything else as JSON. @param {string} [method]
  * @returns {Promise<any>}
  */
-export async function post(path, content, type, method = "POST") {
-  /** @type {Record<string, string>} */
+export async function post(path, content, method = "POST") {
   const headers = { "Idempotency-Key": name() };
-  if (type) headers["Content-Type"] = type;
-  const body = type ? { body: content } : { json: content };
+  const body = content instanceof Blob ? { body: content } : { json: content };
   for (let left = TRIES; ; left--) {
     try {
       return await (await ask(path, { method, headers, ...body })).json();

@@ -26,15 +26,17 @@ export async function follow(path, listener, signal) {
   while (!signal.aborted) {
     const connection = new AbortController();
     const stop = () => connection.abort();
-    signal.addEventListener("abort", stop);
-    window.addEventListener("offline", stop);
-    const guard = new Guard(stop);
+    const ends = { signal: connection.signal };
+    signal.addEventListener("abort", stop, ends);
+    window.addEventListener("offline", stop, ends);
+    let heard = Date.now();
+    const guard = setInterval(() => Date.now() - heard > SILENCE_MS && stop(), 2_000);
     try {
       const headers = last ? { "Last-Event-ID": last } : undefined;
       const response = await ask(path, { headers, signal: connection.signal, cache: "no-store" });
       listener.connected();
       wait = FIRST_PAUSE_MS;
-      for await (const told of events(response, guard)) {
+      for await (const told of events(response, () => (heard = Date.now()))) {
         last = told.id || last;
         listener.told(told);
       }
@@ -42,10 +44,8 @@ export async function follow(path, listener, signal) {
       if (error instanceof Problem && error.status === 401) return;
       if (error instanceof Problem && error.retryAfter) wait = Math.max(wait, 1000 * error.retryAfter);
     } finally {
-      guard.end();
-      signal.removeEventListener("abort", stop);
-      window.removeEventListener("offline", stop);
-      connection.abort();
+      clearInterval(guard);
+      stop();
     }
     if (signal.aborted) return;
     listener.lost();
@@ -54,54 +54,29 @@ export async function follow(path, listener, signal) {
   }
 }
 
-/** Calls `dead` when it has not heard anything for SILENCE_MS of the wall clock. */
-class Guard {
-  at = Date.now();
-
-  /** @param {() => void} dead */
-  constructor(dead) {
-    this.timer = setInterval(() => {
-      if (Date.now() - this.at > SILENCE_MS) dead();
-    }, 2_000);
-  }
-
-  heard() {
-    this.at = Date.now();
-  }
-
-  end() {
-    clearInterval(this.timer);
-  }
-}
-
 /** A pause that ends early when the network or the person comes back.
  * @param {number} ms @param {AbortSignal} signal @returns {Promise<void>} */
 function away(ms, signal) {
   return new Promise((done) => {
-    const seen = () => document.visibilityState === "visible" && end();
-    const end = () => {
-      clearTimeout(timer);
-      window.removeEventListener("online", end);
-      document.removeEventListener("visibilitychange", seen);
-      signal.removeEventListener("abort", end);
-      done();
-    };
-    const timer = setTimeout(end, ms);
-    window.addEventListener("online", end);
-    document.addEventListener("visibilitychange", seen);
-    signal.addEventListener("abort", end);
+    const over = new AbortController();
+    const ends = { signal: over.signal };
+    const end = () => (over.abort(), done());
+    setTimeout(end, ms);
+    window.addEventListener("online", end, ends);
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && end(), ends);
+    signal.addEventListener("abort", end, ends);
   });
 }
 
-/** @param {Response} response @param {Guard} guard @returns {AsyncGenerator<Told>} */
-async function* events(response, guard) {
+/** @param {Response} response @param {() => void} heard Called with every byte. @returns {AsyncGenerator<Told>} */
+async function* events(response, heard) {
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
   const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    guard.heard();
+    heard();
     rest += decoder.decode(value, { stream: true });
     const blocks = rest.split(/\r?\n\r?\n/);
     rest = /** @type {string} */ (blocks.pop());

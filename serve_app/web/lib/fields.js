@@ -26,6 +26,17 @@ export function field({ id, label, hint, error, wide }, control) {
   );
 }
 
+/** What is typed. @param {Frame} frame @param {import("./view.js").Props} about */
+export function textField(frame, about) {
+  return field(frame, h("input", { ...tied(frame), autocomplete: "off", ...about }));
+}
+
+/** One of several. @param {Frame} frame @param {string} value @param {[value: string, text: string][]} options @param {(value: string) => void} choose @param {string} [title] */
+export function choice(frame, value, options, choose, title) {
+  return field(frame, h("select", { ...tied(frame), title, value, onchange: (event) => choose(event.target.value) },
+    options.map(([one, text]) => h("option", { value: one, key: one }, text))));
+}
+
 /** One of a few. @param {string} name @param {string} chosen @param {[value: string, text: string, pick: () => void][]} ways */
 export function segments(name, chosen, ways) {
   return h("div", { class: "joined segments" }, ways.map(([value, text, pick]) => h("label", { key: value },
@@ -49,32 +60,25 @@ export function schemaField({ id, name, schema, value, error, required, otherwis
   const frame = { id, label: readable(name), error };
   const fallback = otherwise ?? defaultOf(schema);
   const options = choices ?? kind.enum ?? (kind.type === "boolean" ? [true, false] : null);
-  const about = { ...tied(frame), title: hint };
   if (options) {
-    const unset = required ? [] : [h("option", { value: "", key: "" }, fallbackText(fallback))];
-    const all = options.map((one) => h("option", { value: JSON.stringify(one), key: one }, said(one)));
-    const chosen = value === undefined || value === null ? "" : JSON.stringify(value);
-    return field(frame, h("select", {
-      ...about,
-      value: chosen,
-      onchange: (event) => choose(event.target.value ? JSON.parse(event.target.value) : undefined),
-    }, unset, all));
+    const all = options.map((one) => /** @type {[string, string]} */ ([JSON.stringify(one), said(one)]));
+    if (!required) all.unshift(["", fallbackText(fallback)]);
+    return choice(frame, JSON.stringify(value ?? undefined) ?? "", all, (one) => choose(one ? JSON.parse(one) : undefined), hint);
   }
   const number = kind.type === "integer" || kind.type === "number";
   const color = kind.type === "string" && kind.pattern?.startsWith("^#");
   const shown = value === undefined || value === null ? "" : number || kind.type === "string" ? String(value) : written(value);
-  return field(frame, h("input", {
-    ...about,
+  return textField(frame, {
+    title: hint,
     type: number ? "number" : "text",
     min: kind.minimum ?? kind.exclusiveMinimum,
     max: kind.maximum,
     step: kind.type === "integer" ? 1 : "any",
     maxlength: kind.maxLength,
     placeholder: color ? "#rrggbb" : fallbackText(fallback),
-    autocomplete: "off",
     value: shown,
     onchange: (event) => choose(read(event.target.value.trim(), kind)),
-  }));
+  });
 }
 
 /** What counts if nothing is sent: of bodies it is told in words, at the end of the description. @param {Schema} schema */

@@ -12,7 +12,7 @@ export function duration(seconds) {
 
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** @param {string} when RFC 3339. */
 export function moment(when) {
@@ -33,8 +33,7 @@ export function size(bytes) {
 
 /** `guidance_scale` -> `Guidance scale`. @param {string} name */
 export function readable(name) {
-  const words = name.replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return capital(name.replaceAll("_", " "));
 }
 
 /** What a job was ordered to be, in a few words. @param {import("../types.js").Job} job */
@@ -49,12 +48,18 @@ export function whyWaiting(job) {
   return more ? `${said}: ${more}` : said;
 }
 
+const SERIOUS = /^(not_taught|effect_failed|no_grid)|(truncated|_empty|_full|_skipped|_uncertain|_cut|_found)$/;
+
+/** A note that somebody should see before the picture is used. @param {string} note */
+export function serious(note) {
+  return SERIOUS.test(note.split(":")[0]);
+}
+
 /** What is worth knowing of a picture, in sentences. @param {string[]} notes */
 export function sentences(notes) {
   return notes.map((note) => {
-    const [code, more = ""] = note.split(/: (.*)/s);
-    if (!(code in T.notes)) return capital(more || note);
-    return capital(`${T.notes[/** @type {keyof typeof T.notes} */ (code)]} ${more}`.trim());
+    const [code, more = code] = note.split(/: (.*)/s);
+    return capital([T.notes[/** @type {keyof typeof T.notes} */ (code)], more].filter(Boolean).join(" "));
   });
 }
 

@@ -3,7 +3,6 @@
 export const ICONS = {
   dice: "M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2Zm3.5 5.5h.01M15.5 8.5h.01M12 12h.01M8.5 15.5h.01M15.5 15.5h.01",
   lock: "M6 11h12v9H6zM8.5 11V7.5a3.5 3.5 0 0 1 7 0V11",
-  unlock: "M6 11h12v9H6zM8.5 11V7a3.5 3.5 0 0 1 6.8-1.2",
   close: "M6 6l12 12M18 6 6 18",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
@@ -22,5 +21,7 @@ export const ICONS = {
   compare: "M4 5h7v14H4zM13 5h7v14h-7z",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   rows: "M4 6h16M4 12h16M4 18h16",
+  undo: "M9 14 4 9l5-5M4 9h11a5.5 5.5 0 0 1 0 11h-4",
+  redo: "m15 14 5-5-5-5M20 9H9a5.5 5.5 0 0 0 0 11h4",
   out: "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
 };

@@ -46,6 +46,15 @@ export function mark(keys, said) {
   }
 }
 
+/** Keys that mark: whether this is one. @param {string} pressed @param {string[]} keys Of the pictures. */
+export function marked(pressed, keys) {
+  if (pressed === "f") toggle(keys, "starred");
+  else if (pressed === "x") toggle(keys, "rejected");
+  else if (/^[0-5]$/.test(pressed)) mark(keys, { rating: Number(pressed) });
+  else return false;
+  return true;
+}
+
 /** All of them, or none if all are so already. @param {string[]} keys @param {"starred" | "rejected"} name */
 export function toggle(keys, name) {
   const value = !keys.every((key) => markOf(key)[name]);

@@ -13,6 +13,8 @@ import { T } from "../texts.js";
 /** @typedef {import("../types.js").Catalog} Catalog */
 
 export const FINAL = new Set(["SUCCESS", "FAILURE", "REVOKED"]);
+/** A tag of jobs that only try something. No view shows them, but for the one that tries. */
+export const TRIAL = "trial";
 /** Ended jobs that are kept to be shown beside those that live. */
 const MOST_ENDED = 12;
 /** How long a job that succeeded is shown as done; its pictures are in the gallery. */
@@ -22,6 +24,9 @@ const MOST_PLACES = 100;
 const PLACES_MS = 2_500;
 /** After a reconnect, the stream has named every job that lives by then. */
 const NAMED_MS = 3_000;
+
+/** @param {Job} job */
+export const waits = (job) => job.status === "PENDING" || job.status === "RETRY";
 
 /** @type {Signal<[]>} */
 export const { tell: changed, hear: watch } = new Signal();
@@ -93,29 +98,21 @@ export function signOut(why) {
   changed();
 }
 
-/** @returns {Promise<Catalog>} */
+/** What the form needs to be seen. @returns {Promise<Catalog>} */
 async function catalog() {
-  const paths = ["styles", "models", "effects", "palettes", "loras", "capabilities"];
-  const found = await Promise.all(paths.map((path) => get(`/v1/${path}`)));
-  const [styles, models, effects, palettes, loras, capabilities] = found;
-  return {
-    styles: styles.results,
-    models: models.results,
-    effects: effects.results,
-    palettes: palettes.results.map((/** @type {{name: string}} */ one) => one.name),
-    loras: loras.results.map((/** @type {{name: string}} */ one) => one.name),
-    capabilities,
-    order: {},
-    sheet: {},
-  };
+  const [styles, models, effects, capabilities] = await Promise.all(["styles", "models", "effects", "capabilities"].map((path) => get(`/v1/${path}`)));
+  return { styles: styles.results, models: models.results, effects: effects.results, capabilities, palettes: [], loras: [], order: {}, sheet: {} };
 }
 
-/** What orders may hold: a long document, for which nobody waits. @param {AbortSignal} signal */
+/** The rest of what may be ordered, for which nobody waits. @param {AbortSignal} signal */
 async function describe(signal) {
   for (let wait = 500; !signal.aborted; wait = Math.min(2 * wait, 8_000)) {
     try {
-      const { schemas } = (await get("/openapi.json", { signal })).components;
-      if (store.catalog) Object.assign(store.catalog, { order: schemas.GenerateRequest, sheet: schemas.SheetRequest });
+      const paths = ["v1/palettes", "v1/loras", "openapi.json"];
+      const [palettes, loras, { components }] = await Promise.all(paths.map((path) => get(`/${path}`, { signal })));
+      const names = (/** @type {{results: {name: string}[]}} */ { results }) => results.map((one) => one.name);
+      const { GenerateRequest: order, SheetRequest: sheet } = components.schemas;
+      if (store.catalog) Object.assign(store.catalog, { palettes: names(palettes), loras: names(loras), order, sheet });
       return changed();
     } catch {
       // the stream says that nobody answers
@@ -161,14 +158,16 @@ async function askUnnamed(before) {
 function told({ event, data }) {
   if (event === "batch") {
     if (store.batches.has(data.batch_id) || !FINAL.has(data.status)) store.batches.set(data.batch_id, data);
+    forgetEnded(store.batches);
     return changed();
   }
   named.add(data.job_id);
-  if (event === "status") take(data);
-  else if (event === "progress") {
-    const job = store.jobs.get(data.job_id);
-    if (job && !FINAL.has(job.status)) store.jobs.set(data.job_id, { ...job, ...data });
-  } else if (event === "preview") {
+  if (event === "status") return take(data);
+  const job = store.jobs.get(data.job_id);
+  // what comes after the end says nothing
+  if (!job || FINAL.has(job.status)) return;
+  if (event === "progress") store.jobs.set(data.job_id, { ...job, ...data });
+  else if (event === "preview") {
     const looks = [...(store.previews.get(data.job_id) ?? [])];
     looks[data.index] = `data:${data.content_type};base64,${data.data}`;
     store.previews.set(data.job_id, looks);
@@ -178,21 +177,31 @@ function told({ event, data }) {
 
 /** Take in a whole job. @param {Job} job */
 export function take(job) {
+  const final = FINAL.has(job.status);
+  if (job.tags.includes(TRIAL)) {
+    if (final) ended(job);
+    return;
+  }
   const before = store.jobs.get(job.job_id);
   const over = before && FINAL.has(before.status);
   // an end is an end
-  if (over && !FINAL.has(job.status)) return;
-  if (FINAL.has(job.status)) {
+  if (over && !final) return;
+  if (final) {
     store.previews.delete(job.job_id);
     if (before) store.jobs.set(job.job_id, job);
     if (before && !over && job.status === "SUCCESS") setTimeout(() => forget(job.job_id), DONE_MS);
     ended(job);
-    const all = [...store.jobs.values()].filter((one) => FINAL.has(one.status));
-    for (const one of all.slice(0, -MOST_ENDED)) store.jobs.delete(one.job_id);
+    forgetEnded(store.jobs);
   } else {
     store.jobs.set(job.job_id, job);
   }
   changed();
+}
+
+/** Of those that have ended, the last stay. @param {Map<string, {status: string}>} all */
+function forgetEnded(all) {
+  const ids = [...all].filter(([, one]) => FINAL.has(one.status)).map(([id]) => id);
+  for (const id of ids.slice(0, -MOST_ENDED)) all.delete(id);
 }
 
 /** @param {string} id */
@@ -209,13 +218,12 @@ async function askPlaces(signal) {
     if (document.hidden || store.connection !== "live") continue;
     // the stream finds out by itself that nobody answers
     await askBatches().catch(() => {});
-    const waiting = [...store.jobs.values()].some((job) => job.status === "PENDING" || job.status === "RETRY");
-    if (!waiting) continue;
+    if (![...store.jobs.values()].some(waits)) continue;
     try {
       const page = await get(`/v1/jobs?status=PENDING&status=RETRY&limit=${MOST_PLACES}`, { signal });
       for (const job of page.results) {
         const known = store.jobs.get(job.job_id);
-        if (!known || (known.status !== "PENDING" && known.status !== "RETRY")) continue;
+        if (!known || !waits(known)) continue;
         const { queue_position, eta_seconds, waiting_for } = job;
         store.jobs.set(job.job_id, { ...known, queue_position, eta_seconds, waiting_for });
       }
@@ -239,16 +247,22 @@ async function askBatches() {
 
 // ---- what people do ----
 
-/** @param {Record<string, any>} order @returns {Promise<Job>} */
-export async function order(order) {
-  const job = await post("/v1/generate", order);
+/** Order a job. @param {string} path @param {Record<string, any>} body @returns {Promise<Job>} */
+async function send(path, body) {
+  const job = await post(path, body);
   take(job);
   return job;
 }
 
-/** @param {string} path @param {string} csv @returns {Promise<import("../types.js").Batch>} */
+/** @param {Record<string, any>} order */
+export const order = (order) => send("/v1/generate", order);
+
+/** @param {string} id @param {Record<string, any>} body */
+export const derive = (id, body) => send(`/v1/jobs/${id}/derive`, body);
+
+/** @param {string} path @param {Blob} csv @returns {Promise<import("../types.js").Batch>} */
 export async function orderBatch(path, csv) {
-  const batch = await post(path, csv, "text/csv");
+  const batch = await post(path, csv);
   store.batches.set(batch.batch_id, batch);
   changed();
   return batch;
@@ -269,16 +283,9 @@ export function forgetBatch(id) {
   changed();
 }
 
-/** @param {string} id @param {Record<string, any>} body @returns {Promise<Job>} */
-export async function derive(id, body) {
-  const job = await post(`/v1/jobs/${id}/derive`, body);
-  take(job);
-  return job;
-}
-
 /** Other tags, marks or priority. @param {string} id @param {Record<string, any>} changes @returns {Promise<Job>} */
 export async function change(id, changes) {
-  const job = await post(`/v1/jobs/${id}`, changes, "", "PATCH");
+  const job = await post(`/v1/jobs/${id}`, changes, "PATCH");
   if (!FINAL.has(job.status)) take(job);
   return job;
 }
@@ -298,7 +305,7 @@ export async function retry(id) {
 
 /** @param {string} id */
 export async function remove(id) {
-  await ask(`/v1/jobs/${id}`, { method: "DELETE" });
+  await ask(`/v1/jobs/${id}`, { method: "DELETE", keepalive: true });
   forget(id);
 }
 
@@ -309,6 +316,11 @@ export async function trying(work) {
   } catch (error) {
     notify(why(error), "bad");
   }
+}
+
+/** What is wrong, by field; what is of no field is said of `otherwise`. @param {unknown} error @param {string} otherwise @returns {Record<string, string>} */
+export function faults(error, otherwise) {
+  return error instanceof Problem && error.errors.length ? error.fields : { [otherwise]: why(error) };
 }
 
 /** @param {unknown} error */

@@ -180,6 +180,11 @@ export class View extends HTMLElement {
     this.#ends.push(end);
   }
 
+  /** Draw again whenever one of these tells something. @param {...(heard: () => void) => () => void} signals */
+  redrawOn(...signals) {
+    for (const hear of signals) this.until(hear(() => this.refresh()));
+  }
+
   /** Listen until the element leaves the page.
    * @param {EventTarget} target @param {string} event @param {(event: any) => void} heard
    * @param {AddEventListenerOptions} [options] */
@@ -207,6 +212,26 @@ export class View extends HTMLElement {
  * @param {() => void} act @param {Props} [more] */
 export function iconButton(label, shape, act, more) {
   return h("button", { class: "quiet", title: label, "aria-label": label, onclick: act, ...more }, shape.length > 1 ? icon(shape) : shape);
+}
+
+/** A smaller one. @param {string} label @param {string} shape @param {() => void} act @param {Props} [more] */
+export function smallButton(label, shape, act, more) {
+  return iconButton(label, shape, act, { class: "quiet small", ...more });
+}
+
+/** A button with an icon before its words. @param {string} words @param {string} shape @param {() => void} act @param {Props} [more] */
+export function wordButton(words, shape, act, more) {
+  return h("button", { onclick: act, ...more }, icon(shape), words);
+}
+
+/** Said beside something. @param {...Content} words */
+export function hint(...words) {
+  return h("p", { class: "hint" }, words);
+}
+
+/** What is wrong, which is read aloud as it appears. @param {string | undefined} error */
+export function alert(error) {
+  return error && h("p", { class: "error", role: "alert" }, error);
 }
 
 /** @param {string} path A path of 24 x 24. @returns {Wanted} */

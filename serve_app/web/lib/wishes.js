@@ -1,12 +1,14 @@
-/** What one view asks of another: an order to be written, a picture to start from. */
+/** What other views ask of the order that is written. */
 
+import { go } from "./place.js";
 import { Signal } from "./signal.js";
 
-/** Write this order into the form. @type {Signal<[import("../order/draft.js").Draft]>} */
-export const drafts = new Signal();
+/** @type {Signal<[Partial<import("../order/draft.js").Draft>]>} */
+const { tell, hear } = new Signal();
+export const onWish = hear;
 
-/** Let the order that is written start from this picture. @type {Signal<[import("../order/source.js").Source]>} */
-export const sources = new Signal();
-
-/** Draw only this part of it anew. @type {Signal<[import("../order/source.js").Source]>} */
-export const masks = new Signal();
+/** Let the order be so, and show it. @param {Partial<import("../order/draft.js").Draft>} changes */
+export function wish(changes) {
+  tell(changes);
+  go({ job: null, image: null, do: null }, { pane: "order" });
+}

@@ -13,17 +13,11 @@ function crc32(data) {
   return ~sum >>> 0;
 }
 
-/** Little-endian numbers. @param {...[bytes: number, value: number]} fields */
-function packed(...fields) {
-  const view = new DataView(new ArrayBuffer(fields.reduce((sum, [bytes]) => sum + bytes, 0)));
-  let at = 0;
-  for (const [bytes, value] of fields) {
-    if (bytes === 2) view.setUint16(at, value, true);
-    else view.setUint32(at, value, true);
-    at += bytes;
-  }
-  return new Uint8Array(view.buffer);
-}
+/** Two words of a number of 32 bits. @param {number} value */
+const long = (value) => [value & 0xffff, value >>> 16];
+
+/** Words of 16 bits, little-endian as wherever there are browsers. @param {...number} values */
+const words = (...values) => new Uint8Array(Uint16Array.from(values).buffer);
 
 const UTF8_NAMES = 0x800;
 /** 1 January 1980: what is stored has its own time. */
@@ -37,14 +31,12 @@ export function zip(files) {
   let indexed = 0;
   for (const { name, data } of files) {
     const title = new TextEncoder().encode(name);
-    const about = packed([2, 20], [2, UTF8_NAMES], [2, 0], [2, 0], [2, DAY], [4, crc32(data)], [4, data.length], [4, data.length], [2, title.length], [2, 0]);
-    const entry = packed([4, 0x02014b50], [2, 20]);
-    const place = packed([2, 0], [2, 0], [2, 0], [4, 0], [4, at]);
-    parts.push(packed([4, 0x04034b50]), about, title, data);
-    index.push(entry, about, place, title);
+    const about = words(20, UTF8_NAMES, 0, 0, DAY, ...long(crc32(data)), ...long(data.length), ...long(data.length), title.length, 0);
+    parts.push(words(...long(0x04034b50)), about, title, data);
+    index.push(words(...long(0x02014b50), 20), about, words(0, 0, 0, 0, 0, ...long(at)), title);
     at += 30 + title.length + data.length;
     indexed += 46 + title.length;
   }
-  const end = packed([4, 0x06054b50], [2, 0], [2, 0], [2, files.length], [2, files.length], [4, indexed], [4, at], [2, 0]);
+  const end = words(...long(0x06054b50), 0, 0, files.length, files.length, ...long(indexed), ...long(at), 0);
   return new Blob([...parts, ...index, end], { type: "application/zip" });
 }

@@ -50,7 +50,7 @@ export function body(draft) {
 /** Values that say nothing. */
 const NOTHING = new Set(["{}", "[]", '""']);
 /** Fields of an order that have a place of their own in the form. */
-const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image", "mask_image"]);
+export const OWN = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "init_image", "mask_image"]);
 
 /**
  * A draft of an order that was made before. What equals the default of the service is left out.

@@ -4,16 +4,17 @@ import { T } from "../texts.js";
 import { schemaField, segments } from "../lib/fields.js";
 import { readable } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
-import { h, iconButton } from "../lib/view.js";
+import { alert, h, hint, smallButton } from "../lib/view.js";
 
 /** @typedef {import("../types.js").Effect} Effect */
 /** @typedef {import("../types.js").EffectKind} EffectKind */
 
 /**
  * @param {{kinds: EffectKind[], styles: Effect[], effects: Effect[] | null, palettes: string[],
- *   errors: Record<string, string>, choose: (effects: Effect[] | null) => void}} given
+ *   errors: Record<string, string>, choose: (effects: Effect[] | null) => void, tried: import("../lib/view.js").Content}} given
+ * `tried`: how they look on a picture.
  */
-export function effectsField({ kinds, styles, effects, palettes, errors, choose }) {
+export function effectsField({ kinds, styles, effects, palettes, errors, choose, tried }) {
   const chosen = effects === null ? "style" : effects.length ? "own" : "none";
   return h("fieldset", { class: "field effects" },
     h("legend", null, T.effects.title),
@@ -23,9 +24,9 @@ export function effectsField({ kinds, styles, effects, palettes, errors, choose 
       ["none", T.effects.none, () => choose([])],
     ]),
     effects === null
-      ? styles.length > 0 && h("p", { class: "hint" }, styles.map((one) => readable(one.op)).join(" → "))
-      : effects.length > 0 && chain({ kinds, effects, palettes, errors, choose }),
-    errors.effects && h("p", { class: "error", role: "alert" }, errors.effects),
+      ? styles.length > 0 && hint(styles.map((one) => readable(one.op)).join(" → "))
+      : effects.length > 0 && [chain({ kinds, effects, palettes, errors, choose }), tried],
+    alert(errors.effects),
   );
 }
 
@@ -40,14 +41,12 @@ export function chain({ kinds, effects, palettes, errors, choose, prefix = "orde
     h("ol", null, effects.map((effect, at) => {
       const kind = kinds.find((one) => one.op === effect.op);
       const name = readable(effect.op);
-      const button = (/** @type {string} */ label, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ off = false) =>
-        iconButton(label, shape, act, { class: "quiet small", disabled: off });
       return h("li", null,
         h("div", { class: "title" },
           h("strong", { title: kind?.title }, name),
-          button(T.effects.earlier(name), ICONS.up, () => choose(swap(at - 1)), at === 0),
-          button(T.effects.later(name), ICONS.down, () => choose(swap(at)), at === effects.length - 1),
-          button(T.effects.remove(name), ICONS.close, () => choose(put(at))),
+          smallButton(T.effects.earlier(name), ICONS.up, () => choose(swap(at - 1)), { disabled: at === 0 }),
+          smallButton(T.effects.later(name), ICONS.down, () => choose(swap(at)), { disabled: at === effects.length - 1 }),
+          smallButton(T.effects.remove(name), ICONS.close, () => choose(put(at))),
         ),
         errors[`effects.${at}`] && h("p", { class: "error" }, errors[`effects.${at}`]),
         kind && h("div", { class: "grid" }, Object.entries(kind.schema.properties ?? {}).filter(([field]) => field !== "op").map(([field, schema]) => schemaField({

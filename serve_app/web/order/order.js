@@ -3,15 +3,17 @@
 import { T } from "../texts.js";
 import { Problem, get } from "../lib/api.js";
 import { duration, listed, sentences } from "../lib/format.js";
-import { field, schemaField, segments, tied } from "../lib/fields.js";
+import { choice, field, schemaField, segments, textField, tied } from "../lib/fields.js";
 import { ICONS } from "../lib/icons.js";
+import { looks } from "../lib/looks.js";
 import { go } from "../lib/place.js";
-import { notify, order, store, trying, watch, why } from "../lib/store.js";
-import { View, h, iconButton } from "../lib/view.js";
-import { drafts, masks, sources } from "../lib/wishes.js";
-import { blank, body, load, save } from "./draft.js";
+import { notify, order, store, watch, why } from "../lib/store.js";
+import { View, h, hint, iconButton } from "../lib/view.js";
+import { onWish } from "../lib/wishes.js";
+import { OWN, blank, body, load, save } from "./draft.js";
 import { effectsField } from "./effects.js";
-import { bring, sourceField } from "./source.js";
+import { EffectTrial } from "./trial.js";
+import { sourceField } from "./source.js";
 import { styleCards } from "./styles.js";
 
 /** @typedef {import("../types.js").Catalog} Catalog */
@@ -20,7 +22,7 @@ import { styleCards } from "./styles.js";
 /** How long nobody types before the service is asked what the order would be. */
 const ASK_MS = 450;
 /** Shown elsewhere in the form, or of no use in it. */
-const ELSEWHERE = new Set(["prompt", "style_id", "n", "width", "height", "size", "seed", "priority", "effects", "dry_run", "model", "tags", "init_image", "mask_image", "strength", "loras"]);
+const ELSEWHERE = new Set([...OWN, "model", "tags", "strength", "loras"]);
 
 class OrderForm extends View {
   draft = load();
@@ -29,18 +31,14 @@ class OrderForm extends View {
   /** @type {import("../types.js").Estimate | null} */
   estimate = null;
   busy = false;
+  trial = new EffectTrial(() => this.refresh());
   asked = new AbortController();
   /** @type {number | undefined} */
   timer = undefined;
 
   start() {
-    this.until(watch(() => this.refresh()));
-    this.until(drafts.hear((draft) => {
-      this.draft = draft;
-      this.settled();
-    }));
-    this.until(sources.hear((source) => this.change({ source, mask: null })));
-    this.until(masks.hear((mask) => this.change({ mask })));
+    this.redrawOn(watch);
+    this.until(onWish((changes) => this.change(changes)));
     this.hear(this, "keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
@@ -57,24 +55,34 @@ class OrderForm extends View {
     this.settled();
   }
 
-  /** @param {string} name @param {any} value */
+  /** @param {string} name @param {any} value Undefined or an empty list: nothing is said of it. */
   changeMore(name, value) {
     const { [name]: _, ...rest } = this.draft.more;
     this.forgive(name);
-    this.draft = { ...this.draft, more: value === undefined ? rest : { ...rest, [name]: value } };
-    this.settled();
+    this.change({ more: value === undefined || value.length === 0 ? rest : { ...rest, [name]: value } });
   }
 
   /** @param {string} name */
   forgive(name) {
-    const kept = Object.entries(this.errors).filter(([at]) => at !== name && !at.startsWith(`${name}.`));
-    this.errors = Object.fromEntries(kept);
+    this.errors = Object.fromEntries(Object.entries(this.errors).filter(([at]) => !within(at, name)));
   }
 
   settled() {
     save(this.draft);
     this.refresh();
     this.ask();
+    const { look } = this;
+    if (look && this.draft.effects) this.trial.try(look, this.draft.effects);
+  }
+
+  get chosenStyle() {
+    const { style_id } = this.draft;
+    return store.catalog?.styles.find((one) => (style_id ? one.style_id === style_id : one.default));
+  }
+
+  /** The picture that effects are tried on. */
+  get look() {
+    return looks.of(this.chosenStyle?.style_id) ?? looks.any;
   }
 
   /** Ask what the order would be, once nobody has typed for a moment. */
@@ -132,7 +140,7 @@ class OrderForm extends View {
   view() {
     const { catalog } = store;
     if (!catalog) return h("div", { class: "waiting-form", "aria-hidden": "true" });
-    const { draft, errors } = this;
+    const { draft, errors, look, trial } = this;
     return h(
       "form",
       { onsubmit: (event) => (event.preventDefault(), void this.send()), novalidate: true, "aria-label": T.order.title },
@@ -144,22 +152,16 @@ class OrderForm extends View {
         h("div", { class: "row" }, this.seed(catalog), this.priority()),
         effectsField({
           kinds: catalog.effects,
-          styles: catalog.styles.find((one) => (draft.style_id ? one.style_id === draft.style_id : one.default))?.effects ?? [],
+          styles: this.chosenStyle?.effects ?? [],
           effects: draft.effects,
           palettes: catalog.palettes,
-          errors,
+          errors: draft.effects ? { ...trial.errors, ...errors } : errors,
           choose: (effects) => this.change({ effects }),
+          tried: look && trial.view(look.original),
         }),
-        "init_image" in (catalog.order.properties ?? {}) && sourceField({
-          source: draft.source,
-          strength: draft.more.strength,
-          mask: draft.mask,
-          error: errorBelow(errors, "init_image") ?? errorBelow(errors, "mask_image") ?? errors.strength,
-          choose: (source) => this.change({ source, mask: null }),
-          unmask: () => this.change({ mask: null }),
-          strengthen: (strength) => this.changeMore("strength", strength),
-          brought: (file) => void trying(async () => this.change({ source: await bring(file), mask: null })),
-        }),
+        "init_image" in (catalog.order.properties ?? {}) && sourceField(
+          draft, errorBelow(errors, "init_image") ?? errorBelow(errors, "mask_image") ?? errors.strength, (changes) => this.change(changes),
+        ),
         this.more(catalog),
       ),
       this.foot(),
@@ -198,14 +200,8 @@ class OrderForm extends View {
   /** @param {Catalog} catalog */
   model(catalog) {
     const frame = { id: "order-model", label: T.order.model, error: this.errors.model, wide: true };
-    return field(frame, h("select", {
-      ...tied(frame),
-      value: this.draft.more.model ?? "",
-      onchange: (event) => this.changeMore("model", event.target.value || undefined),
-    },
-      h("option", { value: "", key: "" }, T.order.modelByStyle),
-      served(catalog).map(({ name, title }) => h("option", { value: name, key: name }, title)),
-    ));
+    const models = served(catalog).map(({ name, title }) => /** @type {[string, string]} */ ([name, title]));
+    return choice(frame, this.draft.more.model ?? "", [["", T.order.modelByStyle], ...models], (name) => this.changeMore("model", name || undefined));
   }
 
   /** @param {Model} model */
@@ -213,17 +209,9 @@ class OrderForm extends View {
     const { size } = this.draft;
     const wrong = this.errors.size ?? this.errors.width ?? this.errors.height;
     const frame = { id: "order-size", label: T.order.size, error: wrong };
-    const sizes = sizesOf(model);
-    const chosen = size ? size.join("x") : "";
-    if (size && !sizes.some((one) => one.join("x") === chosen)) sizes.push(size);
-    return field(frame, h("select", {
-      ...tied(frame),
-      value: chosen,
-      onchange: (event) => this.change({ size: event.target.value ? event.target.value.split("x").map(Number) : null }),
-    },
-      h("option", { value: "", key: "" }, T.order.sizeByStyle),
-      sizes.map(([width, height]) => h("option", { value: `${width}x${height}`, key: `${width}x${height}` }, `${width} × ${height}`)),
-    ));
+    const sizes = [...sizesOf(model), ...(size ? [size] : [])].map((one) => /** @type {[string, string]} */ ([one.join("x"), one.join(" × ")]));
+    return choice(frame, size?.join("x") ?? "", [["", T.order.sizeByStyle], ...new Map(sizes)], (chosen) => (
+      this.change({ size: chosen ? /** @type {[number, number]} */ (chosen.split("x").map(Number)) : null })));
   }
 
   /** @param {Catalog} catalog */
@@ -241,8 +229,8 @@ class OrderForm extends View {
         },
       }),
       iconButton(T.order.dice, ICONS.dice, () => this.change({ seed: Math.floor(Math.random() * Math.min(most, 2 ** 31)) })),
-      iconButton(T.order.lock, locked ? ICONS.lock : ICONS.unlock, () => this.change(locked ? { locked: false, seed: null } : { locked: true }), {
-        "aria-pressed": String(locked), title: locked ? T.order.unlock : T.order.lock,
+      iconButton(T.order.lock, ICONS.lock, () => this.change(locked ? { locked: false, seed: null } : { locked: true }), {
+        "aria-pressed": locked, title: locked ? T.order.unlock : T.order.lock,
       }),
     ));
   }
@@ -264,13 +252,7 @@ class OrderForm extends View {
     return h("details", { class: "more", ...(wrong ? { open: true } : {}) },
       h("summary", null, T.order.advanced, changed > 0 && h("span", { class: "count" }, changed)),
       h("div", { class: "grid" },
-        field(tags, h("input", {
-          ...tied(tags), autocomplete: "off", value: (more.tags ?? []).join(", "),
-          onchange: (event) => {
-            const words = listed(event.target.value);
-            this.changeMore("tags", words.length ? words : undefined);
-          },
-        })),
+        textField(tags, { value: (more.tags ?? []).join(", "), onchange: (event) => this.changeMore("tags", listed(event.target.value)) }),
         catalog.loras.length > 0 && this.loras(catalog.loras),
         fields.map(([name, schema]) => schemaField({
           id: `order-${name}`,
@@ -290,16 +272,13 @@ class OrderForm extends View {
   loras(names) {
     const frame = { id: "order-loras", label: T.order.loras, hint: T.order.lorasHint(names.join(", ")), error: errorBelow(this.errors, "loras"), wide: true };
     const chosen = /** @type {{name: string, weight?: number}[]} */ (this.draft.more.loras ?? []);
-    return field(frame, h("input", {
-      ...tied(frame), autocomplete: "off", value: chosen.map(({ name, weight = 1 }) => `${name}:${weight}`).join(", "),
-      onchange: (event) => {
-        const loras = listed(event.target.value).map((word) => {
-          const [, name, weight] = /** @type {RegExpExecArray} */ (/^(.*?)(?::([-\d.]+))?$/.exec(word));
-          return { name, weight: Number(weight ?? 1) };
-        });
-        this.changeMore("loras", loras.length ? loras : undefined);
-      },
-    }));
+    return textField(frame, {
+      value: chosen.map(({ name, weight = 1 }) => `${name}:${weight}`).join(", "),
+      onchange: (event) => this.changeMore("loras", listed(event.target.value).map((word) => {
+        const [, name, weight] = /** @type {RegExpExecArray} */ (/^(.*?)(?::([-\d.]+))?$/.exec(word));
+        return { name, weight: Number(weight ?? 1) };
+      })),
+    });
   }
 
   foot() {
@@ -311,7 +290,7 @@ class OrderForm extends View {
         left.map(([name, text]) => h("p", { class: "error", key: name }, `${name}: ${text}`)),
         estimate && sentences(estimate.notes).map((note) => h("p", { class: "note", key: note }, note)),
         estimate && !estimate.possible && estimate.reason && h("p", { class: "note" }, T.order.impossible(estimate.reason)),
-        estimate?.possible && estimate.estimated_seconds !== null && h("p", { class: "hint" }, T.order.takes(duration(estimate.estimated_seconds))),
+        estimate?.possible && estimate.estimated_seconds !== null && hint(T.order.takes(duration(estimate.estimated_seconds))),
       ),
       h("div", { class: "go" },
         h("button", { type: "submit", class: "main", disabled: this.busy }, T.order.button(this.draft.n), h("kbd", null, T.order.keys)),
@@ -328,8 +307,12 @@ class OrderForm extends View {
 
 /** The error of a field or of a place within. @param {Record<string, string>} errors @param {string} name */
 function errorBelow(errors, name) {
-  const found = Object.entries(errors).find(([at]) => at === name || at.startsWith(`${name}.`));
-  return found?.[1];
+  return Object.entries(errors).find(([at]) => within(at, name))?.[1];
+}
+
+/** @param {string} at @param {string} name */
+function within(at, name) {
+  return at === name || at.startsWith(`${name}.`);
 }
 
 /** The model that was chosen, or the active one. @param {Catalog} catalog @param {string} [chosen] @returns {Model} */

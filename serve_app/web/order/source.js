@@ -4,7 +4,8 @@ import { T } from "../texts.js";
 import { sendFile } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
 import { go } from "../lib/place.js";
-import { h, icon, iconButton } from "../lib/view.js";
+import { trying } from "../lib/store.js";
+import { alert, h, icon, smallButton, wordButton } from "../lib/view.js";
 
 /**
  * @typedef {{image: {upload_id: string} | {job_id: string, index: number}, look: string, picture?: string, size?: [number, number]}} Source
@@ -33,10 +34,12 @@ async function small(file) {
 }
 
 /**
- * @param {{source: Source | null, mask: Source | null, strength: number | undefined, error?: string,
- *   choose: (source: Source | null) => void, unmask: () => void, strengthen: (strength: number) => void, brought: (file: Blob) => void}} given
+ * @param {import("./draft.js").Draft} draft @param {string | undefined} error
+ * @param {(changes: Partial<import("./draft.js").Draft>) => void} change
  */
-export function sourceField({ source, mask, strength = mask ? 1 : STRENGTH, error, choose, unmask, strengthen, brought }) {
+export function sourceField({ source, mask, more }, error, change) {
+  const strength = more.strength ?? (mask ? 1 : STRENGTH);
+  const brought = (/** @type {Blob} */ file) => trying(async () => change({ source: await bring(file), mask: null }));
   return h("fieldset", { class: "field source" },
     h("legend", null, T.source.title),
     source
@@ -44,16 +47,16 @@ export function sourceField({ source, mask, strength = mask ? 1 : STRENGTH, erro
           h("img", { src: source.look, alt: T.source.title }),
           h("div", { class: "field" },
             h("label", { for: "order-strength" }, T.source.strength, h("output", null, ` ${Math.round(100 * strength)} %`)),
-            h("input", { id: "order-strength", type: "range", min: 0, max: 1, step: 0.05, value: String(strength), oninput: (event) => strengthen(Number(event.target.value)) }),
+            h("input", { id: "order-strength", type: "range", min: 0, max: 1, step: 0.05, value: String(strength), oninput: (event) => change({ more: { ...more, strength: Number(event.target.value) } }) }),
           ),
-          iconButton(T.source.remove, ICONS.close, () => choose(null), { class: "quiet small" }),
+          smallButton(T.source.remove, ICONS.close, () => change({ source: null, mask: null })),
         )
       : h("label", { class: "button pick", key: "pick" }, icon(ICONS.plus), T.source.pick,
-          h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", onchange: (event) => event.target.files[0] && brought(event.target.files[0]) })),
+          h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", onchange: (event) => event.target.files[0] && void brought(event.target.files[0]) })),
     source?.look && h("div", { class: "given", key: "mask" },
       mask && h("img", { src: mask.look, alt: T.mask.title }),
-      h("button", { onclick: () => go({ do: "mask" }, { step: true }) }, icon(ICONS.brush), T.mask.title),
-      mask && iconButton(T.mask.remove, ICONS.close, unmask, { class: "quiet small" })),
-    error && h("p", { class: "error", role: "alert" }, error),
+      wordButton(T.mask.title, ICONS.brush, () => go({ do: "mask" }, { step: true })),
+      mask && smallButton(T.mask.remove, ICONS.close, () => change({ mask: null }))),
+    alert(error),
   );
 }

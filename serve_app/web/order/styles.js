@@ -3,7 +3,7 @@
 import { T } from "../texts.js";
 import { FILES, thumbnail } from "../lib/api.js";
 import { looks } from "../lib/looks.js";
-import { h } from "../lib/view.js";
+import { alert, h, hint } from "../lib/view.js";
 import { SAMPLES } from "../samples/index.js";
 
 /** @typedef {import("../types.js").Style} Style */
@@ -19,7 +19,7 @@ export function styleCards(styles, chosen, choose, error) {
   return h("fieldset", { class: "styles" },
     h("legend", null, T.order.style),
     h("div", { class: "cards" }, drawable.map((style) => card(style, style.style_id === current, choose))),
-    error ? h("p", { class: "error", role: "alert" }, error) : others > 0 && h("p", { class: "hint" }, T.order.undrawable(others)),
+    alert(error) ?? (others > 0 && hint(T.order.undrawable(others))),
   );
 }
 
@@ -27,7 +27,7 @@ export function styleCards(styles, chosen, choose, error) {
 function card(style, checked, choose) {
   const look = looks.of(style.style_id);
   const sample = SAMPLES.has(style.style_id) ? `${FILES}/samples/${style.style_id}.webp` : "";
-  const source = look ? thumbnail(look, 128) : sample;
+  const source = look ? thumbnail(look.url, 128) : sample;
   return h("label", { class: "card", key: style.style_id, title: style.description },
     h("input", { type: "radio", name: "style", value: style.style_id, checked, onchange: () => choose(style.style_id) }),
     h("span", { class: "sample" }, source

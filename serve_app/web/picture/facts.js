@@ -1,7 +1,7 @@
 /** The whole recipe of a picture, and its files. */
 
 import { T } from "../texts.js";
-import { duration, fullMoment, listed, readable, sentences, size } from "../lib/format.js";
+import { duration, fullMoment, listed, readable, sentences, serious, size } from "../lib/format.js";
 import { go } from "../lib/place.js";
 import { notify } from "../lib/store.js";
 import { h } from "../lib/view.js";
@@ -21,10 +21,12 @@ const USUAL = /** @type {Record<string, any>} */ ({
 /** @param {Job} job @param {Image | undefined} image A job that failed has none. @param {(tags: string[]) => void} retag */
 export function facts(job, image, retag) {
   const { request, resolved } = job;
+  const notes = image?.notes ?? [];
+  const others = notes.filter((note) => !serious(note));
   const ms = job.metrics.execution_ms;
   const settings = Object.entries(request).filter(([name, value]) => !SAID.has(name) && USUAL[name] !== value && plain(value));
   return h("aside", { class: "facts", tabindex: 0, "aria-label": T.picture.recipe },
-    sentences(image?.notes ?? []).map((note) => h("p", { class: "note", key: note }, note)),
+    said(notes.filter(serious), "note"),
     request.prompt && text(T.picture.prompt, request.prompt),
     request.negative_prompt && text(T.picture.negative, request.negative_prompt),
     h("dl", null,
@@ -39,6 +41,7 @@ export function facts(job, image, retag) {
     ),
     request.effects?.length > 0 && section(T.effects.title, h("ol", { class: "steps" }, request.effects.map(effect))),
     image?.quality && section(T.picture.quality, h("pre", null, JSON.stringify(image.quality, null, 1))),
+    others.length > 0 && section(T.picture.notes, said(others, "hint")),
     section(T.picture.tags, h("p", { class: "tags" }, job.tags.map((tag) => h("button", {
       class: "tag", key: tag, onclick: () => go({ tag, job: null, image: null }, { pane: "pictures" }),
     }, tag)), h("input", {
@@ -49,6 +52,11 @@ export function facts(job, image, retag) {
     image && section(T.picture.files, h("ul", { class: "files" }, image.files.map((file) => h("li", { key: file.url },
       h("a", { href: file.url, download: "" }, file.name ?? readable(file.role)), h("span", null, size(file.size_bytes)))))),
   );
+}
+
+/** @param {string[]} notes @param {string} kind */
+function said(notes, kind) {
+  return sentences(notes).map((note) => h("p", { class: kind, key: note }, note));
 }
 
 /** @param {any} value */

@@ -3,18 +3,19 @@
 import { T } from "../texts.js";
 import { get, thumbnail } from "../lib/api.js";
 import { ICONS } from "../lib/icons.js";
-import { learnMarks, mark, markOf, toggle } from "../lib/marks.js";
+import { learnMarks, mark, markOf, marked, toggle } from "../lib/marks.js";
 import { go, onPlace, place, showPicture } from "../lib/place.js";
 import { recall, remember } from "../lib/remember.js";
 import { change, notify, order, retry, store, trying, watch, why } from "../lib/store.js";
-import { View, h, icon, iconButton } from "../lib/view.js";
-import { drafts, sources } from "../lib/wishes.js";
+import { View, h, icon, iconButton, wordButton } from "../lib/view.js";
+import { wish } from "../lib/wishes.js";
+import { gallery } from "../gallery/gallery.js";
 import { itemsOf } from "../gallery/list.js";
 import { selection } from "../gallery/selection.js";
 import { draftOf } from "../order/draft.js";
 import { wordsOf } from "../lib/format.js";
 import { facts } from "./facts.js";
-import { Stage } from "./stage.js";
+import { Stage, zoomBar } from "./stage.js";
 
 /** @typedef {import("../types.js").Job} Job */
 /** @typedef {import("../types.js").Image} Image */
@@ -89,14 +90,12 @@ class PictureViewer extends View {
     this.dialog?.close();
     go({ job: null, image: null });
     this.draw();
-    const gallery = /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"));
-    gallery?.focusOn(key);
+    gallery()?.focusOn(key);
   }
 
   /** @param {number} by */
   step(by) {
-    const gallery = /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"));
-    const item = gallery?.neighbour(this.key, by);
+    const item = gallery()?.neighbour(this.key, by);
     if (item) showPicture(item.job, item.index);
   }
 
@@ -119,24 +118,19 @@ class PictureViewer extends View {
   }
 
   top() {
-    const marked = markOf(this.key);
-    const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean | undefined} */ on = undefined) =>
-      iconButton(text, shape, act, on === undefined ? {} : { "aria-pressed": String(on) });
-    const again = (/** @type {() => void} */ act) => () => {
-      act();
-      this.refresh();
-    };
+    const { key } = this;
+    const { starred, rejected, rating } = markOf(key);
     return h("header", { class: "viewer-bar" },
-      button(T.picture.previous, ICONS.left, () => this.step(-1)),
-      button(T.picture.next, ICONS.right, () => this.step(1)),
+      iconButton(T.picture.previous, ICONS.left, () => this.step(-1)),
+      iconButton(T.picture.next, ICONS.right, () => this.step(1)),
       h("p", { class: "words" }, this.job ? wordsOf(this.job) : ""),
-      button(T.mark.star, ICONS.star, again(() => toggle([this.key], "starred")), marked.starred),
-      h("span", { class: "rating", role: "group", "aria-label": T.gallery.marks }, [1, 2, 3, 4, 5].map((stars) => h("button", {
-        key: stars, class: "quiet dot", "aria-label": T.mark.rating(stars), "aria-pressed": String(marked.rating >= stars),
-        onclick: again(() => mark([this.key], { rating: marked.rating === stars ? 0 : stars })),
+      iconButton(T.mark.star, ICONS.star, () => toggle([key], "starred"), { "aria-pressed": starred }),
+      h("span", { class: "rating", role: "group", "aria-label": T.gallery.mark }, [1, 2, 3, 4, 5].map((stars) => h("button", {
+        key: stars, class: "quiet dot", "aria-label": T.mark.rating(stars), "aria-pressed": rating >= stars,
+        onclick: () => mark([key], { rating: rating === stars ? 0 : stars }),
       }))),
-      button(T.mark.reject, ICONS.reject, again(() => toggle([this.key], "rejected")), marked.rejected),
-      button(T.close, ICONS.close, () => this.close()),
+      iconButton(T.mark.reject, ICONS.reject, () => toggle([key], "rejected"), { "aria-pressed": rejected }),
+      iconButton(T.close, ICONS.close, () => this.close()),
     );
   }
 
@@ -144,9 +138,9 @@ class PictureViewer extends View {
     const { image, job, stage } = this;
     if (job && !image) {
       return h("div", { class: "stage gone" }, h("h3", null, T.states[job.status]), h("p", null, job.error?.detail),
-        job.status !== "SUCCESS" && h("button", { onclick: () => void retry(job.job_id) }, icon(ICONS.again), T.queue.retry));
+        job.status !== "SUCCESS" && wordButton(T.queue.retry, ICONS.again, () => void retry(job.job_id)));
     }
-    if (this.error) return h("p", { class: "stage gone" }, this.error || T.picture.gone);
+    if (this.error) return h("p", { class: "stage gone" }, this.error);
     const derived = image && image.original_url !== image.url;
     return h("div", { class: "middle" },
       h("div", { class: `stage on-${this.ground}`, tabindex: 0, role: "group", "aria-label": T.picture.zoom },
@@ -162,15 +156,11 @@ class PictureViewer extends View {
       h("div", { class: "viewer-tools" },
         h("div", { class: "grounds", role: "group", "aria-label": T.picture.grounds }, GROUNDS.map((ground) => h("button", {
           key: ground, class: `quiet swatch on-${ground}`, title: T.picture.ground[ground], "aria-label": T.picture.ground[ground],
-          "aria-pressed": String(this.ground === ground), onclick: () => this.choose(ground),
+          "aria-pressed": this.ground === ground, onclick: () => this.choose(ground),
         }))),
-        h("div", { class: "joined zoom", role: "group", "aria-label": T.picture.zoom },
-          iconButton("−", "−", () => stage.zoom(-1)),
-          h("button", { class: "quiet wide", onclick: () => stage.reset() }, stage.said()),
-          iconButton("+", "+", () => stage.zoom(1)),
-        ),
+        zoomBar((by) => stage.zoom(by), h("button", { class: "quiet wide", onclick: () => stage.reset() }, stage.said())),
         derived && h("button", {
-          class: "quiet", "aria-pressed": String(this.shown === "original"),
+          class: "quiet", "aria-pressed": this.shown === "original",
           onclick: () => {
             this.shown = this.shown === "original" ? "asset" : "original";
             this.refresh();
@@ -186,11 +176,11 @@ class PictureViewer extends View {
     if (!job || !image) return null;
     const drawn = job.kind === "generate";
     return h("div", { class: "actions" },
-      drawn && h("button", { onclick: () => void this.again(job, image, 1, image.seed) }, icon(ICONS.again), T.picture.again),
-      drawn && h("button", { onclick: () => void this.again(job, image, VARIATIONS, -1) }, icon(ICONS.vary), T.picture.vary(VARIATIONS)),
-      drawn && h("button", { onclick: () => this.use(job, image) }, icon(ICONS.copy), T.picture.use),
-      drawn && "init_image" in (store.catalog?.order.properties ?? {}) && h("button", { onclick: () => this.startFrom(job, image) }, icon(ICONS.plus), T.picture.input),
-      h("button", { onclick: () => this.finish(job, image) }, icon(ICONS.brush), T.selection.finish),
+      drawn && wordButton(T.picture.again, ICONS.again, () => void this.again(job, image, 1, image.seed)),
+      drawn && wordButton(T.picture.vary(VARIATIONS), ICONS.vary, () => void this.again(job, image, VARIATIONS, -1)),
+      drawn && wordButton(T.picture.use, ICONS.copy, () => this.use(job, image)),
+      drawn && "init_image" in (store.catalog?.order.properties ?? {}) && wordButton(T.picture.input, ICONS.plus, () => this.startFrom(job, image)),
+      wordButton(T.selection.finish, ICONS.brush, () => this.finish(job, image)),
       iconButton(T.picture.remove, ICONS.trash, () => this.remove()),
       h("a", { class: "button", href: image.url, download: "" }, icon(ICONS.download), T.picture.download),
     );
@@ -198,10 +188,9 @@ class PictureViewer extends View {
 
   /** @param {Job} job @param {Image} image */
   startFrom(job, image) {
-    sources.tell({ image: { job_id: job.job_id, index: image.index }, look: thumbnail(image.original_url, 128), picture: image.original_url });
+    this.dialog?.close();
+    wish({ source: { image: { job_id: job.job_id, index: image.index }, look: thumbnail(image.original_url, 128), picture: image.original_url }, mask: null });
     notify(T.source.used, "good");
-    this.close();
-    go({}, { pane: "order" });
   }
 
   /** @param {Job} job @param {Image} image */
@@ -228,7 +217,7 @@ class PictureViewer extends View {
     this.close();
     selection.clear();
     selection.add(itemsOf(job));
-    /** @type {import("../gallery/gallery.js").Gallery | null} */ (document.querySelector("picture-gallery"))?.removeSelected();
+    gallery()?.removeSelected();
   }
 
   /** @param {string} ground */
@@ -250,10 +239,9 @@ class PictureViewer extends View {
   /** @param {Job} job @param {Image} image */
   use(job, image) {
     const fields = store.catalog?.order.properties ?? {};
-    drafts.tell(draftOf({ ...job.request, tags: job.tags, n: 1, seed: image.seed }, fields));
+    this.dialog?.close();
+    wish(draftOf({ ...job.request, tags: job.tags, n: 1, seed: image.seed }, fields));
     notify(T.picture.used, "good");
-    this.close();
-    go({}, { pane: "order" });
   }
 
   /** @param {KeyboardEvent} event */
@@ -266,18 +254,14 @@ class PictureViewer extends View {
       "+": () => this.stage.zoom(1),
       "=": () => this.stage.zoom(1),
       "-": () => this.stage.zoom(-1),
-      0: () => (this.stage.fits ? mark([this.key], { rating: 0 }) : this.stage.reset()),
       b: () => this.choose(GROUNDS[(GROUNDS.indexOf(this.ground) + 1) % GROUNDS.length]),
       Delete: () => this.remove(),
-      f: () => toggle([this.key], "starred"),
-      x: () => toggle([this.key], "rejected"),
     });
-    const stars = /^[1-5]$/.test(event.key);
-    if (!stars && !(event.key in keys)) return;
+    if (event.key === "0" && !this.stage.fits) this.stage.reset();
+    else if (event.key in keys) keys[event.key]();
+    else if (!marked(event.key, [this.key])) return;
     event.preventDefault();
     event.stopPropagation();
-    if (stars) mark([this.key], { rating: Number(event.key) });
-    else keys[event.key]();
     this.refresh();
   }
 }

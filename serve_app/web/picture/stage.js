@@ -1,6 +1,7 @@
 /** How large a picture is shown, and which part of it. Knows an element that scrolls, and the picture's size. */
 
 import { T } from "../texts.js";
+import { h, iconButton } from "../lib/view.js";
 
 const SCALES = [0.125, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
 /** From here on a pixel is a square, and is shown as one. */
@@ -33,7 +34,8 @@ export class Stage {
       event.preventDefault();
       this.zoom(event.deltaY < 0 ? 1 : -1, event);
     }, { passive: false });
-    element.addEventListener("pointerdown", (event) => this.drag(event));
+    element.addEventListener("pointerdown", (event) => event.button === 0 && element.setPointerCapture(event.pointerId));
+    element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && element.scrollBy(-event.movementX, -event.movementY));
     new ResizeObserver(() => this.changed()).observe(element);
   }
 
@@ -65,17 +67,6 @@ export class Stage {
     requestAnimationFrame(() => requestAnimationFrame(() => element.scrollTo(left, top)));
   }
 
-  /** @param {PointerEvent} event */
-  drag(event) {
-    const { element } = this;
-    if (!element || event.button !== 0) return;
-    const [x, y, left, top] = [event.clientX, event.clientY, element.scrollLeft, element.scrollTop];
-    element.setPointerCapture(event.pointerId);
-    const moved = (/** @type {PointerEvent} */ now) => element.scrollTo(left + x - now.clientX, top + y - now.clientY);
-    element.addEventListener("pointermove", moved);
-    element.addEventListener("pointerup", () => element.removeEventListener("pointermove", moved), { once: true });
-  }
-
   /** @param {{width: number, height: number}} image @param {"asset" | "original"} shown */
   style(image, shown) {
     this.image = image;
@@ -92,6 +83,12 @@ export class Stage {
   said() {
     return this.scale === null ? `${T.picture.fit} · ${percent(this.fitting())}` : percent(this.scale);
   }
+}
+
+/** @param {(by: number) => void} zoom @param {import("../lib/view.js").Content} said How large it is. */
+export function zoomBar(zoom, said) {
+  return h("div", { class: "joined zoom", role: "group", "aria-label": T.picture.zoom },
+    iconButton("−", "−", () => zoom(-1)), said, iconButton("+", "+", () => zoom(1)));
 }
 
 /** @param {number} scale */

@@ -5,7 +5,7 @@ import { duration } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
 import { saveFrom } from "../lib/save.js";
 import { FINAL, batchDo, forgetBatch } from "../lib/store.js";
-import { h, iconButton } from "../lib/view.js";
+import { h, smallButton } from "../lib/view.js";
 
 /** @typedef {import("../types.js").Batch} Batch */
 
@@ -16,7 +16,7 @@ export function batchCard(batch) {
   const name = batch.name ?? T.batch.unnamed;
   const said = [T.batch.done(progress.done, progress.total), counts.FAILURE > 0 && T.batch.failed(counts.FAILURE), eta !== null && T.queue.eta(duration(eta))];
   const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act) =>
-    iconButton(`${text}: ${name}`, shape, act, { key: text, class: "quiet small", title: text });
+    smallButton(`${text}: ${name}`, shape, act, { key: text, title: text });
   return h("li", { key: id, class: `job batch-card ${batch.status.toLowerCase()}`, "data-batch": id },
     h("div", { class: "about" },
       h("p", { class: "words" }, name),

@@ -2,12 +2,12 @@
 
 import { T } from "../texts.js";
 import { thumbnail } from "../lib/api.js";
-import { duration, whyWaiting, wordsOf } from "../lib/format.js";
+import { duration, sentences, serious, whyWaiting, wordsOf } from "../lib/format.js";
 import { ICONS } from "../lib/icons.js";
 import { looks } from "../lib/looks.js";
-import { FINAL, cancel, change, forget, retry, store, trying, watch } from "../lib/store.js";
+import { FINAL, cancel, change, forget, retry, store, trying, waits, watch } from "../lib/store.js";
 import { bar, batchCard } from "./batches.js";
-import { View, h, iconButton } from "../lib/view.js";
+import { View, h, hint, smallButton } from "../lib/view.js";
 import { showPicture } from "../lib/place.js";
 
 /** @typedef {import("../types.js").Job} Job */
@@ -18,7 +18,7 @@ const PRIORITIES = /** @type {const} */ (["low", "normal", "high"]);
 
 class JobQueue extends View {
   start() {
-    this.until(watch(() => this.refresh()));
+    this.redrawOn(watch);
   }
 
   view() {
@@ -28,7 +28,7 @@ class JobQueue extends View {
     const alone = all.filter((job) => job.status === "STARTED" || !store.batches.has(job.batch_id ?? ""));
     const jobs = inOrder(alone);
     const running = all.filter((job) => job.status === "STARTED").length;
-    const waiting = alone.filter((job) => job.status === "PENDING" || job.status === "RETRY").length
+    const waiting = alone.filter(waits).length
       + batches.reduce((sum, { counts }) => sum + counts.PENDING + counts.RETRY, 0);
     const shown = jobs.slice(0, MOST_SHOWN);
     return h("section", { "aria-labelledby": "queue-title" },
@@ -36,19 +36,17 @@ class JobQueue extends View {
       jobs.length + batches.length === 0
         ? h("p", { class: "hint empty" }, T.queue.empty)
         : h("ul", null, batches.map(batchCard), shown.map((job) => card(job))),
-      jobs.length > shown.length && h("p", { class: "hint" }, T.queue.more(jobs.length - shown.length)),
+      jobs.length > shown.length && hint(T.queue.more(jobs.length - shown.length)),
     );
   }
 }
 
 /** Those that run, then the line as it stands, then what has ended. @param {Job[]} jobs */
 function inOrder(jobs) {
-  const rank = (/** @type {Job} */ job) => (job.status === "STARTED" ? 0 : FINAL.has(job.status) ? 2 : 1);
-  const place = (/** @type {Job} */ job) => job.queue_position ?? Number.MAX_SAFE_INTEGER;
-  return jobs.sort((a, b) =>
-    rank(a) - rank(b) ||
-    (rank(a) === 1 ? place(a) - place(b) : 0) ||
-    (rank(a) === 2 ? (b.completed_at ?? "").localeCompare(a.completed_at ?? "") : a.created_at.localeCompare(b.created_at)));
+  const rank = (/** @type {Job} */ job) => (job.status === "STARTED" ? 0 : waits(job) ? 1 : 2);
+  const place = (/** @type {Job} */ job) => (waits(job) ? (job.queue_position ?? Infinity) : 0);
+  const when = (/** @type {Job} */ job) => Date.parse(job.created_at) * (FINAL.has(job.status) ? -1 : 1);
+  return jobs.sort((a, b) => rank(a) - rank(b) || place(a) - place(b) || when(a) - when(b));
 }
 
 /** @param {Job} job */
@@ -60,6 +58,7 @@ function card(job) {
       h("p", { class: "words", title: words }, words),
       h("p", { class: "state" }, state(job)),
       job.error && job.status === "FAILURE" && h("p", { class: "error" }, job.error.detail),
+      sentences(job.images[0]?.notes.filter(serious) ?? []).slice(0, 1).map((note) => h("p", { class: "noted", title: note, key: note }, note)),
       job.status === "STARTED" && bar(job.progress?.value ?? 0, T.states.STARTED),
     ),
     actions(job, words),
@@ -81,7 +80,7 @@ function look(job, words) {
 /** Before there is anything to see: what its style looks like. @param {Job} job */
 function ghost(job) {
   const look = FINAL.has(job.status) ? undefined : looks.of(job.request.style_id);
-  return look && h("img", { src: thumbnail(look, 128), alt: "", key: "ghost", class: "ghost" });
+  return look && h("img", { src: thumbnail(look.url, 128), alt: "", key: "ghost", class: "ghost" });
 }
 
 /** @param {Job} job */
@@ -103,7 +102,7 @@ function state(job) {
 /** @param {Job} job @param {string} words */
 function actions(job, words) {
   const button = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {() => void} */ act, /** @type {boolean} */ off = false) =>
-    iconButton(`${text}: ${words}`, shape, act, { key: text, class: "quiet small", title: text, disabled: off });
+    smallButton(`${text}: ${words}`, shape, act, { key: text, title: text, disabled: off });
   if (!FINAL.has(job.status)) {
     const at = PRIORITIES.indexOf(job.priority);
     const move = (/** @type {string} */ text, /** @type {string} */ shape, /** @type {number} */ by) => job.status === "PENDING" &&

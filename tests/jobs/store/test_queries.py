@@ -29,9 +29,7 @@ class Studio:
             style, tag, model = f"s{i % 3}", f"t{i % 4}", f"m{i % 5}"
             order, said = params(style_id=style, model=model), labels(tags=["all", tag])
             job_id = await self.world.submit(order, said)
-            self.jobs.append(
-                {"job_id": job_id, "style_id": style, "tag": tag, "model": model}
-            )
+            self.jobs.append({"job_id": job_id, "style_id": style, "tag": tag, "model": model})
             await self.world.submit(order, said, owner="bob")
             if i % 2:
                 await self.world.registry.cancel(job_id, "ann")

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from serve_app.catalog.families import UNETS
 from serve_app.catalog.file_hash import file_sha256
 from serve_app.errors import ConfigError
 
@@ -51,6 +52,8 @@ def lora_problem(name: str, family: str, loras: Mapping[str, LoraSpec]) -> str |
     """Why a model of this family cannot be drawn with the LoRA of this name, or None."""
     if name not in loras:
         return f"no such LoRA: {name[:100]!r}"
+    if family not in UNETS:
+        return f"models of {family} take no LoRA here: only {' and '.join(UNETS)} models do"
     own = loras[name].family
     return None if own in (None, family) else f"{name!r} is for {own}, not for {family}"
 

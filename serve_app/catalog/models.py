@@ -14,16 +14,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serve_app.catalog.embeddings import EmbeddingSpec, load_embeddings
+from serve_app.catalog.families import FAMILIES, UNETS, FamilyName
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, load_loras, lora_problem
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION, FLOW, SCHEDULERS
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
 from serve_app.errors import ModelError
 from serve_app.params import MAX_CLIP_SKIP, Prepare
 
 MAX_GUIDANCE = 30.0
-TILING = ("sd", "sdxl")
-"""Families whose networks know places only by their convolutions, which can wrap around."""
 PROMPT = "{prompt}"
 MAX_IMAGE_PIXELS = 4096 * 4096
 """Of one image: as many as effects take. Results travel through Ray's object store, which sets no smaller
@@ -92,6 +91,15 @@ class ControlSpec(BaseModel):
     )
 
 
+class Memory(BaseModel):
+    """GiB of the device that a model needs to draw one image of its native size, in 16 bits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    whole: float = Field(gt=0, description="With all of its parts.")
+    offloaded: float = Field(gt=0, description="With `cpu_offload: model`.")
+
+
 class ModelSpec(BaseModel):
     """One checkpoint. Exactly one of `path` and `hub` is set; safetensors only in both cases."""
 
@@ -99,7 +107,7 @@ class ModelSpec(BaseModel):
 
     name: str = ""
     title: str = ""
-    family: Literal["sd", "sdxl"]  # StableDiffusionPipeline or StableDiffusionXLPipeline parts
+    family: FamilyName
     path: UserFolder | None = Field(
         default=None, description="Directory, relative to the project root; `~` is your home."
     )
@@ -138,7 +146,8 @@ class ModelSpec(BaseModel):
     prompt_template: str = "{prompt}"
     negative_prompt: str = ""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        default="auto", description="auto: float16 on a GPU, float32 on a CPU."
+        default="auto",
+        description="auto: on a GPU float16, of transformers bfloat16; float32 on a CPU.",
     )
     threads: int | None = Field(default=None, description="torch threads per replica on a CPU.")
     channels_last: bool = False
@@ -146,6 +155,14 @@ class ModelSpec(BaseModel):
         default=False,
         description="torch.compile the UNet before the first job. It takes minutes. Orders that say "
         "`strict` stay eager.",
+    )
+    memory: Memory | None = Field(
+        default=None,
+        description="What it needs; a device that has less is refused before it loads.",
+    )
+    cpu_offload: Literal["model"] | None = Field(
+        default=None,
+        description="model: text encoders and the network take turns on a device that is too small for both.",
     )
     safety_check: bool = Field(
         default=True, description="Use the checkpoint's safety checker, if it has one."
@@ -277,9 +294,9 @@ def size_problem(spec: ModelSpec, width: int, height: int) -> str | None:
 
 def tile_problem(spec: ModelSpec, tile: str) -> str | None:
     """Why the model does not draw what repeats along these axes, or None."""
-    if tile == "none" or spec.family in TILING:
+    if tile == "none" or spec.family in UNETS:
         return None
-    return f"{spec.name} cannot draw tiles: only {' and '.join(TILING)} models can"
+    return f"{spec.name} cannot draw tiles: only {' and '.join(UNETS)} models can"
 
 
 def template_problem(template: str) -> str | None:
@@ -329,9 +346,40 @@ def _problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], where: At) -> Iter
     if spec.draft.decoder == "tiny" and spec.tiny_decoder is None:
         yield Mistake(at("draft", "decoder"), "tiny needs `tiny_decoder`, a directory")
     yield from _tier_problems(spec, loras, at("draft"))
+    yield from _family_problems(spec, at())
     for name in spec.controls:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
             yield Mistake(at("controls", name), f"{name!r} is no name: a-z, 0-9, '_', '-'")
+
+
+UNET_ONLY = {
+    "vae": None,
+    "tiny_decoder": None,
+    "controls": {},
+    "prompt_syntax": "plain",
+    "clip_skip": 1,
+    "guidance_rescale": 0.0,
+    "compile": False,
+    "channels_last": False,
+}
+"""What a model's entry may change for UNets alone, each with the value that others keep."""
+
+
+def _family_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
+    if FAMILIES[spec.family].unet:
+        if wrong := [name for name in spec.schedulers if name in FLOW]:
+            text = (
+                f"{wrong[0]} is for transformers; {spec.family} draws with {', '.join(DIFFUSION)}"
+            )
+            yield Mistake((*at, "schedulers", spec.schedulers.index(wrong[0])), text)
+        return
+    for field, usual in UNET_ONLY.items():
+        if getattr(spec, field) != usual:
+            text = f"{spec.family} models have none: only {' and '.join(UNETS)} models do"
+            yield Mistake((*at, field), text)
+    if wrong := [name for name in spec.schedulers if name in DIFFUSION]:
+        text = f"{wrong[0]} is for UNets; {spec.family} draws with {', '.join(FLOW)}"
+        yield Mistake((*at, "schedulers", spec.schedulers.index(wrong[0])), text)
 
 
 def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> Iterator[Mistake]:
@@ -380,8 +428,10 @@ def _source_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
 
 
 def _size_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
-    if spec.multiple % 8:
-        yield Mistake((*at, "multiple"), "must be a multiple of 8: one latent is 8 pixels wide")
+    least = FAMILIES[spec.family].multiple
+    if spec.multiple % least:
+        text = f"must be a multiple of {least}: one latent of {spec.family} is {least} pixels wide"
+        yield Mistake((*at, "multiple"), text)
     if spec.sizes is not None and spec.side is not None:
         yield Mistake((*at, "side"), "`sizes` is the whole list; give one of both")
     if spec.side is not None and spec.side.min > spec.side.max:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from serve_app.catalog.families import UNETS
 from serve_app.catalog.finishing import Format, OnFail, resolve_finishing
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS, lora_problem
 from serve_app.catalog.models import (
@@ -166,6 +167,7 @@ def resolve(
     tile: Tile = _first(order.tile, defaults.tile, "none")
     if wrong := tile_problem(spec, tile):
         raise InvalidField("tile", wrong, ["none"])
+    _check_family(order, spec)
     clip_skip = _first(order.clip_skip, spec.clip_skip)
     _within("clip_skip", clip_skip, 1, MAX_CLIP_SKIP)
     strength = _strength(order, steps)
@@ -263,6 +265,25 @@ def _control_again(params: GenerationParams) -> dict[str, Any]:
         for use in params.control
     ]
     return {"control": controls} if controls else {}
+
+
+NEEDS_UNET: Mapping[str, tuple[Any, ...]] = {
+    "init_image": (None,),
+    "mask_image": (None,),
+    "prompt_syntax": (None, "plain"),
+    "clip_skip": (None, 1),
+    "guidance_rescale": (None, 0),
+}
+"""Fields of an order with the values that a transformer draws too."""
+
+
+def _check_family(order: Order, spec: ModelSpec) -> None:
+    if spec.family in UNETS:
+        return
+    for field, usual in NEEDS_UNET.items():
+        if getattr(order, field) not in usual:
+            why = f"{spec.name} is of the family {spec.family}, which has none; {' and '.join(UNETS)} do"
+            raise InvalidField(field, why, ["null", *map(str, usual[1:])])
 
 
 def _style(style_id: str | None, styles: Styles) -> Style:

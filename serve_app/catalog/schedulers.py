@@ -42,7 +42,7 @@ _FOUR = 4  # ancestral steps subtract nearly equal squares: 3 steps of a cosine 
 _FIFTY = 50
 _DISTILLED = {**_LATENTS, "original_inference_steps": _FIFTY}
 
-SCHEDULERS: Mapping[str, SchedulerSpec] = {
+DIFFUSION: Mapping[str, SchedulerSpec] = {
     "euler": SchedulerSpec(
         "EulerDiscreteScheduler", "Euler", "Uniform", _UNIFORM, _TWO, any_timesteps=True
     ),
@@ -99,3 +99,17 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
         "TCDScheduler", "TCD", None, _DISTILLED, max_steps=_FIFTY, any_timesteps=True
     ),
 }
+"""Of UNets, which were trained on noise of 1,000 steps."""
+
+FLOW: Mapping[str, SchedulerSpec] = {
+    "flow_euler": SchedulerSpec("FlowMatchEulerDiscreteScheduler", "Euler", "Flow", _UNIFORM),
+    "flow_dpmpp_2m": SchedulerSpec(
+        "DPMSolverMultistepScheduler",
+        "DPM++ 2M",
+        "Flow",
+        {**_DPMPP_2M, **_UNIFORM, "use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+    ),
+}
+"""Of transformers, which were trained by flow matching (arXiv:2210.02747)."""
+
+SCHEDULERS: Mapping[str, SchedulerSpec] = {**DIFFUSION, **FLOW}

@@ -8,16 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serve_app.catalog.embeddings import EmbeddingSpec
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.engine.engine import Engine
 from serve_app.engine.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from serve_app.engine.model.model_runner import ModelRunner
 
 REPORT_EVERY_S = 0.3
 """Seconds between two progress events of a drawing. Each one costs the renderer's event loop and the registry
@@ -42,12 +38,12 @@ def build(
     """
     began = time.perf_counter()
     # Here and not above, because torch takes seconds to import and only a renderer needs it.
-    from serve_app.engine.model import loading, model_runner, warm_up
+    from serve_app.engine.model import drivers, loading, warm_up
 
     imported = time.perf_counter()
     parts = loading.load(spec, root, device=device)
     parts.loras, parts.embeddings = loras or {}, embeddings or {}
-    runner: ModelRunner = model_runner.ModelRunner(parts)
+    runner = drivers.driver_of(parts)
     loaded = time.perf_counter()
     measured = warm_up.warm_up(runner)
     warm = time.perf_counter()

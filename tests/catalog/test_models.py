@@ -73,7 +73,7 @@ def test_a_tilde_in_a_path_is_the_home(tmp_path: Path, monkeypatch: pytest.Monke
         ("{min: 512", "{mim: 512", 17, "did you mean 'min'?"),
         ("default: tiny", "default: tyni", 1, "did you mean 'tiny'? Allowed: big, tiny"),
         ("default: tiny", "defualt: tiny", 1, "did you mean 'default'?"),
-        ("family: sd\n", "family: flux\n", 4, "'sd' or 'sdxl'"),
+        ("family: sd\n", "family: dalle\n", 4, "'sd', 'sdxl'"),
         ("steps: 20", "steps: twenty", 9, "valid integer"),
         ("steps: 20", "steps: '20'", 9, "valid integer"),
         ("steps: 20", "steps: yes", 9, "valid integer"),
@@ -133,6 +133,43 @@ def test_a_mistake_is_refused_with_its_line(
     """The error names file and line, and what is allowed there."""
     assert old in GOOD
     first = refusal(tmp_path, GOOD.replace(old, new, 1)).splitlines()
+    assert any(text.startswith(f"models.yaml:{line}: ") and says in text for text in first), first
+
+
+TRANSFORMER = """\
+default: dit
+models:
+  dit:
+    family: flux
+    path: models/dit
+    native_size: [1024, 1024]
+    side: {min: 512, max: 2048}
+    multiple: 16
+    steps: 4
+    guidance_scale: 0
+    schedulers: [flow_euler]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("multiple: 16", "multiple: 8", 8, "multiple of 16: one latent of flux is 16 pixels wide"),
+        ("flow_euler", "euler", 11, "euler is for UNets; flux draws with flow_euler, "),
+        ("steps: 4", "steps: 4\n    compile: true", 10, "flux models have none: only sd and sdxl"),
+        ("steps: 4", "steps: 4\n    vae: models/vae", 10, "flux models have none"),
+        ("steps: 4", "steps: 4\n    clip_skip: 2", 10, "flux models have none"),
+        ("steps: 4", "steps: 4\n    prompt_syntax: weighted", 10, "flux models have none"),
+        ("family: flux", "family: sd", 11, "flow_euler is for transformers; sd draws with euler, "),
+    ],
+)
+def test_a_transformer_cannot_be_given_what_is_for_unets(
+    tmp_path: Path, old: str, new: str, line: int, says: str
+) -> None:
+    """And the other way round."""
+    (tmp_path / "good.yaml").write_text(TRANSFORMER)
+    assert load_models(tmp_path / "good.yaml")["dit"].family == "flux"
+    first = refusal(tmp_path, TRANSFORMER.replace(old, new, 1)).splitlines()
     assert any(text.startswith(f"models.yaml:{line}: ") and says in text for text in first), first
 
 

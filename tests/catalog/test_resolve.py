@@ -23,7 +23,7 @@ from serve_app.catalog.styles import (
     Styles,
 )
 from serve_app.errors import InvalidField
-from serve_app.params import MAX_SEED, Finishing, GenerationParams
+from serve_app.params import MAX_SEED, Finishing, GenerationParams, SourceUse
 from tests.factories import model_spec
 
 
@@ -180,6 +180,38 @@ def test_tiles_of_a_family_that_cannot_are_refused() -> None:
         resolved(tile="both", models=Models({"tiny": other}, "tiny"))
     assert (caught.value.field, caught.value.allowed) == ("tile", ["none"])
     assert resolved(models=Models({"tiny": other}, "tiny")).tile == "none"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("init_image", SourceUse(upload_id="u", sha256="0" * 64, given={}), ["null"]),
+        ("clip_skip", 2, ["null", "1"]),
+        ("prompt_syntax", "weighted", ["null", "plain"]),
+        ("guidance_rescale", 0.7, ["null", "0"]),
+        ("tile", "x", ["none"]),
+        ("width", 520, ["multiples of 16 from 512 to 1024"]),
+        ("scheduler", "euler", ["flow_euler"]),
+        ("loras", [{"name": "any"}], ["none: no LoRA of this server fits"]),
+    ],
+)
+def test_a_transformer_refuses_what_it_cannot_draw(
+    field: str, value: Any, allowed: list[str]
+) -> None:
+    """With the field and what is allowed. What `order_again` says of one of its pictures is taken."""
+    spec = model_spec(
+        family="flux",
+        native_size=(512, 512),
+        side=SideLimits(min=512, max=1024),
+        multiple=16,
+        schedulers=["flow_euler"],
+    )
+    models = Models({"tiny": spec}, "tiny", LORAS)
+    with pytest.raises(InvalidField) as caught:
+        resolved(models=models, **{field: value})
+    assert (caught.value.field, caught.value.allowed) == (field, allowed)
+    drawn = resolved(models=models)
+    assert resolved(models=models, **order_again(drawn, 0)).prompt == drawn.prompt
 
 
 LORAS = {

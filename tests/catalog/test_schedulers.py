@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 
-from serve_app.catalog.schedulers import SCHEDULERS, SchedulerSpec
+from serve_app.catalog.schedulers import DIFFUSION, SCHEDULERS, SchedulerSpec
 from tests.engine import tiny
 
 
@@ -44,7 +44,7 @@ def test_the_class_knows_every_key_of_the_config(name: str) -> None:
     assert set(spec.config) <= set(known)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", DIFFUSION)
 def test_the_fewest_and_the_most_steps_give_finite_latents(name: str) -> None:
     """The limits that an order is checked against are those that diffusers can do."""
     spec = SCHEDULERS[name]

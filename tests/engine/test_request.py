@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.engine.model.trajectory import new_scheduler
 from serve_app.engine.request import (
     CARRIED,
@@ -50,7 +50,7 @@ def test_keys_say_which_calls_may_be_shared(changes: dict[str, Any], calls_share
     assert equal[0] or not equal[1]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 @pytest.mark.parametrize("steps", [4, 7])
 def test_evaluations_are_those_of_diffusers(scheduler: str, steps: int) -> None:
     """The prediction equals the number of timesteps that the diffusers class then makes."""

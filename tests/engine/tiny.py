@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from serve_app.catalog.models import ModelSpec, SideLimits
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.engine.costs import CostTable
 from serve_app.engine.model.loading import ModelParts
 
@@ -227,7 +227,7 @@ def spec(**changes: Any) -> ModelSpec:
             "token_limit": TOKENS,
             "steps": 5,
             "guidance_scale": 5.0,
-            "schedulers": list(SCHEDULERS),
+            "schedulers": list(DIFFUSION),
             **changes,
         }
     )

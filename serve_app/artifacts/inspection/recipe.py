@@ -89,7 +89,9 @@ _OTHER_NAMES = {
     "pndm": "plms",
 }
 """Of ComfyUI, InvokeAI, NovelAI and Fooocus; on the right as AUTOMATIC1111 writes it."""
-_SCHEDULES = {"karras": "karras", "sgm_uniform": "sgm uniform", "sgm uniform": "sgm uniform"}
+_SCHEDULES = {
+    name: name.replace("_", " ") for name in ("karras", "sgm_uniform", "sgm uniform", "flow")
+}
 _KNOWN = {(s.sampler.lower(), (s.schedule or "").lower()): n for n, s in SCHEDULERS.items()}
 
 

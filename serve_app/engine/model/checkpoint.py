@@ -7,28 +7,46 @@ ModelError, which names the model and never a directory of this machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serve_app.catalog.families import FAMILIES, FamilyFacts
 from serve_app.catalog.models import ModelSpec
 from serve_app.errors import ModelError
 
-PIPELINES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-NETWORKS = {
-    "sd": ("unet", "vae", "text_encoder"),
-    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2"),
-}
-PLAIN_PARTS = {
-    "sd": ("tokenizer", "scheduler"),
-    "sdxl": ("tokenizer", "tokenizer_2", "scheduler"),
-}
 # No other class is ever instantiated, whatever the index of a checkpoint names.
 ALLOWED = {
-    "diffusers": {"UNet2DConditionModel", "AutoencoderKL", "AutoencoderTiny"},
+    "diffusers": {
+        "UNet2DConditionModel",
+        "AutoencoderKL",
+        "AutoencoderTiny",
+        "SD3Transformer2DModel",
+        "FluxTransformer2DModel",
+        "Flux2Transformer2DModel",
+        "AutoencoderKLFlux2",
+        "QwenImageTransformer2DModel",
+        "AutoencoderKLQwenImage",
+        "ZImageTransformer2DModel",
+        "SanaTransformer2DModel",
+        "AutoencoderDC",
+    },
     "transformers": {
         "CLIPTextModel",
         "CLIPTextModelWithProjection",
         "BertModel",
+        "T5EncoderModel",
+        "T5Tokenizer",
+        "T5TokenizerFast",
+        "Qwen2Tokenizer",
+        "Qwen2TokenizerFast",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3Model",
+        "Qwen3ForCausalLM",
+        "GemmaTokenizer",
+        "GemmaTokenizerFast",
+        "Gemma2Model",
+        "Gemma2ForCausalLM",
         "CLIPTokenizer",
         "CLIPTokenizerFast",
         "BertTokenizer",
@@ -58,17 +76,33 @@ HEADER_LIMIT = 100 * 1024 * 1024  # bytes; the safetensors format's own limit
 def check_index(spec: ModelSpec, folder: Path) -> None:
     """Every part is there, is of an allowed class, has safetensors and asks for no foreign code."""
     index = read_json(spec, folder / "model_index.json")
-    wanted = PIPELINES[spec.family]
-    inpainting = wanted.replace("Pipeline", "InpaintPipeline")
-    if index.get("_class_name") not in (wanted, inpainting, "LatentConsistencyModelPipeline"):
+    facts = FAMILIES[spec.family]
+    wanted = facts.pipeline
+    drawn = [wanted]
+    if facts.unet:
+        inpainting = wanted.replace("Pipeline", "InpaintPipeline")
+        drawn += [inpainting, "LatentConsistencyModelPipeline"]
+    if index.get("_class_name") not in drawn:
         raise ModelError(
             f"model {spec.name!r}: the checkpoint is a {index.get('_class_name')}, "
             f"but family {spec.family} needs a {wanted}"
         )
-    for part in (*NETWORKS[spec.family], *PLAIN_PARTS[spec.family]):
+    there = [part for part in (*facts.networks, *facts.plain) if not _left_out(facts, part, index)]
+    for part in there:
         check_part(spec, folder, part, index)
-    for part in NETWORKS[spec.family]:
-        check_weights(spec, folder / part)
+    for part in there:
+        if part in facts.networks:
+            check_weights(spec, folder / part)
+
+
+def networks_of(spec: ModelSpec, folder: Path) -> list[str]:
+    """The parts with weights that this checkpoint brings."""
+    facts, index = FAMILIES[spec.family], read_json(spec, folder / "model_index.json")
+    return [part for part in facts.networks if not _left_out(facts, part, index)]
+
+
+def _left_out(facts: FamilyFacts, part: str, index: dict[str, Any]) -> bool:
+    return part in facts.optional and not (index.get(part) or [None])[0]
 
 
 def check_part(spec: ModelSpec, folder: Path, part: str, index: dict[str, Any]) -> None:
@@ -132,7 +166,7 @@ def check_safetensors(path: Path, name: str) -> None:
 
 
 def check_fit(spec: ModelSpec, pipe: Any) -> None:
-    """The sizes of the loaded parts agree. `pipe`: the diffusers pipeline that owns them."""
+    """The sizes of the loaded parts agree. `pipe`: the diffusers pipeline of a UNet that owns them."""
     unet, vae = pipe.unet.config, pipe.vae.config
     encoders = [pipe.text_encoder, *([pipe.text_encoder_2] if spec.family == "sdxl" else [])]
     width = sum(encoder.config.hidden_size for encoder in encoders)
@@ -170,6 +204,13 @@ def check_fit(spec: ModelSpec, pipe: Any) -> None:
             passed == expected,
             f"unet expects {expected} size and pooled text values, the parts give {passed}",
         )
+
+
+def check_widths(spec: ModelSpec, widths: Mapping[str, tuple[int, int]]) -> None:
+    """What a transformer expects and what the other parts give are equal."""
+    for what, (expected, got) in widths.items():
+        why = f"the transformer expects {what} of width {expected}, the parts give {got}"
+        _demand(spec, expected == got, why)
 
 
 def read_json(spec: ModelSpec, path: Path) -> dict[str, Any]:

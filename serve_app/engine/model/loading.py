@@ -20,18 +20,21 @@ import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
 from serve_app.catalog.embeddings import EmbeddingSpec
+from serve_app.catalog.families import FAMILIES
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.catalog.revision import model_folder, pinned_commit, weights_revision
 from serve_app.engine.model.checkpoint import (
-    NETWORKS,
-    PIPELINES,
     check_fit,
     check_index,
     check_part,
     check_weights,
+    check_widths,
+    networks_of,
     read_json,
 )
+from serve_app.engine.model.device import free_memory
+from serve_app.engine.model.placement import check_memory
 from serve_app.engine.model.schedules import check_schedules
 from serve_app.errors import ModelError
 
@@ -41,6 +44,8 @@ QUIET = (
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
     "diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl",
     "diffusers.pipelines.stable_diffusion.safety_checker",
+    "diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3",
+    "diffusers.pipelines.flux.pipeline_flux",
     "transformers.modeling_utils",
     "transformers.tokenization_utils_base",
 )
@@ -52,7 +57,7 @@ class ModelParts:
     """A loaded checkpoint. `pipe` owns the parts; the engine calls them one by one."""
 
     spec: ModelSpec
-    pipe: Any  # StableDiffusionPipeline or StableDiffusionXLPipeline
+    pipe: Any  # a diffusers pipeline of its family
     revision: str
     device: torch.device
     dtype: torch.dtype
@@ -79,22 +84,29 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     wanted = spec.dtype
     if wanted == "auto":
-        wanted = "float16" if target.type == "cuda" else "float32"
+        half = "float16" if FAMILIES[spec.family].unet else "bfloat16"
+        wanted = half if target.type == "cuda" else "float32"
     dtype: torch.dtype = getattr(torch, wanted)
     if target.type == "cpu":
         _keep_freed_memory()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
+    check_memory(spec, free_memory(target), dtype.itemsize)
     _silence_libraries()
     folder = _download(spec) if spec.hub is not None else model_folder(spec, root)
     check_index(spec, folder)
     pipe = _pipeline(spec, folder, dtype, root)
-    check_fit(spec, pipe)
+    if FAMILIES[spec.family].unet:
+        check_fit(spec, pipe)
+    else:
+        from serve_app.engine.model.dit.families import CLASSES
+
+        check_widths(spec, CLASSES[spec.family].widths(pipe))
     check_schedules(spec, pipe.scheduler)
-    tiny = _tiny_decoder(spec, root, dtype, pipe.vae.config.latent_channels)
+    tiny = _tiny_decoder(spec, root, dtype, pipe.vae)
     controls = {name: _control(spec, name, root, dtype, pipe.unet.config) for name in spec.controls}
     checker, extractor = _safety_checker(spec, folder, dtype)
-    pipe.to(target)
+    (pipe if spec.cpu_offload is None else pipe.vae).to(target)
     decoder = None
     if spec.family == "sdxl" and dtype is torch.float16 and pipe.vae.config.force_upcast:
         decoder = copy.deepcopy(pipe.vae).to(torch.float32)
@@ -110,7 +122,10 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         dtype=dtype,
         decoder=decoder,
         tiny_decoder=None if tiny is None else tiny.to(target),
-        controls={name: network.to(target) for name, network in controls.items()},
+        controls={
+            name: network if spec.cpu_offload else network.to(target)
+            for name, network in controls.items()
+        },
         safety_checker=None if checker is None else checker.to(target),
         feature_extractor=extractor,
         made_by=_made_by(spec, revision, target, wanted),
@@ -152,7 +167,7 @@ def _silence_libraries() -> None:
 
 def _download(spec: ModelSpec) -> Path:
     """The pinned commit from the hub, safetensors only."""
-    pipeline_class = getattr(diffusers, PIPELINES[spec.family])
+    pipeline_class = getattr(diffusers, FAMILIES[spec.family].pipeline)
     commit = pinned_commit(spec)
     try:
         folder = pipeline_class.download(
@@ -173,13 +188,16 @@ def _download(spec: ModelSpec) -> Path:
 
 
 def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype, root: Path) -> Any:
-    networks = {part: _network(spec, folder, part, dtype) for part in NETWORKS[spec.family]}
+    facts = FAMILIES[spec.family]
+    networks = {part: _network(spec, folder, part, dtype) for part in networks_of(spec, folder)}
     if spec.vae is not None:
         networks["vae"] = _other_vae(spec, root / spec.vae, dtype)
-    pipeline_class = getattr(diffusers, PIPELINES[spec.family])
-    absent = {"safety_checker": None, "requires_safety_checker": False}
-    if spec.family == "sdxl":
-        absent = {"add_watermarker": False}
+    pipeline_class = getattr(diffusers, facts.pipeline)
+    absent: dict[str, Any] = dict.fromkeys(facts.absent)
+    if spec.family == "sd":
+        absent["requires_safety_checker"] = False
+    elif spec.family == "sdxl":
+        absent["add_watermarker"] = False
     pipe = _reading(
         spec,
         "tokenizer or scheduler",
@@ -187,8 +205,6 @@ def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype, root: Path) -> 
             folder,
             **networks,
             **absent,
-            feature_extractor=None,
-            image_encoder=None,
             local_files_only=True,
         ),
     )
@@ -239,7 +255,7 @@ def _other_vae(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
     return vae.eval().requires_grad_(False)
 
 
-def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, channels: int) -> Any:
+def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, vae: Any) -> Any:
     if spec.tiny_decoder is None:
         return None
     folder = root / spec.tiny_decoder
@@ -253,6 +269,7 @@ def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, channels: int
             folder, use_safetensors=True, local_files_only=True, dtype=dtype
         ),
     )
+    channels = vae.config.latent_channels
     if decoder.config.latent_channels != channels:
         raise ModelError(
             f"model {spec.name!r}: tiny_decoder reads {decoder.config.latent_channels} latent channels, "

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from serve_app.catalog.families import FAMILIES
 from serve_app.catalog.models import ModelSpec
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import FLOW, SCHEDULERS
 from serve_app.engine.model.trajectory import new_scheduler
 from serve_app.errors import ModelError
 
@@ -21,6 +22,9 @@ SAME = 1e-6  # of alphas_cumprod; a schedule that ends in pure noise is 0 there,
 
 def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
     """`scheduler`: the checkpoint's own. Raises ModelError, which names what fits and what does not."""
+    if not FAMILIES[spec.family].unet:
+        _check_flow(spec, scheduler)
+        return
     kind, predicts = type(scheduler).__name__, scheduler.config.get("prediction_type", "epsilon")
     if getattr(scheduler, "alphas_cumprod", None) is None or predicts not in PREDICTIONS:
         raise ModelError(
@@ -40,6 +44,18 @@ def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
         )
 
 
+def _check_flow(spec: ModelSpec, scheduler: Any) -> None:
+    """A transformer's schedule depends on its checkpoint, so it draws by no other class than its own."""
+    own = type(scheduler).__name__
+    for name in spec.schedulers:
+        if SCHEDULERS[name].class_name != own:
+            fit = [other for other in FLOW if SCHEDULERS[other].class_name == own]
+            raise ModelError(
+                f"model {spec.name!r}: its checkpoint draws by a {own}, and {name} is another. Those that "
+                f"fit: {', '.join(fit) or 'none'}"
+            )
+
+
 def _check_timesteps(spec: ModelSpec, timesteps: list[int], own: Any) -> None:
     """Raises ModelError unless the tier's scheduler draws by these very timesteps."""
     name = spec.draft.scheduler or spec.schedulers[0]
@@ -57,6 +73,8 @@ def _check_timesteps(spec: ModelSpec, timesteps: list[int], own: Any) -> None:
 
 def misfit(spec: ModelSpec, own: Any, name: str) -> str | None:
     """Why the scheduler of this name would not draw by the schedule of `own`, or None."""
+    if name in FLOW:
+        return "is for transformers"
     limit = SCHEDULERS[name]
     steps = max(limit.min_steps, min(spec.steps, limit.max_steps or spec.steps))
     try:

@@ -98,7 +98,7 @@ class Trajectory:
             latents=latents,
             scheduler=scheduler,
             timesteps=timesteps,
-            step_arguments=_step_arguments(scheduler, generator),
+            step_arguments=step_arguments(scheduler, generator),
             positive=positive,
             negative=negative,
             conditions=[family.conditions(params, text) for text in texts],
@@ -260,7 +260,7 @@ def _round_as_on(device: torch.device, scheduler: Any) -> None:
     scheduler.get_scalings_for_boundary_condition_discrete = on_device
 
 
-def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
     """Of these arguments, the ones that this scheduler's `step` accepts."""
     accepted = inspect.signature(scheduler.step).parameters
     offered: dict[str, Any] = {"generator": generator, "eta": 0.0}

@@ -14,7 +14,7 @@ import torch
 
 from serve_app.engine.costs import CostTable
 from serve_app.engine.model.device import device_errors, synchronize
-from serve_app.engine.model.model_runner import ModelRunner, rows_of
+from serve_app.engine.model.driver import Driver
 from serve_app.engine.request import Request
 from serve_app.errors import ModelError, OutOfMemory
 from serve_app.params import GenerationParams
@@ -34,10 +34,10 @@ class Measured(NamedTuple):
 
 
 @torch.inference_mode()
-def warm_up(runner: ModelRunner, max_rows: int | None = None) -> Measured:
+def warm_up(runner: Driver, max_rows: int | None = None) -> Measured:
     """Measure calls of 1, 2, 4, ... rows at the native size until more rows save nothing, or do not fit.
 
-    `max_rows`: the largest count, by default the spec's. If the spec says `compile`, the UNet is compiled
+    `max_rows`: the largest count, by default the spec's. If the spec says `compile`, the network is compiled
     first. Raises ModelError where the device has not the memory for a single row, or to decode one image.
     """
     spec = runner.parts.spec
@@ -46,23 +46,23 @@ def warm_up(runner: ModelRunner, max_rows: int | None = None) -> Measured:
         request = probe_request(runner)
 
         def compile_for(rows: int) -> bool:
-            with device_errors():
-                runner.unet.compile_for(rows_of([request] * rows))
+            with device_errors(), runner.placement.on("network"):
+                runner.compile_for([request] * rows)
             return True
 
         limit = _memory_ends(spec.name, range(1, limit + 1), compile_for) or limit
     measured = dict[int, float]()
     limit = _measure_rows(runner, limit, measured) or limit
     _ = runner.preview_colours  # fitted now, so that no job waits for it
-    latents = probe_request(runner).state.latents
+    request = probe_request(runner)
     try:
-        decode = seconds_of(runner, lambda: runner.images_of([latents], "full"))
+        decode = seconds_of(runner, lambda: runner.images([request]))
     except OutOfMemory as error:
         raise _too_large(spec.name, "to decode one image") from error
     return Measured(CostTable(spec.native_size, measured, decode=decode), limit)
 
 
-def _measure_rows(runner: ModelRunner, limit: int, measured: dict[int, float]) -> int | None:
+def _measure_rows(runner: Driver, limit: int, measured: dict[int, float]) -> int | None:
     """Fill in row count -> seconds of one UNet call, at the native size. As `_memory_ends`."""
     began = time.perf_counter()
 
@@ -106,13 +106,18 @@ def _too_large(name: str, what: str) -> ModelError:
     )
 
 
-def probe(runner: ModelRunner, rows: int) -> Callable[[], Any]:
+def probe(runner: Driver, rows: int) -> Callable[[], Any]:
     """A UNet call of `rows` rows at the native size, for timing."""
     request = probe_request(runner)
-    return torch.inference_mode()(lambda: runner.predict([request] * rows))
+
+    def call() -> Any:
+        with runner.placement.on("network"):
+            return runner.predict([request] * rows)
+
+    return torch.inference_mode()(call)
 
 
-def probe_request(runner: ModelRunner) -> Request:
+def probe_request(runner: Driver) -> Request:
     """A started request without a prompt, at the native size: one row per evaluation."""
     spec = runner.parts.spec
     width, height = spec.native_size
@@ -132,7 +137,7 @@ def probe_request(runner: ModelRunner) -> Request:
     return request
 
 
-def seconds_of(runner: ModelRunner, call: Callable[[], Any]) -> float:
+def seconds_of(runner: Driver, call: Callable[[], Any]) -> float:
     """Of the second call: the first one also pays for work that happens only once. Raises OutOfMemory."""
     with device_errors():
         call()

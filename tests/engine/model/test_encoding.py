@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from serve_app.catalog.models import load_models
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.config import PROJECT_ROOT
 from serve_app.engine.model.loading import ModelParts, load
 from tests.engine import tiny
@@ -29,7 +29,7 @@ from tests.engine.model.harness import IN_COMPANY, Recording, difference, run
 from tests.factories import params
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 @pytest.mark.parametrize("mask", [False, True], ids=["img2img", "inpaint"])
 def test_a_request_alone_is_bit_identical(scheduler: str, mask: bool) -> None:
     """With every scheduler, at several strengths, with and without guidance."""
@@ -39,7 +39,7 @@ def test_a_request_alone_is_bit_identical(scheduler: str, mask: bool) -> None:
         assert torch.equal(alone(parts, wanted), plainly(parts, wanted))
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_company_changes_nothing_visible(scheduler: str) -> None:
     """Pictures, masks and plain orders in the same calls; one is dropped, and others come later."""
     parts = tiny.shared_parts()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from serve_app.catalog.models import load_models
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.config import PROJECT_ROOT
 from serve_app.engine.model.loading import ModelParts, load
 from serve_app.engine.request import Request
@@ -32,7 +32,7 @@ MIXED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_a_request_alone_is_bit_identical(scheduler: str) -> None:
     """With every scheduler, with and without guidance."""
     parts = tiny.shared_parts()
@@ -41,7 +41,7 @@ def test_a_request_alone_is_bit_identical(scheduler: str) -> None:
         assert torch.equal(alone(parts, wanted), plain(parts, wanted))
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_company_changes_nothing_visible(scheduler: str) -> None:
     """Mixed steps, guidance and rescale; requests that arrive one by one, and one that is dropped."""
     parts = tiny.shared_parts()
@@ -59,7 +59,7 @@ def test_company_changes_nothing_visible(scheduler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheduler", [name for name, spec in SCHEDULERS.items() if spec.any_timesteps]
+    "scheduler", [name for name, spec in DIFFUSION.items() if spec.any_timesteps]
 )
 def test_timesteps_that_are_given_are_drawn_by(scheduler: str) -> None:
     """One step, as of models that were distilled to it, and a few; alone, and beside one with its own."""

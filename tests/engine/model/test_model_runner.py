@@ -13,7 +13,8 @@ from diffusers import AutoencoderKL
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from serve_app.engine.model.model_runner import DECODE_BUFFERS, ModelRunner, rows_of
+from serve_app.engine.model.driver import DECODE_BUFFERS
+from serve_app.engine.model.model_runner import ModelRunner, rows_of
 from serve_app.engine.request import Stage
 from serve_app.engine.runner import DeviceLost
 from serve_app.errors import NonFinite, OutOfMemory, RenderError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.engine.model import model_runner
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.model.nonblocking import nonblocking
@@ -64,7 +64,7 @@ def draw(runner: ModelRunner, **changes: Any) -> tuple[Any, list[str], list[str]
     return np.stack([wait() for wait in waits]).astype(int), starting.found, drawing.found
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_no_call_waits_for_the_device(scheduler: str) -> None:
     """With any scheduler."""
     assert waits_of(tiny.pipeline(), scheduler=scheduler) == ([], [])

@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from serve_app.catalog.schedulers import SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION
 from serve_app.engine.model.loading import load
 from serve_app.engine.model.schedules import check_schedules, misfit
 from serve_app.engine.model.trajectory import new_scheduler
@@ -36,7 +36,7 @@ def test_all_schedulers_fit_the_usual_schedule() -> None:
 def test_a_schedule_that_ends_in_pure_noise_refuses_those_that_would_drop_it() -> None:
     """They would draw by other betas: the refusal names them, and those that fit."""
     own = diffusers.DDIMScheduler(**ZERO_SNR, prediction_type="v_prediction")
-    assert sorted(n for n in SCHEDULERS if misfit(tiny.spec(), own, n)) == IGNORE_ZERO_SNR
+    assert sorted(n for n in DIFFUSION if misfit(tiny.spec(), own, n)) == IGNORE_ZERO_SNR
     with pytest.raises(ModelError) as caught:
         check_schedules(tiny.spec(), own)
     for name in IGNORE_ZERO_SNR:
@@ -70,7 +70,7 @@ def test_other_kinds_of_training_are_refused(own: Any, tmp_path: Path) -> None:
 def test_a_scheduler_means_the_same_for_every_checkpoint(flag: str) -> None:
     """A checkpoint saved with other sigmas turned `euler` into another, and `euler_karras` raised."""
     usual = dict(diffusers.EulerDiscreteScheduler(**BETAS).config)
-    for name in SCHEDULERS:
+    for name in DIFFUSION:
         sigmas: list[torch.Tensor] = []
         for config in (usual, usual | {flag: True}):
             made = new_scheduler(config, name)
@@ -82,7 +82,7 @@ def test_a_scheduler_means_the_same_for_every_checkpoint(flag: str) -> None:
 def test_timesteps_of_a_tier_are_those_that_its_scheduler_draws_by() -> None:
     """One that takes them by its name, and then draws by others, is refused with both."""
     own = diffusers.DDIMScheduler(**BETAS)
-    for name in (name for name, known in SCHEDULERS.items() if known.any_timesteps):
+    for name in (name for name, known in DIFFUSION.items() if known.any_timesteps):
         tier = {"scheduler": name, "timesteps": [799, 399]}
         check_schedules(tiny.spec(schedulers=[name], draft=tier), own)
     karras = {"scheduler": "euler_karras", "timesteps": [799, 399]}

@@ -1,0 +1,22 @@
+"""Z-Image is drawn like its pipeline."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.model.dit import tiny
+from tests.engine.model.dit.harness import compare, order, plain
+
+ORDERS = [
+    order(negative_prompt="blurry", guidance_scale=4.0),
+    order(prompt="a blue shield of stone", steps=4, seed=3, guidance_scale=0.5),
+    order(guidance_scale=0.0, seed=4, steps=2),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_from_prompt_to_pixels(dtype: str) -> None:
+    """Alone bit by bit, and beside others; any guidance above 0 has two branches."""
+    parts = tiny.loaded("z_image", dtype=dtype)
+    references = [plain(parts, one, negative_prompt=one.negative_prompt) for one in ORDERS]
+    assert compare(parts, ORDERS, references)[0] == 2

@@ -53,6 +53,7 @@ ELSEWHERE = {
     "artifacts/inspection/xmp.py": "artifacts/inspection/test_inspect.py",
     "catalog/file_hash.py": "catalog/test_revision.py",
     "catalog/embeddings.py": "engine/model/test_embeddings.py",
+    "engine/model/batching.py": "engine/model/test_model_runner.py",
     "engine/model/driver.py": "engine/model/test_model_runner.py",
     "engine/model/drivers.py": "engine/model/dit/test_runner.py",
     "engine/model/dit/families.py": "catalog/test_families.py",

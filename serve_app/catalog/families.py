@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-FamilyName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "qwen_image", "z_image", "sana"]
+Kind = Literal["unet", "transformer", "any"]
+"""What draws it: a UNet, a transformer, or its own diffusers pipeline step by step."""
+FamilyName = Literal["sd", "sdxl", "sd3", "flux", "flux2", "qwen_image", "z_image", "sana", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class FamilyFacts:
     plain: tuple[str, ...]
     optional: tuple[str, ...] = ()  # of these parts, what a checkpoint may leave out
     absent: tuple[str, ...] = ()  # parts of the pipeline that are never loaded
-    unet: bool = False  # else a transformer
+    kind: Kind = "transformer"
     multiple: int = 8  # pixels: the least step of a side
 
 
@@ -35,14 +37,14 @@ FAMILIES: Mapping[FamilyName, FamilyFacts] = {
         ("unet", "vae", "text_encoder"),
         _PLAIN,
         absent=("safety_checker", "feature_extractor", "image_encoder"),
-        unet=True,
+        kind="unet",
     ),
     "sdxl": FamilyFacts(
         "StableDiffusionXLPipeline",
         ("unet", "vae", "text_encoder", "text_encoder_2"),
         ("tokenizer", "tokenizer_2", "scheduler"),
         absent=("feature_extractor", "image_encoder"),
-        unet=True,
+        kind="unet",
     ),
     "sd3": FamilyFacts(
         "StableDiffusion3Pipeline",
@@ -63,8 +65,26 @@ FAMILIES: Mapping[FamilyName, FamilyFacts] = {
     "qwen_image": FamilyFacts("QwenImagePipeline", _ONE_ENCODER, _PLAIN, multiple=16),
     "z_image": FamilyFacts("ZImagePipeline", _ONE_ENCODER, _PLAIN, multiple=16),
     "sana": FamilyFacts("SanaPipeline", _ONE_ENCODER, _PLAIN, multiple=32),
+    "any": FamilyFacts("", (), (), kind="any"),
 }
 """By the name that models.yaml gives. One latent of a transformer stands for `multiple` pixels of a side."""
 
-UNETS: tuple[str, ...] = tuple(name for name, facts in FAMILIES.items() if facts.unet)
-TRANSFORMERS: tuple[str, ...] = tuple(name for name, facts in FAMILIES.items() if not facts.unet)
+UNETS: tuple[str, ...] = tuple(n for n, facts in FAMILIES.items() if facts.kind == "unet")
+TRANSFORMERS: tuple[str, ...] = tuple(
+    n for n, facts in FAMILIES.items() if facts.kind == "transformer"
+)
+
+ANY_PIPELINES = (
+    "AuraFlowPipeline",
+    "ChromaPipeline",
+    "CogView3PlusPipeline",
+    "CogView4Pipeline",
+    "HunyuanDiTPipeline",
+    "Lumina2Pipeline",
+    "SanaSprintPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+)
+"""What `family: any` may name as its `pipeline`. The last two: for other schedules, as EDM."""
+NEVER_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Of such a pipeline: an image that its checker refuses would be drawn black."""

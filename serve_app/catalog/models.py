@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from serve_app.catalog.embeddings import EmbeddingSpec, load_embeddings
-from serve_app.catalog.families import FAMILIES, UNETS, FamilyName
+from serve_app.catalog.families import ANY_PIPELINES, FAMILIES, UNETS, FamilyName
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, load_loras, lora_problem
-from serve_app.catalog.schedulers import DIFFUSION, FLOW, SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION, FLOW, OWN, SCHEDULERS, SchedulerSpec
 from serve_app.catalog.yamlfile import At, Mistake, YamlFile, did_you_mean, read_yaml
 from serve_app.config import user_path
 from serve_app.errors import ModelError
@@ -108,6 +108,9 @@ class ModelSpec(BaseModel):
     name: str = ""
     title: str = ""
     family: FamilyName
+    pipeline: str | None = Field(
+        default=None, description="Class of diffusers; of the family `any` alone."
+    )
     path: UserFolder | None = Field(
         default=None, description="Directory, relative to the project root; `~` is your home."
     )
@@ -363,23 +366,35 @@ UNET_ONLY = {
     "channels_last": False,
 }
 """What a model's entry may change for UNets alone, each with the value that others keep."""
+DRAWN_WITH: Mapping[str, Mapping[str, SchedulerSpec]] = {
+    "unet": DIFFUSION,
+    "transformer": FLOW,
+    "any": OWN,
+}
 
 
 def _family_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
-    if FAMILIES[spec.family].unet:
-        if wrong := [name for name in spec.schedulers if name in FLOW]:
-            text = (
-                f"{wrong[0]} is for transformers; {spec.family} draws with {', '.join(DIFFUSION)}"
-            )
-            yield Mistake((*at, "schedulers", spec.schedulers.index(wrong[0])), text)
-        return
-    for field, usual in UNET_ONLY.items():
+    kind = FAMILIES[spec.family].kind
+    for field, usual in UNET_ONLY.items() if kind != "unet" else ():
         if getattr(spec, field) != usual:
-            text = f"{spec.family} models have none: only {' and '.join(UNETS)} models do"
+            text = f"models of {spec.family} have none: only {' and '.join(UNETS)} models do"
             yield Mistake((*at, field), text)
-    if wrong := [name for name in spec.schedulers if name in DIFFUSION]:
-        text = f"{wrong[0]} is for UNets; {spec.family} draws with {', '.join(FLOW)}"
-        yield Mistake((*at, "schedulers", spec.schedulers.index(wrong[0])), text)
+    known = DRAWN_WITH[kind]
+    for i, name in enumerate(spec.schedulers):
+        if name in SCHEDULERS and name not in known:
+            text = f"{name} is not for {spec.family}, which draws with {', '.join(known)}"
+            yield Mistake((*at, "schedulers", i), text)
+    if kind != "any":
+        if spec.pipeline is not None:
+            yield Mistake((*at, "pipeline"), "is of the family `any` alone")
+        return
+    if spec.pipeline not in ANY_PIPELINES:
+        text = f"must be one of {', '.join(ANY_PIPELINES)}"
+        yield Mistake((*at, "pipeline") if spec.pipeline else at, f"`pipeline` {text}")
+    if spec.cpu_offload is not None:
+        yield Mistake((*at, "cpu_offload"), "the family `any` has none")
+    if spec.draft.guidance_stop != Draft().guidance_stop:
+        yield Mistake((*at, "draft", "guidance_stop"), "the family `any` has none")
 
 
 def _tier_problems(spec: ModelSpec, loras: Mapping[str, LoraSpec], at: At) -> Iterator[Mistake]:

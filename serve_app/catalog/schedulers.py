@@ -112,4 +112,7 @@ FLOW: Mapping[str, SchedulerSpec] = {
 }
 """Of transformers, which were trained by flow matching (arXiv:2210.02747)."""
 
-SCHEDULERS: Mapping[str, SchedulerSpec] = {**DIFFUSION, **FLOW}
+OWN: Mapping[str, SchedulerSpec] = {"own": SchedulerSpec("", "Own")}
+"""Of any other pipeline: what its checkpoint brings, as it is."""
+
+SCHEDULERS: Mapping[str, SchedulerSpec] = {**DIFFUSION, **FLOW, **OWN}

@@ -46,7 +46,8 @@ class Encoders:
         self._pool.submit(self._finish, request, wait, notes)
 
     def preview(self, request: Request, draw: Callable[[], Any]) -> None:
-        """Send a preview to those listeners that want them. `draw` returns its pixels, uint8 (h, w, 3)."""
+        """Send a preview to those listeners that want them. `draw` returns its pixels,
+        uint8 (h, w, 3), or None where there are none."""
         with self._changed:
             waits = request in self._newest
             self._newest[request] = draw
@@ -92,7 +93,10 @@ class Encoders:
             if self._drawings.of(request) is None:
                 return
         try:
-            data = images.preview_jpeg(draw())
+            pixels = draw()
+            if pixels is None:
+                return
+            data = images.preview_jpeg(pixels)
         except Exception:  # the loop meets what is wrong with the device by itself
             log.exception("a preview could not be drawn")
             return

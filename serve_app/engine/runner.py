@@ -57,7 +57,7 @@ class Runner(Protocol):
         ...
 
     def preview(self, request: Request) -> Callable[[], Any]:
-        """A function that draws a rough small picture of the request as it is now."""
+        """A function that draws a rough small picture of the request as it is now, or returns None."""
         ...
 
     def check(self, pixels: Any) -> None:

@@ -155,12 +155,25 @@ models:
     ("old", "new", "line", "says"),
     [
         ("multiple: 16", "multiple: 8", 8, "multiple of 16: one latent of flux is 16 pixels wide"),
-        ("flow_euler", "euler", 11, "euler is for UNets; flux draws with flow_euler, "),
-        ("steps: 4", "steps: 4\n    compile: true", 10, "flux models have none: only sd and sdxl"),
-        ("steps: 4", "steps: 4\n    vae: models/vae", 10, "flux models have none"),
-        ("steps: 4", "steps: 4\n    clip_skip: 2", 10, "flux models have none"),
-        ("steps: 4", "steps: 4\n    prompt_syntax: weighted", 10, "flux models have none"),
-        ("family: flux", "family: sd", 11, "flow_euler is for transformers; sd draws with euler, "),
+        ("flow_euler", "euler", 11, "euler is not for flux, which draws with flow_euler, "),
+        (
+            "steps: 4",
+            "steps: 4\n    compile: true",
+            10,
+            "models of flux have none: only sd and sdxl",
+        ),
+        ("steps: 4", "steps: 4\n    vae: models/vae", 10, "models of flux have none"),
+        ("steps: 4", "steps: 4\n    clip_skip: 2", 10, "models of flux have none"),
+        ("steps: 4", "steps: 4\n    prompt_syntax: weighted", 10, "models of flux have none"),
+        ("family: flux", "family: sd", 11, "flow_euler is not for sd, which draws with euler, "),
+        ("family: flux", "family: any", 3, "`pipeline` must be one of AuraFlowPipeline, "),
+        ("family: flux", "family: any\n    pipeline: FluxPipeline", 5, "`pipeline` must be one of"),
+        (
+            "family: flux",
+            "family: flux\n    pipeline: FluxPipeline",
+            5,
+            "of the family `any` alone",
+        ),
     ],
 )
 def test_a_transformer_cannot_be_given_what_is_for_unets(

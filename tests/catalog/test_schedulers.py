@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 
-from serve_app.catalog.schedulers import DIFFUSION, SCHEDULERS, SchedulerSpec
+from serve_app.catalog.schedulers import DIFFUSION, FLOW, SCHEDULERS, SchedulerSpec
 from tests.engine import tiny
 
 
@@ -36,7 +36,7 @@ def denoised(name: str, steps: int) -> torch.Tensor:
     return latents
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", [*DIFFUSION, *FLOW])
 def test_the_class_knows_every_key_of_the_config(name: str) -> None:
     """diffusers ignores unknown keys, so a misspelled one would have no effect."""
     spec = SCHEDULERS[name]

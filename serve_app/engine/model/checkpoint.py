@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve_app.catalog.families import FAMILIES, FamilyFacts
+from serve_app.catalog.families import FAMILIES, NEVER_LOADED
 from serve_app.catalog.models import ModelSpec
 from serve_app.errors import ModelError
 
@@ -30,6 +30,12 @@ ALLOWED = {
         "ZImageTransformer2DModel",
         "SanaTransformer2DModel",
         "AutoencoderDC",
+        "AuraFlowTransformer2DModel",
+        "ChromaTransformer2DModel",
+        "CogView3PlusTransformer2DModel",
+        "CogView4Transformer2DModel",
+        "HunyuanDiT2DModel",
+        "Lumina2Transformer2DModel",
     },
     "transformers": {
         "CLIPTextModel",
@@ -47,6 +53,10 @@ ALLOWED = {
         "GemmaTokenizerFast",
         "Gemma2Model",
         "Gemma2ForCausalLM",
+        "UMT5EncoderModel",
+        "GlmModel",
+        "LlamaTokenizer",
+        "LlamaTokenizerFast",
         "CLIPTokenizer",
         "CLIPTokenizerFast",
         "BertTokenizer",
@@ -60,6 +70,10 @@ ALLOWED = {
     },
     "stable_diffusion": {"StableDiffusionSafetyChecker"},
 }
+OF_UNETS = ("UNet2DConditionModel", "AutoencoderKL", "AutoencoderTiny")
+"""Of diffusers' classes, those that a model with a UNet may have."""
+WITHOUT_WEIGHTS = ("Tokenizer", "TokenizerFast", "TokenizersBackend", "Scheduler")
+"""Ends of names of classes."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
 NOT_SAFETENSORS = {
     b"pk\x03\x04": "a pickle (a .ckpt or .pt), which can run code when it is read; ask for safetensors",
@@ -76,10 +90,9 @@ HEADER_LIMIT = 100 * 1024 * 1024  # bytes; the safetensors format's own limit
 def check_index(spec: ModelSpec, folder: Path) -> None:
     """Every part is there, is of an allowed class, has safetensors and asks for no foreign code."""
     index = read_json(spec, folder / "model_index.json")
-    facts = FAMILIES[spec.family]
-    wanted = facts.pipeline
+    facts, wanted = FAMILIES[spec.family], pipeline_of(spec)
     drawn = [wanted]
-    if facts.unet:
+    if facts.kind == "unet":
         inpainting = wanted.replace("Pipeline", "InpaintPipeline")
         drawn += [inpainting, "LatentConsistencyModelPipeline"]
     if index.get("_class_name") not in drawn:
@@ -87,28 +100,54 @@ def check_index(spec: ModelSpec, folder: Path) -> None:
             f"model {spec.name!r}: the checkpoint is a {index.get('_class_name')}, "
             f"but family {spec.family} needs a {wanted}"
         )
-    there = [part for part in (*facts.networks, *facts.plain) if not _left_out(facts, part, index)]
-    for part in there:
+    networks, plain = _parts(spec, index)
+    for part in (*networks, *plain):
         check_part(spec, folder, part, index)
-    for part in there:
-        if part in facts.networks:
-            check_weights(spec, folder / part)
+    for part in networks:
+        check_weights(spec, folder / part)
+
+
+def pipeline_of(spec: ModelSpec) -> str:
+    """The class of diffusers that its checkpoint is one of."""
+    return spec.pipeline or FAMILIES[spec.family].pipeline
 
 
 def networks_of(spec: ModelSpec, folder: Path) -> list[str]:
     """The parts with weights that this checkpoint brings."""
-    facts, index = FAMILIES[spec.family], read_json(spec, folder / "model_index.json")
-    return [part for part in facts.networks if not _left_out(facts, part, index)]
+    return _parts(spec, read_json(spec, folder / "model_index.json"))[0]
 
 
-def _left_out(facts: FamilyFacts, part: str, index: dict[str, Any]) -> bool:
-    return part in facts.optional and not (index.get(part) or [None])[0]
+def left_out(spec: ModelSpec, folder: Path) -> list[str]:
+    """The parts that this checkpoint does not bring, and need not."""
+    index = read_json(spec, folder / "model_index.json")
+    return [part for part in FAMILIES[spec.family].optional if not _names(index, part)]
+
+
+def _names(index: dict[str, Any], part: str) -> bool:
+    return bool((index.get(part) or [None])[0])
+
+
+def _parts(spec: ModelSpec, index: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """With weights of their own, and without."""
+    facts = FAMILIES[spec.family]
+    if facts.kind == "any":
+        named = {
+            part: what[1] for part, what in index.items() if isinstance(what, list) and what[0]
+        }
+        loaded = {part: name for part, name in named.items() if part not in NEVER_LOADED}
+        plain = [part for part, name in loaded.items() if str(name).endswith(WITHOUT_WEIGHTS)]
+        return [part for part in loaded if part not in plain], plain
+    absent = [part for part in facts.optional if not _names(index, part)]
+    networks = [part for part in facts.networks if part not in absent]
+    return networks, [part for part in facts.plain if part not in absent]
 
 
 def check_part(spec: ModelSpec, folder: Path, part: str, index: dict[str, Any]) -> None:
     """`index`: the content of model_index.json, which names library and class of each part."""
     library, name = (index.get(part) or (None, None))[:2]
     allowed = name in ALLOWED.get(str(library), ())
+    if library == "diffusers" and FAMILIES[spec.family].kind == "unet":
+        allowed = name in OF_UNETS
     if part == "scheduler":
         allowed = library == "diffusers" and str(name).endswith("Scheduler")
     if not allowed:

@@ -11,6 +11,10 @@ from serve_app.engine.model.loading import ModelParts
 
 
 def driver_of(parts: ModelParts) -> Driver:
+    if parts.spec.family == "any":
+        from serve_app.engine.model.pipeline_runner import PipelineRunner
+
+        return PipelineRunner(parts)
     if parts.spec.family in UNETS:
         from serve_app.engine.model.model_runner import ModelRunner
 

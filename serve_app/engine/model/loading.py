@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
 from serve_app.catalog.embeddings import EmbeddingSpec
-from serve_app.catalog.families import FAMILIES
+from serve_app.catalog.families import FAMILIES, NEVER_LOADED
 from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import ModelSpec
 from serve_app.catalog.revision import model_folder, pinned_commit, weights_revision
@@ -30,7 +30,9 @@ from serve_app.engine.model.checkpoint import (
     check_part,
     check_weights,
     check_widths,
+    left_out,
     networks_of,
+    pipeline_of,
     read_json,
 )
 from serve_app.engine.model.device import free_memory
@@ -84,7 +86,7 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     wanted = spec.dtype
     if wanted == "auto":
-        half = "float16" if FAMILIES[spec.family].unet else "bfloat16"
+        half = "float16" if FAMILIES[spec.family].kind == "unet" else "bfloat16"
         wanted = half if target.type == "cuda" else "float32"
     dtype: torch.dtype = getattr(torch, wanted)
     if target.type == "cpu":
@@ -96,14 +98,15 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     folder = _download(spec) if spec.hub is not None else model_folder(spec, root)
     check_index(spec, folder)
     pipe = _pipeline(spec, folder, dtype, root)
-    if FAMILIES[spec.family].unet:
+    kind = FAMILIES[spec.family].kind
+    if kind == "unet":
         check_fit(spec, pipe)
-    else:
+    elif kind == "transformer":
         from serve_app.engine.model.dit.families import CLASSES
 
         check_widths(spec, CLASSES[spec.family].widths(pipe))
     check_schedules(spec, pipe.scheduler)
-    tiny = _tiny_decoder(spec, root, dtype, pipe.vae)
+    tiny = _tiny_decoder(spec, root, dtype, pipe)
     controls = {name: _control(spec, name, root, dtype, pipe.unet.config) for name in spec.controls}
     checker, extractor = _safety_checker(spec, folder, dtype)
     (pipe if spec.cpu_offload is None else pipe.vae).to(target)
@@ -167,7 +170,7 @@ def _silence_libraries() -> None:
 
 def _download(spec: ModelSpec) -> Path:
     """The pinned commit from the hub, safetensors only."""
-    pipeline_class = getattr(diffusers, FAMILIES[spec.family].pipeline)
+    pipeline_class = getattr(diffusers, pipeline_of(spec))
     commit = pinned_commit(spec)
     try:
         folder = pipeline_class.download(
@@ -188,12 +191,13 @@ def _download(spec: ModelSpec) -> Path:
 
 
 def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype, root: Path) -> Any:
-    facts = FAMILIES[spec.family]
     networks = {part: _network(spec, folder, part, dtype) for part in networks_of(spec, folder)}
     if spec.vae is not None:
         networks["vae"] = _other_vae(spec, root / spec.vae, dtype)
-    pipeline_class = getattr(diffusers, facts.pipeline)
-    absent: dict[str, Any] = dict.fromkeys(facts.absent)
+    pipeline_class = getattr(diffusers, pipeline_of(spec))
+    absent: dict[str, Any] = dict.fromkeys(
+        (*_absent(spec, pipeline_class), *left_out(spec, folder))
+    )
     if spec.family == "sd":
         absent["requires_safety_checker"] = False
     elif spec.family == "sdxl":
@@ -210,6 +214,15 @@ def _pipeline(spec: ModelSpec, folder: Path, dtype: torch.dtype, root: Path) -> 
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _absent(spec: ModelSpec, pipeline_class: Any) -> Iterable[str]:
+    """Parts of the pipeline that are not loaded, whatever the checkpoint brings."""
+    facts = FAMILIES[spec.family]
+    if facts.kind != "any":
+        return facts.absent
+    known, _ = pipeline_class._get_signature_keys(pipeline_class)
+    return [part for part in NEVER_LOADED if part in known]
 
 
 def _network(spec: ModelSpec, folder: Path, part: str, dtype: torch.dtype) -> Any:
@@ -255,7 +268,7 @@ def _other_vae(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> Any:
     return vae.eval().requires_grad_(False)
 
 
-def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, vae: Any) -> Any:
+def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, pipe: Any) -> Any:
     if spec.tiny_decoder is None:
         return None
     folder = root / spec.tiny_decoder
@@ -269,7 +282,7 @@ def _tiny_decoder(spec: ModelSpec, root: Path, dtype: torch.dtype, vae: Any) -> 
             folder, use_safetensors=True, local_files_only=True, dtype=dtype
         ),
     )
-    channels = vae.config.latent_channels
+    channels = pipe.vae.config.latent_channels
     if decoder.config.latent_channels != channels:
         raise ModelError(
             f"model {spec.name!r}: tiny_decoder reads {decoder.config.latent_channels} latent channels, "

@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from serve_app.engine.model.batching import BatchingDriver
 from serve_app.engine.model.controlnet import Control
 from serve_app.engine.model.device import as_render_error
-from serve_app.engine.model.driver import Driver
 from serve_app.engine.model.embeddings import Embeddings
 from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import FAMILIES, TextCache
@@ -29,7 +29,7 @@ from serve_app.errors import RenderError
 from serve_app.params import GenerationParams
 
 
-class ModelRunner(Driver):
+class ModelRunner(BatchingDriver):
     """The driver of families whose network is a UNet: SD and SDXL."""
 
     def __init__(self, parts: ModelParts) -> None:

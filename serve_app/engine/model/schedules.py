@@ -12,7 +12,7 @@ import torch
 
 from serve_app.catalog.families import FAMILIES
 from serve_app.catalog.models import ModelSpec
-from serve_app.catalog.schedulers import FLOW, SCHEDULERS
+from serve_app.catalog.schedulers import DIFFUSION, FLOW, SCHEDULERS
 from serve_app.engine.model.trajectory import new_scheduler
 from serve_app.errors import ModelError
 
@@ -22,8 +22,10 @@ SAME = 1e-6  # of alphas_cumprod; a schedule that ends in pure noise is 0 there,
 
 def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
     """`scheduler`: the checkpoint's own. Raises ModelError, which names what fits and what does not."""
-    if not FAMILIES[spec.family].unet:
-        _check_flow(spec, scheduler)
+    kind = FAMILIES[spec.family].kind
+    if kind != "unet":
+        if kind == "transformer":
+            _check_flow(spec, scheduler)
         return
     kind, predicts = type(scheduler).__name__, scheduler.config.get("prediction_type", "epsilon")
     if getattr(scheduler, "alphas_cumprod", None) is None or predicts not in PREDICTIONS:
@@ -36,7 +38,7 @@ def check_schedules(spec: ModelSpec, scheduler: Any) -> None:
         _check_timesteps(spec, spec.draft.timesteps, scheduler)
     wrong = {name: why for name in spec.schedulers if (why := misfit(spec, scheduler, name))}
     if wrong:
-        fit = [name for name in SCHEDULERS if not misfit(spec, scheduler, name)]
+        fit = [name for name in DIFFUSION if not misfit(spec, scheduler, name)]
         told = "; ".join(f"{name} {why}" for name, why in wrong.items())
         raise ModelError(
             f"model {spec.name!r}: schedulers that do not fit the checkpoint's own: {told}. "
@@ -73,8 +75,8 @@ def _check_timesteps(spec: ModelSpec, timesteps: list[int], own: Any) -> None:
 
 def misfit(spec: ModelSpec, own: Any, name: str) -> str | None:
     """Why the scheduler of this name would not draw by the schedule of `own`, or None."""
-    if name in FLOW:
-        return "is for transformers"
+    if name not in DIFFUSION:
+        return "is for other families"
     limit = SCHEDULERS[name]
     steps = max(limit.min_steps, min(spec.steps, limit.max_steps or spec.steps))
     try:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from serve_app.engine.costs import CostTable
+from serve_app.engine.model.batching import BatchingDriver
 from serve_app.engine.model.device import device_errors, synchronize
 from serve_app.engine.model.driver import Driver
 from serve_app.engine.request import Request
@@ -41,6 +42,8 @@ def warm_up(runner: Driver, max_rows: int | None = None) -> Measured:
     first. Raises ModelError where the device has not the memory for a single row, or to decode one image.
     """
     spec = runner.parts.spec
+    if not isinstance(runner, BatchingDriver):
+        return _measure_alone(runner)
     limit = max_rows or spec.max_rows
     if spec.compile:
         request = probe_request(runner)
@@ -62,7 +65,29 @@ def warm_up(runner: Driver, max_rows: int | None = None) -> Measured:
     return Measured(CostTable(spec.native_size, measured, decode=decode), limit)
 
 
-def _measure_rows(runner: Driver, limit: int, measured: dict[int, float]) -> int | None:
+def _measure_alone(runner: Driver) -> Measured:
+    """Of a pipeline whose requests share no call: one image of few steps."""
+    request, spec = probe_request(runner), runner.parts.spec
+    seconds = 0.0
+    try:
+        while not request.denoised:  # the first step also encodes the prompt
+            seconds = _timed(runner, lambda: runner.denoise([request]))
+            request.step += 1
+        decode = _timed(runner, lambda: runner.decode([request])[0]())
+    except OutOfMemory as error:
+        raise _too_large(spec.name, "for one image") from error
+    runner.timings()
+    return Measured(CostTable(spec.native_size, {1: seconds}, decode=decode), 1)
+
+
+def _timed(runner: Driver, call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    synchronize(runner.device)
+    return time.perf_counter() - began
+
+
+def _measure_rows(runner: BatchingDriver, limit: int, measured: dict[int, float]) -> int | None:
     """Fill in row count -> seconds of one UNet call, at the native size. As `_memory_ends`."""
     began = time.perf_counter()
 
@@ -106,7 +131,7 @@ def _too_large(name: str, what: str) -> ModelError:
     )
 
 
-def probe(runner: Driver, rows: int) -> Callable[[], Any]:
+def probe(runner: BatchingDriver, rows: int) -> Callable[[], Any]:
     """A UNet call of `rows` rows at the native size, for timing."""
     request = probe_request(runner)
 
@@ -142,7 +167,4 @@ def seconds_of(runner: Driver, call: Callable[[], Any]) -> float:
     with device_errors():
         call()
         synchronize(runner.device)
-        began = time.perf_counter()
-        call()
-        synchronize(runner.device)
-        return time.perf_counter() - began
+        return _timed(runner, call)

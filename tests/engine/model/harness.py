@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from serve_app.engine.model.batching import BatchingDriver
+from serve_app.engine.model.driver import Driver
 from serve_app.engine.model.loading import ModelParts
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.model.trajectory import new_scheduler
@@ -56,12 +58,12 @@ def plain(parts: ModelParts, params: GenerationParams, index: int = 0) -> torch.
     return image
 
 
-def requests_of(runner: ModelRunner, params: GenerationParams, drawing: int) -> list[Request]:
+def requests_of(runner: Driver, params: GenerationParams, drawing: int) -> list[Request]:
     return [Request(params, i, drawing, runner.guides(params)) for i in range(params.n)]
 
 
 def run(
-    runner: ModelRunner,
+    runner: BatchingDriver,
     arrivals: Sequence[tuple[int, Request]],
     drop: tuple[int, Request] | None = None,
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from serve_app.catalog.schedulers import DIFFUSION
-from serve_app.engine.model import model_runner
+from serve_app.engine.model import batching, model_runner
 from serve_app.engine.model.model_runner import ModelRunner
 from serve_app.engine.model.nonblocking import nonblocking
 from serve_app.engine.model.trajectory import _round_as_on, new_scheduler
@@ -107,7 +107,8 @@ def test_without_it_diffusers_waits(
     monkeypatch: pytest.MonkeyPatch, scheduler: str, kind: str
 ) -> None:
     """This shows that the pretended GPU finds waits: tokens, noise, and a scheduler's steps."""
-    monkeypatch.setattr(model_runner, "nonblocking", lambda device: nullcontext())
+    for module in (model_runner, batching):
+        monkeypatch.setattr(module, "nonblocking", lambda device: nullcontext())
     started, drawn = waits_of(tiny.pipeline(), scheduler=scheduler)
     assert f"a copy of (1, {tiny.TOKENS})" in started
     assert any(wait.startswith(kind) for wait in drawn)

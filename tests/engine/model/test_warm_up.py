@@ -79,7 +79,7 @@ def test_a_model_is_compiled_before_its_first_job(monkeypatch: pytest.MonkeyPatc
 class Small(ModelRunner):
     """On a device with memory for so many rows in a call, and for so many images."""
 
-    rows, images = 2, 1
+    rows, pictures = 2, 1
 
     def predict(self, requests: Sequence[Request]) -> Sequence[torch.Tensor]:
         if len(requests) > self.rows:
@@ -94,7 +94,7 @@ class Small(ModelRunner):
         *,
         in_parts: bool = False,
     ) -> torch.Tensor:
-        if len(latents) > self.images:
+        if len(latents) > self.pictures:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().images_of(latents, decoder, tile, in_parts=in_parts)
 
@@ -108,13 +108,13 @@ def test_a_device_that_runs_out_of_memory_serves_what_fits() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("limit", "what"), [("rows", "one row"), ("images", "decode one image")])
+@pytest.mark.parametrize(("limit", "what"), [("rows", "one row"), ("pictures", "decode one image")])
 def test_a_device_that_fits_nothing_is_refused(
     limit: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to do about it."""
     monkeypatch.setattr(Small, limit, 0)
-    if limit == "images":  # the colours of previews are fitted to a smaller picture
+    if limit == "pictures":  # the colours of previews are fitted to a smaller picture
         monkeypatch.setattr(Small, "preview_colours", None)
     with pytest.raises(ModelError, match=f"not enough memory .*{what}.* larger device"):
         warm_up(Small(tiny.shared_parts()))

@@ -1,4 +1,7 @@
-"""CLASSES: the transformer families by the names that models.yaml gives them."""
+"""CLASSES: the transformer families by the names that models.yaml gives them.
+
+Knows names only.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TransformerRow:
     """One row of a call. `shared` is equal for all rows of a call, and has no row dimension."""
 
     inputs: Inputs
@@ -134,10 +134,10 @@ class TransformerFamily(ABC):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         """`timestep`: 0-d. `extra`: what `noise` gave beside the latents."""
 
-    def call(self, rows: Sequence[Row]) -> list[Tensor]:
+    def call(self, rows: Sequence[TransformerRow]) -> list[Tensor]:
         """One call of the transformer; what it says of each row, with a first dimension of 1."""
         inputs = {name: torch.cat([r.inputs[name] for r in rows]) for name in rows[0].inputs}
         return list(self.network(**inputs, **rows[0].shared, return_dict=False)[0].split(1))

@@ -14,7 +14,13 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, Size, TransformerFamily
+from serve_app.engine.model.dit.family import (
+    Branch,
+    Inputs,
+    Size,
+    TransformerFamily,
+    TransformerRow,
+)
 from serve_app.params import GenerationParams
 
 
@@ -86,7 +92,7 @@ class Flux(Packed):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         hidden = prompt["encoder_hidden_states"]
         inputs = {
             "hidden_states": latents,
@@ -95,4 +101,4 @@ class Flux(Packed):
         }
         if not self.distilled:
             inputs["guidance"] = torch.full([1], params.guidance_scale, device=self.device)
-        return Row(inputs, {"txt_ids": hidden.new_zeros(hidden.shape[1], 3), **extra})
+        return TransformerRow(inputs, {"txt_ids": hidden.new_zeros(hidden.shape[1], 3), **extra})

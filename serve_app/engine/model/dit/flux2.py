@@ -12,7 +12,7 @@ import torch
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, Size
+from serve_app.engine.model.dit.family import Branch, Inputs, Size, TransformerRow
 from serve_app.engine.model.dit.flux import Packed
 from serve_app.params import GenerationParams
 
@@ -60,12 +60,12 @@ class Flux2Klein(Packed):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         inputs = {
             "hidden_states": latents.to(self.network.dtype),
             "timestep": timestep.expand(1).to(latents.dtype) / 1000,
         }
-        return Row({**inputs, **prompt, **extra}, {"guidance": None})
+        return TransformerRow({**inputs, **prompt, **extra}, {"guidance": None})
 
     def spatial(self, latents: Tensor, size: Size) -> Tensor:
         """Each patch is one place of four times the channels."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, Size
+from serve_app.engine.model.dit.family import Branch, Inputs, Size, TransformerRow
 from serve_app.engine.model.dit.flux import Packed
 from serve_app.params import GenerationParams
 
@@ -44,13 +44,15 @@ class QwenImage(Packed):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         pixels = 2 * self.pipe.vae_scale_factor  # of a patch
         shape = (1, params.height // pixels, params.width // pixels)
         timestep = timestep.expand(1).to(latents.dtype) / 1000
-        return Row({"hidden_states": latents, "timestep": timestep, **prompt}, {"shape": shape})
+        return TransformerRow(
+            {"hidden_states": latents, "timestep": timestep, **prompt}, {"shape": shape}
+        )
 
-    def call(self, rows: Sequence[Row]) -> list[Tensor]:
+    def call(self, rows: Sequence[TransformerRow]) -> list[Tensor]:
         """Texts are padded to the longest one; a mask is given only where that changes one."""
         texts = [row.inputs["encoder_hidden_states"] for row in rows]
         lengths = [text.shape[1] for text in texts]

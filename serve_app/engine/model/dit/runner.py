@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from serve_app.engine.model.batching import BatchingDriver
 from serve_app.engine.model.device import as_render_error
 from serve_app.engine.model.dit.families import CLASSES
-from serve_app.engine.model.dit.trajectory import Trajectory
-from serve_app.engine.model.driver import Driver
+from serve_app.engine.model.dit.trajectory import TransformerTrajectory
 from serve_app.engine.model.loading import ModelParts
 from serve_app.engine.model.nonblocking import nonblocking
 from serve_app.engine.model.trajectory import Schedulers
@@ -22,7 +22,7 @@ from serve_app.errors import RenderError
 from serve_app.params import GenerationParams
 
 
-class TransformerRunner(Driver):
+class TransformerRunner(BatchingDriver):
     def __init__(self, parts: ModelParts) -> None:
         super().__init__(parts)
         spec = parts.spec
@@ -36,7 +36,7 @@ class TransformerRunner(Driver):
     def start(self, request: Request) -> None:
         try:
             with self.placement.on("text"):
-                state = Trajectory.begin(request, self.family, self.schedulers)
+                state = TransformerTrajectory.begin(request, self.family, self.schedulers)
         except Exception as error:
             raise as_render_error(error) from error
         request.state = state

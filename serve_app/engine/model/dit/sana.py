@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, TransformerFamily
+from serve_app.engine.model.dit.family import Branch, Inputs, TransformerFamily, TransformerRow
 from serve_app.params import GenerationParams
 
 
@@ -52,12 +52,12 @@ class Sana(TransformerFamily):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         scaled = timestep.expand(1) * self.network.config.timestep_scale
         sample = latents.to(self.network.dtype)
-        return Row({"hidden_states": sample, "timestep": scaled, **prompt})
+        return TransformerRow({"hidden_states": sample, "timestep": scaled, **prompt})
 
-    def call(self, rows: Sequence[Row]) -> list[Tensor]:
+    def call(self, rows: Sequence[TransformerRow]) -> list[Tensor]:
         return [said.float() for said in super().call(rows)]
 
     def guided(self, predictions: Mapping[Branch, Tensor], params: GenerationParams) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, TransformerFamily
+from serve_app.engine.model.dit.family import Branch, Inputs, TransformerFamily, TransformerRow
 from serve_app.params import GenerationParams
 
 
@@ -70,5 +70,5 @@ class StableDiffusion3(TransformerFamily):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
-        return Row({"hidden_states": latents, "timestep": timestep.expand(1), **prompt})
+    ) -> TransformerRow:
+        return TransformerRow({"hidden_states": latents, "timestep": timestep.expand(1), **prompt})

@@ -1,4 +1,4 @@
-"""Trajectory: the tensors of one request that a transformer draws, and how one evaluation changes them.
+"""TransformerTrajectory: the tensors of a request that a transformer draws, and how evaluations change them.
 
 Knows that request's own diffusers scheduler; nothing of other requests or of calls.
 """
@@ -12,14 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Prompt, Row, TransformerFamily
+from serve_app.engine.model.dit.family import (
+    Branch,
+    Inputs,
+    Prompt,
+    TransformerFamily,
+    TransformerRow,
+)
 from serve_app.engine.model.trajectory import Schedulers, step_arguments
 from serve_app.engine.request import Request
 from serve_app.params import GenerationParams
 
 
 @dataclass(slots=True)
-class Trajectory:
+class TransformerTrajectory:
     """Its diffusers scheduler object belongs to it alone, because multistep schedulers keep a history."""
 
     family: TransformerFamily
@@ -34,7 +40,7 @@ class Trajectory:
     @classmethod
     def begin(
         cls, request: Request, family: TransformerFamily, schedulers: Schedulers
-    ) -> Trajectory:
+    ) -> TransformerTrajectory:
         """Encode the prompts, draw the noise, set the timesteps, as the diffusers pipeline does."""
         params = request.params
         prompts: dict[Branch, Prompt] = {"positive": family.prompt(params.prompt, "positive")}
@@ -61,7 +67,7 @@ class Trajectory:
         """Of an evaluation with so many rows, in the plain pipeline's order."""
         return [b for b in self.family.branches if b == "positive" or count == 2]
 
-    def rows(self, step: int, count: int, params: GenerationParams) -> list[Row]:
+    def rows(self, step: int, count: int, params: GenerationParams) -> list[TransformerRow]:
         """Inputs of evaluation `step`: 1 row, or 2 with guidance."""
         return [
             self.family.row(

@@ -13,7 +13,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
 from torch import Tensor
 
-from serve_app.engine.model.dit.family import Branch, Inputs, Row, TransformerFamily
+from serve_app.engine.model.dit.family import Branch, Inputs, TransformerFamily, TransformerRow
 from serve_app.params import GenerationParams
 
 
@@ -61,11 +61,11 @@ class ZImage(TransformerFamily):
         prompt: Inputs,
         params: GenerationParams,
         extra: Inputs,
-    ) -> Row:
+    ) -> TransformerRow:
         inputs = {"x": latents.to(self.network.dtype), "t": (1000 - timestep.expand(1)) / 1000}
-        return Row({**inputs, **prompt})
+        return TransformerRow({**inputs, **prompt})
 
-    def call(self, rows: Sequence[Row]) -> list[Tensor]:
+    def call(self, rows: Sequence[TransformerRow]) -> list[Tensor]:
         said = self.network(
             [row.inputs["x"][0].unsqueeze(1) for row in rows],
             torch.cat([row.inputs["t"] for row in rows]),

@@ -49,7 +49,7 @@ def plain(parts: ModelParts, wanted: GenerationParams, **call: Any) -> torch.Ten
         "max_sequence_length": parts.spec.token_limit,
     }
     return parts.pipe(
-        wanted.prompt,
+        prompt=wanted.prompt,
         width=wanted.width,
         height=wanted.height,
         generator=torch.Generator("cpu").manual_seed(wanted.seed),

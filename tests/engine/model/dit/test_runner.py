@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,9 @@ def without_an_encoder(model: Path) -> None:
 
 def with_a_wider_text(model: Path) -> None:
     config = json.loads((model / "transformer/config.json").read_text())
-    other = tiny.diffusers.FluxTransformer2DModel.from_config(config | {"joint_attention_dim": 48})
+    other: Any = tiny.diffusers.FluxTransformer2DModel.from_config(
+        config | {"joint_attention_dim": 48}
+    )
     other.save_pretrained(model / "transformer")
 
 

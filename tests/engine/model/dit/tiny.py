@@ -196,9 +196,10 @@ def flux2(*, distilled: bool = False) -> Any:
 
 
 def qwen_image() -> Any:
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 37, "num_attention_heads": 2}
-    text = {
-        **sizes,
+    text: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 37,
+        "num_attention_heads": 2,
         "vocab_size": 8 + len(tiny.WORDS),
         "num_hidden_layers": 2,
         "num_key_value_heads": 2,
@@ -206,10 +207,14 @@ def qwen_image() -> Any:
         "pad_token_id": 0,
     }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
-    marks = {"vision_start_token_id": 15, "vision_end_token_id": 16}
-    ids = {"vision_token_id": 17, "image_token_id": 18, "video_token_id": 18}
+    marks: dict[str, Any] = {
+        "vision_start_token_id": 15,
+        "vision_end_token_id": 16,
+        "image_token_id": 18,
+        "video_token_id": 18,
+    }
     config = transformers.Qwen2_5_VLConfig(
-        text_config=text, vision_config={**vision, "out_hidden_size": WIDTH}, **marks, **ids
+        text_config=text, vision_config={**vision, "out_hidden_size": WIDTH}, **marks
     )
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2,

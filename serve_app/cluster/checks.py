@@ -23,7 +23,7 @@ from serve_app.catalog.revision import model_folder, weights_revision
 from serve_app.catalog.styles import load_styles
 from serve_app.catalog.yamlfile import mistakes_of, shown, unknown_keys
 from serve_app.cluster.handles import call_sync, registry_actor
-from serve_app.cluster.keepers import store_name
+from serve_app.cluster.keepers import refuse_unfit_redis, store_name
 from serve_app.cluster.serve_run import end_serve_run
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
@@ -139,6 +139,7 @@ def servable(args: Settings | dict[str, Any]) -> Settings:
             raise ConfigError("\n".join(fault.error.detail for fault in faults))
         refuse_open_bind(settings)
         _refuse_anothers_cluster(settings)
+        refuse_unfit_redis(settings)
     except ServiceError as error:
         end_serve_run(error.detail)
         raise CannotServe(error.detail) from None

@@ -5,13 +5,15 @@ Knows the settings and both kinds of keepers; nothing of what is kept there.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from serve_app.config import Settings
+from serve_app.errors import ConfigError
 from serve_app.jobs.store.directory import Directory, Keeper
 from serve_app.jobs.store.redis import RedisKeeper
 from serve_app.jobs.store.redis_lease import LEASE_S
-from serve_app.jobs.store.redis_link import without_password
+from serve_app.jobs.store.redis_link import RedisLink, without_password
 
 
 def keeper_of(settings: Settings, on_lost: Callable[[str], None]) -> Keeper:
@@ -28,6 +30,19 @@ def keeper_of(settings: Settings, on_lost: Callable[[str], None]) -> Keeper:
         lock_timeout_s=1.5 * LEASE_S,  # that of a machine which died must end first
         on_lost=on_lost,
     )
+
+
+def refuse_unfit_redis(settings: Settings) -> None:
+    """Before anything is started. Raises ConfigError if the server does not answer, or may lose jobs."""
+    if settings.redis_url is None:
+        return
+    link = RedisLink(settings.redis_url, settings.redis_prefix)
+    try:
+        link.check(vouched=settings.redis_vouched)
+    except sqlite3.Error as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        link.close()
 
 
 def store_name(settings: Settings) -> str:

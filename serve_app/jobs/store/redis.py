@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from serve_app.errors import StoreHeld
+from serve_app.errors import ConfigError, StoreHeld
 from serve_app.jobs.store.pages import Change, Wal
 from serve_app.jobs.store.redis_lease import LEASE_S, Lease, words_of
 from serve_app.jobs.store.redis_link import RedisLink, StoreAway
@@ -32,6 +32,8 @@ PATIENCE_S = 2.0
 """So long a commit is tried again before its callers are told that Redis is away."""
 AT_ONCE = 256
 """Pages that are fetched by one command."""
+MOST_BYTES = 2**29
+"""Of one commit: Redis takes no command beyond 1 GiB, and answers nobody else meanwhile."""
 CHECKPOINT_FRAMES = 1000
 PREFIX = "copy-of-redis-"
 
@@ -95,23 +97,25 @@ class RedisKeeper:
 
     def _renew(self) -> None:
         while not self._over.wait(self._lease.renew_after_s):
-            with contextlib.suppress(StoreAway):
+            with contextlib.suppress(StoreAway, ConfigError):
                 answer = self._lease.renew(self._renewing)
                 if answer[0] == b"held":
                     self._lose(answer)
 
     def _lose(self, answer: list[Any]) -> None:
-        if self._lost is not None:
-            return
         if answer[0] == b"held":
             why = f"another registry has taken the job store: {words_of(answer[1].decode())}"
         else:
             why = (
                 "the job store in Redis is not as this registry left it: it was put back or emptied"
             )
-        self._lost = f"{why}. This one can change nothing any more"
-        log.critical("%s", self._lost)
-        self._on_lost(self._lost)
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        if self._lost is None:
+            self._lost = f"{why}. This one can change nothing any more"
+            log.critical("%s", self._lost)
+            self._on_lost(self._lost)
 
     # ---- commits ----
 
@@ -129,7 +133,10 @@ class RedisKeeper:
         try:
             self._send(change, uuid4().hex)
         except sqlite3.Error:
-            self._go_back(change)
+            try:
+                self._go_back(change)
+            except (OSError, sqlite3.Error) as error:
+                self._end(f"the copy of the job store in {self._folder} cannot be mended: {error}")
             raise
         self._wal.taken()
         if self._wal.frames > CHECKPOINT_FRAMES:
@@ -138,6 +145,11 @@ class RedisKeeper:
     def _send(self, change: Change, nonce: str) -> None:
         """Raises StoreAway. Then nobody knows whether Redis has it or will have it; as soon as it has the
         next one, which knows this `nonce`, it cannot get it any more."""
+        if change.bytes > MOST_BYTES:
+            raise StoreAway(
+                f"a commit of {change.bytes / 2**20:.0f} MiB is too large for Redis: copy the store to a disk"
+                " by `assets store copy`, let it be brought up to date there, and copy it back"
+            )
         kept = [(number, page) for number, page in change.pages.items() if number <= change.size]
         pages = [value for page in kept for value in page]
         page_size = len(kept[0][1]) if kept else self._page_size
@@ -149,13 +161,13 @@ class RedisKeeper:
                     COMMIT, self._lease.term, nonce, after, page_size, change.size, *pages
                 )
                 break
-            except StoreAway as error:
+            except (StoreAway, ConfigError) as error:
                 if self._over.is_set() or time.monotonic() > give_up:
                     if not self._away:
                         log.error("%s", error)
                         self._away, self._mending = True, uuid4().hex
                         self._nonces = [*self._nonces, nonce, self._mending]
-                    raise
+                    raise StoreAway(str(error)) from error
                 self._over.wait(0.1)
         if answer[0] != b"kept":
             self._lose(answer)
@@ -212,7 +224,7 @@ class RedisKeeper:
     def release(self) -> None:
         self._over.set()
         self._thread.join()
-        with contextlib.suppress(StoreAway):
+        with contextlib.suppress(StoreAway, ConfigError):
             self._lease.release(self._link)
         for link in self._link, self._renewing:
             link.close()

@@ -22,6 +22,7 @@ from serve_app.jobs.store import redis as redis_module
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.redis_link import StoreAway
 from serve_app.jobs.store.redis_scripts import COMMIT
+from tests.cluster.service import wait_until
 from tests.jobs.harness import writer_held
 from tests.jobs.store.opens import Opens
 from tests.redis_server import RedisServer, redis_server
@@ -345,6 +346,66 @@ async def test_without_memory_writes_are_refused_until_there_is_some(
     await database.write(put("d"))
     await database.close()
     assert await in_redis(server, tmp_path) == {"a", "d"}
+
+
+async def test_a_password_that_changed_is_an_absence(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes, and the one that renews the lease, outlive it."""
+    monkeypatch.setattr(redis_module, "PATIENCE_S", 0.0)
+    database = opened(server, tmp_path, lease_s=0.15)
+    server.client.config_set("requirepass", "new")
+    server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    for _ in range(2):
+        with pytest.raises(StoreAway, match="refuses the password"):
+            await database.write(put("a"))
+    over = lambda: not server.client.exists("assets:lease")  # noqa: E731
+    await asyncio.to_thread(wait_until, over, 20, "renewals fail, too")
+    server.client.config_set("requirepass", "")
+    await database.write(put("b"))
+    lease: Any = database._keeper
+    assert lease._thread.is_alive()
+    await database.close()
+    assert await in_redis(server, tmp_path) == {"b"}
+
+
+async def test_a_commit_that_redis_cannot_take_is_refused_and_harms_nothing(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = opened(server, tmp_path)
+    monkeypatch.setattr(redis_module, "MOST_BYTES", 100_000)
+    with pytest.raises(StoreAway, match=r"too large for Redis.*assets store copy"):
+        await database.write(
+            lambda db: db.execute("INSERT INTO meta VALUES (hex(zeroblob(99999)), 1)").rowcount
+        )
+    await database.write(put("a"))
+    assert await database.read(keys) == {"a"}
+    await database.close()
+    assert await in_redis(server, tmp_path) == {"a"}
+
+
+async def test_a_copy_that_cannot_be_mended_ends_the_registry(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is away, and the disk of the copy is full."""
+    monkeypatch.setattr(redis_module, "PATIENCE_S", 0.0)
+    lost: list[str] = []
+    database = opened(server, tmp_path, on_lost=lost.append)
+
+    def full(source: Path, to: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("serve_app.jobs.store.pages.shutil.copyfile", full)
+    server.kill()
+    with pytest.raises(StoreAway):
+        await database.write(put("a"))
+    with pytest.raises(StoreAway, match=r"cannot be mended: .*No space left"):
+        await database.write(put("b"))
+    assert len(lost) == 1
+    server.start()
+    await database.close()
+    monkeypatch.undo()
+    assert await in_redis(server, tmp_path) == set()
 
 
 # ---- replies that are lost ----

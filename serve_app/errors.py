@@ -9,6 +9,8 @@ ServiceError               500  internal
   |  `- InvalidParameter   422  invalid_field    of a header or of the query
   |- InvalidRows           422  invalid_field    names every row of a batch that is wrong
   |- Unauthorized          401  unauthorized
+  |- Forbidden             403  forbidden        names what of the key's grant forbids it
+  |  `- TooFast            429  rate_exceeded
   |- NotFound              404  not_found
   |- Gone                  410  deleted          or expired
   |- NotFinal              409  not_final        this can be done only when the job has ended
@@ -111,6 +113,26 @@ def _where(error: RowError) -> str:
 
 class Unauthorized(ServiceError):
     code, status, title = "unauthorized", 401, "A valid API key is needed"
+
+
+class Forbidden(ServiceError):
+    """`field`: what of the key's grant forbids it."""
+
+    code, status, title = "forbidden", 403, "This key may not do that"
+
+    def __init__(self, field: str, detail: str, code: str | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.field = field
+
+
+class TooFast(Forbidden):
+    """`retry_after`: seconds until the next request is taken."""
+
+    code, status, title, retryable = "rate_exceeded", 429, "Too many requests of this key", True
+
+    def __init__(self, detail: str, retry_after: float) -> None:
+        super().__init__("rate", detail)
+        self.retry_after = retry_after
 
 
 class NotFound(ServiceError):

@@ -41,6 +41,7 @@ from serve_app.api.routes import (
     inspect,
     jobs,
     page,
+    quota,
     sheets,
     uploads,
     webhooks,
@@ -68,7 +69,7 @@ from serve_app.finishing.base import Weights, weights_in
 from serve_app.finishing.palette_files import load_palettes
 from serve_app.starter.vocabulary import Vocabulary
 
-OWN = (jobs, batches, sheets, events, files, uploads, inspect, webhooks, catalog, health)
+OWN = (jobs, batches, sheets, events, files, uploads, inspect, webhooks, quota, catalog, health)
 DIALECTS = {"openai": openai, "a1111": a1111}
 
 

@@ -194,6 +194,12 @@ _EXAMPLES: dict[int, tuple[str, str, str, str]] = {
         "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
         "No key, or not one of this server's.",
     ),
+    403: (
+        "forbidden",
+        "This key may not do that",
+        "This needs a key with the scope order; yours has read.",
+        "What the key was granted forbids it.",
+    ),
     404: ("not_found", "Not found", "There is no job of this id.", "Unknown, or not yours."),
     409: (
         "not_final",
@@ -299,7 +305,13 @@ def describe(app: FastAPI, *, keys: bool) -> dict[str, Any]:
             if path.startswith("/v1/"):
                 for operation in operations.values():
                     operation["security"] = [{"bearer": []}, {"header": []}]
+                    operation["responses"] = _of_keys() | operation["responses"]
     return document
+
+
+def _of_keys() -> dict[str, Any]:
+    """What any request may be answered with, by what its key may do."""
+    return {str(status): _problem(status) for status in (403, 429)}
 
 
 def _name_parts_of_batches(schemas: dict[str, Any]) -> None:

@@ -21,7 +21,15 @@ from starlette.exceptions import HTTPException
 
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.shapes import allowed_values, fields_at
-from serve_app.errors import InvalidField, InvalidParameter, InvalidRows, ServiceError, UploadsFull
+from serve_app.errors import (
+    Forbidden,
+    InvalidField,
+    InvalidParameter,
+    InvalidRows,
+    ServiceError,
+    TooFast,
+    UploadsFull,
+)
 from serve_app.messages import JobError
 
 MEDIA_TYPE = "application/problem+json"
@@ -41,7 +49,12 @@ REFUSALS = {
     "queue_full": 429,
     "idempotency_key_reuse": 422,
     "deleted": 410,
+    "quota_waiting_jobs": 429,
+    "quota_device_seconds": 429,
+    "quota_kept_bytes": 429,
 }  # status by the registry's code; 503 for any other code
+QUOTA = "quota_"
+"""Before the name of a quota: the code of an order that it does not allow. 403 if waiting does not help."""
 
 log = logging.getLogger("assets.api")
 
@@ -79,18 +92,24 @@ class Problem(BaseModel):
     )
     code: str = Field(description="For programs.", examples=["invalid_field"])
     errors: list[FieldError] | None = Field(
-        default=None, description="Every field or header that is wrong (422 only)."
+        default=None,
+        description="Every field or header that is wrong; what of a key's grant forbids it.",
     )
 
 
 class Refused(ServiceError):
-    """The registry refused a submission. `retry_after`: seconds."""
+    """The registry refused a submission. `retry_after`: seconds. `field`: the quota that it is too much for;
+    empty: none."""
 
     def __init__(self, error: JobError, retry_after: float | None) -> None:
         super().__init__(error["detail"], code=error["code"])
         self.title = error["title"]
         self.status = REFUSALS.get(error["code"], 503)
         self.retry_after = retry_after
+        self.field = ""
+        if error["code"].startswith(QUOTA):
+            self.field = error["code"].removeprefix(QUOTA)
+            self.status = self.status if retry_after is not None else 403
 
 
 def install(app: FastAPI) -> None:
@@ -127,7 +146,9 @@ def answer(
         case ServiceError():
             problem = _of_service(exc)
             if exc.status in (429, 503):
-                wait_s = exc.retry_after if isinstance(exc, Refused | UploadsFull) else None
+                wait_s = (
+                    exc.retry_after if isinstance(exc, Refused | TooFast | UploadsFull) else None
+                )
                 headers["Retry-After"] = str(math.ceil(wait_s or RETRY_AFTER_S))
             if exc.status == 401:
                 headers["WWW-Authenticate"] = 'Bearer realm="assets"'
@@ -145,6 +166,8 @@ def _of_service(exc: ServiceError) -> Problem:
         errors = [_field_error(exc.field.split("."), detail, exc.allowed)]
         if isinstance(exc, InvalidParameter):
             errors[0].pointer = None  # a header or the query, which no JSON pointer reaches
+    if isinstance(exc, Forbidden) or (isinstance(exc, Refused) and exc.field):
+        errors = [FieldError(field=exc.field, detail=exc.detail)]
     if isinstance(exc, InvalidRows):
         errors = [
             FieldError(

@@ -30,6 +30,7 @@ from serve_app.messages import (
     Submission,
     SubmitReply,
     Tombstone,
+    Usage,
     WatchReply,
 )
 
@@ -181,6 +182,10 @@ class RegistryClient:
     async def test_webhook(self, owner: str, url: str) -> Delivery:
         """A call of this URL, which will be made once."""
         return await self._call("test_webhook", owner, url, timeout_s=WRITE_TIMEOUT_S)
+
+    async def usage(self, owner: str) -> Usage:
+        """What this owner has and uses, of what quotas bound."""
+        return await self._call("usage", owner, timeout_s=CALL_TIMEOUT_S)
 
     async def send_previews(self, job_id: str) -> None:
         """From now on the job's views carry previews, until it ends."""

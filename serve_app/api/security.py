@@ -10,8 +10,9 @@ import asyncio
 import base64
 import logging
 import re
+import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,10 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.forwarded import path_of
-from serve_app.api.keys import KeyFile
+from serve_app.api.grants import ADMIN, CURRENT, ORDER, READ, Buckets
+from serve_app.api.keys import KeyFile, KeyLine
 from serve_app.api.once import check_names
 from serve_app.api.problems import answer
-from serve_app.errors import BadRequest, Unauthorized
+from serve_app.errors import BadRequest, Forbidden, TooFast, Unauthorized
 
 log = logging.getLogger("assets.api")
 
@@ -33,6 +35,9 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
 OPEN_PREFIXES = ("/output/", "/docs/", "/web/")  # a URL below /output is itself the secret
 BASIC_PREFIX = "/sdapi/"
 """Clients of the web UI know no other credentials than a user and a password, which is the key here."""
+ADMIN_PREFIX = "/v1/admin/"
+LOOKING = frozenset({"/v1/inspect", "/sdapi/v1/png-info"})
+"""POSTs that change nothing."""
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 DOCS_POLICY = (  # /docs has a script and styles inline; all its files come from this server
     "default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src 'self' data:; "
@@ -155,29 +160,56 @@ class HostGuard:
 
 
 class KeyGuard:
-    """Finds the owner of a request by its API key; `local` where no key file is set."""
+    """Finds the owner of a request by its API key, and refuses what this key may not do; `local`, who may do
+    everything, where no key file is set."""
 
-    def __init__(self, app: ASGIApp, keys: KeyFile | None) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: KeyFile | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._buckets = Buckets(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_open(path_of(scope)):
-            basic = path_of(scope).startswith(BASIC_PREFIX)
-            scope.setdefault("state", {})["owner"] = self._owner(Headers(scope=scope), basic=basic)
+            scope.setdefault("state", {})["owner"] = self._owner(scope)
         await self._app(scope, receive, send)
 
-    def _owner(self, headers: Headers, *, basic: bool) -> str:
+    def _owner(self, scope: Scope) -> str:
         if self._keys is None:
             return LOCAL
+        path = path_of(scope)
+        found = self._found(Headers(scope=scope), basic=path.startswith(BASIC_PREFIX))
+        CURRENT.set(found.grant)
+        needed = scope_of(scope["method"], path)
+        if needed not in found.grant.scopes:
+            have = ", ".join(sorted(found.grant.scopes))
+            raise Forbidden(
+                "scopes", f"This needs a key with the scope {needed}; yours has {have}."
+            )
+        if (rate := found.grant.rate) is not None:
+            wait_s = self._buckets.take(found.digest, rate)
+            if wait_s is not None:
+                raise TooFast(f"Your key may send {rate} requests here.", wait_s)
+        return found.owner
+
+    def _found(self, headers: Headers, *, basic: bool) -> KeyLine:
+        assert self._keys is not None
         kind, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if basic and kind.lower() == "basic":
             key = _password(token.strip())
-        owner = self._keys.owner_of(key)
-        if owner is None:
+        found = self._keys.find(key)
+        if found is None:
             raise Unauthorized("Send `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
-        return owner
+        return found
+
+
+def scope_of(method: str, path: str) -> str:
+    """What a key must be allowed to."""
+    if path.startswith(ADMIN_PREFIX):
+        return ADMIN
+    return READ if method in ("GET", "HEAD") or path in LOOKING else ORDER
 
 
 def _password(token: str) -> str:

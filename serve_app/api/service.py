@@ -20,6 +20,7 @@ from sse_starlette import EventSourceResponse
 
 from serve_app.api.catalog import Catalog, ModelList
 from serve_app.api.changes import ChangeRequest
+from serve_app.api.grants import CURRENT
 from serve_app.api.inspection import InspectReply
 from serve_app.api.job_texts import JobTexts
 from serve_app.api.listing import MAX_PAGE, JobList, JobQuery
@@ -359,6 +360,7 @@ class JobService:
             idempotency_key=key,
             body_hash=body_hash,
             cancel_after_s=life_s,
+            quota=CURRENT.get().quota,
         )
         return self._taken(await submit(self.registry, submission, self.settings.submit_timeout_s))
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serve_app.api.keys import add_key, list_keys, revoke_keys
+from serve_app.api.keys import add_key, grant_keys, list_keys, revoke_keys
 from serve_app.cli.options import home_path
 from serve_app.cli.printing import err, out
 from serve_app.config import Settings
@@ -34,13 +34,25 @@ def keys_path(file: Path | None) -> Path:
     return file or settings.path(settings.api_keys_file or settings.state_dir / "api_keys")
 
 
+Grant = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="What it may do: scopes=read,order,admin rate=10/s waiting_jobs=500 device_seconds=3600 "
+        "kept_bytes=10GB. Default: read and order, without a limit.",
+        metavar="[GRANT]...",
+    ),
+]
+
+
 @app.command()
 def add(
-    owner: Annotated[str, typer.Argument(help="Whose jobs they will be.")], file: KeysFile = None
+    owner: Annotated[str, typer.Argument(help="Whose jobs they will be.")],
+    grant: Grant = None,
+    file: KeysFile = None,
 ) -> None:
     """Make a key, store its hash, and show it: once."""
     path = keys_path(file)
-    out.print(add_key(path, owner))
+    out.print(add_key(path, owner, " ".join(grant or [])))
     err.print(
         f"Its hash is in {path}; the key itself is kept nowhere. A service whose `api_keys_file` is this "
         "file takes the key a quarter of a second later. One that runs without keys needs the setting, and a "
@@ -52,11 +64,26 @@ def add(
 
 @app.command("list")
 def list_(file: KeysFile = None) -> None:
-    """Show whose keys there are, and how each key's hash begins."""
-    table = Table("owner", "key")
-    for owner, fingerprint in list_keys(keys_path(file)):
-        table.add_row(owner, fingerprint)
+    """Show whose keys there are, how each key's hash begins, and what it may do."""
+    table = Table("owner", "key", "grant")
+    for owner, fingerprint, grant in list_keys(keys_path(file)):
+        table.add_row(owner, fingerprint, grant.words or "read and order")
     out.print(table)
+
+
+@app.command()
+def grant(
+    owner: Annotated[str, typer.Argument(help="Whose keys.")],
+    grant: Grant = None,
+    key: Annotated[str, typer.Option(help="Only the one that `assets keys list` shows so.")] = "",
+    file: KeysFile = None,
+) -> None:
+    """Let keys do this from now on, and nothing else."""
+    path = keys_path(file)
+    number = grant_keys(path, owner, " ".join(grant or []), key)
+    out.print(
+        f"{number} key(s) of {owner} are changed in {path}; it counts a quarter of a second later."
+    )
 
 
 @app.command()

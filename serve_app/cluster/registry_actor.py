@@ -37,7 +37,7 @@ from serve_app.params import DEFAULT_POOL
 FOR_INGRESSES = (
     "submit", "known", "cancel", "change", "delete", "get", "page", "estimate", "send_previews", "watch",
     "changes", "submit_batch", "known_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches",
-    "batch_rows", "deliveries", "redeliver", "test_webhook",
+    "batch_rows", "deliveries", "redeliver", "test_webhook", "usage",
 )  # fmt: skip
 FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))

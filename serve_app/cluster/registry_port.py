@@ -31,7 +31,7 @@ from serve_app.messages import Deployment, PoolState
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 14
+REGISTRY_VERSION = 15
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}

@@ -13,18 +13,21 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from serve_app.jobs.background import Background
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.clock import Clock
 from serve_app.jobs.endings import CANCELLED, Endings
 from serve_app.jobs.estimates import Estimates
-from serve_app.jobs.intake import ANSWERED_S, Intake, refusal, too_late
+from serve_app.jobs.intake import ANSWERED_S, Intake, over_refusal, refusal, too_late
 from serve_app.jobs.job import Job
+from serve_app.jobs.quotas import OverQuota
 from serve_app.jobs.store.batches import LOST
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.jobs.store.stored_batch import InsertedBatch, NewRow, StoredBatch
 from serve_app.messages import (
+    Allowance,
     BatchFilter,
     BatchPage,
     BatchPlan,
@@ -49,6 +52,29 @@ AT_ONCE = 256
 """Jobs that end, or join the line, before others have a turn."""
 
 
+@dataclass
+class Door:
+    """Whether the jobs of a batch may come in, once it is known how many are new. `room`, `places`: for how
+    many the line and the owner's quota have room. `over`: why the quota allows none of them."""
+
+    owner: str
+    quota: Allowance
+    deadline: float
+    over: OverQuota | None
+    room: int
+    places: float
+    jobs: int | None = None  # that were refused; None: all came too late
+
+    def refused(self, jobs: int) -> str | None:
+        """Called by the writer's thread: why not, in a word."""
+        if time.time() > self.deadline:
+            return "too_late"
+        if jobs > min(self.room, self.places) or (jobs and self.over is not None):
+            self.jobs = jobs
+            return "too_many"
+        return None
+
+
 class Batches:
     def __init__(
         self,
@@ -71,14 +97,8 @@ class Batches:
         owner, rows = order["owner"], order["rows"]
         cancel_after = order.get("cancel_after_s")
         new = [self._new(row, owner, cancel_after) for row in rows]
-        room = self._intake.room(owner)
-
-        def refused(jobs: int) -> str | None:  # called by the writer's thread
-            if time.time() > order["deadline"]:
-                return "too_late"
-            return f"{jobs}" if jobs > room else None
-
         try:
+            door = await self._door(owner, order.get("quota", Allowance()), new, order["deadline"])
             with self._intake.arriving(owner, len(rows)):
                 stands = await self._store.batches.insert(
                     order["batch_id"],
@@ -90,10 +110,10 @@ class Batches:
                     body_hash=order.get("body_hash", ""),
                     key_expires_before=self._clock.now() - self._intake.idempotency_s,
                     hook=order.get("webhook"),
-                    refused=refused,
+                    refused=door.refused,
                 )
                 if isinstance(stands, str):
-                    return self._refused(stands, room)
+                    return self._refused(door)
                 return await self._taken(order, stands)
         except sqlite3.Error as error:
             log.error("batch not stored: %s", error)
@@ -133,18 +153,15 @@ class Batches:
             (entry["row"], entry["instead_of"], self._new(entry["order"], batch.owner, None))
             for entry in again["rows"]
         ]
-        room = self._intake.room(batch.owner)
-
-        def refused(jobs: int) -> str | None:  # called by the writer's thread
-            if time.time() > again["deadline"]:
-                return "too_late"
-            return f"{jobs}" if jobs > room else None
-
+        rows = [row for _, _, row in new]
         try:
+            door = await self._door(
+                batch.owner, again.get("quota", Allowance()), rows, again["deadline"]
+            )
             with self._intake.arriving(batch.owner, len(new)):
-                jobs = await self._store.batches.order_again(batch.number, new, refused)
+                jobs = await self._store.batches.order_again(batch.number, new, door.refused)
                 if isinstance(jobs, str):
-                    return self._refused(jobs, room)
+                    return self._refused(door)
                 await self._join(jobs)
         except sqlite3.Error as error:
             log.error("batch not ordered again: %s", error)
@@ -180,12 +197,28 @@ class Batches:
         if jobs:  # Ray's counters refuse to count nothing
             self._metrics.submitted(len(jobs))
 
-    def _refused(self, why: str, room: int) -> BatchReply:
-        if why == "too_late":
+    async def _door(
+        self, owner: str, quota: Allowance, rows: Sequence[NewRow], deadline: float
+    ) -> Door:
+        """Raises sqlite3.Error."""
+        over = None
+        if quota:
+            orders = [row.job.summary for row in rows]
+            over = await self._intake.quotas.why_not(owner, quota, orders)
+        intake = self._intake
+        return Door(owner, quota, deadline, over, intake.room(owner), intake.places(owner, quota))
+
+    def _refused(self, door: Door) -> BatchReply:
+        if (jobs := door.jobs) is None:
             return _refusal(too_late())
-        jobs = int(why)
-        detail = f"This makes {jobs} jobs, and {room} more of yours may wait now."
-        wait = self._intake.wait_for_places(jobs - room)
+        if door.over is not None:
+            return _refusal(over_refusal(door.over))
+        if jobs > door.places:
+            return _refusal(
+                over_refusal(self._intake.quotas.too_many(door.owner, door.quota, jobs))
+            )
+        detail = f"This makes {jobs} jobs, and {door.room} more of yours may wait now."
+        wait = self._intake.wait_for_places(jobs - door.room)
         return _refusal(refusal("queue_full", detail, retry_after=wait))
 
     # ---- looking ----

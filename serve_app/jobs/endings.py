@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -68,7 +69,7 @@ class Endings:
         ended = job.evolve(
             started_at=started_at, completed_at=now, progress=None, preview=None, alone=False
         )
-        if not await self._jobs.save(ended, job.fence):
+        if not await self._jobs.save(ended, job.fence, self._device_seconds(ended)):
             return False
         self._is_over(ended)
         if job.fence > 1 or (job.fence and job.status is not Status.SUCCESS):
@@ -96,6 +97,12 @@ class Endings:
         """These jobs are revoked, and their rows say so already: stop their work."""
         for job in jobs:
             self._is_over(self._jobs.written(job))
+        spent: defaultdict[str, float] = defaultdict(float)
+        for job in jobs:
+            spent[job.owner] += self._device_seconds(job)
+        for owner, seconds in spent.items():
+            if seconds:
+                await self._jobs.store.spend(owner, seconds, self._clock.now())
         if begun := [job for job in jobs if job.fence]:
             await self._cleaning.remove(begun)
 
@@ -122,6 +129,14 @@ class Endings:
     def retired_before(self) -> float | None:
         """Jobs that ended before this moment (unix seconds) are kept no longer. None: all are kept."""
         return None if self.retention_s is None else self._clock.now() - self.retention_s
+
+    def _device_seconds(self, job: Job) -> float:
+        """That a job which ends has used: at most what it takes alone on a device, and what it ran."""
+        if job.started_at is None or job.completed_at is None or not needs_renderer(job.pool):
+            return 0.0
+        run = job.completed_at - job.started_at
+        alone = self._estimates.device_seconds(job)
+        return run if alone is None else min(run, alone)
 
     def _is_over(self, job: Job) -> None:
         self._deadlines.forget(job.job_id)

@@ -127,6 +127,11 @@ class Estimates:
         """Seconds it takes alone on a device. None: nothing has run yet."""
         return self._durations[job.pool].solo(job.work)
 
+    def seconds_of(self, pool: str, work: float) -> float:
+        """Device seconds of so many megapixel steps, alone on a device; 0: nothing has run yet, or the pool
+        needs no device."""
+        return self._durations[pool].solo(work) or 0.0 if needs_renderer(pool) and work else 0.0
+
     def stats(self) -> dict[str, Any]:
         return {
             "promised": len(self._promised),

@@ -22,9 +22,10 @@ from serve_app.jobs.job import Job
 from serve_app.jobs.line import Entry
 from serve_app.jobs.lines import Lines
 from serve_app.jobs.pools import Pools
+from serve_app.jobs.quotas import OverQuota, Quotas
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import Inserted, LiveJob
-from serve_app.messages import JobError, Submission, SubmitReply
+from serve_app.messages import Allowance, JobError, Submission, SubmitReply
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
@@ -47,9 +48,10 @@ class Intake:
         metrics: JobMetrics,
         clock: Clock,
         pools: Pools,
+        quotas: Quotas,
     ) -> None:
         self._jobs, self._lines, self._dispatcher = jobs, lines, dispatcher
-        self.pools = pools
+        self.pools, self.quotas = pools, quotas
         self._estimates, self._bulletin = estimates, bulletin
         self._deadlines, self._metrics, self._clock = deadlines, metrics, clock
         self.max_pending = 1  # jobs that may wait
@@ -60,17 +62,21 @@ class Intake:
         known = self._jobs.cache.get(order["job_id"])
         if known is not None:  # the transport repeats a call whose answer was lost
             return SubmitReply(job=self._estimates.view(known), replayed=False)
-        job = self._new_job(order)
-        full = not self.room(job.owner)
+        job, over = self._new_job(order), None
         try:
+            if quota := order.get("quota"):
+                over = await self._over_quota(job, quota)
+            full = not self.room(job.owner)
             with self.arriving(job.owner):
-                stands = await self._insert(job, order, full=full)
+                stands = await self._insert(job, order, full=full or over is not None)
                 if not isinstance(stands, str):
                     return await self._taken(job, order, stands)
         except sqlite3.Error as error:
             log.error("submit not stored: %s", error)
             return refusal("storage_failed", "The job could not be stored.", retry_after=5)
-        return self._full() if stands == "queue_full" else too_late()
+        if stands == "queue_full":
+            return over_refusal(over) if over is not None else self._full()
+        return too_late()
 
     async def known(self, owner: str, key: str, body_hash: str) -> SubmitReply | None:
         """The job that the owner ordered under this key. None: there is none; it may be a batch's."""
@@ -129,6 +135,17 @@ class Intake:
         own = owners[owner] + self._arriving[owner]
         share = -(-self.max_pending // len(owners.keys() | self._arriving.keys() | {owner}))
         return max(0, free, share - own)
+
+    async def _over_quota(self, job: Job, quota: Allowance) -> OverQuota | None:
+        """Why the job is too much for its owner. None: it is not. Raises sqlite3.Error."""
+        over = await self.quotas.why_not(job.owner, quota, [job.summary])
+        if over is None and self.places(job.owner, quota) < 1:
+            over = self.quotas.too_many(job.owner, quota, 1)
+        return over
+
+    def places(self, owner: str, quota: Allowance) -> float:
+        """Jobs of the owner that may still join the line, by this quota."""
+        return self.quotas.places(owner, quota, self._arriving[owner])
 
     @contextlib.contextmanager
     def arriving(self, owner: str, jobs: int = 1) -> Generator[None]:
@@ -189,6 +206,13 @@ class Intake:
         """Seconds until so many jobs have left the line, as a guess: between a second and a minute."""
         wait = self._estimates.seconds_per_place() * places
         return min(60.0, max(1.0, wait))
+
+
+def over_refusal(over: OverQuota) -> SubmitReply:
+    reply = SubmitReply(error=over.error)
+    if over.retry_after is not None:
+        reply["retry_after"] = over.retry_after
+    return reply
 
 
 def too_late() -> SubmitReply:

@@ -204,6 +204,15 @@ def published(images: Iterable[ImageFile]) -> dict[str, str]:
     return found
 
 
+def bytes_of(images: Iterable[ImageFile]) -> int:
+    """Of every file that these images publish, each once."""
+    found: dict[str, int] = {}
+    for image in images:
+        found[image["path"]] = image["size_bytes"]
+        found.update((file["path"], file["size_bytes"]) for file in image.get("files", ()))
+    return sum(found.values())
+
+
 def paths_of(images: Iterable[ImageFile]) -> set[str]:
     return set(published(images))
 

@@ -63,6 +63,7 @@ class Line:
         self._clients: dict[str, _Client] = {}
         self._waiting = Columns("jobs", "work", "clock", "weight")  # of each client with jobs
         self.owners: Counter[str] = Counter()  # owner -> jobs that wait; none has 0
+        self.owners_work: dict[str, float] = {}  # of these jobs, megapixel steps
         self._heap: list[tuple[float, str]] = []  # (clock, client), each once; clocks may be stale
         self._back: list[Entry] = []  # put back after a lost attempt; sorted
         self._now = 0.0  # virtual time: the clock of the client that was last served
@@ -240,13 +241,15 @@ class Line:
     def _hold(self, entry: Entry) -> None:
         self._entries[entry.job_id] = entry
         self.owners[entry.owner] += 1
+        self.owners_work[entry.owner] = self.owners_work.get(entry.owner, 0.0) + entry.work
 
     def _let_go(self, job_id: str) -> Entry | None:
         entry = self._entries.pop(job_id, None)
         if entry is not None:
             self.owners[entry.owner] -= 1
+            self.owners_work[entry.owner] -= entry.work
             if not self.owners[entry.owner]:
-                del self.owners[entry.owner]
+                del self.owners[entry.owner], self.owners_work[entry.owner]
         return entry
 
     def _take_from(self, client: _Client) -> Entry:

@@ -5,7 +5,7 @@ Knows which pools need renderers; nothing of rows, attempts, or how many slots a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -51,6 +51,11 @@ class Lines:
     def owners(self) -> Counter[str]:
         """Owner -> jobs that wait, in all lines; none has 0."""
         return sum((line.owners for line in self._lines.values()), Counter[str]())
+
+    def work_of(self, owner: str) -> defaultdict[str, float]:
+        """Megapixel steps of the owner's jobs that wait, by pool."""
+        found = {pool: line.owners_work.get(owner, 0.0) for pool, line in self._lines.items()}
+        return defaultdict(float, found)
 
     def add(self, entry: Entry) -> None:
         self.of(entry.pool).add(entry)

@@ -3,6 +3,7 @@
 Knows nothing of Ray, HTTP or torch. Each part of the work is a class of its own:
 
     intake       an order becomes a job, or is refused
+    quotas       what an owner may have, and has
     repository   rows, and the memory of them (`cache`), in step
     labelling    tags, marks and priority of a job change
     lines        which waiting job of a pool is next
@@ -54,6 +55,7 @@ from serve_app.jobs.limits import RegistryLimits
 from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
 from serve_app.jobs.pools import Pools
+from serve_app.jobs.quotas import Quotas
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
@@ -80,6 +82,7 @@ from serve_app.messages import (
     Submission,
     SubmitReply,
     Tombstone,
+    Usage,
     WatchReply,
 )
 from serve_app.metrics import JobMetrics
@@ -130,6 +133,7 @@ class JobRegistry:
         self._deadlines = Deadlines(
             lambda job_id: self._background.spawn(self._endings.deadline_passed(job_id))
         )
+        self._quotas = Quotas(store, self._cache, self._lines, self._estimates, self._clock.now)
         self._intake = Intake(
             self._jobs,
             self._lines,
@@ -140,6 +144,7 @@ class JobRegistry:
             metrics,
             self._clock,
             self._pools,
+            self._quotas,
         )
         self._endings = Endings(
             self._jobs,
@@ -294,6 +299,10 @@ class JobRegistry:
         """Seconds until a job of `work` megapixel steps of this model is done, if it is submitted now. None:
         unknown."""
         return self._estimates.of_new(work, client, self._pools.home(DEFAULT_POOL, model))
+
+    async def usage(self, owner: str) -> Usage:
+        """What this owner has and uses, of what quotas bound."""
+        return await self._quotas.usage(owner)
 
     # ---- called by the ingress: batches ----
 

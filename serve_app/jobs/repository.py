@@ -34,9 +34,12 @@ class JobRepository:
             return None
         return job if job.fence == fence == self.in_flight.get(job_id) else None
 
-    async def save(self, job: Job, expected_fence: int) -> bool:
-        """False, and nothing changed, if the row has another fence or has ended. Raises sqlite3.Error."""
-        labels = await self.store.update(job, expected_fence=expected_fence)
+    async def save(self, job: Job, expected_fence: int, device_seconds: float = 0.0) -> bool:
+        """False, and nothing changed, if the row has another fence or has ended. `device_seconds`: what a job
+        that ends has used. Raises sqlite3.Error."""
+        labels = await self.store.update(
+            job, expected_fence=expected_fence, device_seconds=device_seconds
+        )
         if labels is None:
             return False
         self.written(job.evolve(labels=labels))

@@ -45,6 +45,7 @@ from serve_app.messages.questions import (
     WatchReply,
     WebhookSettings,
 )
+from serve_app.messages.quotas import Allowance, Usage
 from serve_app.messages.rendering import (
     Admitted,
     Preview,
@@ -69,6 +70,7 @@ __all__ = [
     "TERMINAL",
     "Admitted",
     "Again",
+    "Allowance",
     "BatchFilter",
     "BatchPage",
     "BatchPlan",
@@ -116,6 +118,7 @@ __all__ = [
     "Summary",
     "Ticket",
     "Tombstone",
+    "Usage",
     "WatchReply",
     "Webhook",
     "WebhookSettings",

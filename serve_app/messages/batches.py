@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from serve_app.messages.jobs import JobError, JobView, Labels, Summary
+from serve_app.messages.quotas import Allowance
 from serve_app.messages.webhooks import Webhook
 
 
@@ -33,6 +34,7 @@ class BatchSubmission(TypedDict):
     body_hash: NotRequired[str]
     cancel_after_s: NotRequired[float | None]
     webhook: NotRequired[Webhook | None]  # called once, when all its jobs have ended
+    quota: NotRequired[Allowance]  # of whoever orders
 
 
 class Again(TypedDict):
@@ -48,6 +50,7 @@ class BatchRetry(TypedDict):
     owner: str
     rows: list[Again]
     deadline: float
+    quota: NotRequired[Allowance]  # of whoever orders
 
 
 class BatchReply(TypedDict):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from serve_app.messages.quotas import Allowance
 from serve_app.messages.webhooks import Webhook
 
 # ---- ingress -> registry ----
@@ -64,6 +65,7 @@ class Submission(TypedDict):
     idempotency_key: NotRequired[str | None]
     body_hash: NotRequired[str]
     cancel_after_s: NotRequired[float | None]
+    quota: NotRequired[Allowance]  # of whoever orders
 
 
 class SubmitReply(TypedDict):
@@ -72,7 +74,8 @@ class SubmitReply(TypedDict):
     job: NotRequired[JobView]
     replayed: NotRequired[bool]
     error: NotRequired[JobError]
-    """Its code: queue_full, too_late, idempotency_key_reuse, deleted, storage_failed."""
+    """Its code: queue_full, too_late, idempotency_key_reuse, deleted, storage_failed; quota_ and a name of
+    `Allowance`."""
     retry_after: NotRequired[float]  # seconds
 
 

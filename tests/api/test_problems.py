@@ -112,4 +112,4 @@ def test_every_deliberate_error_has_a_status() -> None:
         return [kind, *(c for child in kind.__subclasses__() for c in children(child))]
 
     for kind in children(ServiceError):
-        assert kind.status in (400, 401, 404, 409, 410, 422, 429, 500, 502, 503), kind
+        assert kind.status in (400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503), kind

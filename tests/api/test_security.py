@@ -99,6 +99,51 @@ async def test_without_a_key_is_401(
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        ("read", {"GET /v1/jobs", "POST /v1/inspect"}),
+        ("order", {"POST /v1/generate", "DELETE /v1/jobs/x", "PATCH /v1/jobs/x"}),
+        ("admin", set[str]()),
+        ("read,order", {"GET /v1/jobs", "POST /v1/inspect", "POST /v1/generate"}),
+    ],
+)
+async def test_a_key_does_what_its_scopes_say(
+    transport: LocalTransport, tmp_path: Path, scopes: str, allowed: set[str]
+) -> None:
+    key = add_key(tmp_path / "keys", "anna", f"scopes={scopes}")
+    requests = ["GET /v1/jobs", "POST /v1/inspect", "POST /v1/generate"]
+    if scopes != "read,order":
+        requests += ["DELETE /v1/jobs/x", "PATCH /v1/jobs/x"]
+    async with serving(make_app(transport, api_keys_file=tmp_path / "keys")) as client:
+        for wanted in requests:
+            method, path = wanted.split()
+            reply = await client.request(method, path, headers={"X-API-Key": key})
+            assert (reply.status_code != 403) == (wanted in allowed), wanted
+            if reply.status_code == 403:
+                problem = assert_problem(reply, 403, "forbidden")
+                assert problem["errors"][0]["field"] == "scopes"
+                assert f"yours has {scopes}" in problem["detail"]
+
+
+async def test_a_key_sends_no_more_than_its_rate(transport: LocalTransport, tmp_path: Path) -> None:
+    """Another key of the same owner has its own, and what needs no key is not counted."""
+    key, other = add_key(tmp_path / "keys", "anna", "rate=2/h"), add_key(tmp_path / "keys", "anna")
+    async with serving(make_app(transport, api_keys_file=tmp_path / "keys")) as client:
+        for _ in range(2):
+            reply = await client.get("/v1/jobs", headers={"X-API-Key": key})
+            assert reply.status_code == 200
+        problem = assert_problem(
+            reply := await client.get("/v1/jobs", headers={"X-API-Key": key}),
+            429,
+            "rate_exceeded",
+        )
+        assert problem["errors"][0]["field"] == "rate"
+        assert 1700 < int(reply.headers["retry-after"]) <= 1800
+        assert (await client.get("/v1/jobs", headers={"X-API-Key": other})).status_code == 200
+        assert (await client.get("/healthz", headers={"X-API-Key": key})).status_code == 200
+
+
 async def test_open_paths_need_no_key(
     world: World, transport: LocalTransport, tmp_path: Path
 ) -> None:

@@ -77,6 +77,21 @@ def test_keys_of_a_file_that_is_not_there(tmp_path: Path) -> None:
         assert message == f"assets: {tmp_path}/no: the API keys cannot be read"
 
 
+def test_what_a_key_may_do_is_said_shown_and_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--file", str(tmp_path / "keys")]
+    assert run("keys", "add", "anna", "scopes=read", "rate=10/s", *file) == 0
+    capsys.readouterr()
+    assert run("keys", "list", *file) == 0
+    assert "scopes=read rate=10/s" in capsys.readouterr().out
+    assert run("keys", "grant", "anna", "waiting_jobs=7", *file) == 0
+    ((_, _, grant),) = list_keys(tmp_path / "keys")
+    assert grant.words == "waiting_jobs=7"
+    message = str(run("keys", "grant", "anna", "waiting_jobs=-7", *file))
+    assert message == "assets: waiting_jobs and device_seconds are whole numbers from 0 on"
+
+
 def test_a_wrong_owner_is_one_clear_line(tmp_path: Path) -> None:
     message = run("keys", "add", "a:b", "--file", str(tmp_path / "keys"))
     assert isinstance(message, str)
@@ -95,5 +110,5 @@ def test_a_file_that_others_may_read_keeps_its_mode_and_its_link(tmp_path: Path)
     assert revoke_keys(path, "anna") == 1
     assert path.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
-    assert [owner for owner, _ in list_keys(path)] == ["studio"]
+    assert [owner for owner, _, _ in list_keys(path)] == ["studio"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["keys", "real"]

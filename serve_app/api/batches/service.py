@@ -29,6 +29,7 @@ from serve_app.api.batches.replies import (
     BatchRows,
     ReusedReply,
 )
+from serve_app.api.grants import CURRENT
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import NO_SOURCES, GenerateRequest
@@ -128,6 +129,7 @@ class BatchService:
             body_hash=body_hash,
             cancel_after_s=life_s,
             webhook=hook,
+            quota=CURRENT.get().quota,
         )
         reply = await to_its_end(
             self.registry.submit_batch(submission), self.settings.submit_timeout_s
@@ -209,7 +211,13 @@ class BatchService:
         if not rows:
             return await self.batch(batch_id, owner)
         deadline = time.time() + self.settings.submit_timeout_s
-        retry = BatchRetry(batch_id=batch_id, owner=owner, rows=rows, deadline=deadline)
+        retry = BatchRetry(
+            batch_id=batch_id,
+            owner=owner,
+            rows=rows,
+            deadline=deadline,
+            quota=CURRENT.get().quota,
+        )
         return _batch_of(
             await to_its_end(self.registry.retry_batch(retry), self.settings.submit_timeout_s)
         )

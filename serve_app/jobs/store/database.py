@@ -24,6 +24,7 @@ from serve_app.jobs.store.directory import Directory, Keeper
 from serve_app.jobs.store.finding import fill_words
 from serve_app.jobs.store.schema import INDEXES, SCHEMA_VERSION, TABLES
 from serve_app.jobs.store.upgrades import UPGRADES, add_functions
+from serve_app.jobs.store.used import fill_used
 
 log = logging.getLogger("assets.registry")
 
@@ -365,6 +366,8 @@ def _prepare(db: sqlite3.Connection, copies: Path) -> int:
     db.executescript(f"BEGIN; {UPGRADES.get(found, '')} {TABLES} {INDEXES}")
     if 0 < found < 9:  # nothing was found by its words
         fill_words(db)
+    if 0 < found < 10:  # nor counted by its bytes
+        fill_used(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
     return db.execute(

@@ -11,8 +11,9 @@ from __future__ import annotations
 from serve_app.jobs.store.batch_tables import BATCH_INDEXES, BATCH_TABLES
 from serve_app.jobs.store.finding import FINDING_TABLES
 from serve_app.jobs.store.outbox_tables import OUTBOX_INDEXES, OUTBOX_TABLES
+from serve_app.jobs.store.used import USED_TABLE
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 LIVE = "status IN ('PENDING', 'STARTED', 'RETRY')"
 COLUMNS = (
     "number", "job_id", "owner", "status", "created_at", "started_at", "completed_at", "deadline",
@@ -45,7 +46,7 @@ CREATE TABLE IF NOT EXISTS idempotency (
     owner TEXT NOT NULL, key TEXT NOT NULL, job_id TEXT NOT NULL, body_hash TEXT NOT NULL,
     created_at REAL NOT NULL, PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
-{FINDING_TABLES}{BATCH_TABLES}{OUTBOX_TABLES}
+{FINDING_TABLES}{BATCH_TABLES}{OUTBOX_TABLES}{USED_TABLE}
 """
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_live ON jobs (status) WHERE {LIVE};

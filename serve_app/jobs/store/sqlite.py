@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serve_app.jobs.job import Job, paths_of, place_in_line, relabelled
+from serve_app.jobs.job import Job, bytes_of, paths_of, place_in_line, relabelled
 from serve_app.jobs.store.batches import StoredBatches, forget_empty
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.directory import Keeper
@@ -22,6 +22,7 @@ from serve_app.jobs.store.outbox import Outbox, post
 from serve_app.jobs.store.queries import UPLOADS_IN_USE, listing, matches
 from serve_app.jobs.store.rows import from_row, to_row
 from serve_app.jobs.store.schema import LIVE, NAMED, VALUES
+from serve_app.jobs.store.used import Used, free, keep, spend, used_by
 from serve_app.messages import JobChanges, JobFilter, Labels, Tombstone
 
 SCANNED = 500
@@ -127,10 +128,12 @@ class SqliteStore:
             self.outbox.posted()
         return inserted
 
-    async def update(self, job: Job, *, expected_fence: int) -> Labels | None:
+    async def update(
+        self, job: Job, *, expected_fence: int, device_seconds: float = 0.0
+    ) -> Labels | None:
         """Write `job` over its row, but for its labels; those of the row are returned. None, and nothing is
         written, unless the row is live and has `expected_fence`: this is the one place that turns a
-        superseded attempt away."""
+        superseded attempt away. `device_seconds`: what the job has used, if it ends now."""
         ended = self.epoch if job.status.terminal else None
         hook = job.labels.get("webhook")
 
@@ -147,6 +150,10 @@ class SqliteStore:
             ).fetchone()  # fmt: skip
             if row is None:
                 return None
+            if device_seconds and job.completed_at is not None:
+                spend(db, job.owner, device_seconds, job.completed_at)
+            if job.images:
+                keep(db, job.owner, bytes_of(job.images))
             labels: Labels = json.loads(row["labels"])
             if hook is not None:
                 post(db, job.evolve(labels=labels), hook)
@@ -183,13 +190,16 @@ class SqliteStore:
 
         def operation(db: sqlite3.Connection) -> None:
             unindex(db, [job.number for job in jobs])
+            here: list[Job] = []
             for job in jobs:
-                db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
+                if db.execute("DELETE FROM jobs WHERE number = ?", (job.number,)).rowcount:
+                    here.append(job)
                 db.execute("DELETE FROM idempotency WHERE job_id = ?", (job.job_id,))
                 db.execute(
                     "INSERT OR IGNORE INTO gone VALUES (?, ?, ?, ?, ?)",
                     (job.job_id, job.owner, why, self.epoch, at),
                 )
+            free(db, here)
             forget_empty(db, [job.number for job in jobs], why, self.epoch, at)
 
         await self._write(operation)
@@ -207,6 +217,10 @@ class SqliteStore:
             ).rowcount
 
         return await self._write(operation)
+
+    async def spend(self, owner: str, seconds: float, at: float) -> None:
+        """Note what jobs of this owner have used of devices, that ended at this moment (unix seconds)."""
+        await self._write(lambda db: spend(db, owner, seconds, at))
 
     async def swept(self) -> None:
         """Note that every file left over from before this start is removed."""
@@ -295,6 +309,10 @@ class SqliteStore:
             return {row[0] for row in db.execute(UPLOADS_IN_USE)}
 
         return await self._read(operation)
+
+    async def used_by(self, owner: str, now: float) -> Used:
+        """What the owner has used on the day of `now` (unix seconds), and keeps."""
+        return await self._read(lambda db: used_by(db, owner, now))
 
     async def oldest_waiting(self) -> float | None:
         """When the job that waits longest was ordered, unix seconds."""

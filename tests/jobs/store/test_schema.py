@@ -118,6 +118,8 @@ async def call_everything(store: SqliteStore) -> set[str]:
         (store.live, (), {}),
         (store.started, (), {}),
         (store.numbered, ([1, 2],), {}),
+        (store.spend, (OWNER, 1.0, time.time()), {}),
+        (store.used_by, (OWNER, time.time()), {}),
         (store.littering, (), {}),
         (store.swept, (), {}),
         (store.recent, (10,), {}),

@@ -20,7 +20,7 @@ from .test_faults import REGISTRY, SHORT, drawing
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(300)]
 
 LONG: dict[str, Any] = {"steps": 300, "reproducible": "strict", "seed": 11}
-GAP_S = 60.0
+GAP_S = 150.0
 """At most so long after a head's death a new one answers for the old jobs. Most of it is the start of Ray."""
 
 

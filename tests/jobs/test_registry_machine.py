@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from serve_app.jobs.job import MOVES
+from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import JobChanges, Outcome
 from tests.factories import labels, submission
 
@@ -46,12 +47,17 @@ class RegistryMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.directory = Path(tempfile.mkdtemp())
         self.moves = Moves()
-        self.world = World(self.directory, {"max_in_flight": 3, "cached_jobs": 4}, moves=self.moves)
+        limits = {"max_in_flight": 3, "cached_jobs": 4}
+        self.world = World(self.directory, limits, moves=self.moves, opens=self.opens())
         self.wait(self.world.rise())
         self.accepted: list[str] = []
         self.ended: dict[str, tuple[str, list[str]]] = {}  # what the outside was told once
         self.deleted: set[str] = set()
         self.said: dict[str, dict[str, Any]] = {}  # labels that a client was told to be so
+
+    def opens(self) -> Callable[[], SqliteStore] | None:
+        """The store; None: SQLite in the directory."""
+        return None
 
     def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)

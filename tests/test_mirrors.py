@@ -34,7 +34,6 @@ ELSEWHERE = {
     "jobs/store/redis_copies.py": "tools/test_backup.py",
     "jobs/store/redis_lease.py": "jobs/store/test_redis.py",
     "jobs/store/redis_scripts.py": "jobs/store/test_redis.py",
-    "cluster/keepers.py": "cluster/test_redis.py",
     "cluster/nodes.py": "cluster/test_redis.py",
     "cli/stores.py": "tools/test_store_copy.py",
     "tools/doctor_redis.py": "tools/test_doctor.py",

@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Callable
 
 from serve_app.config import Settings
-from serve_app.errors import ConfigError
+from serve_app.errors import ConfigError, StoreHeld
 from serve_app.jobs.store.directory import Directory, Keeper
 from serve_app.jobs.store.redis import RedisKeeper
-from serve_app.jobs.store.redis_lease import LEASE_S
+from serve_app.jobs.store.redis_lease import LEASE_S, lives_here, words_of
 from serve_app.jobs.store.redis_link import RedisLink, without_password
 
 
@@ -43,6 +43,23 @@ def refuse_unfit_redis(settings: Settings) -> None:
         raise ConfigError(str(error)) from error
     finally:
         link.close()
+
+
+def refuse_used_redis(settings: Settings, url: str) -> None:
+    """Before a second service is started on this machine: it would only wait for the store. Raises StoreHeld,
+    ConfigError."""
+    link = RedisLink(url, settings.redis_prefix)
+    try:
+        holder = link.holder()
+    except sqlite3.Error as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        link.close()
+    if holder and lives_here(holder):
+        raise StoreHeld(
+            f"the job store {settings.redis_prefix!r} at {link.name} is in use by {words_of(holder)}: the"
+            " service runs already, or its redis_prefix is that of another one"
+        )
 
 
 def store_name(settings: Settings) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serve_app.cluster.keepers import refuse_used_redis
 from serve_app.tools import own_ray
 from serve_app.tools.check import check
 
@@ -19,7 +20,10 @@ def run(config: Path, console: Console) -> None:
     checked = check(config)
     own_ray.refuse_taken_port(checked.host, checked.port)
     for settings in checked.settings.values():
-        own_ray.refuse_held_state(settings.path(settings.state_dir))
+        if settings.redis_url is None:
+            own_ray.refuse_held_state(settings.path(settings.state_dir))
+        else:
+            refuse_used_redis(settings, settings.redis_url)
     try:
         with console.status("Starting (10 to 60 s) ...") as status:
 

@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.cluster.keepers import store_name
-from serve_app.config import Settings
 from tests.redis_server import RedisServer, redis_server
 
 from .service import Service, wait_until
@@ -36,11 +34,6 @@ def refused(service: Service) -> httpx.Response | None:
     body = {"prompt": "a red sword", "style_id": "none", **SHORT}
     reply = service.http.post("/v1/generate", json=body)
     return reply if reply.status_code == 503 else None
-
-
-def test_a_name_of_the_store_has_no_password() -> None:
-    settings = Settings(redis_url="redis://:s3cret@art.example:7000/2", retention_days=1)
-    assert store_name(settings) == "redis://art.example:7000/2 assets"
 
 
 def test_redis_the_registry_and_the_head_die_and_no_job_is_lost(

@@ -85,6 +85,7 @@ class RedisKeeper:
         try:
             scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.copies = scratch
+            self._refuse_emptied(scratch / f"{prefix}.in-redis")
             self._folder, self._lock = _folder_in(scratch)
             self.path = self._folder / "jobs.db"
             self._fetch(self.path)
@@ -92,6 +93,17 @@ class RedisKeeper:
         except BaseException:
             self.release()
             raise
+
+    def _refuse_emptied(self, note: Path) -> None:
+        """A server that came back without its files would look like one that is new. `note`: says that there
+        was a store."""
+        here = f"{self._link.name}\n"
+        if not self._size and note.exists() and note.read_text() == here:
+            raise ConfigError(
+                f"Redis at {self._link.name} has no job store {self._link.prefix!r} any more: was it emptied,"
+                f" or started without its files? To begin anew, remove {note}"
+            )
+        note.write_text(here)
 
     # ---- the lease ----
 

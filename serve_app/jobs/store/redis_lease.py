@@ -80,10 +80,15 @@ def words_of(holder: str) -> str:
     return json.loads(holder)["who"] if holder else "one that has ended since"
 
 
-def _is_dead(holder: str) -> bool:
-    """True: certainly. A process of another machine is never."""
+def lives_here(holder: str) -> bool:
+    """It is a process of this machine, and it lives."""
     known = json.loads(holder)
-    return known["machine"] == _machine() and _started(known["pid"]) != known["started"]
+    return known["machine"] == _machine() and _started(known["pid"]) == known["started"]
+
+
+def _is_dead(holder: str) -> bool:
+    """True: certainly. Of a process of another machine nobody knows."""
+    return json.loads(holder)["machine"] == _machine() and not lives_here(holder)
 
 
 def _machine() -> str:

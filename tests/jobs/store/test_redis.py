@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import StoreHeld
+from serve_app.errors import ConfigError, StoreHeld
 from serve_app.jobs.store import redis as redis_module
 from serve_app.jobs.store.database import Database
 from serve_app.jobs.store.redis_link import StoreAway
@@ -123,7 +123,7 @@ async def test_no_other_user_may_read_the_copy_and_none_is_left(
     server: RedisServer, tmp_path: Path
 ) -> None:
     database = opened(server, tmp_path)
-    (folder,) = (tmp_path / "state").iterdir()
+    (folder,) = (tmp_path / "state").glob(f"{redis_module.PREFIX}*")
     assert folder.stat().st_mode & 0o077 == 0
     (tmp_path / "state" / f"{redis_module.PREFIX}of-a-dead-one").mkdir()
     with pytest.raises(StoreHeld):
@@ -131,7 +131,7 @@ async def test_no_other_user_may_read_the_copy_and_none_is_left(
     assert folder.exists()
     await database.close()
     await opened(server, tmp_path).close()
-    assert list((tmp_path / "state").iterdir()) == []
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["assets.in-redis"]
 
 
 # ---- one writer ----
@@ -252,6 +252,21 @@ async def test_a_store_that_was_emptied_meanwhile_gets_no_half_of_ours(
     assert len(lost) == 1
     await database.close()
     assert server.client.hlen("assets:pages") == 0
+
+
+async def test_a_server_that_lost_its_files_is_not_taken_for_a_new_one(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    await opened(server, tmp_path).close()
+    server.client.flushall()
+    note = tmp_path / "state" / "assets.in-redis"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=f"no job store 'assets' any more.* remove {note}"):
+            opened(server, tmp_path)
+    note.unlink()
+    database = opened(server, tmp_path)
+    assert database.epoch == 1
+    await database.close()
 
 
 # ---- Redis is away ----

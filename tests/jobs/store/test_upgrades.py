@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -16,12 +17,15 @@ from typing import Any
 
 import pytest
 
+from serve_app.jobs.store.redis import RedisKeeper
 from serve_app.jobs.store.schema import SCHEMA_VERSION
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import Webhook
 from serve_app.params import summary_of
+from serve_app.tools.store_copy import FileEnd, RedisEnd, copy
 from tests.factories import labels, params, submission
 from tests.jobs.harness import ERROR, World, nothing_lives
+from tests.redis_server import redis_server
 
 VERSION_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -490,6 +494,22 @@ async def test_the_database_before_an_upgrade_stays_beside_it(tmp_path: Path) ->
     assert copy.stat().st_mode & 0o777 == 0o600
     copy.replace(state / "jobs.db")
     assert contents(state) == before
+
+
+async def test_an_older_store_is_upgraded_in_redis_too(tmp_path: Path) -> None:
+    """Where it came by `assets store copy`; the copy of what it was is a file."""
+    old_database(tmp_path / "old", VERSION_4, [row_3("a", 1)], {})
+    before = contents(tmp_path / "old")
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as server:
+        there = RedisEnd(server.url, "assets", vouched=False)
+        copy(FileEnd(tmp_path / "old"), there, lambda firsts, _: firsts)
+        for _ in range(2):
+            store = SqliteStore(RedisKeeper(server.url, tmp_path / "state"))
+            assert [job.job_id for job in await store.live()] == ["a"]
+            await store.close()
+    shutil.move(tmp_path / "state" / "jobs-schema-4.db", tmp_path / "state" / "jobs.db")
+    assert contents(tmp_path / "state") == before
 
 
 @pytest.mark.parametrize(("version", "row"), [*OLD, (VERSION_3, row_3), (VERSION_7, row_3)])

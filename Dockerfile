@@ -12,7 +12,7 @@ WORKDIR /srv/assets
 COPY pyproject.toml constraints.txt README.md ./
 COPY serve_app ./serve_app
 RUN /opt/assets/bin/pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
-    && /opt/assets/bin/pip install -c constraints.txt -e '.[upscale,matting,redis]'
+    && /opt/assets/bin/pip install -c constraints.txt -e '.[upscale,matting,redis,objects]'
 
 FROM ${BASE}
 RUN groupadd --gid 1000 assets \

@@ -617,7 +617,7 @@ class Client:
 
     def fetch(self, url: str) -> bytes:
         """A finished file, by its URL in a job."""
-        return self._send("GET", self._below(url), restarts=True).content
+        return self._send("GET", self._below(url), restarts=True, follows=True).content
 
     def inspect(self, picture: bytes) -> Mapping[str, Any]:
         """What made a PNG, WebP or JPEG file, and an order that this server would take."""
@@ -781,18 +781,25 @@ class Client:
         return str(self._http.base_url).rstrip("/")
 
     def _send(
-        self, method: str, url: str, *, restarts: bool = False, stream: bool = False, **request: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        restarts: bool = False,
+        stream: bool = False,
+        follows: bool = False,
+        **request: Any,
     ) -> httpx.Response:
         """Send a request, again while the server is busy; with `restarts`, also while it starts: nothing
         listens, or Ray answers in the service's name, in plain text. Every request of this client can be
         repeated safely: POSTs that make a job carry an Idempotency-Key. With `stream` the caller reads and
-        closes the response."""
+        closes the response. With `follows`, a redirect to a store of files is followed, without the key."""
         give_up = time.monotonic() + self._patience_s
         while True:
             response = None
             try:
                 sent = self._http.build_request(method, url, **request)
-                response = self._http.send(sent, stream=stream)
+                response = self._http.send(sent, stream=stream, follow_redirects=follows)
                 if response.is_error:
                     response.read()
             except httpx.TransportError as error:

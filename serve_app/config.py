@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serve_app.object_address import ObjectAddress, folder_in
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Relative paths start here, never at the working directory: a Ray worker's is wherever Ray started."""
 
@@ -85,6 +87,13 @@ class Settings(BaseSettings):
     )
     output_dir: UserPath = Field(
         default=Path("output"), description="Finished files; served at /output."
+    )
+    output: str | None = Field(
+        default=None,
+        description="An object store for finished files instead: s3://bucket/prefix, also gs, az.",
+    )
+    output_redirect: bool = Field(
+        default=False, description="Clients fetch files from `output` itself, by signed URLs."
     )
     state_dir: UserPath = Field(
         default=Path(".state"), description="SQLite, or copies of Redis; never below output_dir."
@@ -285,6 +294,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{url!r} is no URL: write it like https://art.example/assets")
         return url and url.rstrip("/")
 
+    @field_validator("output")
+    @classmethod
+    def _output(cls, output: str | None) -> str | None:
+        if output is not None and folder_in(output) is None:
+            ObjectAddress.parse(output)
+        return output
+
     @field_validator("trusted_proxies", "webhook_networks")
     @classmethod
     def _networks(cls, networks: list[str]) -> list[str]:
@@ -323,7 +339,10 @@ class Settings(BaseSettings):
             if isinstance(gpus, float) and (gpus < 0 or (gpus > 1 and gpus % 1)):
                 text = "num_gpus is a share of one GPU, or a whole number of them"
                 raise ValueError(f"{name}{text}, not {gpus:g}")
-        if self.path(self.state_dir).is_relative_to(self.path(self.output_dir)):
+        folder = self.output_folder
+        if self.output_redirect and folder is not None:
+            raise ValueError("output_redirect needs `output` to name an object store")
+        if folder is not None and self.path(self.state_dir).is_relative_to(folder):
             raise ValueError("state_dir must not lie below output_dir: everything there is served")
         if any(weight <= 0 for weight in self.client_weights.values()):
             raise ValueError("client_weights must be above 0")
@@ -336,6 +355,19 @@ class Settings(BaseSettings):
     def path(self, path: Path) -> Path:
         """`path` as an absolute path, from the project root."""
         return (PROJECT_ROOT / path).resolve()
+
+    @property
+    def output_address(self) -> str:
+        """Where finished files are, for `artifacts.storage_at`."""
+        folder = self.output_folder
+        return str(ObjectAddress.parse(self.output or "")) if folder is None else str(folder)
+
+    @property
+    def output_folder(self) -> Path | None:
+        """None: finished files are in an object store."""
+        if self.output is None:
+            return self.path(self.output_dir)
+        return folder_in(self.output)
 
     @property
     def max_streams(self) -> int:

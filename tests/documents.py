@@ -36,9 +36,17 @@ NOT_OURS = {
     *("/data", "/metrics", "/tmp/ray/prom_metrics_service_discovery.json", "file_sd_configs"),
     *("/tmp/ray/ray_current_cluster", "--dashboard-host", "gcs_server.out"),
     *("@kayahr/aseprite", "SSL_CERT_FILE"),
+    *(
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "If-None-Match",
+        "file:///folder",
+    ),
     *("serve/controller_*.log", "serve/replica_*.log", "worker-*-PID.err"),
 }
-"""Names of Ray, of Serve, of files that SQLite makes, of OpenSSL, and of readers that nobody here wrote."""
+"""Names of Ray, of Serve, of files that SQLite makes, of OpenSSL, of Amazon, and of readers that nobody here
+wrote."""
 
 
 def each(docs: list[Document]) -> Any:

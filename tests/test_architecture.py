@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "serve_app"
 
 LEVELS: tuple[frozenset[str], ...] = (
+    frozenset({"object_address"}),
     frozenset({"errors", "messages", "metrics", "priorities", "logs", "config", "client", "starter"})
     | {"hook_events"},
     frozenset({"params", "encoding", "dhash", "secret_files"}),

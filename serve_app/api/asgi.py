@@ -29,7 +29,7 @@ from serve_app.api.keys import KeyFile
 from serve_app.api.methods import RouteGuard, heads
 from serve_app.api.once import HeaderGuard
 from serve_app.api.openapi import describe
-from serve_app.api.output import OutputFiles
+from serve_app.api.output import files_of
 from serve_app.api.page import WebPage
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.routes import (
@@ -58,7 +58,7 @@ from serve_app.api.unread import UnreadBodies
 from serve_app.api.uploads import SourcePictures
 from serve_app.api.view import LocalView, follow
 from serve_app.api.webhooks import Hooks
-from serve_app.artifacts.uploads import UploadFolder
+from serve_app.artifacts.folder import output_at
 from serve_app.catalog.models import Models
 from serve_app.catalog.resolve import resolve
 from serve_app.catalog.styles import Styles, refuse_unknown_palettes
@@ -117,7 +117,8 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would go to whatever Host the client claims
     )
-    output = OutputFiles(settings.path(settings.output_dir))
+    output = output_at(settings.output_address)
+    files = files_of(output.storage, redirects=settings.output_redirect)
     resolved = partial(
         resolve,
         styles=styles,
@@ -140,7 +141,7 @@ def create_app(
     )
     watching, hooks = Watching(view, registry, settings.max_streams), Hooks(settings)
     app.state.batch_watching = BatchWatching(view, registry, watching.seats)
-    pictures = SourcePictures(settings, UploadFolder(settings.path(settings.output_dir)))
+    pictures = SourcePictures(settings, output.uploads)
     app.state.service = service = JobService(
         settings=settings,
         registry=registry,
@@ -154,8 +155,8 @@ def create_app(
         catalog=Catalog(
             settings, styles, models, served, revision_of, palettes, weights, dashboard
         ),
-        files=output,
-        thumbnails=Thumbnails(output, settings.max_pixels),
+        files=files,
+        thumbnails=Thumbnails(files, settings.max_pixels),
         pictures=pictures,
         resolve=resolved,
     )
@@ -215,7 +216,7 @@ def create_app(
         app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(UnreadBodies)
     app.add_middleware(SlowReaders)
-    app.add_middleware(security.Doorstep)
+    app.add_middleware(security.Doorstep, files_origin=files.origin)
     app.add_middleware(Forwarded, trusted=settings.trusted_proxies)
     return app
 

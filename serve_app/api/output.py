@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 from os import PathLike
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from serve_app.artifacts.storage import FolderStorage, Storage
 
 MEDIA_TYPES = {
     ".png": "image/png",
@@ -32,20 +35,54 @@ _SERVED = re.compile(
 )
 
 
+class FinishedFiles(Protocol):
+    """Finished files of any storage."""
+
+    @property
+    def origin(self) -> str:
+        """Of another server that clients are sent to; empty: of none."""
+        ...
+
+    async def response(self, path: str, scope: Scope) -> Response:
+        """Of a request for the file. Raises HTTPException, Unavailable."""
+        ...
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The same, and never a redirect to another server."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A file that would be served. Raises OSError."""
+        ...
+
+
+def is_served(path: str) -> bool:
+    """A file of this name may be fetched, if it is there."""
+    return _SERVED.fullmatch(path) is not None
+
+
+def not_found() -> HTTPException:
+    return HTTPException(404, "No such file.")
+
+
 class OutputFiles(StaticFiles):
     """Static files that may be cached for ever, since no name is used twice."""
+
+    origin = ""
 
     def __init__(self, directory: PathLike[str]) -> None:
         super().__init__(directory=directory, check_dir=False)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if not _SERVED.fullmatch(path):
-            raise HTTPException(404, "No such file.")
+        if not is_served(path):
+            raise not_found()
         return await super().get_response(path, scope)
 
+    async def response(self, path: str, scope: Scope) -> Response:
+        return await self.get_response(path, scope)
+
     def open(self, path: str) -> BinaryIO:
-        """A file that would be served. Raises OSError."""
-        full_path, stat = self.lookup_path(path) if _SERVED.fullmatch(path) else ("", None)
+        full_path, stat = self.lookup_path(path) if is_served(path) else ("", None)
         if stat is None:
             raise FileNotFoundError(path)
         return open(full_path, "rb")  # noqa: PTH123 - the caller closes it
@@ -65,3 +102,13 @@ class OutputFiles(StaticFiles):
             response.headers["Content-Type"] = MEDIA_TYPES[os.path.splitext(full_path)[1]]  # noqa: PTH122
         response.headers["Cache-Control"] = CACHED
         return response
+
+
+def files_of(storage: Storage, *, redirects: bool) -> FinishedFiles:
+    """`redirects`: of an object store, see `ObjectFiles`."""
+    if isinstance(storage, FolderStorage):
+        return OutputFiles(Path(storage.address))
+    from serve_app.api.object_files import ObjectFiles, ObjectStorage
+
+    assert isinstance(storage, ObjectStorage)
+    return ObjectFiles(storage, redirects=redirects)

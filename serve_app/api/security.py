@@ -59,7 +59,15 @@ def _hardening(policy: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 HARDENING = _hardening(POLICY)
-BY_PATH = {"/": _hardening(PAGE_POLICY), "/docs": _hardening(DOCS_POLICY)}
+
+
+def _by_path(files_origin: str) -> dict[str, tuple[tuple[bytes, bytes], ...]]:
+    policy = PAGE_POLICY
+    if files_origin:
+        policy = policy.replace("data: blob:;", f"data: blob: {files_origin};")
+        policy = policy.replace("connect-src 'self';", f"connect-src 'self' {files_origin};")
+    return {"/": _hardening(policy), "/docs": _hardening(DOCS_POLICY)}
+
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-[0-9]+")
@@ -69,10 +77,11 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]+)?")
 
 
 class Doorstep:
-    """Gives the request an id, and adds security headers to the reply."""
+    """Gives the request an id, and adds security headers to the reply. `files_origin`: of another server that
+    the page's pictures may come from."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, files_origin: str = "") -> None:
+        self._app, self._by_path = app, _by_path(files_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,7 +93,7 @@ class Doorstep:
 
         async def send_hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = BY_PATH.get(path_of(scope), HARDENING)
+                added = self._by_path.get(path_of(scope), HARDENING)
                 # Ray's proxy gives an id to a request that has none, and adds the header by itself.
                 if given is None:
                     added = ((b"x-request-id", request_id.encode()), *added)

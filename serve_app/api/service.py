@@ -24,7 +24,7 @@ from serve_app.api.grants import CURRENT
 from serve_app.api.inspection import InspectReply
 from serve_app.api.job_texts import JobTexts
 from serve_app.api.listing import MAX_PAGE, JobList, JobQuery
-from serve_app.api.output import OutputFiles
+from serve_app.api.output import FinishedFiles
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.replies import EstimateReply, JobStatusResponse
@@ -89,7 +89,7 @@ class JobService:
     view: LocalView
     texts: JobTexts
     catalog: Catalog
-    files: OutputFiles
+    files: FinishedFiles
     thumbnails: Thumbnails
     pictures: SourcePictures
     watching: Watching

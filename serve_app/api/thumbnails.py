@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from pathlib import Path
 
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
 from serve_app.api.headers import names_revision
-from serve_app.api.output import CACHED, OutputFiles
+from serve_app.api.output import CACHED, FinishedFiles, not_found
+from serve_app.artifacts.disk import is_gone, why
 from serve_app.artifacts.thumbnail import thumbnail
+from serve_app.errors import Unavailable
 
 AT_ONCE = 2
 MOST_BYTES = 32 * 2**20
@@ -27,7 +27,7 @@ MOST_BYTES = 32 * 2**20
 class Thumbnails:
     """`max_pixels`: of a picture that is decoded for it."""
 
-    def __init__(self, files: OutputFiles, max_pixels: int, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, files: FinishedFiles, max_pixels: int, most_bytes: int = MOST_BYTES) -> None:
         self._files, self._max_pixels, self._most_bytes = files, max_pixels, most_bytes
         self._made: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._making: dict[tuple[str, int], asyncio.Task[bytes | None]] = {}
@@ -71,12 +71,20 @@ class Thumbnails:
 
     async def _make(self, path: str, side: int) -> bytes | None:
         async with self._turn:
-            full, _ = self._files.lookup_path(path)
-            if not full:
-                raise HTTPException(404, "No such file.")
-            body = await asyncio.to_thread(thumbnail, Path(full), side, self._max_pixels)
+            try:
+                body = await asyncio.to_thread(self._small, path, side)
+            except OSError as error:
+                if is_gone(error):
+                    raise not_found() from None
+                raise Unavailable(
+                    f"The file cannot be read: {why(error)}.", code="storage_failed"
+                ) from error
         if body is not None:
             self._made[path, side] = body
             while self.size > self._most_bytes:
                 self._made.popitem(last=False)
         return body
+
+    def _small(self, path: str, side: int) -> bytes | None:
+        with self._files.open(path) as file:
+            return thumbnail(file, side, self._max_pixels)

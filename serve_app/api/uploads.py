@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -23,6 +23,8 @@ from serve_app.errors import NotFound, StorageFailed, Unavailable
 UPLOAD_ID = "019aab42-7c1e-7d30-9f6a-2b54c1f0a3de"
 AT_ONCE = 2
 """Files that one process decodes at a time: each may take 4 bytes a pixel, and time."""
+
+T = TypeVar("T")
 
 
 class UploadReply(BaseModel):
@@ -88,27 +90,28 @@ class SourcePictures:
         return UploadReply.of(await self.found(upload_id, owner))
 
     async def found(self, upload_id: str, owner: str) -> Described:
-        """Raises NotFound."""
-        found = await asyncio.to_thread(self.folder.find, owner, upload_id, self.now())
+        """Raises NotFound, Unavailable."""
+        found = await self._asked(self.folder.find, owner, upload_id, self.now())
         if found is None:
             raise NotFound("There is no upload of this id; it may have expired.")
         return found
 
     async def pin(self, path: str, sha256: str, owner: str) -> str:
         """The id under which a finished file is kept for a job. Raises SourceMissing, Unavailable."""
-        return await self._linked(self.folder.pin, owner, path, sha256, self.now())
+        return await self._asked(self.folder.pin, owner, path, sha256, self.now())
 
     async def again(self, upload_id: str) -> str:
         """A new id for the same picture. Raises SourceMissing, Unavailable."""
-        return await self._linked(self.folder.again, upload_id, self.now())
+        return await self._asked(self.folder.again, upload_id, self.now())
 
-    async def _linked(self, link: Callable[..., str], *args: object) -> str:
+    async def _asked(self, method: Callable[..., T], *args: object) -> T:
         try:
-            return await asyncio.to_thread(link, *args)
+            return await asyncio.to_thread(method, *args)
         except OSError as error:
-            raise Unavailable(f"The picture could not be kept: {why(error)}.") from error
+            detail = f"The picture could not be read or kept: {why(error)}."
+            raise Unavailable(detail, code="storage_failed") from error
 
     async def forget(self, upload_id: str, owner: str) -> None:
         """Raises NotFound."""
-        if not await asyncio.to_thread(self.folder.expire, owner, upload_id, self.now()):
+        if not await self._asked(self.folder.expire, owner, upload_id, self.now()):
             raise NotFound("There is no upload of this id; it may have expired.")

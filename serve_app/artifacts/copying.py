@@ -1,7 +1,7 @@
-"""Finished files and uploads, copied from one folder to another, each as it was published.
+"""Finished files and uploads, copied from one storage to another, each as it was published.
 
 Knows names and hashes; not which jobs they belong to, nor why they are copied. One process at a time may copy
-to a folder.
+to a storage.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from serve_app.artifacts.disk import opened, put_once, to_read
 from serve_app.artifacts.names import is_ours
+from serve_app.artifacts.storage import Storage
 from serve_app.artifacts.uploads import FOLDER as UPLOADS
 from serve_app.artifacts.uploads import parse_upload
-
-UNFINISHED = ".copying"
 
 
 class Copied(Enum):
@@ -28,23 +26,22 @@ class Copied(Enum):
     DAMAGED = "damaged"  # it is not what was published
 
 
-def copy_file(source: Path, to: Path, path: str, sha256: str) -> Copied:
-    """One file, by its path below both folders. Whole on disk, or not there. Raises OSError: `to` cannot be
+def copy_file(source: Storage, to: Storage, path: str, sha256: str) -> Copied:
+    """One file, by its path in both. Whole, or not there. Raises OSError: `to` cannot be
     written or `source` cannot be read."""
     if not is_ours(path):
         return Copied.MISSING
-    folder, _, name = path.partition("/")
-    return _copied(source, to, folder, name, sha256)
+    return _copied(source, to, path, sha256)
 
 
-def copy_uploads(source: Path, to: Path, now: float, needed: set[str]) -> int:
+def copy_uploads(source: Storage, to: Storage, now: float, needed: set[str]) -> int:
     """Those whose time is not over at `now` (unix seconds), and those of these ids. Returns how many are new.
     Raises OSError."""
     new = 0
-    for path in _files_in(source / UPLOADS):
-        upload = parse_upload(path.name)
+    for name in source.names(UPLOADS):
+        upload = parse_upload(name)
         if upload is not None and (upload.expires_at > now or upload.upload_id in needed):
-            new += _copied(source, to, UPLOADS, path.name, upload.sha256) is Copied.NEW
+            new += _copied(source, to, f"{UPLOADS}/{name}", upload.sha256) is Copied.NEW
     return new
 
 
@@ -69,20 +66,20 @@ def remove_others(folder: Path, kept: set[str], uploads: set[str], now: float) -
     return len(unwanted)
 
 
-def _copied(source: Path, to: Path, folder: str, name: str, sha256: str) -> Copied:
-    if (to / folder / name).exists():
+def _copied(source: Storage, to: Storage, path: str, sha256: str) -> Copied:
+    folder, _, name = path.partition("/")
+    if to.stats(folder, [name]):
         return Copied.THERE
     try:
-        with opened(source, folder) as there, open(name, "rb", opener=to_read(there)) as file:
-            data = file.read()
+        data = source.read(path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
             return Copied.MISSING
         raise
     if hashlib.sha256(data).hexdigest() != sha256:
         return Copied.DAMAGED
-    (to / folder / UNFINISHED).unlink(missing_ok=True)  # of a process that was killed
-    put_once(to, folder, name, UNFINISHED, data)
+    to.remove([f"{folder}/.{name}.tmp"])  # of a process that was killed
+    to.put(path, data)
     return Copied.NEW
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_GONE = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
 _REASONS = {  # in a client's words
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -66,6 +67,11 @@ def opened(root: Path, folder: str) -> Generator[int]:
 def to_read(folder: int) -> Callable[[str, int], int]:
     """An opener of files in the folder of this descriptor. A link is an OSError."""
     return lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+
+
+def is_gone(error: OSError) -> bool:
+    """There is nothing to be read, and there will not be. Anything else may be mended."""
+    return isinstance(error, FileNotFoundError) or error.errno in _GONE
 
 
 def why(error: OSError) -> str:

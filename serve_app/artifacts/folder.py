@@ -1,6 +1,7 @@
-"""OutputDir: the folder of finished files, which are written once and never overwritten.
+"""OutputDir: the finished files, which are written once and never overwritten.
 
-Knows nothing of Ray or torch, nor which files are published: the registry's rows decide that.
+Knows names and what pictures say of themselves; nothing of where they are kept, nor which are published: the
+registry's rows decide that.
 """
 
 from __future__ import annotations
@@ -8,15 +9,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
 
-from serve_app.artifacts.disk import opened, put_once, to_read, why
-from serve_app.artifacts.identity import identify, identity_of
+from serve_app.artifacts.disk import why
 from serve_app.artifacts.imprint import printed
 from serve_app.artifacts.names import (
     ArtifactName,
@@ -27,6 +24,7 @@ from serve_app.artifacts.names import (
     temporary_name,
 )
 from serve_app.artifacts.png import with_metadata
+from serve_app.artifacts.storage import FolderStorage, Storage, storage_at
 from serve_app.artifacts.uploads import UploadFolder
 from serve_app.catalog.syntax import syntax_notes
 from serve_app.catalog.taught import not_taught_notes
@@ -38,31 +36,27 @@ log = logging.getLogger("assets.artifacts")
 
 MOST_GUESSED = 256
 """Of up to so many files the names are tried, whether they exist or not; for more the folder is read."""
-PROBE_BYTES = 4 * 2**20
-"""A disk with room for less will not take the next image."""
 
 
 class OutputDir:
-    """Files under `root`. All paths, given or returned, are relative to it, with forward slashes.
+    """Files in `place`, a folder or another storage. All paths, given or returned, are relative to it, with
+    forward slashes."""
 
-    `root` may be a link. Nothing below it may be: `api/output.py` serves nothing through a link, so nothing
-    is written, found or removed through one.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.uploads = UploadFolder(root)
+    def __init__(self, place: Path | Storage) -> None:
+        self.storage = FolderStorage(place) if isinstance(place, Path) else place
+        self.uploads = UploadFolder(self.storage)
         self._probing = threading.Lock()
         self.id = ""  # see `identity`; empty until a probe succeeded
         self.trouble: str | None = None  # why the last probe failed, in words that name no path
 
     @property
     def path(self) -> str:
-        return str(self._root)
+        """Its address, for `output_at`."""
+        return self.storage.address
 
     def is_folder(self, identity: str) -> bool:
-        """This is, from here, the very folder of that id."""
-        return identity != "" and identity_of(self._root) == identity
+        """This is, from here, the very place of that id."""
+        return identity != "" and self.storage.identity() == identity
 
     def write(
         self, image: RenderedImage, params: GenerationParams, job_id: str, fence: int
@@ -97,54 +91,48 @@ class OutputDir:
         Raises StorageFailed, and then leaves no part of a file.
         """
         try:
-            self._store(name, data)
+            self.storage.put(name.path, data)
         except OSError as error:
-            log.error("could not write %s below %s: %s", name.path, self._root, error.strerror)
+            log.error("could not write %s to %s: %s", name.path, self.path, error.strerror)
             # A name that is taken stays taken. All else can be mended while the job waits.
-            passes = not os.path.exists(self._root / name.path)  # noqa: PTH110 - Path.exists raises EACCES
+            passes = not (isinstance(error, FileExistsError) and self._holds(name))
             raise StorageFailed(_reason(error), passes=passes) from error
+
+    def _holds(self, name: ArtifactName) -> bool:
+        try:
+            return bool(self.storage.stats(day_of(name.job_id), [str(name)]))
+        except OSError:
+            return False
 
     def read(self, path: str) -> bytes:
         """A stored file. Raises OSError, also where a link is on the way, and ValueError for a path that is
         not one of ours."""
         if not is_ours(path):
             raise ValueError(f"not a path of ours: {path!r}")
-        day, _, name = path.partition("/")
-        with self._folder(day) as folder, open(name, "rb", opener=to_read(folder)) as file:
-            return file.read()
+        return self.storage.read(path)
 
     def probe(self) -> None:
-        """Try what `write` needs: a new file in the folder of today, under a second name. The folder has an
-        id afterwards. Raises OSError."""
+        """Try what `write` needs. The place has an id afterwards. Raises OSError."""
         with self._probing:
             try:
-                self._try_all()
-                self.id = identify(self._root, self.id)
+                self.id = self.storage.probe(self.id)
             except OSError as error:
                 self.trouble = why(error)
                 raise
             self.trouble = None
 
-    def _try_all(self) -> None:
-        name = f".probe-{os.getpid()}"
-        today = datetime.now(UTC).strftime("%Y-%m-%d")
-        self._put(today, f"{name}.link", f"{name}.tmp", b"\0" * PROBE_BYTES)
-        with self._folder(today) as folder:
-            os.unlink(f"{name}.link", dir_fd=folder)
-
     def files_of(self, job_ids: Iterable[str]) -> dict[str, list[str]]:
         """Job id -> every file that an attempt at it wrote, unfinished ones too.
 
-        Reads the directory of each day once. Files with other names are left out.
+        Reads the folder of each day once. Files with other names are left out.
         """
         found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
         for day in {day_of(job_id) for job_id in found}:
             try:
-                for path, owner in self._files(day):
+                for name in self.storage.names(day):
+                    owner = owner_of(name)
                     if owner in found:
-                        found[owner].append(path)
-            except FileNotFoundError:
-                continue
+                        found[owner].append(f"{day}/{name}")
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     raise
@@ -174,34 +162,15 @@ class OutputDir:
         A file that cannot be removed is logged and stays, because the caller is often handling an error that
         matters more.
         """
-        gone = 0
-        for path in paths:
+        unwanted = list(paths)
+        for path in unwanted:
             if not is_ours(path):
                 raise ValueError(f"not a path of ours: {path!r}")
-            day, _, name = path.partition("/")
-            try:
-                with suppress(FileNotFoundError), self._folder(day) as folder:
-                    os.unlink(name, dir_fd=folder)
-                gone += 1
-            except OSError as error:
-                log.warning("could not remove %s: %s", path, error.strerror)
-        return gone
+        return self.storage.remove(unwanted)
 
-    def _files(self, day: str) -> Iterator[tuple[str, str]]:
-        with self._folder(day) as folder, os.scandir(folder) as entries:
-            for entry in entries:
-                job_id = owner_of(entry.name)
-                if job_id is not None:
-                    yield f"{day}/{entry.name}", job_id
 
-    def _store(self, name: ArtifactName, data: bytes) -> None:
-        self._put(day_of(name.job_id), str(name), temporary_name(name), data)
-
-    def _put(self, day: str, final: str, temporary: str, data: bytes) -> None:
-        put_once(self._root, day, final, temporary, data)
-
-    def _folder(self, day: str) -> AbstractContextManager[int]:
-        return opened(self._root, day)
+def output_at(address: str) -> OutputDir:
+    return OutputDir(storage_at(address))
 
 
 def _reason(error: OSError) -> str:

@@ -6,19 +6,19 @@ Knows pixels and files; not who asks, or how often.
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 QUALITY = 82
 
 
-def thumbnail(path: Path, side: int, max_pixels: int) -> bytes | None:
+def thumbnail(file: BinaryIO, side: int, max_pixels: int) -> bytes | None:
     """A WebP that fits into `side` x `side` pixels, with the picture's transparency. None: the picture is no
     larger than that, or has more than `max_pixels`, or cannot be read: then its file is as good a look as
     there is."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             if max(picture.size) <= side or picture.width * picture.height > max_pixels:
                 return None
             mode = "RGBA" if picture.has_transparency_data else "RGB"
@@ -26,6 +26,6 @@ def thumbnail(path: Path, side: int, max_pixels: int) -> bytes | None:
             small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     except (OSError, ValueError, SyntaxError):
         return None
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=QUALITY, method=3)
-    return file.getvalue()
+    made = io.BytesIO()
+    small.save(made, "WEBP", quality=QUALITY, method=3)
+    return made.getvalue()

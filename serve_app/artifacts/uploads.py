@@ -1,14 +1,13 @@
 """UploadFolder: pictures that clients brought, until their time is over and no job needs them any more.
 
-Knows a hidden folder below output/, which every node sees and nobody is served from. All that is known of an
-upload is in its file's name, so no database has to agree with the disk.
+Knows a hidden folder beside finished files, which every node sees and nobody is served from. All that is
+known of an upload is in its file's name, so no database has to agree with the disk.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import struct
 import threading
@@ -21,8 +20,9 @@ from uuid import UUID
 import uuid_utils
 
 from serve_app.artifacts.brought import PlainPng
-from serve_app.artifacts.disk import opened, put_once, to_read, why
+from serve_app.artifacts.disk import why
 from serve_app.artifacts.names import is_ours
+from serve_app.artifacts.storage import FolderStorage, Storage
 from serve_app.errors import SourceMissing, StorageFailed, UploadsFull
 
 FOLDER = ".uploads"
@@ -76,11 +76,11 @@ class Described:
 
 
 class UploadFolder:
-    """Below `root`, the output folder. Several processes may use it at once. The quota is exact within one;
-    of several, each may let one upload more pass."""
+    """In `place`, where finished files are. Several processes may use it at once. The quota is exact within
+    one; of several, each may let one upload more pass."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, place: Path | Storage) -> None:
+        self._storage = FolderStorage(place) if isinstance(place, Path) else place
         self._adding = threading.Lock()
 
     def add(
@@ -100,7 +100,7 @@ class UploadFolder:
                         longer = max(old.expires_at, expires_at)
                         return replace(described, upload=self._until(old, longer)), True
                 self._check(tag, len(picture.data), quota, now)
-                put_once(self._root, FOLDER, str(new), f".{new}.tmp", picture.data)
+                self._storage.put(_path(new), picture.data)
         except OSError as error:
             raise StorageFailed(f"The picture could not be stored: {why(error)}.") from error
         return described, False
@@ -125,16 +125,10 @@ class UploadFolder:
         lives as long as a job needs it. Raises SourceMissing, OSError."""
         if not is_ours(path):
             raise ValueError(f"not a path of ours: {path!r}")
-        day, _, name = path.partition("/")
-        extension = name.rpartition(".")[2]
+        extension = path.rpartition(".")[2]
         pinned = Upload(tag_of(owner), str(uuid_utils.uuid7()), int(now), sha256, extension)
-        (self._root / FOLDER).mkdir(parents=True, exist_ok=True)
         try:
-            with opened(self._root, day) as source, opened(self._root, FOLDER) as folder:
-                os.link(
-                    name, str(pinned), src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False
-                )
-                os.fsync(folder)
+            self._storage.copy(path, _path(pinned))
         except FileNotFoundError as error:
             raise SourceMissing from error
         return pinned.upload_id
@@ -144,9 +138,8 @@ class UploadFolder:
         for old in self._all():
             if old.upload_id == upload_id:
                 new = replace(old, upload_id=str(uuid_utils.uuid7()), expires_at=int(now))
-                with opened(self._root, FOLDER) as folder, _missing():
-                    os.link(str(old), str(new), src_dir_fd=folder, dst_dir_fd=folder)
-                    os.fsync(folder)
+                with _missing():
+                    self._storage.copy(_path(old), _path(new))
                 return new.upload_id
         raise SourceMissing
 
@@ -155,12 +148,8 @@ class UploadFolder:
         it was; OSError."""
         for upload in self._all():
             if upload.upload_id == upload_id:
-                with (
-                    opened(self._root, FOLDER) as folder,
-                    _missing(),
-                    open(str(upload), "rb", opener=to_read(folder)) as file,
-                ):
-                    data = file.read()
+                with _missing():
+                    data = self._storage.read(_path(upload))
                 if hashlib.sha256(data).hexdigest() == sha256:
                     return data
         raise SourceMissing
@@ -173,26 +162,23 @@ class UploadFolder:
 
     def remove(self, upload_ids: Iterable[str], now: float) -> None:
         """Remove their files, and what writers left behind that are gone. Raises OSError."""
-        unwanted = set(upload_ids)
-        with suppress(FileNotFoundError), opened(self._root, FOLDER) as folder:
-            for name in _names(folder):
-                found = parse_upload(name)
-                if found is None and name.endswith(".tmp"):
-                    stale = _age(name, folder, now) > LEFT_BEHIND_S
-                else:
-                    stale = found is not None and found.upload_id in unwanted
-                if stale:
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
+        wanted_gone, names = set(upload_ids), self._storage.names(FOLDER)
+        unfinished = [name for name in names if name.endswith(".tmp")]
+        ages = self._storage.stats(FOLDER, unfinished) if unfinished else {}
+        unwanted = [name for name in ages if now - ages[name].modified > LEFT_BEHIND_S]
+        for name in names:
+            found = parse_upload(name)
+            if found is not None and found.upload_id in wanted_gone:
+                unwanted.append(name)
+        self._storage.remove(f"{FOLDER}/{name}" for name in unwanted)
 
     # ---- the folder ----
 
     def _all(self) -> Iterator[Upload]:
         try:
-            with opened(self._root, FOLDER) as folder:
-                names = _names(folder)
+            names = self._storage.names(FOLDER)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
             return
         yield from filter(None, map(parse_upload, names))
@@ -202,7 +188,8 @@ class UploadFolder:
 
     def _check(self, tag: str, size: int, quota: Quota, now: float) -> None:
         held = self._held(tag)
-        total = sum(self._size(upload) for upload in held)
+        stats = self._storage.stats(FOLDER, [str(upload) for upload in held]) if held else {}
+        total = sum(stat.size for stat in stats.values())
         wait_s = max(60.0, min((upload.expires_at for upload in held), default=0) - now)
         if len(held) >= quota.uploads:
             detail = f"You have {len(held)} uploads; at most {quota.uploads} are kept."
@@ -211,33 +198,24 @@ class UploadFolder:
             detail = f"Your uploads have {total} bytes, this one {size}; {quota.bytes} are kept."
             raise UploadsFull(detail, wait_s)
 
-    def _size(self, upload: Upload) -> int:
-        with suppress(FileNotFoundError), opened(self._root, FOLDER) as folder:
-            return os.stat(str(upload), dir_fd=folder, follow_symlinks=False).st_size
-        return 0
-
     def _until(self, upload: Upload, expires_at: int) -> Upload:
         """The same upload with another end, which is part of its name."""
         changed = replace(upload, expires_at=expires_at)
         if changed != upload:
-            with suppress(FileNotFoundError), opened(self._root, FOLDER) as folder:
-                os.rename(str(upload), str(changed), src_dir_fd=folder, dst_dir_fd=folder)
-                os.fsync(folder)
+            with suppress(FileNotFoundError):
+                self._storage.move(_path(upload), _path(changed))
         return changed
 
     def _described(self, upload: Upload) -> Described | None:
         try:
-            with (
-                opened(self._root, FOLDER) as folder,
-                open(str(upload), "rb", opener=to_read(folder)) as file,
-            ):
-                head, size = file.read(26), os.fstat(file.fileno()).st_size
+            head = self._storage.read(_path(upload), 0, 26)
         except FileNotFoundError:
             return None
-        if len(head) < 26 or upload.extension != "png":
+        stat = self._storage.stats(FOLDER, [str(upload)]).get(str(upload))
+        if stat is None or len(head) < 26 or upload.extension != "png":
             return None
         width, height = struct.unpack(">II", head[16:24])
-        return Described(upload, width, height, head[25] == _RGBA, size)
+        return Described(upload, width, height, head[25] == _RGBA, stat.size)
 
 
 @contextmanager
@@ -269,13 +247,5 @@ def parse_upload(name: str) -> Upload | None:
     )
 
 
-def _names(folder: int) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
-
-
-def _age(name: str, folder: int, now: float) -> float:
-    try:
-        return now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _path(upload: Upload) -> str:
+    return f"{FOLDER}/{upload}"

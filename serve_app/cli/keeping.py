@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
+from serve_app.artifacts.storage import storage_at
 from serve_app.cli.printing import err, out
 from serve_app.cli.serving import LAPTOP
 from serve_app.config import Settings
@@ -36,8 +37,8 @@ def backup(
 ) -> None:
     """Copy the job store and every published file to a folder. The service may run meanwhile."""
     settings = _settings(config)
-    state, output = _folders(settings)
     link = settings.redis_url and RedisLink(settings.redis_url, settings.redis_prefix)
+    state, output = settings.path(settings.state_dir), storage_at(settings.output_address)
     report = back_up(state, output, folder, keep, _shown("Files"), link or None)
     out.print(str(report.copy))
     _say(report, f"{_jobs(report)}; {report.new} new files, {report.there} were there")
@@ -61,7 +62,7 @@ def restore(
             out.print(path.name)
         return
     settings = _settings(config)
-    state, output = _folders(settings)
+    state, output = settings.path(settings.state_dir), storage_at(settings.output_address)
     report = bring_back(state, output, folder, copy, _shown("Files"), replace=replace)
     out.print(str(state / "jobs.db"))
     _say(report, f"{_jobs(report)}, of {report.copy.name}; {report.new} files were put back")
@@ -75,14 +76,9 @@ def restore(
 def _settings(config: Path) -> Settings:
     """Of the config's application. Raises ConfigError."""
     found = [*settings_in(config).values()]
-    if len({_folders(settings) for settings in found}) != 1:
+    if len({(settings.state_dir, settings.output_address) for settings in found}) != 1:
         raise ConfigError(f"{config} has {len(found)} applications of this service, not one")
     return found[0]
-
-
-def _folders(settings: Settings) -> tuple[Path, Path]:
-    """`state_dir` and `output_dir`."""
-    return settings.path(settings.state_dir), settings.path(settings.output_dir)
 
 
 def _jobs(report: BackupReport) -> str:

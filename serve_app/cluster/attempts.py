@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import ray
@@ -53,6 +53,7 @@ class RunningAttempt:
     response: Any = None  # of the call to a renderer
     task: Any = None  # ref of the task that writes the files
     killed: bool = False
+    drawn: list[Any] = field(default_factory=list[Any])  # refs of what renderers returned, by round
 
 
 class Attempts:
@@ -63,6 +64,8 @@ class Attempts:
         self._app_name, self._task = app_name, run_job_task
         self._session: str | None = None
         self._running: dict[str, RunningAttempt] = {}  # by job id
+        # By job id: refs of what was drawn in each round of an attempt that could not store it.
+        self._drawn: dict[str, list[Any]] = {}
         self.pools = [DEFAULT_POOL]  # of the application
         # By pool: when it was asked for, and the handle.
         self._handles: dict[str, tuple[float, Any]] = {}
@@ -83,19 +86,27 @@ class Attempts:
                 del self._running[job_id]
 
     async def _run(self, run: RunningAttempt, ticket: Ticket, means: Means) -> Outcome:
-        """The attempt, and each round of redraws that it asks for."""
-        redraw: Redraw | None = None
-        while True:
-            outcome = await self._run_once(run, ticket, means, redraw)
-            redraw = outcome.get("redraw")
-            if outcome["kind"] != "redraw" or redraw is None:
-                return outcome
-
-    async def _run_once(
-        self, run: RunningAttempt, ticket: Ticket, means: Means, redraw: Redraw | None
-    ) -> Outcome:
+        """The attempt, and each round of redraws that it asks for. What an earlier attempt has drawn and
+        could not store is not drawn again: finishing makes the same of it, and asks for the same redraws."""
         if not needs_renderer(ticket["summary"]["pool"]):
             return await self._run_task(run, ticket, None, means)
+        job_id, redraw = ticket["job_id"], None
+        run.drawn = self._drawn.pop(job_id, [])
+        kept = iter([*run.drawn])
+        while True:
+            if (rendered := next(kept, None)) is not None:
+                outcome = await self._run_task(run, ticket, rendered, means, redraw)
+            else:
+                outcome = await self._draw(run, ticket, means, redraw)
+            redraw = outcome.get("redraw")
+            if outcome["kind"] != "redraw" or redraw is None:
+                if outcome.get("unstored") and not run.killed:
+                    self._drawn[job_id] = run.drawn
+                return outcome
+
+    async def _draw(
+        self, run: RunningAttempt, ticket: Ticket, means: Means, redraw: Redraw | None
+    ) -> Outcome:
         order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
         if order["params"].get("init_image") or order["params"].get("control"):
             order = {**order, "folder": means.folder}
@@ -111,6 +122,7 @@ class Attempts:
             return Outcome(kind="released", reason=_short(error))
         if run.killed:  # after a renderer had accepted it, and before its task was started
             raise TaskLost("it was stopped between the renderer and its task")
+        run.drawn.append(rendered)
         return await self._run_task(run, ticket, rendered, means, redraw)
 
     async def _run_task(
@@ -143,6 +155,10 @@ class Attempts:
             run.response.cancel()
         if run.task is not None:
             ray.cancel(run.task, force=True)
+
+    def forget(self, job_id: str) -> None:
+        """The job is over: what was drawn for it is not needed any more."""
+        self._drawn.pop(job_id, None)
 
     def serve_is(self, session: str) -> None:
         """`session`: of the Serve that runs now. If it is another one, end all attempts: they would wait for

@@ -28,6 +28,7 @@ from serve_app.cluster.serve_run import end_serve_run
 from serve_app.config import LOOPBACK, PROJECT_ROOT, Settings
 from serve_app.errors import ConfigError, ServiceError
 from serve_app.finishing.base import refuse_bad_weights
+from serve_app.object_address import ObjectAddress
 from serve_app.webhooks.address import target_of
 from serve_app.webhooks.owners import HookOwners
 from serve_app.webhooks.sending import Sender
@@ -132,7 +133,7 @@ class CannotServe(RayServeException):
 
 def servable(args: Settings | dict[str, Any]) -> Settings:
     """Raises CannotServe, with a line for each mistake, if an argument or a file is wrong, the model is
-    missing, anybody could come in, or the cluster is somebody else's."""
+    missing, anybody could come in, the cluster is somebody else's, or files cannot be kept in the bucket."""
     try:
         settings = _settings_of(args)
         if faults := file_faults(settings):
@@ -140,10 +141,19 @@ def servable(args: Settings | dict[str, Any]) -> Settings:
         refuse_open_bind(settings)
         _refuse_anothers_cluster(settings)
         refuse_unfit_redis(settings)
+        if settings.output is not None and settings.output_folder is None:
+            refuse_unfit(settings.output)
     except ServiceError as error:
         end_serve_run(error.detail)
         raise CannotServe(error.detail) from None
     return settings
+
+
+def refuse_unfit(output: str) -> None:
+    """Raises ConfigError if files cannot be kept there, whatever time passes."""
+    from serve_app.artifacts.objects import refuse_unfit as refuse
+
+    refuse(ObjectAddress.parse(output))
 
 
 def _settings_of(args: Settings | dict[str, Any]) -> Settings:

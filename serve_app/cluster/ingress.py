@@ -93,7 +93,7 @@ def _deployment(settings: Settings) -> Deployment:
         launchers=settings.launchers,
         cpus=sum(pool.max_replicas * pool.num_cpus for pool in pools.values())
         + settings.ingress_replicas * INGRESS_CPUS,
-        output_dir=str(settings.path(settings.output_dir)),
+        output_dir=settings.output_address,
         weights=WeightFiles(
             matting=_text(settings, settings.matting_file),
             upscalers=_text(settings, settings.upscalers_dir),

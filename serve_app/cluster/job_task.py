@@ -14,7 +14,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from serve_app import logs
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.cluster.handles import call_registry
 from serve_app.finishing.base import NO_WEIGHTS, Weights, weights_in
 from serve_app.jobs.attempt import store_images
@@ -38,12 +38,12 @@ def run(
     `full`, and nothing is written, if this node does not see the folder of the registry: nobody would find
     the files."""
     logs.configure()
-    output = OutputDir(Path(folder["path"]))
+    output = output_at(folder["path"])
     drawn = rendered is None or rendered["failed"] is None
     if drawn and not output.is_folder(folder["id"]):
         reason = "this node does not see the output folder of the registry"
         log.error(reason, extra={"job_id": ticket["job_id"]})
-        return Outcome(kind="full", reason=reason)
+        return Outcome(kind="full", reason=reason, unstored=rendered is not None)
     reports = Reports(ticket, app_name)
     work = Work(ticket, output, reports.progress, weights=_weights(folder))
     if rendered is None:

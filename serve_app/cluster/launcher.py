@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.cluster.attempts import Attempts, Means
 from serve_app.cluster.checks import SMALL_TASK_CPUS, job_task_cpus, lacking_gpus
 from serve_app.cluster.launcher_process import LauncherProcess
@@ -26,10 +25,12 @@ class RayLauncher:
     def __init__(
         self, attempts: Attempts, output_dir: str, create_process: Callable[[], Any]
     ) -> None:
-        self.output = OutputDir(Path(output_dir))  # where attempts write from now on
+        self.output = output_at(output_dir)  # where attempts write from now on
         self.weights = WeightFiles(matting=None, upscalers=None)  # of effects, from now on
         self._attempts, self._create_process = attempts, create_process
         self._processes: list[LauncherProcess] = []
+        # By job id: who holds what was drawn for it and could not be stored.
+        self._drawn: dict[str, Attempts | LauncherProcess] = {}
         self._session: str | None = None
         self._gpus: dict[str, float] = {}  # by pool: what one renderer needs
         self._reserved_cpus = 0.0
@@ -51,7 +52,10 @@ class RayLauncher:
         least = min(self._processes, key=len, default=self._attempts)
         self._ask_ray()
         folder = OutputFolder(path=output.path, id=output.id, weights=self.weights)
-        outcome = await least.run(ticket, Means(folder, self._task_cpus))
+        place = self._drawn.pop(ticket["job_id"], least)
+        outcome = await place.run(ticket, Means(folder, self._task_cpus))
+        if outcome.get("unstored"):
+            self._drawn[ticket["job_id"]] = place
         if outcome["kind"] == "drawn" and self.output is not output:
             return Outcome(kind="stopped", reason="the output folder was replaced meanwhile")
         return outcome
@@ -59,6 +63,10 @@ class RayLauncher:
     def kill(self, job_id: str) -> None:
         for place in (self._attempts, *self._processes):
             place.kill(job_id)
+
+    def forget(self, job_id: str) -> None:
+        if (place := self._drawn.pop(job_id, None)) is not None:
+            place.forget(job_id)
 
     def needs(self, gpus: Mapping[str, float], *, nodes_on_demand: bool) -> None:
         """The pools, and the GPUs that one renderer of each needs; `nodes_on_demand`: the cluster adds the

@@ -53,6 +53,9 @@ class LauncherActor:
     async def kill(self, job_id: str) -> None:
         self._attempts.kill(job_id)
 
+    async def forget(self, job_id: str) -> None:
+        self._attempts.forget(job_id)
+
     async def serve_is(self, session: str) -> None:
         self._attempts.serve_is(session)
 
@@ -111,6 +114,10 @@ class LauncherProcess:
                 _end(ended, Outcome(kind="lost", reason="it was stopped before it began"))
             elif self._actor is not None:
                 self._actor.kill.remote(job_id)
+
+    def forget(self, job_id: str) -> None:
+        if self._actor is not None:
+            self._actor.forget.remote(job_id)
 
     def serve_is(self, session: str) -> None:
         self._session = session

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from serve_app import logs
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import OutputDir, output_at
 from serve_app.cluster.attempts import Attempts
 from serve_app.cluster.courier import CourierProcess
 from serve_app.cluster.handles import collect_rarely
@@ -72,7 +72,7 @@ class RegistryActor:
         self._output_note = parsed.path(parsed.state_dir) / OUTPUT_NOTE
         # Ray restarts an actor with the arguments of its creation, and output_dir may be another one since.
         output_dir = _noted(self._output_note) if restarted else ""
-        output_dir = output_dir or str(parsed.path(parsed.output_dir))
+        output_dir = output_dir or parsed.output_address
         attempts = Attempts(parsed.app_name, run_job_task)
         attempts.pools = list(parsed.pools) or attempts.pools
         self._launcher = RayLauncher(
@@ -173,7 +173,7 @@ class RegistryActor:
         output = self._launcher.output
         if output.path != output_dir:
             log.warning("files are stored in %s from now on", output_dir)
-            output = OutputDir(Path(output_dir))
+            output = output_at(output_dir)
         with contextlib.suppress(OSError):  # `trouble` says it
             await asyncio.to_thread(output.probe)
         if output is not self._launcher.output:

@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import ray
@@ -21,7 +20,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from serve_app.api.registry_client import CALL_TIMEOUT_S, WRITE_TIMEOUT_S
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.cluster.grouped_calls import GroupedCalls
 from serve_app.cluster.handles import call_sync, registry_actor, renderer_name
 from serve_app.cluster.keepers import store_name
@@ -31,7 +30,7 @@ from serve_app.messages import Deployment, PoolState
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 15
+REGISTRY_VERSION = 16
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}
@@ -46,7 +45,7 @@ class ActorTransport:
 
     def __init__(self, app_name: str, actor: ActorHandle, deployment: Deployment) -> None:
         self._app_name, self._deployment = app_name, deployment
-        self._output = OutputDir(Path(deployment["output_dir"]))
+        self.output = output_at(deployment["output_dir"])
         self._actor: Any = actor
         self._looked_at = float("-inf")
         self._known: tuple[str | None, list[PoolState]] = None, []
@@ -109,7 +108,7 @@ class ActorTransport:
         if stats.get("output_trouble") is not None:
             return f"the output folder cannot be written: {stats['output_trouble']}"
         folder = stats.get("output_id")  # an older registry has none
-        if folder and not await asyncio.to_thread(self._output.is_folder, folder):
+        if folder and not await asyncio.to_thread(self.output.is_folder, folder):
             return NOT_SHARED
         if stats["paused"] in ("application", "storage", "draining"):
             return f"nothing is launched: {stats['paused']}"
@@ -196,9 +195,10 @@ def attach(
             "state_dir or redis_url differs from the running registry's; stop that one first"
         )
     folder = call_sync(actor.configure.remote(deployment, True), 30)
-    if folder and not OutputDir(Path(deployment["output_dir"])).is_folder(folder):
+    transport = ActorTransport(settings.app_name, actor, deployment)
+    if folder and not transport.output.is_folder(folder):
         raise ConfigError(NOT_SHARED)
-    return ActorTransport(settings.app_name, actor, deployment)
+    return transport
 
 
 def _drain(actor: Any, timeout_s: float) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from ray.exceptions import RayError
 
 from serve_app import logs
 from serve_app.artifacts.disk import why
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.catalog.models import ModelSpec, active_model, load_models, without_folders
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.replica_port import listen_on_node_address
@@ -56,7 +55,7 @@ class RendererReplica:
         listen_on_node_address()
         parsed = Settings.model_validate(settings)
         self._app_name = parsed.app_name
-        self._output_dir = parsed.path(parsed.output_dir)
+        self._output = parsed.output_address
         self._tell("loading", parsed.model)
         loop = asyncio.get_running_loop()
         known: list[ModelSpec] = []
@@ -134,7 +133,7 @@ class RendererReplica:
         """What the order is drawn from. Raises SourceMissing, and StorageFailed where this node does not see
         the folder of the registry, or cannot read there."""
         folder = ticket.get("folder")
-        output = OutputDir(Path(folder["path"]) if folder else self._output_dir)
+        output = output_at(folder["path"] if folder else self._output)
         if folder and not output.is_folder(folder["id"]):
             raise StorageFailed("this node does not see the output folder of the registry")
         try:

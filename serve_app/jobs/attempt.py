@@ -50,7 +50,7 @@ def store_images(ticket: Ticket, rendered: Rendered, output: ImageWriter) -> Out
         output.remove([image["path"] for image in stored])
         if not error.passes:
             return Outcome(kind="failed", reason=error.detail, error=told(error))
-        return Outcome(kind="full", reason=error.detail)
+        return Outcome(kind="full", reason=error.detail, unstored=True)
     except Exception as bug:
         log.exception("attempt failed", extra={"job_id": ticket["job_id"]})
         output.remove([image["path"] for image in stored])

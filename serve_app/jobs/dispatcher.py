@@ -61,6 +61,10 @@ class Launcher(Protocol):
         """Kill the task of this job, whatever it waits for. Its `run` then raises TaskLost."""
         ...
 
+    def forget(self, job_id: str) -> None:
+        """The job is over: what was drawn for it and could not be stored is not needed any more."""
+        ...
+
     def send_previews(self, job_id: str) -> Coroutine[Any, Any, None]:
         """Tell the engine that draws this job to send previews from now on."""
         ...
@@ -234,6 +238,7 @@ class Dispatcher:
     def _forget(self, job_id: str) -> None:
         self._losses.pop(job_id, None)
         self.previewed.discard(job_id)
+        self._launcher.forget(job_id)
 
     # ---- one attempt ----
 

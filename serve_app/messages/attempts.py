@@ -22,7 +22,7 @@ class WeightFiles(TypedDict):
 class OutputFolder(TypedDict):
     """Where an attempt writes, and what else its task finds on its node."""
 
-    path: str  # absolute
+    path: str  # its address: an absolute path
     id: str  # what `artifacts.identity` must find there; empty: the registry has not seen it yet
     weights: NotRequired[WeightFiles]
 
@@ -82,5 +82,6 @@ class Outcome(TypedDict):
     images: NotRequired[list[ImageFile]]
     error: NotRequired[JobError]
     redraw: NotRequired[Redraw]
+    unstored: NotRequired[bool]  # of `full`: what was drawn is there, and need not be drawn again
     run_s: NotRequired[float]  # of `drawn`: seconds from its admission to its last image
     extra_work: NotRequired[float]  # megapixel steps of redraws, which the order did not say

@@ -120,6 +120,6 @@ class Deployment(TypedDict):
     nodes_on_demand: bool  # a cluster that adds the nodes it lacks
     launchers: int  # processes that launch jobs for the registry
     cpus: float  # logical ones that all its replicas reserve, when they are as many as they may be
-    output_dir: str  # an absolute path
+    output_dir: str  # its address: an absolute path
     weights: WeightFiles
     webhooks: WebhookSettings

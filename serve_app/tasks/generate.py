@@ -101,7 +101,7 @@ def _made(
     ticket = work.ticket
     stored = work.output.write({**image, "index": index}, own, ticket["job_id"], ticket["fence"])
     work.stored.append(stored["path"])
-    data = work.output.read(stored["path"])
+    data = work.read_own(stored["path"])
     picture, _ = read_png(data)
     original = StoredFile(
         role="original",
@@ -157,7 +157,7 @@ def _judged(
 
 
 def _print_of(work: Work, image: ImageFile) -> Fingerprint:
-    with Image.open(io.BytesIO(work.output.read(image["path"])), formats=["PNG", "WEBP"]) as file:
+    with Image.open(io.BytesIO(work.read_own(image["path"])), formats=["PNG", "WEBP"]) as file:
         return fingerprint(Picture.from_image(file))
 
 

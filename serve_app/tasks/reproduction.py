@@ -62,7 +62,7 @@ def _one(
     """The file at `path` beside the one that it makes again, at `before`."""
     if pixels_sha256 and prints.get("pixels_sha256") == pixels_sha256:
         return _answer(role, "exact", [])
-    made = work.output.read(path)
+    made = work.read_own(path)
     try:
         was = work.read(before, sha256)
     except SourceMissing as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from serve_app.artifacts.disk import is_gone, why
 from serve_app.artifacts.folder import OutputDir
 from serve_app.artifacts.imprint import printed
 from serve_app.artifacts.names import ArtifactName
@@ -72,15 +73,25 @@ class Work:
         )
 
     def read(self, path: str, sha256: str) -> bytes:
-        """A published file. Raises SourceMissing if it is not there any more, or not as it was."""
+        """A published file. Raises SourceMissing if it is not there any more, or not as it was; StorageFailed
+        if it cannot be read now."""
         try:
             data = self.output.read(path)
         except OSError as error:
             log.warning("cannot read %s: %s", path, error.strerror)
-            raise SourceMissing from error
+            if is_gone(error):
+                raise SourceMissing from error
+            raise _unreadable(error) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise SourceMissing("A picture that this job works on is not what it was.")
         return data
+
+    def read_own(self, path: str) -> bytes:
+        """A file that this attempt has stored. Raises StorageFailed."""
+        try:
+            return self.output.read(path)
+        except OSError as error:
+            raise _unreadable(error) from error
 
     def step(self, stage: str, done: int, of: int) -> None:
         """`done` of `of` pictures are ready."""
@@ -108,7 +119,7 @@ def run_steps(work: Work, steps: Callable[[], Outcome]) -> Outcome:
     except StorageFailed as error:
         work.output.remove(work.stored)
         if error.passes:
-            return Outcome(kind="full", reason=error.detail)
+            return Outcome(kind="full", reason=error.detail, unstored=True)
         return Outcome(kind="failed", reason=error.detail, error=told(error))
     except ServiceError as error:
         work.output.remove(work.stored)
@@ -117,3 +128,7 @@ def run_steps(work: Work, steps: Callable[[], Outcome]) -> Outcome:
         log.exception("attempt failed", extra={"job_id": job_id})
         work.output.remove(work.stored)
         return Outcome(kind="failed", reason=type(bug).__name__, error=internal_error(bug))
+
+
+def _unreadable(error: OSError) -> StorageFailed:
+    return StorageFailed(f"A picture could not be read: {why(error)}.")

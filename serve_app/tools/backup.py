@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serve_app.artifacts.copying import Copied, copy_file, copy_uploads, remove_others
+from serve_app.artifacts.storage import FolderStorage, Storage
 from serve_app.errors import ConfigError, StorageFailed
 from serve_app.jobs.store.copies import (
     PublishedFile,
@@ -61,7 +62,7 @@ class BackupReport:
 
 def back_up(
     state: Path,
-    output: Path,
+    output: Storage,
     folder: Path,
     keep: int,
     progress: Progress,
@@ -86,8 +87,10 @@ def back_up(
             else:
                 copy_redis(link, part)
             report = BackupReport(copy, about(part))
-            _copy_files(report, part, output, folder / "output", progress)
-            report.uploads = copy_uploads(output, folder / "output", now, uploads_of(part))
+            (folder / "output").mkdir(exist_ok=True)
+            files = FolderStorage(folder / "output")
+            _copy_files(report, part, output, files, progress)
+            report.uploads = copy_uploads(output, files, now, uploads_of(part))
             _sync(part)
             part.replace(copy)
             _sync(folder)
@@ -106,7 +109,7 @@ def back_up(
 
 
 def restore(
-    state: Path, output: Path, folder: Path, name: str, progress: Progress, *, replace: bool
+    state: Path, output: Storage, folder: Path, name: str, progress: Progress, *, replace: bool
 ) -> BackupReport:
     """Put a copy of `folder` and its files where the service looks for them. `name`: the copy; empty: the
     newest. `replace`: a store that is there is put aside. No service may use `state`. Raises ConfigError,
@@ -121,10 +124,10 @@ def restore(
                 f"{store} is a job store already; --replace puts it aside, and restores over it"
             )
         report = BackupReport(copy, found)
-        with _writing(output):
-            _copy_files(report, copy, folder / "output", output, progress)
-            needed = uploads_of(copy)
-            report.uploads = copy_uploads(folder / "output", output, time.time(), needed)
+        with _refusals(output.address):
+            files = FolderStorage(folder / "output")
+            _copy_files(report, copy, files, output, progress)
+            report.uploads = copy_uploads(files, output, time.time(), uploads_of(copy))
         part = state / f".{DATABASE}{PART}"
         part.unlink(missing_ok=True)
         shutil.copyfile(copy, part)
@@ -158,9 +161,8 @@ def _chosen(folder: Path, name: str) -> Path:
 
 
 def _copy_files(
-    report: BackupReport, store: Path, source: Path, to: Path, progress: Progress
+    report: BackupReport, store: Path, source: Storage, to: Storage, progress: Progress
 ) -> None:
-    to.mkdir(parents=True, exist_ok=True)
     wanted = [*files_of(store)]
     for stored in progress(wanted, len(wanted)):
         match copy_file(source, to, stored.path, stored.sha256):
@@ -185,8 +187,8 @@ def _put_aside(store: Path) -> Path:
     return aside
 
 
-def _refuse_inside(folder: Path, state: Path, output: Path) -> None:
-    for name, used in ("state_dir", state), ("output_dir", output):
+def _refuse_inside(folder: Path, state: Path, output: Storage) -> None:
+    for name, used in ("state_dir", state), ("output_dir", Path(output.address)):
         if folder.resolve().is_relative_to(used.resolve()):
             raise ConfigError(f"{folder} lies in the service's own {name}: name another folder")
 
@@ -205,13 +207,19 @@ def _alone(folder: Path) -> Generator[None]:
 @contextmanager
 def _writing(folder: Path) -> Generator[None]:
     """The folder, made if it is missing, for this user alone. What the disk refuses is a StorageFailed."""
-    try:
+    with _refusals(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield
+
+
+@contextmanager
+def _refusals(place: object) -> Generator[None]:
+    try:
+        yield
     except sqlite3.Error as error:
-        raise StorageFailed(f"{folder}: the job store could not be copied: {error}") from error
+        raise StorageFailed(f"{place}: the job store could not be copied: {error}") from error
     except OSError as error:
-        raise StorageFailed(f"{folder}: {error.strerror}") from error
+        raise StorageFailed(f"{place}: {error.strerror}") from error
 
 
 def _sync(path: Path) -> None:

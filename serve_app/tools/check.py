@@ -72,8 +72,12 @@ def _wrong(source: YamlFile, at: At, app: dict[str, Any], settings: Settings) ->
     if problem := open_bind_problem(settings, host):
         here = source.line(("http_options", "host"))
         found.append(f"{shown(source.path)}:{here}: {problem}")
-    for setting in ("output_dir", "state_dir"):
-        if problem := folder_problem(settings.path(getattr(settings, setting))):
+    output = "output" if settings.output else "output_dir"
+    for setting, folder in (
+        (output, settings.output_folder),
+        ("state_dir", settings.path(settings.state_dir)),
+    ):
+        if folder is not None and (problem := folder_problem(folder)):
             found.append(line(f"{setting}: {problem}", "args", setting))
     return found
 

@@ -25,6 +25,7 @@ from serve_app.config import Settings
 from serve_app.errors import ConfigError
 from serve_app.jobs.store.copies import about
 from serve_app.jobs.store.directory import holder_of
+from serve_app.object_address import ObjectAddress
 from serve_app.tools.check import check
 from serve_app.tools.doctor_redis import of_redis
 from serve_app.tools.findings import Finding, Level
@@ -53,7 +54,7 @@ def examine(config: Path, http: httpx.Client) -> Iterator[Finding]:
     runs = False
     with suppress(ConfigError):  # told above
         for settings in settings_in(config).values():
-            state, output = settings.path(settings.state_dir), settings.path(settings.output_dir)
+            state, output = settings.path(settings.state_dir), settings.output_folder
             if settings.redis_url is None:
                 runs = runs or holder_of(state) is not None
                 yield from _of_store(state)
@@ -61,9 +62,12 @@ def examine(config: Path, http: httpx.Client) -> Iterator[Finding]:
                 findings, used = of_redis(settings.redis_url, settings)
                 runs = runs or used
                 yield from findings
-            yield from _of_output(output)
-            for what, folder in ("state_dir", state), ("output_dir", output):
-                yield _room(what, folder)
+            yield _room("state_dir", state)
+            if output is not None:
+                yield from _of_output(output)
+                yield _room("output_dir", output)
+            elif settings.output is not None:
+                yield _of_bucket(ObjectAddress.parse(settings.output))
             yield from _of_secrets(settings)
     yield from _of_machine()
     yield from _of_service(http, expected=runs)
@@ -111,6 +115,26 @@ def _of_output(output: Path) -> Iterator[Finding]:
             f"{output} takes no second name for a file ({error.strerror})",
             "name a folder on a file system with hard links, that this user may write",
         )
+
+
+def _of_bucket(address: ObjectAddress) -> Finding:
+    try:
+        from serve_app.artifacts.objects import ObjectStorage
+
+        version, expires = ObjectStorage(address).try_out()
+    except ConfigError as error:
+        return Finding("wrong", "output", error.detail, "or leave `output` out, for a folder")
+    except OSError as error:
+        said = f"{address.url}: {error.strerror}"
+        return Finding("wrong", "output", said, "configs/README.md, An object store")
+    if expires:
+        said = f"{address.url}: a lifecycle rule deletes what is stored there ({expires})"
+        advice = "take the prefix out of the rule; `retention_days` deletes jobs with their files"
+        return Finding("wrong", "output", said, advice)
+    if version:
+        said = f"{address.url} keeps versions: what is deleted still takes room"
+        return Finding("note", "output", said, "a rule that deletes old versions is harmless")
+    return Finding("ok", "output", f"{address.url} takes files, and never twice under one name")
 
 
 def _room(what: str, folder: Path) -> Finding:

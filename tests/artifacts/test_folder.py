@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.api.output import OutputFiles
-from serve_app.artifacts import folder
+from serve_app.artifacts import storage
 from serve_app.artifacts.folder import OutputDir, _reason
 from serve_app.artifacts.names import ArtifactName
 from serve_app.errors import StorageFailed
@@ -343,7 +343,7 @@ def test_a_probe_writes_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_probe_needs_room_for_a_picture(tmp_path: Path) -> None:
     """A disk with some bytes left takes a small file, and then not the next picture."""
-    with files_at_most(folder.PROBE_BYTES - 1), pytest.raises(OSError, match="too large"):
+    with files_at_most(storage.PROBE_BYTES - 1), pytest.raises(OSError, match="too large"):
         OutputDir(tmp_path).probe()
     assert everything_in(tmp_path) == []
 

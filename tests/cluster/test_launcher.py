@@ -139,11 +139,13 @@ class Renderer:
         self.render = self
         self.name = ""
         self.rendered: list[tuple[Any, ...]] = []  # arguments of each call to a renderer
+        self.drawn: list[Any] = []  # refs that each task was given
         self.given: list[Any] = []  # what each task was given of the one before
         self.cpus: float | None = None  # of the newest task, if it asked for some
 
     def remote(self, *args: Any) -> Any:
         if len(args) > 1:
+            self.drawn.append(args[1])
             self.given.append(args[-1])
             self.tasks.append(asyncio.get_running_loop().create_future())
             return self.tasks[-1]
@@ -243,6 +245,50 @@ async def test_redraws_belong_to_the_same_attempt(renderer: Renderer) -> None:
     renderer.tasks[1].set_result(drawn)
     assert await attempt == drawn
     assert not launcher._attempts
+
+
+UNSTORED = Outcome(kind="full", reason="the bucket is away", unstored=True)
+
+
+async def test_what_could_not_be_stored_is_not_drawn_again(renderer: Renderer) -> None:
+    """The next attempt begins with it, redraws too; an attempt that loses it is the last that tries."""
+    launcher, attempt = launch(renderer)
+    again = Redraw(images=[], indices=[0], number=1, used=1, params={"seed": 8}, run_s=0.5)
+    for number, outcome in enumerate((Outcome(kind="redraw", reason="", redraw=again), UNSTORED)):
+        await turn()
+        renderer.responses[number].accepted.set_result(f"ref{number}")
+        await turn()
+        renderer.tasks[number].set_result(outcome)
+    assert await attempt == UNSTORED
+    second = asyncio.create_task(launcher.run(ticket(fence=2)))
+    await turn()
+    renderer.tasks[2].set_result(Outcome(kind="redraw", reason="", redraw=again))
+    await turn()
+    assert renderer.drawn == ["ref0", "ref1", "ref0", "ref1"]
+    assert renderer.given == [None, again, None, again]
+    renderer.tasks[3].set_exception(ObjectLostError("ab" * 28, None, "f"))
+    with pytest.raises(TaskLost):
+        await second
+    assert len(renderer.responses) == 2
+    third = asyncio.create_task(launcher.run(ticket(fence=3)))
+    await turn()
+    assert len(renderer.responses) == 3, "it is drawn afresh"
+    launcher.kill(JOB_ID)
+    with pytest.raises(TaskLost):
+        await third
+
+
+async def test_what_was_drawn_is_forgotten_with_its_job(renderer: Renderer) -> None:
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[0].accepted.set_result("ref")
+    await turn()
+    renderer.tasks[0].set_result(UNSTORED)
+    await attempt
+    assert (launcher._attempts._drawn, list(launcher._drawn)) == ({JOB_ID: ["ref"]}, [JOB_ID])
+    launcher.forget(JOB_ID)
+    launcher.forget(JOB_ID)
+    assert (launcher._attempts._drawn, launcher._drawn) == ({}, {})
 
 
 @pytest.mark.parametrize("error", [BackPressureError(1, 1), KeyError("no such application")])

@@ -84,6 +84,8 @@ class ManualLauncher:
             if key[0] == job_id:
                 self.end(*key, None)
 
+    def forget(self, job_id: str) -> None: ...
+
     async def send_previews(self, job_id: str) -> None:
         self.previewed.append(job_id)
 

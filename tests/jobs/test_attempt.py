@@ -10,6 +10,7 @@ from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
 from serve_app.artifacts.names import day_of
+from serve_app.artifacts.storage import FolderStorage
 from serve_app.jobs.attempt import store_images
 from serve_app.messages import Rendered, RenderedImage, RenderFailed
 from tests.factories import JOB_ID, params, ticket
@@ -87,14 +88,14 @@ def test_a_disk_that_fills_in_between_leaves_no_part_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = OutputDir(tmp_path)
-    store, count = OutputDir._store, iter((1, 2))
+    put, count = FolderStorage.put, iter((1, 2))
 
-    def second_fails(self: OutputDir, *args: object) -> None:
+    def second_fails(self: FolderStorage, path: str, data: bytes) -> None:
         if next(count) == 2:
             raise OSError(28, "No space left on device")
-        store(self, *args)  # type: ignore[arg-type]
+        put(self, path, data)
 
-    monkeypatch.setattr(OutputDir, "_store", second_fails)
+    monkeypatch.setattr(FolderStorage, "put", second_fails)
     assert store_images(ticket(params(n=2)), drawn(0, 1), output)["kind"] == "full"
     assert files(tmp_path) == []
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from serve_app.artifacts.folder import OutputDir
 from serve_app.artifacts.inspection.inspect import inspect
+from serve_app.artifacts.storage import FolderStorage
 from serve_app.messages import Outcome, Redraw, Rendered, RenderedImage
 from serve_app.params import Finishing, GenerationParams, summary_of
 from serve_app.tasks.generate import finish_drawn
@@ -225,14 +226,15 @@ def test_a_disk_that_fills_up_between_original_and_asset_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     """The job waits for room; whichever file was the first that did not fit."""
-    put = OutputDir._put
+    put = FolderStorage.put
 
-    def full(self: OutputDir, day: str, final: str, *rest: Any) -> None:
+    def full(self: FolderStorage, path: str, data: bytes) -> None:
+        final = path.partition("/")[2]
         if (final.rpartition("-")[2] if final.count("-") > 4 else "original.png") == f"{role}.png":
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(self, day, final, *rest)
+        put(self, path, data)
 
-    monkeypatch.setattr(OutputDir, "_put", full)
+    monkeypatch.setattr(FolderStorage, "put", full)
     order = finishing_order(2, effects=({"op": "normal_map"},))
     outcome, _ = run_all(tmp_path, order, lambda _: GOOD)
     assert (outcome["kind"], outcome["reason"]) == (

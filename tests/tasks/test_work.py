@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import OutputDir, output_at
+from serve_app.artifacts.storage import FolderStorage
 from serve_app.errors import ServiceError, SourceMissing
 from serve_app.finishing.picture import EffectFailed
 from serve_app.messages import ImageFile
 from serve_app.tasks.work import Work, run_body
+from tests.bucket import Bucket
 from tests.factories import image_file, summary, ticket
 
 
@@ -75,14 +78,14 @@ def test_a_bug_ends_the_job_and_tells_no_path(work: Work) -> None:
 
 def test_a_full_disk_is_waited_for(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that fills up between two files of the job."""
-    put = OutputDir._put
+    put = FolderStorage.put
 
-    def full_at_the_second(self: OutputDir, day: str, final: str, *rest: Any) -> None:
-        if "normal_map" in final:
+    def full_at_the_second(self: FolderStorage, path: str, data: bytes) -> None:
+        if "normal_map" in path:
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(self, day, final, *rest)
+        put(self, path, data)
 
-    monkeypatch.setattr(OutputDir, "_put", full_at_the_second)
+    monkeypatch.setattr(FolderStorage, "put", full_at_the_second)
 
     def body(work: Work) -> list[ImageFile]:
         work.put(0, 7, "asset", b"pixels")
@@ -91,6 +94,25 @@ def test_a_full_disk_is_waited_for(work: Work, monkeypatch: pytest.MonkeyPatch) 
 
     assert run_body(body, work)["kind"] == "full"
     assert names(work) == []
+
+
+def test_a_source_that_cannot_be_read_now_is_waited_for(work: Work, bucket: Bucket) -> None:
+    """It is not gone: a store that is away comes back."""
+    away = dataclasses.replace(work, output=output_at(bucket.at("sources")))
+    stored = away.put(0, 7, "asset", b"pixels")
+
+    def body(work: Work) -> list[ImageFile]:
+        work.read(stored["path"], stored["sha256"])
+        work.read_own(stored["path"])
+        return []
+
+    assert run_body(body, away)["kind"] == "drawn"
+    bucket.says = 503
+    outcome = run_body(body, away)
+    assert (outcome["kind"], outcome.get("unstored")) == ("full", True)
+    bucket.says = None
+    away.output.remove([stored["path"]])
+    assert run_body(body, away).get("error", {}).get("code") == "source_missing"
 
 
 def test_a_source_is_read_as_it_was_published_or_not_at_all(work: Work, tmp_path: Path) -> None:

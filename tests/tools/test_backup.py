@@ -15,6 +15,7 @@ import pytest
 from serve_app.artifacts.brought import PlainPng
 from serve_app.artifacts.folder import OutputDir
 from serve_app.artifacts.names import ArtifactName
+from serve_app.artifacts.storage import FolderStorage
 from serve_app.artifacts.uploads import Quota
 from serve_app.errors import ConfigError, StorageFailed, StoreHeld
 from serve_app.jobs.store.copies import PAST_FENCES, about
@@ -60,11 +61,13 @@ class Studio(World):
         return self.output / image["path"]
 
     def back_up(self, keep: int = 7) -> BackupReport:
-        return back_up(self.state, self.output, self.backups, keep, lambda files, _: files)
+        output = FolderStorage(self.output)
+        return back_up(self.state, output, self.backups, keep, lambda files, _: files)
 
     def restore(self, name: str = "", *, replace: bool = False) -> BackupReport:
+        output = FolderStorage(self.output)
         return restore(
-            self.state, self.output, self.backups, name, lambda files, _: files, replace=replace
+            self.state, output, self.backups, name, lambda files, _: files, replace=replace
         )
 
     def lose(self) -> None:
@@ -135,11 +138,11 @@ async def test_a_store_in_redis_is_backed_up_while_it_is_written_and_brought_bac
                         write = studio.registry._store._database.write(rename)
                         asyncio.run_coroutine_threadsafe(write, loop).result(10)
 
-            loop = asyncio.get_running_loop()
+            loop, output = asyncio.get_running_loop(), FolderStorage(studio.output)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("serve_app.jobs.store.redis_copies.fetched", meanwhile)
                 report = await asyncio.to_thread(
-                    back_up, studio.state, studio.output, studio.backups, 7, lambda f, _: f, link
+                    back_up, studio.state, output, studio.backups, 7, lambda f, _: f, link
                 )
             assert late != [server.client.hget("assets:store", "commit").decode()]
             assert (report.about.jobs, report.new) == (1, 1)
@@ -253,11 +256,11 @@ async def test_a_backup_that_was_killed_leaves_nothing_that_counts(tmp_path: Pat
         studio.back_up()
         (studio.backups / "jobs-20991231T000000Z.db.part").write_bytes(b"half")
         day = studio.backups / "output" / picture.parent.name
-        (day / ".copying").write_bytes(b"half")
+        (day / f".{picture.name}.tmp").write_bytes(b"half")
         (day / picture.name).unlink()
         assert studio.back_up().new == 1
         assert (day / picture.name).read_bytes() == picture.read_bytes()
-        assert not [*studio.backups.rglob("*.part"), *studio.backups.rglob(".copying")]
+        assert not [*studio.backups.rglob("*.part"), *studio.backups.rglob("*.tmp")]
 
 
 async def test_what_cannot_be_backed_up_or_restored_says_why(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from serve_app.api.output import OutputFiles
+from serve_app.api.output import FinishedFiles
 from serve_app.api.threads import in_thread_to_its_end
+from serve_app.artifacts.disk import is_gone
 from serve_app.delivery.manifest import CHUNK, Manifest
 from serve_app.delivery.names import readable_name
 from serve_app.delivery.naming import NameTemplate
@@ -33,7 +34,7 @@ class Stored(NamedTuple):
 async def archive(
     batch: BatchView,
     rows: AsyncIterator[BatchRowView],
-    files: OutputFiles,
+    files: FinishedFiles,
     names: NameTemplate,
     *,
     originals: bool,
@@ -52,7 +53,9 @@ async def archive(
                 with closing(pieces_of(files, stored.path)) as pieces:
                     try:
                         piece = await in_thread_to_its_end(next, pieces, None)
-                    except OSError:
+                    except OSError as error:
+                        if not is_gone(error):
+                            raise  # an archive that breaks off is better than one that lacks a file
                         manifest.add(
                             **cells, code="source_missing", error="This file is not there any more."
                         )
@@ -77,7 +80,7 @@ async def archive(
     yield zipped.take()
 
 
-def pieces_of(files: OutputFiles, path: str) -> Generator[bytes]:
+def pieces_of(files: FinishedFiles, path: str) -> Generator[bytes]:
     """The file in pieces of CHUNK bytes, the last one smaller. Raises OSError."""
     with files.open(path) as file:
         while piece := file.read(CHUNK):

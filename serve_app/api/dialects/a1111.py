@@ -33,7 +33,7 @@ from serve_app.api.dialects.wording import Dialect
 from serve_app.api.routes.inputs import Client, Owner, Service
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.artifacts.inspection.inspect import inspect
 from serve_app.errors import InvalidField
 from serve_app.messages import JobFilter, JobView
@@ -100,7 +100,7 @@ async def _drawn(
     images = sorted(job["images"], key=lambda image: image["index"])
     files: list[bytes] = []
     if send is not False:
-        folder = OutputDir(service.settings.path(service.settings.output_dir))
+        folder = output_at(service.settings.output_address)
         files = await asyncio.to_thread(read_pictures, folder, images, Packing())
     return ImagesAnswer(
         images=[base64.b64encode(file).decode() for file in files],

@@ -30,7 +30,7 @@ from serve_app.api.replies import ImageReply
 from serve_app.api.routes.inputs import Client, Owner, Root, Service
 from serve_app.api.schemas import GenerateRequest
 from serve_app.api.service import JobService
-from serve_app.artifacts.folder import OutputDir
+from serve_app.artifacts.folder import output_at
 from serve_app.errors import InvalidField
 
 log = logging.getLogger("assets.api")
@@ -118,7 +118,7 @@ async def _drawn(
     service.watching.refuse_without_seat(client)
     job, _ = await service.order(body=order, owner=owner, client=client, life_s=None, key=None)
     log.debug("job accepted", extra={"job_id": job["job_id"]})
-    folder = OutputDir(service.settings.path(service.settings.output_dir))
+    folder = output_at(service.settings.output_address)
     if body.stream:
         looks = body.partial_images or 0
         return streamed(service, job, client, Sending(folder, packing, looks, events))

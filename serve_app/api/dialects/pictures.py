@@ -11,8 +11,9 @@ from typing import Literal
 
 from PIL import Image
 
+from serve_app.artifacts.disk import is_gone, why
 from serve_app.artifacts.folder import OutputDir
-from serve_app.errors import Gone
+from serve_app.errors import Gone, Unavailable
 from serve_app.messages import ImageFile
 
 PictureFormat = Literal["png", "webp", "jpeg"]
@@ -61,10 +62,14 @@ class Packing:
 
 
 def read_pictures(folder: OutputDir, images: list[ImageFile], packing: Packing) -> list[bytes]:
-    """In the order of their index. Raises Gone if a file was removed meanwhile."""
+    """In the order of their index. Raises Gone if a file was removed meanwhile, Unavailable."""
     try:
         return [packing.pack(folder.read(image["path"]), image["content_type"]) for image in images]
     except OSError as error:
+        if not is_gone(error):
+            raise Unavailable(
+                f"A picture cannot be read: {why(error)}.", code="storage_failed"
+            ) from error
         raise Gone("A picture of this job is not there any more.") from error
 
 

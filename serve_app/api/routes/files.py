@@ -75,4 +75,4 @@ async def output(
     """Needs no key: the URL holds a job id that cannot be guessed, so whoever has it may fetch it."""
     if thumb is not None:
         return await service.thumbnails.response(path, int(thumb), request.scope)
-    return await service.files.get_response(path, request.scope)
+    return await service.files.response(path, request.scope)

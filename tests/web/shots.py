@@ -127,14 +127,13 @@ def finishing(page: Page, url: str) -> None:
     select(page, url, ["a castle", "an apple", "a cat"])
     page.get_by_role("button", name="Finish").click()
     page.get_by_label("Add an effect").last.select_option("outline")
-    page.get_by_role("button", name="Try on the first").click()
-    page.locator(".finish .after img").wait_for(timeout=60_000)
+    page.locator(".finish [role=status]", has_text="Working").wait_for()
+    page.locator(".finish [role=status]:empty").wait_for(state="attached", timeout=60_000)
 
 
 def packing(page: Page, url: str) -> None:
     select(page, url, ["a sword", "a wooden shield", "a red potion", "a crown", "a ring", "a bomb"])
     page.get_by_role("button", name="Sheet").click()
-    page.get_by_role("button", name="Pack").click()
     page.locator(".packing canvas").wait_for(timeout=60_000)
 
 

@@ -159,7 +159,8 @@ class OrderForm extends View {
           choose: (effects) => this.change({ effects }),
           tried: look && trial.view(look.original),
         }),
-        "init_image" in (catalog.order.properties ?? {}) && sourceField(
+        // Until the fields are known it is there, lest something moves.
+        "init_image" in (catalog.order.properties ?? { init_image: 0 }) && sourceField(
           draft, errorBelow(errors, "init_image") ?? errorBelow(errors, "mask_image") ?? errors.strength, (changes) => this.change(changes),
         ),
         this.more(catalog),

@@ -36,7 +36,7 @@ class SheetMaker extends View {
   start() {
     this.redrawOn(watch);
     this.until(() => this.trial.end());
-    this.change();
+    if (this.items.length) this.change();
     const play = () => {
       this.play();
       if (this.isConnected) requestAnimationFrame(play);

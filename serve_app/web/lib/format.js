@@ -59,7 +59,7 @@ export function serious(note) {
 export function sentences(notes) {
   return notes.map((note) => {
     const [code, more = code] = note.split(/: (.*)/s);
-    return capital([T.notes[/** @type {keyof typeof T.notes} */ (code)], more].filter(Boolean).join(" "));
+    return capital([T.notes[/** @type {keyof typeof T.notes} */ (code)], more].filter(Boolean).join(" ").replaceAll("`", ""));
   });
 }
 

@@ -27,13 +27,7 @@ from serve_app.catalog.pools import configured_pools
 from serve_app.cluster import job_task
 from serve_app.cluster.checks import gpus_per_replica, servable
 from serve_app.cluster.courier import CourierActor
-from serve_app.cluster.handles import (
-    DETACHED,
-    give_way,
-    registry_name,
-    renderer_name,
-    worker_env,
-)
+from serve_app.cluster.handles import DETACHED, give_way, registry_name, renderer_name, worker_env
 from serve_app.cluster.ingress import IngressReplica
 from serve_app.cluster.launcher_process import LauncherActor
 from serve_app.cluster.nodes import beside_this_process, near_its_store

@@ -1,6 +1,7 @@
 """The fault campaign: hundreds of jobs of all kinds while everything that can die does.
 
     python -m tests.faults.campaign --seed 1 --kills 200 --cluster-kills 8 --out FOLDER
+    python -m tests.faults.campaign --redis-kills 10 --out FOLDER    the store is in a Redis, which dies too
 
 prints a table of faults and what came of them, leaves it in FOLDER/report.md beside a journal that is
 written as it goes, and ends with 1 if any promise about jobs was broken. Knows when a fault strikes; what
@@ -10,6 +11,7 @@ it does is in `faults`, what must hold afterwards in `check`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from dataclasses import dataclass
@@ -19,11 +21,22 @@ from random import Random
 
 from tests.cluster.conftest import write_files
 from tests.cluster.service import Service, wait_until
+from tests.redis_server import RedisServer, redis_server
 
 from . import evidence
 from .check import Case, violations
 from .customers import Crowd
-from .faults import CLUSTER_KILLED, FAULTS, KILLS, OTHERS, Recovered, Scene, kill_cluster
+from .faults import (
+    CLUSTER_KILLED,
+    FAULTS,
+    KILLS,
+    OTHERS,
+    REDIS_KILLED,
+    Recovered,
+    Scene,
+    kill_cluster,
+    redis_killed,
+)
 from .journal import Journal
 from .notebook import Notebook
 from .orders import CLIENTS, orders
@@ -44,12 +57,13 @@ class PlannedStrike:
     at_once: bool  # strike without waiting until the fault before is recovered from
 
 
-def plan(seed: int, kills: int, cluster_kills: int) -> list[PlannedStrike]:
+def plan(seed: int, kills: int, cluster_kills: int, redis_kills: int = 0) -> list[PlannedStrike]:
     """Kills of single processes, a quarter as many other faults shuffled in between, and kills of the whole
     cluster spread evenly among them. A third strike at once."""
     rng = Random(f"{seed} plan")
     deck = [KILLS[i % len(KILLS)] for i in range(kills)]
     deck += [OTHERS[i % len(OTHERS)] for i in range(max(len(OTHERS), kills // 4))]
+    deck += [REDIS_KILLED] * redis_kills
     rng.shuffle(deck)
     for i in range(cluster_kills):
         at = round((i + rng.uniform(0.3, 0.9)) * len(deck) / cluster_kills)
@@ -59,8 +73,12 @@ def plan(seed: int, kills: int, cluster_kills: int) -> list[PlannedStrike]:
 
 
 class Campaign:
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, redis: RedisServer | None = None) -> None:
+        """`redis`: keeps the job store; None: a disk does."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._faults, self._redis = dict(FAULTS), redis
+        if redis is not None:
+            self._faults[REDIS_KILLED] = redis_killed(redis)
         self._folder, self._seed = folder, seed
         self._journal = Journal(folder / "journal.jsonl")
         self._notebook = Notebook(self._journal)
@@ -69,6 +87,8 @@ class Campaign:
 
     def run(self, strikes: list[PlannedStrike]) -> Result:
         settings = write_files(self._folder / "tiny") | {"shutdown_grace_s": 3, "launchers": 1}
+        if self._redis is not None:
+            settings |= {"redis_url": self._redis.url, "retention_days": 30}
         service = Service(self._folder / "service", settings)
         wire = Wire(service.port, self._notebook)
         crowd = Crowd(self._seed, service.port, self._notebook)
@@ -152,7 +172,7 @@ class Campaign:
         self._journal.write("strike", fault=strike.fault, at_once=strike.at_once, live=struck.live)
         at = time.monotonic()
         try:
-            self._pending.append((struck, at, FAULTS[strike.fault](scene)))
+            self._pending.append((struck, at, self._faults[strike.fault](scene)))
         except AssertionError as error:
             if strike.fault == CLUSTER_KILLED:
                 raise  # there is no service to go on with
@@ -198,9 +218,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="of single processes")
     parser.add_argument("--cluster-kills", type=int, default=8, help="of all of them at once")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--redis-kills", type=int, default=0, help="above 0: the store is there")
     given = parser.parse_args()
-    strikes = plan(given.seed, given.kills, given.cluster_kills)
-    result = Campaign(given.out, given.seed).run(strikes)
+    strikes = plan(given.seed, given.kills, given.cluster_kills, given.redis_kills)
+    with contextlib.ExitStack() as stack:
+        redis = None
+        if given.redis_kills:
+            (given.out / "redis").mkdir(parents=True)
+            redis = stack.enter_context(redis_server(given.out / "redis"))
+        result = Campaign(given.out, given.seed, redis).run(strikes)
     print(render(result))
     sys.exit(0 if result.passed else 1)
 

@@ -10,13 +10,17 @@ import contextlib
 import hashlib
 import re
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
 
+from serve_app.jobs.store.redis_copies import copy_redis
+from serve_app.jobs.store.redis_link import RedisLink
 from serve_app.messages import TERMINAL
 from tests.cluster.service import Service, wait_until
 
@@ -150,8 +154,13 @@ def _is_python(path: str) -> bool:
 
 
 def _rows(service: Service) -> set[str]:
-    with contextlib.closing(sqlite3.connect(service.directory / "state" / "jobs.db")) as db:
-        return {row[0] for row in db.execute("SELECT job_id FROM jobs")}
+    with tempfile.TemporaryDirectory() as folder:
+        path = service.directory / "state" / "jobs.db"
+        if url := service.settings.get("redis_url"):
+            path = Path(folder) / "copy.db"
+            copy_redis(RedisLink(url, "assets"), path)
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            return {row[0] for row in db.execute("SELECT job_id FROM jobs")}
 
 
 def _sha256(service: Service, path: str) -> str:

@@ -16,6 +16,7 @@ from random import Random
 import psutil
 
 from tests.cluster.service import Service, wait_until
+from tests.redis_server import RedisServer
 
 from .notebook import Notebook
 from .orders import ENDLESS, PlannedOrder
@@ -102,6 +103,18 @@ def stop_then_kill_registry(scene: Scene) -> Recovered:
     stopped.kill()
     psutil.wait_procs([stopped], timeout=10)
     return _accepts(scene)
+
+
+def redis_killed(server: RedisServer) -> Fault:
+    """With whatever it was told and had not confirmed. It is started at once. Recovered when an order is
+    accepted."""
+
+    def kill_redis(scene: Scene) -> Recovered:
+        server.kill()
+        server.start()
+        return _accepts(scene)
+
+    return kill_redis
 
 
 def kill_cluster(scene: Scene) -> Recovered:
@@ -239,6 +252,7 @@ def _ask(call: Callable[[Receipt], bool], receipts: list[Receipt]) -> Recovered:
     return answered
 
 
+REDIS_KILLED = "Redis killed"
 CLUSTER_KILLED = "cluster killed"
 KILL_ONE: dict[str, Fault] = {
     "ingress killed": kill_ingress,

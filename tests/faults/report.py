@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from .evidence import Census
-from .faults import FAULTS
+from .faults import FAULTS, REDIS_KILLED
 from .receipt import Answer, Job, Receipt
 
 HEAD = (
@@ -85,7 +85,7 @@ def render(result: Result) -> str:
 
 def _table(result: Result) -> list[str]:
     rows: list[Sequence[object]] = [HEAD, ["---"] * len(HEAD)]
-    for fault in FAULTS:
+    for fault in (*FAULTS, REDIS_KILLED):
         struck = [s for s in result.struck if s.fault == fault]
         if struck:
             rows.append(_row(fault, struck, result.jobs))

@@ -139,7 +139,11 @@ class RedisKeeper:
             log.warning("Redis at %s keeps the job store again", self._link.name)
 
     def keep(self, db: sqlite3.Connection) -> None:
-        change = self._wal.changed()
+        try:
+            change = self._wal.changed()
+        except OSError as error:
+            self._end(f"the copy of the job store in {self._folder} cannot be read: {error}")
+            raise StoreAway(self._lost or "") from error
         if change is None:
             return
         try:
@@ -152,7 +156,10 @@ class RedisKeeper:
             raise
         self._wal.taken()
         if self._wal.frames > CHECKPOINT_FRAMES:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:  # what was kept is kept
+                log.warning("the WAL of the job store was not checkpointed, it grows: %s", error)
 
     def _send(self, change: Change, nonce: str) -> None:
         """Raises StoreAway. Then nobody knows whether Redis has it or will have it; as soon as it has the

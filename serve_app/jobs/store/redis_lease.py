@@ -77,18 +77,27 @@ def _holder() -> str:
 
 
 def words_of(holder: str) -> str:
-    return json.loads(holder)["who"] if holder else "one that has ended since"
+    return _read(holder).get("who", "an unknown process") if holder else "one that has ended since"
+
+
+def _read(holder: str) -> dict[str, Any]:
+    """What it says of itself; nothing, if it is not ours."""
+    try:
+        found = json.loads(holder)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def lives_here(holder: str) -> bool:
     """It is a process of this machine, and it lives."""
-    known = json.loads(holder)
-    return known["machine"] == _machine() and _started(known["pid"]) == known["started"]
+    known = _read(holder)
+    return known.get("machine") == _machine() and _started(known["pid"]) == known["started"]
 
 
 def _is_dead(holder: str) -> bool:
     """True: certainly. Of a process of another machine nobody knows."""
-    return json.loads(holder)["machine"] == _machine() and not lives_here(holder)
+    return _read(holder).get("machine") == _machine() and not lives_here(holder)
 
 
 def _machine() -> str:

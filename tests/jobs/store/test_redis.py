@@ -228,6 +228,16 @@ async def test_one_that_slept_through_its_lease_can_change_nothing_and_ends(
     assert await in_redis(server, tmp_path) == {"a", "b"}
 
 
+@pytest.mark.parametrize("written", ["somebody", '["somebody"]', ""])
+async def test_whatever_stands_in_the_lease_it_is_somebody_elses(
+    server: RedisServer, tmp_path: Path, written: str
+) -> None:
+    await opened(server, tmp_path).close()
+    server.client.set("assets:lease", written, px=60_000)
+    with pytest.raises(StoreHeld, match=r"is held by .*its lease ends in 60 s"):
+        opened(server, tmp_path)
+
+
 async def test_a_lease_that_ended_while_nobody_came_is_still_ours(
     server: RedisServer, tmp_path: Path
 ) -> None:

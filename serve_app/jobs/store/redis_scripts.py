@@ -10,7 +10,7 @@ from __future__ import annotations
 # ARGV: holder, milliseconds, holder that is known to be dead or '', format.
 TAKE = """
 local holder = redis.call('GET', KEYS[4])
-if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then
+if holder and holder ~= ARGV[1] and (holder ~= ARGV[3] or holder == '') then
     return {'held', holder, redis.call('PTTL', KEYS[4])}
 end
 redis.call('HSET', KEYS[1], 'format', ARGV[4])

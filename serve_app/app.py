@@ -51,7 +51,7 @@ def build(args: Settings | dict[str, Any]) -> Application:
     settings = servable(args)
     dumped = settings.model_dump(mode="json")
     renderers = {
-        name: Renderer.options(**renderer_options(name, pool)).bind(pool.model_dump(mode="json"))
+        name: Renderer.options(**renderer_options(name, *pool)).bind(*pool.arguments)
         for name, pool in configured_pools(settings).items()
     }
     ingress = Ingress.options(
@@ -75,11 +75,12 @@ class Renderer(RendererReplica):
     """On nodes with the resources of `renderer_options`; as many as the queue needs."""
 
 
-def renderer_options(pool: str, settings: Settings) -> dict[str, Any]:
-    """Deployment options of the renderers of a pool, all from the typed arguments."""
+def renderer_options(pool: str, models: list[str], settings: Settings) -> dict[str, Any]:
+    """Deployment options of the renderers of a pool, all from the typed arguments. Each model of a pool has
+    `slots`: a renderer that has several must know what each of them is wanted for."""
     return {
         "name": renderer_name(pool),
-        "max_ongoing_requests": settings.slots + 2,
+        "max_ongoing_requests": len(models) * settings.slots + 2,
         "graceful_shutdown_timeout_s": settings.shutdown_grace_s,
         "autoscaling_config": {
             "min_replicas": settings.min_replicas,

@@ -53,25 +53,20 @@ UserPath = Annotated[Path, AfterValidator(user_path)]
 
 
 class PoolSettings(BaseModel):
-    """Renderers of a model, beside those of other pools. What is left out is as outside of `pools`."""
+    """Renderers of some models, beside those of other pools. What is left out is as outside of `pools`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: list[str] = Field(min_length=1, description="What its renderers draw: one model.")
+    models: list[str] = Field(
+        min_length=1,
+        description="What each of its renderers draws, one of them at a time or beside others.",
+    )
     num_gpus: Literal["auto"] | float | None = None
     num_cpus: float | None = None
     min_replicas: int | None = Field(default=None, ge=0)
     max_replicas: int | None = Field(default=None, ge=1)
     slots: int | None = Field(default=None, ge=1)
-
-    @field_validator("models")
-    @classmethod
-    def _one(cls, models: list[str]) -> list[str]:
-        if len(models) > 1:
-            raise ValueError(
-                f"{', '.join(models)}: a pool draws one model so far; give each a pool of its own"
-            )
-        return models
+    weights_share: float | None = Field(default=None, gt=0, le=1)
 
 
 class Settings(BaseSettings):
@@ -139,6 +134,13 @@ class Settings(BaseSettings):
     num_cpus: float = Field(default=1, description="Logical CPUs a renderer replica reserves.")
     pools: dict[str, PoolSettings] = Field(
         default={}, description="Several models at once: renderers of each, by name of the pool."
+    )
+    weights_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Of a device's memory, for weights where a pool has several models; the others wait in "
+        "the memory of the host. None: 0.6 of a GPU's; on a CPU none ever leaves.",
     )
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=1, ge=1)
@@ -316,6 +318,8 @@ class Settings(BaseSettings):
             if not _POOL.fullmatch(name):
                 raise ValueError(f"{name!r} is no name of a pool: a-z, 0-9, '_', '-', at most 32")
             for model in pool.models:
+                if drawn.get(model) == name:
+                    raise ValueError(f"pool {name!r} has model {model!r} twice")
                 if model in drawn:
                     raise ValueError(
                         f"model {model!r} is in two pools, {drawn[model]!r} and {name!r}: raise max_replicas "

@@ -39,6 +39,7 @@ ServiceError               500  internal
      |- DeviceLost         500  engine_stopped   in engine/runner.py
      |- Stopped            500  engine_stopped   in engine/runner.py
      |- ModelChanged       500  model_changed    ordered of weights that are not served any more
+     |- NotLoaded          500  not_loaded       the renderer could not load this model, and has others
      |- Flagged            500  safety_flagged   the model's own safety checker refused the image
      `- Dropped            500  dropped          nobody waits for this image any more
 """
@@ -244,6 +245,10 @@ class OutOfMemory(RenderError):
 
 class TooLarge(RenderError):
     code, title = "too_large", "The request can never fit this device"
+
+
+class NotLoaded(RenderError):
+    code, title, retryable = "not_loaded", "This renderer could not load the model", True
 
 
 class ModelChanged(RenderError):

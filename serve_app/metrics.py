@@ -172,6 +172,12 @@ class RayRenderMetrics:
         )
         self._steps = Counter("assets_denoising_steps", "Denoising evaluations.", keys)
         self._live = Gauge("assets_engine_live_requests", "Images the engine holds.", keys)
+        self._resident = Gauge(
+            "assets_model_resident", "1 while its weights are on the device.", keys
+        )
+        self._switches = Histogram(
+            "assets_model_switch_seconds", "To bring its weights to the device.", SECONDS, keys
+        )
 
     def image(self, model: str, seconds: float, steps: int) -> None:
         self._seconds.observe(seconds, tags={"model": model})
@@ -179,3 +185,9 @@ class RayRenderMetrics:
 
     def live(self, model: str, count: int) -> None:
         self._live.set(count, tags={"model": model})
+
+    def resident(self, model: str, on_device: bool) -> None:
+        self._resident.set(on_device, tags={"model": model})
+
+    def switched(self, model: str, seconds: float) -> None:
+        self._switches.observe(seconds, tags={"model": model})

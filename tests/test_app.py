@@ -61,12 +61,14 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(tmp_path: Path) -> None:
 
 def test_the_renderer_scales_by_jobs_and_keeps_room_for_two_more() -> None:
     settings = Settings(slots=4, min_replicas=0, max_replicas=8, num_gpus=1)
-    options = renderer_options("icons", settings)
+    options = renderer_options("icons", ["tiny"], settings)
     assert options["name"] == "Renderer-icons"
     assert options["max_ongoing_requests"] == 6
     assert options["autoscaling_config"]["target_ongoing_requests"] == 4
     assert options["autoscaling_config"]["min_replicas"] == 0
     assert options["ray_actor_options"]["num_gpus"] == 1
+    several = renderer_options("icons", ["tiny", "big"], settings)
+    assert several["max_ongoing_requests"] == 10, "each model has slots of its own"
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "configs/serve.gpu.yaml"])

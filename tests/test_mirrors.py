@@ -13,6 +13,9 @@ NO_ROOM = {"starter", "messages"}
 """The recipe of the starter is tested as a whole by `test_starter*.py`; messages are types."""
 
 ELSEWHERE = {
+    "engine/ensemble.py": "engine/model/test_several.py",
+    "engine/late_models.py": "engine/model/test_several.py",
+    "engine/model/weights.py": "engine/model/test_several.py",
     "api/dialects/a1111_bodies.py": "api/dialects/test_a1111.py",
     "api/dialects/a1111_lists.py": "api/dialects/test_a1111.py",
     "api/dialects/held.py": "api/dialects/test_openai.py",

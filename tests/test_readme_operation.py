@@ -27,7 +27,7 @@ def test_the_pools_are_such_as_are_taken() -> None:
     assert [pool.models for pool in settings.pools.values()] == [
         ["sdxl_base"],
         ["dreamshaper"],
-        ["sd15"],
+        ["sd15", "sd_turbo"],
     ]
 
 

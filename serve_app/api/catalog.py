@@ -125,8 +125,8 @@ class ModelInfo(BaseModel):
     served: bool = Field(description="It renders here.", examples=[True])
     state: Literal["resident", "loading", "resting", "failed"] | None = Field(
         default=None,
-        description="resident: a renderer has it; loading: the first one starts; resting: none runs until "
-        "somebody orders; failed: orders wait for what `reason` says. Null: not served, or not known now.",
+        description="resident: a device has it; loading: the first renderer starts; resting: none has it "
+        "until somebody orders; failed: orders wait for what `reason` says. Null: not served, or not known.",
         examples=["resident"],
     )
     reason: str | None = Field(

@@ -22,7 +22,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
-from serve_app.cluster.handles import renderer_handle
+from serve_app.cluster.handles import renderer_handle, renderer_name
 from serve_app.jobs.attempt import internal_error
 from serve_app.jobs.dispatcher import TaskLost
 from serve_app.jobs.lines import needs_renderer
@@ -179,7 +179,8 @@ class Attempts:
 
     async def broadcast(self, method: str, *args: Any) -> None:
         """Tell every renderer. May miss some."""
-        await asyncio.gather(*(self._tell(pool, method, *args) for pool in self.pools))
+        each = {renderer_name(pool): pool for pool in self.pools}.values()
+        await asyncio.gather(*(self._tell(pool, method, *args) for pool in each))
 
     async def _tell(self, pool: str, method: str, *args: Any) -> None:
         with contextlib.suppress(

@@ -64,8 +64,9 @@ def serve_session() -> str:
 
 
 def renderer_name(pool: str) -> str:
-    """The deployment of a pool's renderers."""
-    return RENDERER if pool == DEFAULT_POOL else f"{RENDERER}-{pool}"
+    """The deployment of a pool's renderers; of a pool `name/model`, those of `name`."""
+    deployment = pool.partition("/")[0]
+    return RENDERER if deployment == DEFAULT_POOL else f"{RENDERER}-{deployment}"
 
 
 def renderer_handle(app_name: str, pool: str = DEFAULT_POOL) -> Any:

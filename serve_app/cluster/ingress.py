@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import logs
-from serve_app.catalog.models import Models, ModelSpec, active_model, load_models
+from serve_app.catalog.models import ModelSpec, load_models
 from serve_app.catalog.pools import pools_of, served_models
 from serve_app.catalog.revision import weights_revision
 from serve_app.catalog.styles import load_styles
@@ -88,10 +88,14 @@ def _deployment(settings: Settings) -> Deployment:
     return Deployment(
         session=serve_session(),
         limits=limits_of(settings),
-        pools={name: _deployed(pool, models) for name, pool in pools.items()},
+        pools={
+            line: _deployed(pool.settings, models[model])
+            for name, pool in pools.items()
+            for line, model in pool.lines(name).items()
+        },
         nodes_on_demand=settings.nodes_on_demand,
         launchers=settings.launchers,
-        cpus=sum(pool.max_replicas * pool.num_cpus for pool in pools.values())
+        cpus=sum(pool.max_replicas * pool.num_cpus for _, pool in pools.values())
         + settings.ingress_replicas * INGRESS_CPUS,
         output_dir=settings.output_address,
         weights=WeightFiles(
@@ -110,10 +114,9 @@ def _vocabulary(spec: ModelSpec) -> Vocabulary | None:
         return None
 
 
-def _deployed(pool: Settings, models: Models) -> DeployedPool:
+def _deployed(pool: Settings, spec: ModelSpec) -> DeployedPool:
     """Weights that are gone since they were deployed have no revision: orders of them wait, the others are
     drawn."""
-    spec = active_model(pool.model, models)
     try:
         revision = weights_revision(spec, PROJECT_ROOT)
     except ModelError as error:

@@ -39,7 +39,7 @@ FOR_INGRESSES = (
     "changes", "submit_batch", "known_batch", "retry_batch", "cancel_batch", "plan_batch", "batch", "batches",
     "batch_rows", "deliveries", "redeliver", "test_webhook", "usage",
 )  # fmt: skip
-FOR_RENDERERS = ("loading", "load_failed", "ready", "report", "dropped", "disowned")
+FOR_RENDERERS = ("loading", "load_failed", "ready", "holds", "report", "dropped", "disowned")
 CALLABLE = frozenset((*FOR_INGRESSES, *FOR_RENDERERS))
 
 

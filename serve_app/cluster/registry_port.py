@@ -30,7 +30,7 @@ from serve_app.messages import Deployment, PoolState
 
 log = logging.getLogger("assets.cluster")
 
-REGISTRY_VERSION = 16
+REGISTRY_VERSION = 17
 """An ingress replaces a registry of a lower version. Raise it when old registry code must not stay."""
 
 GROUPED = {"submit": WRITE_TIMEOUT_S, "get": CALL_TIMEOUT_S}
@@ -151,7 +151,10 @@ def _state_of(name: str, known: dict[str, Any], renderers: Any) -> PoolState:
     if renderers is None:
         return state("failed", "no renderer is deployed")
     if cast(dict[str, int], renderers.replica_states).get("RUNNING"):
-        return state("resident", None)
+        if "/" not in name or known["held"] == "device":
+            return state("resident", None)
+        if known["held"] == "host":
+            return state("resting", None)
     if known["load_error"] is not None:
         return state("failed", f"the model cannot be loaded: {known['load_error']}")
     if renderers.status in ("UNHEALTHY", "DEPLOY_FAILED"):

@@ -1,4 +1,4 @@
-"""RendererReplica: one engine on one device, behind a Serve deployment.
+"""RendererReplica: one engine on one device, behind a Serve deployment, for the models of its pool.
 
 Knows how a replica starts, reports and dies. Its event loop only passes events: torch has its own threads.
 """
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import uuid
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from ray.exceptions import RayError
 from serve_app import logs
 from serve_app.artifacts.disk import why
 from serve_app.artifacts.folder import output_at
-from serve_app.catalog.models import ModelSpec, active_model, load_models, without_folders
+from serve_app.catalog.models import Models, active_model, load_models, without_folders
 from serve_app.cluster.handles import CALL_TIMEOUT_S, call_registry
 from serve_app.cluster.replica_port import listen_on_node_address
 from serve_app.cluster.reporter import Reporter
@@ -25,15 +26,18 @@ from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.engine import build
 from serve_app.engine.controls import PREPARE
 from serve_app.engine.drawing import failed
+from serve_app.engine.engine import Engine
+from serve_app.engine.late_models import LateModels
 from serve_app.engine.sources import SourcePixels, source_pixels
 from serve_app.errors import (
     Dropped,
     ModelChanged,
+    NotLoaded,
     ServiceError,
     SourceMissing,
     StorageFailed,
 )
-from serve_app.messages import Rendered, RenderedImage, Ticket
+from serve_app.messages import HeldModel, Rendered, RenderedImage, Ticket
 from serve_app.metrics import RayRenderMetrics
 from serve_app.params import GenerationParams
 
@@ -48,46 +52,65 @@ looks whether its engine still moves."""
 
 
 class RendererReplica:
-    """`settings`: those of its pool, as `catalog.pools` makes them."""
+    """`settings`: those of its pool; `models`: what the pool draws. Both as `catalog.pools` makes them."""
 
-    async def __init__(self, settings: dict[str, Any]) -> None:
+    async def __init__(self, settings: dict[str, Any], models: list[str]) -> None:
         logs.configure()
         listen_on_node_address()
-        parsed = Settings.model_validate(settings)
-        self._app_name = parsed.app_name
+        parsed = self._settings = Settings.model_validate(settings)
+        self._app_name, self._names = parsed.app_name, models
+        self._id = uuid.uuid4().hex
         self._output = parsed.output_address
-        self._tell("loading", parsed.model)
-        loop = asyncio.get_running_loop()
-        known: list[ModelSpec] = []
-        try:
-            models = load_models(parsed.path(parsed.models_file))
-            known = list(models.values())
-            spec = active_model(parsed.model, models)
-            self._engine = await asyncio.to_thread(
-                build.build,
-                spec,
-                PROJECT_ROOT,
-                stall_seconds=parsed.stall_timeout_s,
-                on_fault=lambda: loop.call_soon_threadsafe(self._exit_soon),
-                loras=models.loras,
-                embeddings=models.embeddings,
-            )
-        except ServiceError as error:
-            log.error("the model cannot be loaded: %s", error.detail)
-            self._tell("load_failed", without_folders(error.detail, known), parsed.model)
-            raise
-        except Exception as error:
-            log.exception("the model cannot be loaded")
-            why = f"{type(error).__name__}; see the log of the renderer"
-            self._tell("load_failed", why, parsed.model)
-            raise
-        self._model = spec.name, self._engine.runner.made_by["weights"]
-        self._engine.start()
         self._metrics = RayRenderMetrics()
+        for name in models:
+            self._tell("loading", name)
+        self._catalogue: Models | None = None
+        try:
+            self._catalogue = load_models(parsed.path(parsed.models_file))
+            self._engine = await self._build(self._catalogue)
+        except Exception as error:
+            for name in models:
+                self._tell("load_failed", self._why(error), name)
+            raise
+        for name, seconds in self._engine.brought.items():
+            self._metrics.switched(name, seconds)
+        self._engine.start()
         self._engine.drop(*await self._dead_fences())
-        self._told = self._tell("ready", *self._model)
+        self._told = self._tell_state()
+        self._late = LateModels(self._engine, self._catalogue, PROJECT_ROOT)
         self._reporter = Reporter(self._app_name, lambda fences: self._engine.drop(0, fences))
         self._looking = asyncio.create_task(self._look())
+
+    async def _build(self, catalogue: Models) -> Engine:
+        loop, settings = asyncio.get_running_loop(), self._settings
+        hooks: dict[str, Any] = {
+            "stall_seconds": settings.stall_timeout_s,
+            "on_fault": lambda: loop.call_soon_threadsafe(self._exit_soon),
+        }
+        if len(self._names) == 1:
+            spec = active_model(self._names[0], catalogue)
+            hooks |= {"loras": catalogue.loras, "embeddings": catalogue.embeddings}
+            return await asyncio.to_thread(build.build, spec, PROJECT_ROOT, **hooks)
+        return await asyncio.to_thread(
+            build.build_several,
+            self._names,
+            catalogue,
+            PROJECT_ROOT,
+            share=settings.weights_share,
+            on_switch=lambda *switch: loop.call_soon_threadsafe(self._switched, *switch),
+            **hooks,
+        )
+
+    def _why(self, error: Exception) -> str:
+        """Why no model could be loaded, fit to be shown to anyone."""
+        if isinstance(error, ServiceError):
+            log.error("the model cannot be loaded: %s", error.detail)
+            return self._shown(error.detail)
+        log.exception("the model cannot be loaded")
+        return f"{type(error).__name__}; see the log of the renderer"
+
+    def _shown(self, detail: str) -> str:
+        return without_folders(detail, list((self._catalogue or {}).values()))
 
     async def render(self, ticket: Ticket) -> Rendered:
         """All images of one attempt, or why there are none. Its progress goes through the reporter."""
@@ -97,7 +120,9 @@ class RendererReplica:
             return Rendered(
                 images=[], failed=failed(ModelChanged("This renderer is of older code."))
             )
-        if (params.model, params.model_revision) != self._model:
+        if params.model in self._engine.failed:
+            return Rendered(images=[], failed=failed(NotLoaded()))
+        if self._engine.served.get(params.model) != params.model_revision:
             return Rendered(images=[], failed=failed(ModelChanged()))
         try:
             source = None
@@ -169,7 +194,10 @@ class RendererReplica:
 
     async def check_health(self) -> None:
         stats = self._engine.stats()
-        self._metrics.live(self._model[0], stats["live"])
+        for name, live in self._engine.live_of_models().items():
+            self._metrics.live(name, live)
+        for name, resident in self._engine.places().items():
+            self._metrics.resident(name, resident)
         if not stats["healthy"]:
             raise RuntimeError(
                 f"the engine has failed; its last step was {stats['last_progress']:.0f} s ago"
@@ -186,8 +214,9 @@ class RendererReplica:
                 self._engine.give_up()
                 self._exit_soon()
                 return
-            if not self._told:  # there was no registry yet
-                self._told = self._tell("ready", *self._model)
+            if not self._told or len(self._names) > 1:  # there was no registry yet; or it changes
+                self._told = self._tell_state()
+            self._late.look()
             if held := self._engine.holders():
                 try:
                     self._engine.drop(*await self._ask("disowned", held))
@@ -199,7 +228,26 @@ class RendererReplica:
         would look as if the replica had been told to stop."""
         asyncio.get_running_loop().call_later(FAREWELL_S, os._exit, 1)
 
+    def _switched(self, model: str, seconds: float) -> None:
+        self._metrics.switched(model, seconds)
+        self._tell_state()
+
     # ---- calls to the registry ----
+
+    def _tell_state(self) -> bool:
+        """What this renderer has. False: there is no registry."""
+        engine = self._engine
+        if len(self._names) == 1:
+            return self._tell("ready", *next(iter(engine.served.items())))
+        served, failed = dict(engine.served), dict(engine.failed)  # another thread may change them
+        places = engine.places()
+        held = {
+            name: HeldModel(revision=revision, on_device=places.get(name, False), why=None)
+            for name, revision in served.items()
+        }
+        for name, reason in failed.items():
+            held[name] = HeldModel(revision="", on_device=False, why=self._shown(reason))
+        return self._tell("holds", self._id, held)
 
     def _tell(self, method: str, *args: Any) -> bool:
         """Nobody waits for the answer. False: there is no registry."""

@@ -57,7 +57,8 @@ class Vitals:
         self._metrics.commit(store.take_slowest_commit(), store.take_sent())
         stats = registry.stats()
         self._jobs.depth(stats["waiting"], stats["in_flight"])
-        self._metrics.paused(stats["paused"])
+        paused: str | None = stats["paused"]
+        self._metrics.paused(paused and paused.partition(":")[0])  # without why a model is missing
         with suppress(sqlite3.Error):  # the disk is in trouble: the others tell of it
             since = await store.oldest_waiting()
             self._metrics.oldest_waiting(0.0 if since is None else max(0.0, time.time() - since))

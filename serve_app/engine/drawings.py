@@ -18,6 +18,7 @@ from serve_app.engine.forecast import Forecast, Gain
 from serve_app.engine.request import Request
 from serve_app.engine.scheduler import Scheduler
 from serve_app.engine.sources import SourcePixels
+from serve_app.engine.turns import Turns
 from serve_app.errors import Dropped, RenderError
 from serve_app.messages import Admitted, Progress, RenderedImage
 from serve_app.params import GenerationParams
@@ -28,7 +29,7 @@ class Drawings:
     after every change that may concern the loop."""
 
     def __init__(
-        self, scheduler: Scheduler, report_every: float, changed: Callable[[], None]
+        self, scheduler: Scheduler | Turns, report_every: float, changed: Callable[[], None]
     ) -> None:
         self.scheduler = scheduler
         self.report_every = report_every
@@ -95,7 +96,7 @@ class Drawings:
             Request(params, i, drawing.id, guided, math.inf, alone, source=source)
             for i in range(params.n)
         ]
-        drawing.image_seconds = self.scheduler.costs.solo_seconds(drawing.requests[0])
+        drawing.image_seconds = self.scheduler.solo_seconds(drawing.requests[0])
         drawing.alone_seconds = self.scheduler.alone_seconds(drawing.requests)
         for request in drawing.requests:
             self.scheduler.add(request)
@@ -214,7 +215,7 @@ class Drawings:
         """Of everything in the engine. It sorts all requests, so make one and ask it for several drawings."""
         scheduler = self.scheduler
         line = [*scheduler.live, *scheduler.waiting]
-        return Forecast(line, scheduler.costs, self.gain.value)
+        return Forecast(line, scheduler, self.gain.value)
 
 
 def _due(request: Request, patience: float, solo: float) -> float:

@@ -62,7 +62,7 @@ class Encoders:
     def _finish(self, request: Request, wait: Callable[[], Any], notes: list[str]) -> None:
         try:
             pixels = wait()
-            self._runner.check(pixels)
+            self._runner.check(request, pixels)
             data = images.png(pixels)
         except Exception as error:
             if not isinstance(error, RenderError):
@@ -82,7 +82,7 @@ class Encoders:
                 has_alpha=False,
                 data=data,
                 render_seconds=now - began,
-                made_by=self._runner.made_by,
+                made_by=self._runner.made_by_of(request),
                 notes=notes,
             )
             self._finished(request, image)

@@ -12,19 +12,22 @@ import logging
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from serve_app.engine.drawing import Listener, failed
 from serve_app.engine.drawings import Drawings
 from serve_app.engine.encoders import Encoders
+from serve_app.engine.ensemble import Ensemble, Loaded
 from serve_app.engine.forecast import unshared_seconds
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import DeviceLost, Runner, Stopped
 from serve_app.engine.scheduler import Batch, Scheduler
 from serve_app.engine.sources import SourcePixels
 from serve_app.engine.texts import TextThread
-from serve_app.errors import Dropped, OutOfMemory, RenderError, TooLarge
+from serve_app.engine.turns import Switch, Turns
+from serve_app.errors import Dropped, OutOfMemory, RenderError, ServiceError, TooLarge
 from serve_app.messages import RenderedImage, RenderEvent, Ticket
 from serve_app.params import GenerationParams
 
@@ -44,22 +47,27 @@ class Engine:
     """`report_every`: seconds between two progress events of a drawing; 0: one after each step.
     `stall_seconds`: it is unhealthy after so long without progress while there is work.
     `encoders`: threads that make images.
-    `on_fault`: called in the engine's thread when that has failed; then the engine refuses everything."""
+    `on_fault`: called in the engine's thread when that has failed; then the engine refuses everything.
+    `on_switch(model, seconds)`: called there when weights of a model have come to the device."""
 
     def __init__(
         self,
         runner: Runner,
-        scheduler: Scheduler,
+        scheduler: Scheduler | Turns,
         *,
         report_every: float = 0.0,
         stall_seconds: float = 120.0,
         encoders: int = 2,
         on_fault: Callable[[], object] = lambda: None,
+        on_switch: Callable[[str, float], object] = lambda model, seconds: None,
     ) -> None:
         self.runner = runner
         self.scheduler = scheduler
-        self.stall_seconds, self._on_fault = stall_seconds, on_fault
+        self.stall_seconds, self._on_fault, self._on_switch = stall_seconds, on_fault, on_switch
         self.start_up: dict[str, float] = {}  # seconds by part, for `stats`
+        self.served: dict[str, str] = {}  # model -> revision of its weights
+        self.failed: dict[str, str] = {}  # model -> why it cannot be loaded
+        self.brought: dict[str, float] = {}  # model -> seconds, at start-up
         self._changed = threading.Condition()
         self._drawings = Drawings(scheduler, report_every, self._changed.notify_all)
         self._closing = False
@@ -78,6 +86,24 @@ class Engine:
 
     def start(self) -> None:
         self._thread.start()
+
+    def join(self, name: str, loaded: Loaded) -> None:
+        """One more model, of an engine of several. Its weights come when somebody wants them."""
+        assert isinstance(self.runner, Ensemble)
+        assert isinstance(self.scheduler, Turns)
+        with self._changed:
+            self.runner.add(name, loaded)
+            self.scheduler.join(name, loaded.scheduler, loaded.weights.size_bytes)
+            self.served[name] = loaded.revision
+
+    def leave_out(self, name: str) -> None:
+        """A model that has joined and cannot draw. It has no requests yet."""
+        assert isinstance(self.runner, Ensemble)
+        assert isinstance(self.scheduler, Turns)
+        with self._changed:
+            self.runner.leave_out(name)
+            self.scheduler.leave_out(name)
+            self.served.pop(name, None)
 
     async def close(self) -> None:
         """End every stream, let the current call finish, stop the threads."""
@@ -158,15 +184,27 @@ class Engine:
                 "starting": sum(r.stage is Stage.STARTING for r in scheduler.live),
                 "live": len(scheduler.live),
                 "rows": self._rows,
-                "cap": scheduler.cap,
                 "rows_per_call": round(counts["rows"] / max(1, counts["calls"]), 3),
                 "occupancy": round(self._occupancy, 3),
                 "gain": round(self._drawings.gain.value, 3),
                 "last_progress": time.monotonic() - self._last_progress,
-                "costs_ms": scheduler.costs.as_dict(),
+                **_sizes_and_costs(scheduler),
                 "start_up": self.start_up,
                 **{name: counts[name] for name in COUNTED},
             }
+
+    def places(self) -> dict[str, bool]:
+        """Model -> whether its weights are on the device."""
+        with self._changed:
+            if isinstance(self.scheduler, Turns):
+                return self.scheduler.places()
+            return dict.fromkeys(self.served, True)
+
+    def live_of_models(self) -> dict[str, int]:
+        """Model -> its requests that have begun."""
+        with self._changed:
+            counts = Counter(request.model for request in self.scheduler.live)
+            return {name: counts[name] for name in self.served}
 
     @property
     def healthy(self) -> bool:
@@ -193,7 +231,10 @@ class Engine:
 
     def _main(self) -> None:
         try:
-            while batch := self._next_batch():
+            while batch := self._next():
+                if isinstance(batch, Switch):
+                    self._switch(batch)
+                    continue
                 began = time.perf_counter()
                 outcome = self._run(batch)
                 self._settle(batch, outcome, time.perf_counter() - began)
@@ -212,17 +253,42 @@ class Engine:
             begun = drawing.admitted_at is not None
             self._drawings.fail(drawing, why if begun else Dropped(NOT_BEGUN))
 
-    def _next_batch(self) -> Batch | None:
+    def _next(self) -> Batch | Switch | None:
         """Wait for work. None: the engine is closing. A request of the batch is in a step from here on."""
         with self._changed:
             while not self._closing:
                 if isinstance(self._fault, DeviceLost):  # another thread met it
                     raise self._fault
                 self._start_waiting()
-                if batch := self.scheduler.schedule():
-                    return batch
+                if work := self.scheduler.schedule():
+                    return work
                 self._changed.wait()
         return None
+
+    def _switch(self, switch: Switch) -> None:
+        """Bring the weights of another model. If they do not fit beside others, those leave, the next time;
+        if nothing is left to leave, what is drawn with them fails."""
+        assert isinstance(self.runner, Ensemble)
+        assert isinstance(self.scheduler, Turns)
+        try:
+            seconds = self.runner.bring(switch.model, switch.leaves)
+        except DeviceLost:
+            raise
+        except ServiceError as error:
+            log.warning("the weights of %s cannot be brought: %s", switch.model, error)
+            with self._changed:
+                if self.scheduler.make_room(switch.model):
+                    return
+                self._too_little_memory += 1
+                why = error if isinstance(error, RenderError) else TooLarge(error.detail)
+                for drawing in self._drawings:
+                    if drawing.params.model == switch.model:
+                        self._drawings.fail(drawing, why)
+            return
+        with self._changed:
+            self._last_progress = time.monotonic()
+            self.scheduler.switched(switch, seconds)
+        self._on_switch(switch.model, seconds)
 
     def _run(self, batch: Batch) -> Any:
         """The model call. Returns what `decode` or `denoise` returned, or the error it raised."""
@@ -241,12 +307,11 @@ class Engine:
                 self._settle_error(batch, outcome)
                 return
             self._last_progress = time.monotonic()
-            costs = self.scheduler.costs
-            for stage, size, number, spent in self.runner.timings():
-                if stage is Stage.DECODING:
-                    costs.observe_decode(size, number, spent)
-                else:
-                    costs.observe(size, number, spent)
+            if isinstance(self.scheduler, Turns):
+                self.scheduler.charge(batch.model, seconds)
+            for timing in self.runner.timings():
+                self.scheduler.observe(*timing)
+            costs = self.scheduler.costs_of(batch.model)
             self._drawings.gain.observe(unshared_seconds(batch, costs), seconds)
             if batch.stage is Stage.DECODING:
                 self._settle_pixels(batch, outcome)
@@ -255,9 +320,8 @@ class Engine:
             counts["calls"] += 1
             counts["rows"] += batch.rows
             counts["steps"] += len(batch.requests) - len(outcome)
-            self._occupancy += OCCUPANCY_RATE * (
-                batch.rows / self.scheduler.max_rows - self._occupancy
-            )
+            occupied = self.scheduler.occupied(batch)
+            self._occupancy += OCCUPANCY_RATE * (occupied - self._occupancy)
             for request, error in outcome.items():
                 self._drawings.fail_request(request, error)
             self.scheduler.update(batch)
@@ -282,6 +346,8 @@ class Engine:
         if isinstance(error, OutOfMemory):
             self._drawings.counts["out_of_memory"] += 1
             log.warning("out of memory with %d requests in a call", len(batch.requests))
+            if isinstance(self.scheduler, Turns) and self.scheduler.make_room(batch.model):
+                return  # it is made again when the other models have left
             if len(batch.requests) > 1:  # a single one that is too large says nothing about others
                 self.scheduler.cut(batch)
             else:
@@ -327,6 +393,17 @@ class Engine:
                 self._changed.notify_all()
             else:
                 self._drawings.fail_request(request, error)
+
+
+def _sizes_and_costs(scheduler: Scheduler | Turns) -> dict[str, Any]:
+    """For `stats`: by model, where there are several."""
+    if isinstance(scheduler, Scheduler):
+        return {"cap": scheduler.cap, "costs_ms": scheduler.costs.as_dict()}
+    return {
+        "cap": {name: of.cap for name, of in scheduler.schedulers.items()},
+        "costs_ms": {name: of.costs.as_dict() for name, of in scheduler.schedulers.items()},
+        "models": scheduler.places(),
+    }
 
 
 def _free_locals(error: BaseException | None) -> None:

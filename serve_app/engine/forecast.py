@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from serve_app.engine.costs import CostTable
 from serve_app.engine.request import Request, Stage
@@ -45,10 +46,16 @@ def unshared_seconds(batch: Batch, costs: CostTable) -> float:
     return sum(costs.seconds(r.size, r.rows) for r in batch.requests)
 
 
+class Costs(Protocol):
+    """A cost table, or a scheduler that has one for each of its models."""
+
+    def solo_seconds(self, request: Request) -> float: ...
+
+
 class Forecast:
     """A snapshot of all `requests` in the engine. It sorts them, so ask one snapshot for many drawings."""
 
-    def __init__(self, requests: Iterable[Request], costs: CostTable, gain: float) -> None:
+    def __init__(self, requests: Iterable[Request], costs: Costs, gain: float) -> None:
         self._left = {r: costs.solo_seconds(r) for r in requests if r.stage is not Stage.ENCODING}
         self._gain = gain
         line = sorted(self._left, key=lambda r: r.deadline)

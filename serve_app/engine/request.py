@@ -105,6 +105,10 @@ class Request:
         self.decode_key = DecodeKey.of(self.params)
 
     @property
+    def model(self) -> str:
+        return self.params.model
+
+    @property
     def seed(self) -> int:
         return self.params.seed_of(self.index)
 

@@ -31,9 +31,8 @@ class Runner(Protocol):
     threads call `check` and what `decode` and `preview` returned. Pixels are uint8 (height, width, 3).
     """
 
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """What drew an image: device, dtype, versions, hash of the weights."""
+    def made_by_of(self, request: Request) -> dict[str, Any]:
+        """What draws its image: device, dtype, versions, hash of the weights."""
         ...
 
     def guides(self, params: GenerationParams) -> bool:
@@ -60,14 +59,15 @@ class Runner(Protocol):
         """A function that draws a rough small picture of the request as it is now, or returns None."""
         ...
 
-    def check(self, pixels: Any) -> None:
-        """Raises Flagged when the model's safety checker refuses a finished picture."""
+    def check(self, request: Request, pixels: Any) -> None:
+        """Raises Flagged when the model's safety checker refuses its finished picture."""
         ...
 
     def notes(self, request: Request) -> list[str]:
         """What the reader of the result should know of how it was made."""
         ...
 
-    def timings(self) -> Sequence[tuple[Stage, Size, int, float]]:
-        """(stage, size, rows or images, seconds) of the calls that have ended since it was last asked."""
+    def timings(self) -> Sequence[tuple[str, Stage, Size, int, float]]:
+        """(model, stage, size, rows or images, seconds) of the calls that have ended since it was last
+        asked."""
         ...

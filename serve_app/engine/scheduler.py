@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from serve_app.engine.costs import CostTable
+from serve_app.engine.costs import CostTable, Size
 from serve_app.engine.request import Request, Stage
 
 RECOVERY_CALLS = 200  # calls without running out of memory until the caps are doubled again
@@ -25,6 +25,10 @@ class Batch:
     requests: list[Request]
 
     @property
+    def model(self) -> str:
+        return self.requests[0].model
+
+    @property
     def rows(self) -> int:
         return sum(r.rows for r in self.requests) if self.stage is Stage.DENOISING else 0
 
@@ -35,14 +39,18 @@ class Scheduler:
     def __init__(
         self, costs: CostTable, *, max_rows: int = 16, max_live: int = 64, max_decodes: int = 4
     ) -> None:
+        self.max_live = max_live
+        self.measured(costs, max_rows, max_decodes)
+        self.waiting: list[Request] = []
+        self.live: list[Request] = []
+
+    def measured(self, costs: CostTable, max_rows: int, max_decodes: int) -> None:
+        """What calls cost, and how large they may be."""
         self.costs = costs
         self.max_rows = max_rows
-        self.max_live = max_live
         self.max_decodes = max_decodes
         self.cap = max_rows  # max_rows, or less after running out of memory
         self.decode_cap = max_decodes  # max_decodes, or less
-        self.waiting: list[Request] = []
-        self.live: list[Request] = []
         self._calls_since_cut = 0
 
     def add(self, request: Request) -> None:
@@ -58,7 +66,11 @@ class Scheduler:
 
     def start(self) -> list[Request]:
         """Make waiting requests live, as many as may start. Call `started` for each once it is encoded."""
-        starting = self._startable() if self.waiting else []
+        return self.begin(startable(self.waiting, self.live)) if self.waiting else []
+
+    def begin(self, requests: list[Request]) -> list[Request]:
+        """`start`, of these requests alone, which are `startable`."""
+        starting = self._in_shares(requests)[: max(0, self.max_live - len(self.live))]
         for request in starting:
             self.waiting.remove(request)
             self.live.append(request)
@@ -80,6 +92,25 @@ class Scheduler:
         if head.stage is Stage.DECODING:
             return Batch(Stage.DECODING, self._decode_batch(head, ready))
         return Batch(Stage.DENOISING, self._denoise_batch(head, ready))
+
+    def costs_of(self, model: str) -> CostTable:
+        """Of the only model; `turns.Turns` has several."""
+        return self.costs
+
+    def solo_seconds(self, request: Request) -> float:
+        """Predicted seconds that it still needs, if nothing else runs."""
+        return self.costs.solo_seconds(request)
+
+    def observe(self, model: str, stage: Stage, size: Size, number: int, seconds: float) -> None:
+        """A call of this model has ended: `number` UNet rows, or images that were decoded."""
+        if stage is Stage.DECODING:
+            self.costs.observe_decode(size, number, seconds)
+        else:
+            self.costs.observe(size, number, seconds)
+
+    def occupied(self, batch: Batch) -> float:
+        """The share of the largest call that this one is."""
+        return batch.rows / self.max_rows
 
     def alone_seconds(self, requests: Sequence[Request]) -> float:
         """Predicted seconds of these equal requests, sharing calls with each other, if nothing else runs."""
@@ -111,26 +142,6 @@ class Scheduler:
             self.decode_cap = max(1, len(batch.requests) // 2)
         else:
             self.cap = max(1, batch.rows // 2)
-
-    def _startable(self) -> list[Request]:
-        """Waiting requests that may start now, earliest deadline first.
-
-        A drawing under quarantine starts when no other drawing is under way, and until it has ended no
-        other starts: if the process dies meanwhile, it is the only suspect.
-        """
-        under_way = {r.drawing for r in self.live}
-        closed = any(r.alone for r in self.live)  # to drawings that are not under way
-        startable: list[Request] = []
-        for request in sorted(self.waiting, key=by_deadline):
-            if request.drawing not in under_way:
-                if request.alone and under_way:
-                    closed = True
-                if closed:
-                    continue
-                under_way.add(request.drawing)
-                closed = request.alone
-            startable.append(request)
-        return self._in_shares(startable)[: max(0, self.max_live - len(self.live))]
 
     def _in_shares(self, startable: list[Request]) -> list[Request]:
         """At most `max_rows` live requests for each drawing, so that a large one leaves places for others."""
@@ -168,6 +179,27 @@ class Scheduler:
             r for r in ready if r.stage is Stage.DECODING and not r.own_call and r.decode_key == key
         ]
         return sharing[: self.decode_cap]
+
+
+def startable(waiting: Iterable[Request], live: Iterable[Request]) -> list[Request]:
+    """Waiting requests that may start now beside the live ones, earliest deadline first.
+
+    A drawing under quarantine starts when no other drawing is under way, and until it has ended no other
+    starts: if the process dies meanwhile, it is the only suspect.
+    """
+    under_way = {r.drawing for r in live}
+    closed = any(r.alone for r in live)  # to drawings that are not under way
+    found: list[Request] = []
+    for request in sorted(waiting, key=by_deadline):
+        if request.drawing not in under_way:
+            if request.alone and under_way:
+                closed = True
+            if closed:
+                continue
+            under_way.add(request.drawing)
+            closed = request.alone
+        found.append(request)
+    return found
 
 
 def by_deadline(request: Request) -> tuple[float, int, int]:

@@ -15,6 +15,7 @@ from serve_app.engine.drawings import Drawings
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import Runner
 from serve_app.engine.scheduler import Scheduler, by_deadline
+from serve_app.engine.turns import Turns
 
 log = logging.getLogger("assets.engine")
 
@@ -28,7 +29,7 @@ class TextThread:
     def __init__(
         self,
         runner: Runner,
-        scheduler: Scheduler,
+        scheduler: Scheduler | Turns,
         drawings: Drawings,
         changed: threading.Condition,
         failed: Callable[[Request, Exception], None],

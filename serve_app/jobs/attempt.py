@@ -68,6 +68,8 @@ def _not_drawn(failed: RenderFailed) -> Outcome:
             return Outcome(kind="stopped", reason="dropped by the engine")
         case "model_changed":
             return Outcome(kind="outdated", reason=reason)
+        case "not_loaded":  # that renderer has other models of its pool
+            return Outcome(kind="released", reason=reason)
         case "storage_failed":  # its renderer cannot read the pictures that it is drawn from
             return Outcome(kind="full", reason=reason)
         case "engine_stopped":  # its device or its thread, perhaps because of this job

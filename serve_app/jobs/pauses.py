@@ -107,9 +107,16 @@ class Pauses:
         `mended`, the pause goes on until it returns True; such a pause takes the place of one without."""
         self._of_all.begin(reason, mended)
 
-    def pause_pool(self, pool: str, reason: str) -> None:
-        """Launch nothing of this pool for a while."""
-        self._of_pool[pool].begin(reason)
+    def pause_pool(
+        self, pool: str, reason: str, mended: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        """As `pause`, of this pool alone."""
+        self._of_pool[pool].begin(reason, mended)
+
+    def resume_pool(self, pool: str) -> None:
+        """As `resume`, of this pool alone."""
+        if self._of_pool[pool].reason is not None:
+            self._of_pool[pool].resume()
 
     def resume(self) -> None:
         """The pauses are over, or their causes may be gone. One that was begun with `mended` asks that

@@ -50,6 +50,10 @@ class Pools:
         """Of the pool that draws this model; None, or no such pool: of the first one."""
         return self.renderers[self.home(next(iter(self.names)), model or "")]
 
+    def pool_of(self, model: str) -> str | None:
+        """The pool that draws this model. None: no deployment has told of one."""
+        return self._of_model.get(model)
+
     def slots(self, pool: str, otherwise: int) -> int:
         """Attempts at once in this pool; `otherwise`: while no deployment has told its pools."""
         if not self._deployed:

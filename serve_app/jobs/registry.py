@@ -34,6 +34,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from serve_app.errors import NotWaiting
@@ -56,6 +57,7 @@ from serve_app.jobs.lines import Lines, needs_renderer
 from serve_app.jobs.outcomes import Outcomes
 from serve_app.jobs.pools import Pools
 from serve_app.jobs.quotas import Quotas
+from serve_app.jobs.renderers import Renderers
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.messages import (
@@ -73,6 +75,7 @@ from serve_app.messages import (
     DeliveryFilter,
     DeliveryPage,
     DeployedPool,
+    HeldModel,
     JobChanges,
     JobFilter,
     JobPage,
@@ -89,6 +92,10 @@ from serve_app.metrics import JobMetrics
 from serve_app.params import DEFAULT_POOL
 
 log = logging.getLogger("assets.registry")
+
+
+async def _is_mended(renderers: Renderers) -> bool:
+    return renderers.load_error is None
 
 
 class JobRegistry:
@@ -447,6 +454,7 @@ class JobRegistry:
             "proven": known.proven,
             "load_error": known.load_error,
             "lacking": self._launcher.lacking(pool),
+            "held": known.held(time.monotonic()),
         }
 
     # ---- called by renderers ----
@@ -485,6 +493,24 @@ class JobRegistry:
         """A renderer has loaded these weights."""
         self._pools.renderers_of(model).is_ready(model, revision)
         self._dispatcher.renderers_changed()
+
+    def holds(self, renderer: str, held: dict[str, HeldModel]) -> None:
+        """A renderer of several models says how each is, every few seconds. Jobs of one that it could not
+        load wait in line, where they take no slot of the others."""
+        changed = False
+        for model, now in held.items():
+            if (pool := self._pools.pool_of(model)) is None:
+                continue
+            known = self._pools.renderers[pool]
+            before = known.waits_for
+            known.holds(renderer, model, now, time.monotonic())
+            changed |= known.waits_for != before
+            if known.load_error is not None:
+                self._pauses.pause_pool(pool, known.waits_for, partial(_is_mended, known))
+            else:
+                self._pauses.resume_pool(pool)
+        if changed:
+            self._dispatcher.renderers_changed()
 
     async def report(self, report: Report) -> dict[str, int]:
         """What happens in one renderer. Returns those of its attempts, by job id and fence, that are over or

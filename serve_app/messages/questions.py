@@ -89,12 +89,20 @@ class WebhookSettings(TypedDict):
 
 
 class DeployedPool(TypedDict):
-    """Renderers that draw one model."""
+    """Renderers that draw one model. Those that draw several are a pool of each: `catalog.pools`."""
 
     model: str
     model_revision: str
     gpus: float  # that one renderer needs
     max_in_flight: int  # attempts at once
+
+
+class HeldModel(TypedDict):
+    """A model of a renderer that has several."""
+
+    revision: str
+    on_device: bool  # else on its host
+    why: str | None  # why it could not be loaded, fit to be shown to anyone
 
 
 class PoolState(TypedDict):
@@ -103,8 +111,9 @@ class PoolState(TypedDict):
     pool: str
     model: str
     state: Literal["resident", "loading", "resting", "failed"]
-    """resident: a renderer has the model. loading: the first one starts. resting: there is no renderer until
-    somebody orders. failed: an order would wait for what `reason` says."""
+    """resident: a device has the model. loading: the first renderer starts. resting: no device has it until
+    somebody orders: it is on the host, or there is no renderer. failed: an order would wait for what `reason`
+    says."""
     reason: str | None  # why an order would not be drawn now, fit to be shown to anyone
 
 

@@ -36,6 +36,9 @@ class NullRunner:
     def __init__(self, model: str, revision: str) -> None:
         self.made_by: dict[str, Any] = {"device": "none", "model": model, "weights": revision}
 
+    def made_by_of(self, request: Request) -> dict[str, Any]:
+        return self.made_by
+
     def guides(self, params: GenerationParams) -> bool:
         return False
 
@@ -54,7 +57,7 @@ class NullRunner:
     def preview(self, request: Request) -> Callable[[], Any]:
         return lambda: BLACK
 
-    def check(self, pixels: Any) -> None:
+    def check(self, request: Request, pixels: Any) -> None:
         pass
 
     def notes(self, request: Request) -> list[str]:
@@ -70,19 +73,21 @@ def build_null(
     """As `engine.build.build`, which it replaces. It knows no LoRA and no embedding."""
     runner = NullRunner(spec.name, weights_revision(spec, root))
     costs = CostTable(SIZE, {1: 1e-4, 64: 1.0001e-4})
-    return Engine(
+    null = Engine(
         runner,
         Scheduler(costs, max_rows=spec.max_rows),
         report_every=build.REPORT_EVERY_S,
         **engine,
     )
+    null.served = {spec.name: runner.made_by["weights"]}
+    return null
 
 
 @serve.deployment(name=RENDERER)
 class NullRenderer(app.Renderer.func_or_class):  # pyright: ignore
-    async def __init__(self, settings: dict[str, Any]) -> None:
+    async def __init__(self, settings: dict[str, Any], models: list[str]) -> None:
         build.build = build_null
-        await super().__init__(settings)
+        await super().__init__(settings, models)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 
 from serve_app.catalog.models import Models
 from serve_app.catalog.pools import pools_of, served_models
+from serve_app.cluster.handles import renderer_name
 from serve_app.config import Settings
 from serve_app.errors import ModelError
 from serve_app.params import DEFAULT_POOL
@@ -24,7 +25,7 @@ def test_without_pools_there_is_one_of_the_active_model() -> None:
     assert served_models(settings(), MODELS) == ["tiny"]
     assert served_models(settings(model="big"), MODELS) == ["big"]
     (name, pool), *others = pools_of(settings(model="big", slots=3), MODELS).items()
-    assert (name, pool.model, pool.slots, others) == (DEFAULT_POOL, "big", 3, [])
+    assert (name, pool.models, pool.settings.slots, others) == (DEFAULT_POOL, ["big"], 3, [])
 
 
 def test_a_pool_says_what_differs_from_the_others() -> None:
@@ -34,13 +35,32 @@ def test_a_pool_says_what_differs_from_the_others() -> None:
         slots=4,
         pools={"a": {"models": ["big"], "slots": 8, "min_replicas": 0}, "b": {"models": ["tiny"]}},
     )
-    pools = pools_of(given, MODELS)
-    assert [(p.model, p.num_gpus, p.slots, p.min_replicas) for p in pools.values()] == [
+    pools = [pool for _, pool in pools_of(given, MODELS).values()]
+    assert [(p.model, p.num_gpus, p.slots, p.min_replicas) for p in pools] == [
         ("big", 1, 8, 0),
         ("tiny", 1, 4, 1),
     ]
-    assert [pool.max_in_flight for pool in pools.values()] == [24, 12]
-    assert not any(pool.pools for pool in pools.values())
+    assert [pool.max_in_flight for pool in pools] == [24, 12]
+    assert not any(pool.pools for pool in pools)
+
+
+def test_each_model_of_a_pool_has_a_line_of_its_own() -> None:
+    """And renderers with the others: the deployment's name is the pool's."""
+    both = settings(pools={"a": {"models": ["big", "odd"], "weights_share": 0.5}})
+    pool = pools_of(both, MODELS)["a"]
+    assert pool.settings.weights_share == 0.5
+    assert pool.lines("a") == {"a/big": "big", "a/odd": "odd"}
+    assert {renderer_name(line) for line in pool.lines("a")} == {"Renderer-a"}
+    assert served_models(both, MODELS) == ["big", "odd"]
+    alone = pools_of(settings(pools={"a": {"models": ["big"]}}), MODELS)["a"]
+    assert alone.lines("a") == {"a": "big"}
+
+
+def test_models_of_a_pool_have_the_same_threads() -> None:
+    """torch has one number for a process, and it decides the last bits of a picture."""
+    models = Models({"tiny": model_spec("tiny", threads=2), "big": model_spec("big")}, "tiny")
+    with pytest.raises(ModelError, match=r"same `threads` \(tiny: 2, big: none said\)"):
+        pools_of(settings(pools={"a": {"models": ["tiny", "big"]}}), models)
 
 
 def test_the_active_model_comes_first() -> None:
@@ -50,6 +70,14 @@ def test_the_active_model_comes_first() -> None:
     assert served_models(settings(pools=both, model="big"), MODELS) == ["big", "tiny"]
     others: dict[str, Any] = {"a": {"models": ["odd"]}, "b": {"models": ["big"]}}
     assert served_models(settings(pools=others), MODELS) == ["odd", "big"]
+
+
+def test_a_model_that_moves_its_parts_itself_has_a_pool_of_its_own() -> None:
+    offloaded = model_spec("big", cpu_offload="model")
+    models = Models({"tiny": model_spec("tiny"), "big": offloaded}, "tiny")
+    with pytest.raises(ModelError, match="big has `cpu_offload`"):
+        pools_of(settings(pools={"a": {"models": ["tiny", "big"]}}), models)
+    assert pools_of(settings(pools={"a": {"models": ["big"]}}), models)["a"].models == ["big"]
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ MURDER = "murderous"
 class FaultyRenderer(app.Renderer.func_or_class):  # pyright: ignore
     """Fails in the scheduler, between two steps, where no request can be blamed; hangs in the model."""
 
-    async def __init__(self, settings: dict[str, Any]) -> None:
-        await super().__init__(settings)
+    async def __init__(self, settings: dict[str, Any], models: list[str]) -> None:
+        await super().__init__(settings, models)
         scheduler = self._engine.scheduler
         update = scheduler.update
 

@@ -30,7 +30,7 @@ PIXELS = np.arange(8 * 4 * 3, dtype=np.uint8).reshape(8, 4, 3)
 class Strict(ModelRunner):
     """Its safety checker refuses pictures that are entirely black."""
 
-    def check(self, pixels: Any) -> None:
+    def check(self, request: Request, pixels: Any) -> None:
         if not pixels.any():
             raise Flagged()
 

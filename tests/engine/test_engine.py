@@ -316,6 +316,7 @@ async def test_a_request_that_fits_in_no_call_fails_alone() -> None:
         assert "image" in kinds(await render(engine, "b"))
         runner._memory = 1000
         assert kinds(await render(engine, "c")) == ["failed"]
+        assert isinstance(engine.scheduler, Scheduler)
         assert engine.stats()["cap"] == engine.scheduler.max_rows
 
 
@@ -457,6 +458,7 @@ async def test_urgent_jobs_overtake_and_patient_ones_yield() -> None:
     runner = Gated()
     runner.gate.clear()
     async with running(runner) as engine:
+        assert isinstance(engine.scheduler, Scheduler)
         engine.scheduler.max_rows = engine.scheduler.cap = 2  # one guided request per call
         tasks = [asyncio.create_task(render(engine, "a", seed=1, steps=20))]
         await runner.arrived()

@@ -10,7 +10,7 @@ import pytest
 from serve_app.jobs import dispatcher, pauses
 from serve_app.jobs.outcomes import MODEL_CHANGED, OUTDATED
 from serve_app.jobs.pools import Pools
-from serve_app.messages import DeployedPool, Outcome
+from serve_app.messages import DeployedPool, HeldModel, Outcome
 from serve_app.params import CPU_POOL, DEFAULT_POOL, GenerationParams
 from tests.factories import batch_row, batch_submission, deployed_pool, params, without_renderer
 
@@ -79,6 +79,25 @@ async def test_a_pool_without_a_renderer_pauses_alone(
         world.registry.resume()
         await world.draw(first, 2)
         await world.draw(later)
+
+
+async def test_a_model_that_is_broken_takes_no_slot_of_its_renderer(tmp_path: Path) -> None:
+    """Its jobs wait in line and say why; those of the other model are drawn. Then it can be loaded."""
+    both = {"art/tiny": deployed_pool("tiny"), "art/big": deployed_pool("big")}
+    there = HeldModel(revision="0" * 12, on_device=True, why=None)
+    gone = HeldModel(revision="", on_device=False, why="its folder is missing")
+    async with World(tmp_path) as world:
+        world.registry.serves(both)
+        world.registry.holds("one", {"tiny": there, "big": gone, "unknown": there})
+        waits, drawn = await world.submit(big()), await world.submit()
+        await world.draw(drawn)
+        assert (await world.look(waits))["waiting_for"] == "model: its folder is missing"
+        numbers = world.registry.stats()["pools"]
+        assert [numbers[name]["held"] for name in both] == ["device", None]
+        assert [ticket["job_id"] for ticket in world.launcher.launched] == [drawn]
+        world.registry.holds("one", {"tiny": there, "big": there})
+        await world.draw(waits)
+        assert nothing_lives(world)
 
 
 async def test_each_pool_says_what_its_own_jobs_wait_for(tmp_path: Path) -> None:

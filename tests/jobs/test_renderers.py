@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serve_app.jobs.renderers import Renderers
+from serve_app.jobs.renderers import FORGOTTEN_AFTER_S, Renderers
+from serve_app.messages import HeldModel
 from serve_app.params import DEFAULT_POOL
 from tests.factories import deployed_pool, params
 
@@ -46,6 +47,31 @@ def test_a_renderer_that_draws_has_loaded() -> None:
     assert not renderers.proven
     renderers.draws(*NEW)
     assert renderers.proven
+
+
+def held(*, on_device: bool = False, why: str | None = None) -> HeldModel:
+    return HeldModel(revision="" if why else NEW[1], on_device=on_device, why=why)
+
+
+def test_of_several_models_each_renderer_says_where_it_has_them() -> None:
+    """One that could not load a model says nothing of the others; one that is silent is gone."""
+    renderers = deployed()
+    assert renderers.held(0.0) is None
+    renderers.holds("a", "tiny", held(why="a tensor is missing"), 0.0)
+    assert (renderers.load_error, renderers.held(0.0)) == ("a tensor is missing", None)
+    renderers.holds("b", "tiny", held(), 1.0)
+    assert (renderers.load_error, renderers.held(1.0)) == (None, "host")
+    renderers.holds("a", "tiny", held(why="a tensor is missing"), 2.0)
+    assert renderers.load_error is None
+    renderers.holds("b", "tiny", held(on_device=True), 3.0)
+    assert renderers.held(4.0) == "device"
+    assert renderers.held(3.0 + FORGOTTEN_AFTER_S) is None
+    renderers.holds("a", "tiny", held(why="a tensor is missing"), 3.0 + FORGOTTEN_AFTER_S)
+    assert renderers.load_error == "a tensor is missing"
+    renderers.deployed("tiny", "")  # by an ingress that does not see its files
+    renderers.failed_to_load("its folder is missing")
+    renderers.holds("c", "tiny", held(), 30.0)
+    assert renderers.load_error is None
 
 
 def test_what_a_job_waits_for() -> None:

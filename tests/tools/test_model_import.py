@@ -78,7 +78,7 @@ def test_a_downloaded_file_is_served_with_the_styles_of_its_kind(
     )
     assert (params.width, params.height) == (512, 768)  # as the style says for sd15
     small = spec.model_copy(update={"native_size": (64, 64), "max_rows": 2})
-    assert build(small, PROJECT_ROOT, device="cpu").runner.made_by["model"] == "dreamshaper"
+    assert list(build(small, PROJECT_ROOT, device="cpu").served) == ["dreamshaper"]
 
 
 def test_an_imported_model_changes_no_style_of_the_others(files: Path, configs: Path) -> None:

@@ -23,6 +23,7 @@ AHEAD = 2  # a drop takes effect after the calls that are queued already
 class Timing(NamedTuple):
     """One call that has ended; `number`: its UNet rows, or the images it decoded."""
 
+    model: str
     stage: Stage
     size: Size
     number: int
@@ -30,9 +31,10 @@ class Timing(NamedTuple):
 
 
 class CallTimer:
-    """Measures the calls of one thread."""
+    """Measures the calls of one thread. `model`: whose calls they are."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, model: str = "") -> None:
+        self._model = model
         self._cuda = device.type == "cuda"
         self._running: deque[tuple[Stage, Size, int, Any, Any]] = deque()
         self._done: list[Timing] = []
@@ -43,7 +45,8 @@ class CallTimer:
         if not self._cuda:
             began = time.perf_counter()
             yield
-            self._done.append(Timing(stage, size, number, time.perf_counter() - began))
+            seconds = time.perf_counter() - began
+            self._done.append(Timing(self._model, stage, size, number, seconds))
             return
         while len(self._running) >= AHEAD:
             self._read_oldest()
@@ -69,4 +72,5 @@ class CallTimer:
     def _read_oldest(self) -> None:
         stage, size, number, begin, end = self._running.popleft()
         end.synchronize()
-        self._done.append(Timing(stage, size, number, begin.elapsed_time(end) / 1000))
+        seconds = begin.elapsed_time(end) / 1000
+        self._done.append(Timing(self._model, stage, size, number, seconds))

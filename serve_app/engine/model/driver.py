@@ -47,7 +47,7 @@ class Driver(ABC):
         if parts.safety_checker is not None:
             self.safety = SafetyCheck(parts.safety_checker, parts.feature_extractor, parts.device)
         self.placement = placement_of(parts.spec, parts.pipe, parts.device, parts.controls.values())
-        self._timer = CallTimer(parts.device)
+        self._timer = CallTimer(parts.device, parts.spec.name)
         self._beside = SideStream(parts.device)
         self._memory = free_memory(parts.device)
 
@@ -84,9 +84,11 @@ class Driver(ABC):
 
     # ---- what is known of the device ----
 
-    @property
-    def made_by(self) -> dict[str, Any]:
+    def made_by_of(self, request: Request) -> dict[str, Any]:
         return self.parts.made_by
+
+    def forget(self) -> None:  # noqa: B027 - most have nothing to give back
+        """Give back memory of the device that no request uses: the weights have left it."""
 
     def timings(self) -> list[Timing]:
         """Of the calls that have ended since it was last asked."""
@@ -106,8 +108,8 @@ class Driver(ABC):
 
     # ---- requests ----
 
-    def check(self, pixels: Pixels) -> None:
-        """`pixels`: one finished picture. Raises Flagged."""
+    def check(self, request: Request, pixels: Pixels) -> None:
+        """`pixels`: its finished picture. Raises Flagged."""
         if self.safety is not None:
             self.safety(pixels)
 

@@ -73,32 +73,43 @@ class ModelParts:
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
+    def networks(self) -> list[torch.nn.Module]:
+        """Those that draw. The safety checker is none: it looks at pictures in threads of its own, whatever
+        is drawn by then."""
+        parts = [
+            part for part in self.pipe.components.values() if isinstance(part, torch.nn.Module)
+        ]
+        others = (self.decoder, self.tiny_decoder)
+        return [*parts, *(x for x in others if x is not None), *self.controls.values()]
+
+    @property
     def vae(self) -> Any:
         """What decodes. `pipe` itself casts its own VAE to full precision and back at each call."""
         return self.pipe.vae if self.decoder is None else self.decoder
 
 
-def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelParts:
-    """Read the checkpoint onto the device; by default CUDA where there is one, else the CPU.
+def load(
+    spec: ModelSpec, root: Path, *, device: str | None = None, on_host: bool = False
+) -> ModelParts:
+    """Read the checkpoint onto the device; by default CUDA where there is one, else the CPU. `on_host`: what
+    draws stays in the memory of the host, to be brought to that device later.
 
     Relative paths of the spec start from `root`. Raises ModelError.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    wanted = spec.dtype
-    if wanted == "auto":
-        half = "float16" if FAMILIES[spec.family].kind == "unet" else "bfloat16"
-        wanted = half if target.type == "cuda" else "float32"
+    target = device_of(device)
+    kind = FAMILIES[spec.family].kind
+    wanted = auto_dtype(target, kind) if spec.dtype == "auto" else spec.dtype
     dtype: torch.dtype = getattr(torch, wanted)
     if target.type == "cpu":
         _keep_freed_memory()
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
-    check_memory(spec, free_memory(target), dtype.itemsize)
+    if not on_host:  # there, models that are on the device now will leave for it
+        check_memory(spec, free_memory(target), dtype.itemsize)
     _silence_libraries()
     folder = _download(spec) if spec.hub is not None else model_folder(spec, root)
     check_index(spec, folder)
     pipe = _pipeline(spec, folder, dtype, root)
-    kind = FAMILIES[spec.family].kind
     if kind == "unet":
         check_fit(spec, pipe)
     elif kind == "transformer":
@@ -109,7 +120,8 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
     tiny = _tiny_decoder(spec, root, dtype, pipe)
     controls = {name: _control(spec, name, root, dtype, pipe.unet.config) for name in spec.controls}
     checker, extractor = _safety_checker(spec, folder, dtype)
-    (pipe if spec.cpu_offload is None else pipe.vae).to(target)
+    place = torch.device("cpu") if on_host else target
+    (pipe if spec.cpu_offload is None else pipe.vae).to(place)
     decoder = None
     if spec.family == "sdxl" and dtype is torch.float16 and pipe.vae.config.force_upcast:
         decoder = copy.deepcopy(pipe.vae).to(torch.float32)
@@ -124,15 +136,34 @@ def load(spec: ModelSpec, root: Path, *, device: str | None = None) -> ModelPart
         device=target,
         dtype=dtype,
         decoder=decoder,
-        tiny_decoder=None if tiny is None else tiny.to(target),
+        tiny_decoder=None if tiny is None else tiny.to(place),
         controls={
-            name: network if spec.cpu_offload else network.to(target)
+            name: network if spec.cpu_offload else network.to(place)
             for name, network in controls.items()
         },
         safety_checker=None if checker is None else checker.to(target),
         feature_extractor=extractor,
         made_by=_made_by(spec, revision, target, wanted),
     )
+
+
+def device_of(name: str | None) -> torch.device:
+    """Of this name; None: CUDA where there is one, else the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def auto_dtype(device: torch.device, kind: str) -> str:
+    """What `dtype: auto` means there: half precision where a GPU is faster in it, else float32. `kind`: of
+    the network.
+
+    A UNet gets float16 and not bfloat16, whose 8 bits show in pictures; its checkpoints are published so.
+    GPUs before Volta (compute capability 7.0) have it, but calculate in it up to 64 times slower than in
+    float32. Transformers overflow in float16, so they get bfloat16, which GPUs calculate in since Ampere.
+    """
+    if device.type != "cuda":
+        return "float32"
+    since, half = ((7, 0), "float16") if kind == "unet" else ((8, 0), "bfloat16")
+    return half if torch.cuda.get_device_capability(device) >= since else "float32"
 
 
 def _made_by(spec: ModelSpec, revision: str, device: torch.device, dtype: str) -> dict[str, Any]:

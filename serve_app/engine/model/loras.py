@@ -84,6 +84,10 @@ class Loras:
         """Raises RenderError for a file that is gone, has changed, or does not fit the model."""
         return tuple((self._file(use), use.weight) for use in uses)
 
+    def forget(self) -> None:
+        """Give back what no request uses: the model leaves the device, and files are read again."""
+        self._files.clear()
+
     @contextmanager
     def on(self, part: str, added: Added) -> Generator[None]:
         """Within, the network `part` of the pipeline draws with these LoRAs."""

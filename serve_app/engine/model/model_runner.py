@@ -47,6 +47,9 @@ class ModelRunner(BatchingDriver):
         self.family.embeddings = Embeddings(parts.pipe, parts.embeddings)
         self.embeds_guidance = parts.pipe.unet.config.time_cond_proj_dim is not None
 
+    def forget(self) -> None:
+        self.loras.forget()
+
     def guides(self, params: GenerationParams) -> bool:
         """Whether guidance adds a second row to each evaluation."""
         return params.guidance_scale > 1 and not self.embeds_guidance

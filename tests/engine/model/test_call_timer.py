@@ -36,7 +36,7 @@ class Event:
 def _timer(monkeypatch: pytest.MonkeyPatch) -> CallTimer:
     Event.queued = Event.passed = 0
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    return CallTimer(torch.device("cuda"))
+    return CallTimer(torch.device("cuda"), "tiny")
 
 
 def test_the_host_runs_at_most_two_calls_ahead(timer: CallTimer) -> None:
@@ -53,10 +53,10 @@ def test_only_calls_that_have_ended_are_reported(timer: CallTimer) -> None:
     for stage, number in ((Stage.DENOISING, 4), (Stage.DECODING, 2), (Stage.DENOISING, 3)):
         with timer.measure(stage, SIZE, number):
             pass
-    assert timer.take() == [(Stage.DENOISING, SIZE, 4, 1.0)]
+    assert timer.take() == [("tiny", Stage.DENOISING, SIZE, 4, 1.0)]
     with timer.measure(Stage.DENOISING, SIZE, 1):
         pass
-    assert timer.take() == [(Stage.DECODING, SIZE, 2, 1.0)]
+    assert timer.take() == [("tiny", Stage.DECODING, SIZE, 2, 1.0)]
 
 
 def test_a_mark_waits_for_what_was_queued_before_it(timer: CallTimer) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from serve_app.catalog.revision import weights_revision
-from serve_app.engine.model.loading import load
+from serve_app.engine.model.loading import auto_dtype, load
 from serve_app.errors import ModelError
 from tests.engine import tiny
 from tests.engine.model.harness import alone, plain
@@ -84,6 +84,24 @@ def test_a_model_that_names_no_type_gets_that_of_its_device(saved: Path) -> None
     """Half precision on a GPU, full on a CPU."""
     parts = load(tiny.spec(dtype="auto"), saved, device="cpu")
     assert (parts.dtype, parts.made_by["dtype"]) == (torch.float32, "float32")
+
+
+@pytest.mark.parametrize(
+    ("capability", "kind", "dtype"),
+    [
+        ((6, 1), "unet", "float32"),
+        ((7, 0), "unet", "float16"),
+        ((9, 0), "unet", "float16"),
+        ((7, 5), "transformer", "float32"),
+        ((8, 0), "transformer", "bfloat16"),
+    ],
+)
+def test_an_old_gpu_is_not_asked_for_half_precision(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], kind: str, dtype: str
+) -> None:
+    """Before Volta it calculates in it many times slower. What torch says of a GPU stands for one."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)  # pyright: ignore
+    assert auto_dtype(torch.device("cuda"), kind) == dtype
 
 
 @pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")  # diffusers' own way

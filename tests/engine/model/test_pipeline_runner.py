@@ -111,7 +111,7 @@ def test_a_picture_is_that_of_its_pipeline(folder: Path, name: str) -> None:
     (wait,) = runner.decode([request])
     assert (wait() == plain(parts, wanted)).all()
     assert seen == [None if name == "ChromaPipeline" else (8, 8, 3)] * 3
-    assert [size for _, size, _, _ in runner.timings()] == [(32, 32)] * 4
+    assert [timing.size for timing in runner.timings()] == [(32, 32)] * 4
     assert runner.notes(request) == []
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from serve_app.engine.model.loading import load
 from serve_app.engine.model.model_runner import ModelRunner
+from serve_app.engine.request import Request
 from serve_app.errors import Flagged, ModelError
 from tests.engine import tiny
 from tests.engine.harness import kinds, render, running
+from tests.factories import params
 
 PIXELS = np.zeros((tiny.SIZE, tiny.SIZE, 3), np.uint8)
 
@@ -42,8 +44,9 @@ def test_the_check_can_be_turned_off(tmp_path: Path) -> None:
     save(tmp_path, flags=True)
     assert load(tiny.spec(safety_check=False), tmp_path, device="cpu").safety_checker is None
     runner = ModelRunner(load(tiny.spec(), tmp_path, device="cpu"))
+    request = Request(params(), index=0, drawing=0, guided=False)
     with pytest.raises(Flagged):
-        runner.check(PIXELS)
+        runner.check(request, PIXELS)
 
 
 def test_a_checker_without_its_image_processor_is_refused(tmp_path: Path) -> None:

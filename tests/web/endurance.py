@@ -36,7 +36,8 @@ PAINTS = """() => {
     return paint ? paint.startTime : 0;
 }"""
 REQUESTS = "performance.getEntriesByType('resource').length"
-SCROLL = """pixels => new Promise((done) => {
+FRAMES = 300
+SCROLL = """([pixels, frameCount]) => new Promise((done) => {
     const bench = document.querySelector("[data-scroller]");
     const frames = [];
     let [moved, last] = [0, performance.now()];
@@ -49,7 +50,7 @@ SCROLL = """pixels => new Promise((done) => {
         frames.push(now - last);
         last = now;
         bench.scrollBy(0, pixels);
-        if (frames.length < 600) requestAnimationFrame(frame);
+        if (frames.length < frameCount) requestAnimationFrame(frame);
         else done({ frames: frames.slice(5), moved, top: bench.scrollTop });
     };
     requestAnimationFrame(frame);
@@ -188,16 +189,27 @@ def scroll(browser: Browser, place: Site, key: str, directory: Path) -> None:
     page.goto(place.url)
     sign_in(page, key)
     page.locator(".tile").first.wait_for()
+    counters = page.context.new_cdp_session(page)
+    counters.send("Performance.enable", {"timeDomain": "threadTicks"})
     for pixels in (0, 6, 24, 96):
-        seen = page.evaluate(SCROLL, pixels)
+        before = worked(counters)
+        seen = page.evaluate(SCROLL, [pixels, FRAMES])
+        work = 1000 * (worked(counters) - before) / FRAMES
         frames = sorted(seen["frames"])
         dropped = sum(round(one * 60 / 1000) - 1 for one in frames if one > 25)
         print(
             f"{pixels} px a frame, to {seen['top']:.0f}: {len(frames)} frames, "
             f"p50 {statistics.median(frames):.1f} ms, p95 {frames[int(0.95 * len(frames))]:.1f} ms, "
-            f"longest {frames[-1]:.0f} ms, {dropped} dropped, shift {seen['moved']:.4f}"
+            f"longest {frames[-1]:.0f} ms, {dropped} dropped, {work:.1f} ms of CPU each, "
+            f"shift {seen['moved']:.4f}"
         )
     page.close()
+
+
+def worked(counters: CDPSession) -> float:
+    """Seconds of CPU of the page's main thread."""
+    metrics = counters.send("Performance.getMetrics")["metrics"]
+    return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
 
 
 def draw_newest(place: Site, key: str, directory: Path, pages: int = 12) -> None:

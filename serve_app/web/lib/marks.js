@@ -39,7 +39,7 @@ export function mark(keys, said) {
     const images = mine.map((key) => ({ index: Number(key.split(":")[1]), ...said }));
     sent.set(job, (sent.get(job) ?? 0) + 1);
     // One after the other, so that the last word counts.
-    last = last.then(() => change(job, { images })).finally(() => sent.set(job, (sent.get(job) ?? 1) - 1)).then(learnMarks, (error) => {
+    last = last.then(() => change(job, { images })).finally(() => (sent.get(job) === 1 ? sent.delete(job) : sent.set(job, (sent.get(job) ?? 1) - 1))).then(learnMarks, (error) => {
       for (const [key, was] of before) if (mine.includes(key)) marks.set(key, was);
       notify(why(error), "bad");
     }).then(changed);

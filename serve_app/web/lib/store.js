@@ -161,7 +161,7 @@ function told({ event, data }) {
     forgetEnded(store.batches);
     return changed();
   }
-  named.add(data.job_id);
+  if (Date.now() - connectedAt < NAMED_MS) named.add(data.job_id);
   if (event === "status") return take(data);
   const job = store.jobs.get(data.job_id);
   // what comes after the end says nothing

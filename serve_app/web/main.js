@@ -4,6 +4,14 @@ import "./app/app.js";
 import "./order/order.js";
 import "./queue/queue.js";
 import "./gallery/gallery.js";
+import { pause } from "./lib/api.js";
 import { begin } from "./lib/store.js";
 
-void begin().finally(() => import("./later.js"));
+const RETRY_MS = 1_000;
+
+/** The network may be lost in between. */
+async function others() {
+  await import("./later.js").catch(() => pause(RETRY_MS).then(others));
+}
+
+void begin().finally(others);

@@ -62,6 +62,16 @@ def test_a_laptop_that_slept_asks_what_it_missed(studio: Studio, visit: Open) ->
     assert page.evaluate("same")
 
 
+def test_views_that_could_not_be_loaded_are_loaded_again(studio: Studio, visit: Open) -> None:
+    studio.drawn(1)
+    page = visit("about:blank", forgive=BROKEN)
+    page.route("**/stage.js", lambda route: route.abort(), times=1)
+    with page.expect_event("requestfailed"):
+        page.goto(studio.url)
+    page.locator(".tile").click()
+    expect(page.get_by_label("Recipe")).to_be_visible()
+
+
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Site]:
     """A service that a test can take away, and bring back on the same port."""

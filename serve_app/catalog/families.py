@@ -69,8 +69,8 @@ FAMILIES: Mapping[FamilyName, FamilyFacts] = {
 }
 """By the name that models.yaml gives. One latent of a transformer stands for `multiple` pixels of a side."""
 
-UNETS: tuple[str, ...] = tuple(n for n, facts in FAMILIES.items() if facts.kind == "unet")
-TRANSFORMERS: tuple[str, ...] = tuple(
+UNETS: tuple[FamilyName, ...] = tuple(n for n, facts in FAMILIES.items() if facts.kind == "unet")
+TRANSFORMERS: tuple[FamilyName, ...] = tuple(
     n for n, facts in FAMILIES.items() if facts.kind == "transformer"
 )
 

@@ -362,7 +362,9 @@ def spec(family: FamilyName, path: str | None = None, **changes: Any) -> ModelSp
 
 
 @functools.cache
-def loaded(family: FamilyName, path: str | None = None, dtype: str = "float32") -> ModelParts:
+def loaded(
+    family: FamilyName, path: str | None = None, dtype: str = "float32", device: str = "cpu"
+) -> ModelParts:
     """As the service loads it. Made once for all tests: do not change it."""
     saved(path or family)
-    return load(spec(family, path, dtype=dtype), folder(), device="cpu")
+    return load(spec(family, path, dtype=dtype), folder(), device=device)

@@ -26,7 +26,7 @@ from serve_app.api.sources import FIELDS, ImageSource
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.resolve import MAX_CONTROLS, Order
 from serve_app.errors import InvalidField
-from serve_app.finishing.effects import KINDS
+from serve_app.finishing.effects import KINDS, MOST_EFFECTS
 from serve_app.hook_events import EVENTS
 from serve_app.messages import Labels
 from serve_app.params import MAX_CLIP_SKIP, MAX_REDRAWS, MAX_SEED, SourceUse, Tile
@@ -41,6 +41,7 @@ checks the real limits."""
 MAX_TAGS = 16
 MAX_METADATA = 4096
 MAX_DEPTH = 8
+MOST_GATES = 32  # more than there are: whoever resolves an order says which
 OPS = [*KINDS]
 EFFECT = WithJsonSchema(
     {
@@ -247,12 +248,14 @@ class GenerateRequest(BaseModel):
 
     effects: list[Annotated[Any, EFFECT]] | None = Field(
         default=None,
+        max_length=MOST_EFFECTS,
         description="What is done with each picture, in this order: see GET /v1/effects. The picture "
         "as it was drawn is kept beside the result. Left out: those of the style; `[]`: none.",
         examples=[[{"op": "cutout"}, {"op": "trim", "padding": 2}]],
     )
     require: dict[str, Any] | None = Field(
         default=None,
+        max_length=MOST_GATES,
         description="Gates on each result: `coverage` {min, max}, `clear_border`, `seam`, `not_blank`, "
         "`unique`, `colors`. `quality` of an image has every score. Left out: those of the style.",
         examples=[{"coverage": {"min": 0.1, "max": 0.9}, "not_blank": True}],

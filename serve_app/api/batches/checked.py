@@ -31,7 +31,8 @@ MOST_ERRORS = 100
 """Errors that are told of."""
 MOST_KINDS = 1000
 """Kinds of orders that are remembered while a batch is checked."""
-NOT_OF_A_KIND = NOT_DRAWN - {"size"} | {"prompt", "negative_prompt", "seed"}
+WORDS = frozenset({"prompt", "negative_prompt", "seed"})
+NOT_OF_A_KIND = NOT_DRAWN - {"size"} | WORDS
 """Fields in which orders of one kind may differ: `reworded` takes the one half, and nothing the other."""
 
 
@@ -83,6 +84,20 @@ class OrderKind:
     @classmethod
     def of(cls, params: GenerationParams) -> OrderKind:
         return cls(params, params.model_dump(mode="json"), summary_of(params), params.work)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongKind:
+    """Why an order of a kind was refused, whatever its words: to find out 10,000 times takes minutes."""
+
+    error: InvalidField
+    prompt_chars: int
+    negative_prompt: str
+
+    def holds_for(self, body: BatchOrder) -> bool:
+        """Longer words may be wrong themselves, and that would be told instead."""
+        same = body.negative_prompt == self.negative_prompt
+        return same and len(body.prompt) <= self.prompt_chars
 
 
 def checked(
@@ -144,6 +159,7 @@ class Checking:
         self._sources, self._hook_of = sources, hook_of
         self._client, self._batch_id = client, batch_id
         self._kinds: dict[str, OrderKind] = {}
+        self._wrong: dict[str, WrongKind] = {}
         self._seen = Counter[bytes]()
         self._labels: Labels | None = None  # of the row before
 
@@ -187,7 +203,14 @@ class Checking:
                 kind.params, body.prompt, body.negative_prompt, body.seed, draw=draw
             )
             return to_json({**kind.fields, **words}).decode(), kind
-        params = self._resolve(body.order(self._sources(body)), draw=draw)
+        if (wrong := self._wrong.get(name)) is not None and wrong.holds_for(body):
+            raise wrong.error.with_traceback(None)
+        try:
+            params = self._resolve(body.order(self._sources(body)), draw=draw)
+        except InvalidField as error:
+            if error.field not in WORDS and len(self._wrong) < MOST_KINDS:
+                self._wrong[name] = WrongKind(error, len(body.prompt), body.negative_prompt)
+            raise
         kind = OrderKind.of(params)
         if len(self._kinds) < MOST_KINDS:
             self._kinds[name] = kind

@@ -17,6 +17,8 @@ from serve_app.api.batches.orders import BatchOrder
 from serve_app.errors import BadRequest, InvalidField, InvalidRows, RowError
 
 DELIMITERS = ",;\t"
+LINES_AN_ORDER, CELLS_AN_ORDER = 20, 200
+"""A file may have so many times as many lines, and cells, as orders: 16 MB of empty ones take a minute."""
 _SEP = "sep="
 _TRUE, _FALSE = {"true", "yes", "1", "wahr", "vrai"}, {"false", "no", "0", "falsch", "faux"}
 
@@ -48,7 +50,9 @@ def text_of(data: bytes) -> str:
 def rows_of_lines(data: bytes, most: int) -> list[FileRow]:
     """JSON lines: an object in each line; empty lines are passed over. Raises InvalidField, InvalidRows."""
     rows: list[FileRow] = []
-    for number, line in enumerate(text_of(data).split("\n"), 1):
+    text = text_of(data)
+    _refuse_much(text, "\n", LINES_AN_ORDER * most, "lines")
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         _refuse_more(len(rows) + 1, most)
@@ -69,6 +73,9 @@ def rows_of_csv(data: bytes, most: int) -> list[FileRow]:
     """
     text = text_of(data)
     delimiter, skipped = _delimiter(text)
+    for sign in "\r\n":
+        _refuse_much(text, sign, LINES_AN_ORDER * most, "lines")
+    _refuse_much(text, delimiter, CELLS_AN_ORDER * most, "cells")
     lines = text.split("\n", 1)[1] if skipped and "\n" in text else "" if skipped else text
     records = _records(lines, delimiter, skipped)
     header = next(records, None)
@@ -171,6 +178,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("an object has a name twice")
     return found
+
+
+def _refuse_much(text: str, sign: str, most: int, what: str) -> None:
+    if text.count(sign) > most:
+        raise InvalidField("body", f"has more than {most} {what}, most of them empty")
 
 
 def _refuse_more(count: int, most: int) -> None:

@@ -14,11 +14,14 @@ from typing import Any
 from serve_app.api.batches.orders import Matrix
 from serve_app.errors import InvalidField
 
+MANY = 10**12
+"""Orders that nobody counts any further."""
 _PARTS = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 
 
-def orders_of(matrix: Matrix, most: int) -> list[dict[str, Any]]:
-    """Fields of each order. Raises InvalidField: a wildcard is wrong, or they are more than `most`."""
+def orders_of(matrix: Matrix, most: int, longest: int) -> list[dict[str, Any]]:
+    """Fields of each order. Raises InvalidField: a wildcard is wrong, they are more than `most`, or a prompt
+    has more than `longest` characters; nothing is written out before that is known."""
     templates = [
         _template(text, matrix.lists, f"matrix.prompts.{i}")
         for i, text in enumerate(matrix.prompts)
@@ -33,15 +36,29 @@ def orders_of(matrix: Matrix, most: int) -> list[dict[str, Any]]:
         if values is not None
     }
     beside = math.prod(map(len, axes.values()))
-    size = beside * sum(math.prod(map(len, template)) for template in templates)
+    size = beside * sum(map(_combinations, templates))
     if size > most:
-        raise InvalidField("matrix", f"{size} orders, at most {most} are allowed")
+        counted = f"{size}" if size < MANY else f"{MANY} or more"
+        raise InvalidField("matrix", f"{counted} orders, at most {most} are allowed")
+    for i, template in enumerate(templates):
+        length = sum(max(map(len, place)) for place in template)
+        if length > longest:
+            text = f"makes prompts of up to {length} characters, at most {longest} are allowed"
+            raise InvalidField(f"matrix.prompts.{i}", text)
     return [
         {"prompt": prompt, **dict(zip(axes, values, strict=True))}
         for template in templates
         for prompt in _prompts(template)
         for values in itertools.product(*axes.values())
     ]
+
+
+def _combinations(places: Sequence[Sequence[str]]) -> int:
+    """MANY at most: the true number may have a million digits."""
+    found = 1
+    for place in places:
+        found = min(MANY, found * len(place))
+    return found
 
 
 def _template(text: str, lists: Mapping[str, Sequence[str]], field: str) -> list[Sequence[str]]:

@@ -27,6 +27,7 @@ from serve_app.params import MAX_SEED
 
 BatchHookEvent = Literal["queued", "started", "completed"]
 MATRIX_AXIS = 10_000  # values along one axis
+MATRIX_PROMPT = 65_536  # characters, with all that may stand in its places
 
 
 class BatchOrder(GenerateRequest):
@@ -61,7 +62,7 @@ class Matrix(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
-    prompts: list[str] = Field(
+    prompts: list[Annotated[str, Field(max_length=MATRIX_PROMPT)]] = Field(
         min_length=1,
         max_length=MATRIX_AXIS,
         description="`{red|blue}` stands for each of these in turn, `{color}` for each of the list of that "

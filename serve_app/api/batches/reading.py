@@ -49,13 +49,24 @@ class ReadBatch:
     webhook_events_filter: Sequence[str] | None = None
 
 
-def read(data: bytes, media_type: str, said: Said, *, most: int) -> ReadBatch:
-    """`most`: orders. Raises BadRequest, InvalidField, InvalidRows."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a batch may say. `orders`: of it; `order_bytes`: one order, and so the defaults, as JSON;
+    `prompt_chars`: a prompt that a matrix makes."""
+
+    orders: int
+    order_bytes: int
+    prompt_chars: int
+
+
+def read(data: bytes, media_type: str, said: Said, bounds: Bounds) -> ReadBatch:
+    """Raises BadRequest, InvalidField, InvalidRows."""
+    most = bounds.orders
     if media_type == JSON:
         for parameter in fields(Said):
             if getattr(said, parameter.name) is not None:
                 raise InvalidParameter(parameter.name, "A JSON body says this itself.")
-        return _of_json(data, most)
+        return _of_json(data, bounds)
     rows = (rows_of_csv if media_type == CSV else rows_of_lines)(data, most)
     if not rows:
         raise InvalidField("orders", "there is no order in the body", [f"1 to {most}"])
@@ -71,9 +82,10 @@ def read(data: bytes, media_type: str, said: Said, *, most: int) -> ReadBatch:
     )
 
 
-def _of_json(data: bytes, most: int) -> ReadBatch:
+def _of_json(data: bytes, bounds: Bounds) -> ReadBatch:
     try:
         body = BatchRequest.model_validate(json.loads(data))
+        size = len(json.dumps(body.defaults))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         told = [
@@ -90,13 +102,16 @@ def _of_json(data: bytes, most: int) -> ReadBatch:
     except (ValueError, RecursionError) as error:
         detail = "The body is nested too deep, or a number has too many digits."
         raise BadRequest(detail, code="invalid_json") from error
+    if size > bounds.order_bytes:  # 10,000 orders would have them
+        text = f"{size} bytes as JSON, at most {bounds.order_bytes} are allowed, as in one order"
+        raise InvalidField("defaults", text)
     if body.matrix is not None:
-        orders: list[Any] = [*orders_of(body.matrix, most)]
+        orders: list[Any] = [*orders_of(body.matrix, bounds.orders, bounds.prompt_chars)]
     else:
         assert body.orders is not None
         orders = [*body.orders]
-        if len(orders) > most:
-            raise InvalidField("orders", f"{len(orders)} orders", [f"1 to {most}"])
+        if len(orders) > bounds.orders:
+            raise InvalidField("orders", f"{len(orders)} orders", [f"1 to {bounds.orders}"])
     return ReadBatch(
         name=body.name,
         reuse=_reuses(body.reuse, body.name, InvalidField),

@@ -20,7 +20,7 @@ import uuid_utils
 
 from serve_app.api.batches.checked import CheckedOrders, Resolve, Reword, checked
 from serve_app.api.batches.listing import BatchQuery
-from serve_app.api.batches.reading import JSON, ReadBatch, Said, read
+from serve_app.api.batches.reading import JSON, Bounds, ReadBatch, Said, read
 from serve_app.api.batches.replies import (
     BatchEstimate,
     BatchList,
@@ -99,7 +99,7 @@ class BatchService:
         sources = self._sources_for(owner, asyncio.get_running_loop())
 
         def work() -> tuple[ReadBatch, CheckedOrders]:
-            found = read(data, media_type, said, most=self.most_orders)
+            found = read(data, media_type, said, self.bounds)
             return found, checked(
                 found.orders,
                 found.defaults,
@@ -169,9 +169,11 @@ class BatchService:
         return sources
 
     @property
-    def most_orders(self) -> int:
-        """More than may wait could never be accepted."""
-        return min(self.settings.max_batch_orders, self.settings.max_pending)
+    def bounds(self) -> Bounds:
+        """More orders than may wait could never be accepted."""
+        settings = self.settings
+        orders = min(settings.max_batch_orders, settings.max_pending)
+        return Bounds(orders, settings.max_body_bytes, settings.max_prompt_chars)
 
     async def _estimate(self, found: ReadBatch, orders: CheckedOrders, owner: str) -> BatchEstimate:
         keys = [row["key"] for row in orders.rows]

@@ -202,6 +202,46 @@ def test_an_order_that_is_wrong_is_told_alike_alone_and_after_good_ones(
     assert (alone.field, alone.detail, alone.allowed) == (after.field, after.detail, after.allowed)
 
 
+def test_a_default_that_is_wrong_for_every_order_is_found_once() -> None:
+    """Each order is told of all the same, and of its own words where they are wrong."""
+    asked: list[str] = []
+
+    def counted(order: Any, **more: Any) -> GenerationParams:
+        asked.append(order.prompt)
+        return resolve(
+            order,
+            styles=STYLES,
+            models=MODELS,
+            active="tiny",
+            revision_of=str,
+            limits=LIMITS,
+            **more,
+        )
+
+    orders = [{"prompt": f"p{n}"} for n in range(9)] + [{"prompt": "a" * 5000}]
+    with pytest.raises(InvalidRows) as told:
+        checked(
+            orders,
+            {"require": {"coverage": {str(n): n for n in range(1000)}}},
+            counted,
+            partial(reworded, styles=STYLES, models=MODELS, vocabularies={}, most=2000),
+            client="ann",
+            batch_id="b",
+        )
+    fields = [error.field for error in told.value.errors]
+    assert [field.partition(".")[0] for field in fields] == ["require"] * 9 + ["prompt"]
+    assert asked == ["p0", "a" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("effects", [{"op": "trim"}] * 17), ("require", {str(n): 1 for n in range(40)})],
+)
+def test_defaults_that_are_too_many_are_told_once(field: str, value: Any) -> None:
+    (error,) = wrong(*[{"prompt": "a"}] * 50, defaults={field: value}).errors
+    assert (error.row, error.field) == (None, f"defaults.{field}")
+
+
 def test_every_error_is_told_with_its_row_and_field() -> None:
     told = wrong(
         {"prompt": "fine"},

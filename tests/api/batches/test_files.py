@@ -184,3 +184,19 @@ def test_no_bytes_are_more_than_a_clear_refusal(data: bytes) -> None:
     for read in (rows_of_csv, rows_of_lines):
         with contextlib.suppress(InvalidField, InvalidRows):
             assert all(row.line > 0 for row in read(data, MOST))
+
+
+@pytest.mark.parametrize(
+    ("empty", "what"), [("\n", "lines"), ("\r", "lines"), ("\n,", "lines"), (",", "cells")]
+)
+def test_a_file_of_nothing_is_refused_before_it_is_read(empty: str, what: str) -> None:
+    """16 MB of it took a minute."""
+    with pytest.raises(InvalidField) as told:
+        rows_of_csv(f"prompt\na{empty * (200 * MOST + 1)}".encode(), MOST)
+    assert told.value.field == "body"
+    assert what in told.value.detail
+
+
+def test_so_are_lines_of_nothing() -> None:
+    with pytest.raises(InvalidField, match="lines"):
+        rows_of_lines(b"\n" * (20 * MOST + 1), MOST)

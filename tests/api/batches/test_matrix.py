@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from serve_app.api.batches.matrix import orders_of
 from serve_app.api.batches.orders import Matrix
@@ -12,7 +13,7 @@ from serve_app.errors import InvalidField
 
 
 def made(*prompts: str, most: int = 10_000, **axes: Any) -> list[dict[str, Any]]:
-    return orders_of(Matrix(prompts=[*prompts], **axes), most)
+    return orders_of(Matrix(prompts=[*prompts], **axes), most, 2000)
 
 
 def prompts(*templates: str, **axes: Any) -> list[str]:
@@ -76,3 +77,24 @@ def test_a_billion_orders_are_refused_before_they_are_made() -> None:
     with pytest.raises(InvalidField, match="at most 10000"):
         made(ten * 400)
     assert len(made(ten * 3, seeds=[*range(10)])) == 10_000
+
+
+def test_long_prompts_are_refused_before_they_are_written_out() -> None:
+    """A body of 16 MB could otherwise become 100 GB."""
+    words = "|".join(f"w{n:04}" for n in range(9_999))
+    with pytest.raises(InvalidField) as told:
+        made("a key", f"{{{words}}}" + "x" * 5_000)
+    assert told.value.field == "matrix.prompts.1"
+    assert "5005 characters, at most 2000" in told.value.detail
+    with pytest.raises(InvalidField) as told:
+        made("{long}", lists={"long": ["a", "b" * 2001]})
+    assert told.value.field == "matrix.prompts.0"
+    assert len(made("{long}", lists={"long": ["a", "b" * 2000]})) == 2
+
+
+def test_what_nobody_can_count_is_refused_at_once() -> None:
+    """Two to the power of ten thousand has more digits than Python writes."""
+    with pytest.raises(InvalidField, match="1000000000000 or more orders"):
+        made("{a|b}" * 13_000)
+    with pytest.raises(ValidationError, match="at most 65536 characters"):
+        made("{a|b}" * 14_000)

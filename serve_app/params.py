@@ -115,6 +115,15 @@ CONTROL_WORK = 0.4
 """Of what a step asks of a device: a ControlNet is the first half of a UNet."""
 
 
+class ReferenceUse(BaseModel):
+    """A picture whose looks an order takes up, by the IP-Adapter of its model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: SourceUse
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+
+
 class ControlUse(BaseModel):
     """A picture whose shapes an order follows, by the ControlNet `type` of its model."""
 
@@ -179,6 +188,7 @@ class GenerationParams(BaseModel):
         default=None, description="Which part of init_image is drawn anew. None: all."
     )
     control: tuple[ControlUse, ...] = Field(default=(), description="Pictures it follows.")
+    reference: ReferenceUse | None = Field(default=None, description="The picture it takes after.")
     reproducible: Literal["strict"] | None = Field(
         default=None, description="strict: own model calls, byte-equal whatever else runs."
     )
@@ -210,6 +220,11 @@ class GenerationParams(BaseModel):
 
     def seed_of(self, index: int) -> int:
         return self.seed + index
+
+    @property
+    def has_pictures(self) -> bool:
+        """It is drawn from files of the output folder."""
+        return bool(self.init_image or self.control or self.reference)
 
     @property
     def through_subject(self) -> str:

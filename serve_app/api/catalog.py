@@ -159,6 +159,9 @@ class ModelInfo(BaseModel):
     controls: list[str] = Field(
         description="What `type` of an order's control may name.", examples=[["canny"]]
     )
+    reference: bool = Field(
+        description="Orders may name a picture to take after.", examples=[False]
+    )
     draft_adapter: str | None = Field(
         description="LoRA that quality `draft` adds; null: none.", examples=[None]
     )
@@ -201,6 +204,7 @@ class ModelInfo(BaseModel):
             draft_guidance_stop=spec.draft.guidance_stop,
             draft_decoder=spec.draft.decoder,
             controls=sorted(spec.controls),
+            reference=spec.reference is not None,
             draft_adapter=spec.draft.adapter,
             draft_steps=spec.draft.own_steps,
             draft_timesteps=spec.draft.timesteps,

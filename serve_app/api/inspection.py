@@ -157,7 +157,7 @@ def order_here(
     nothing is left."""
     notes: list[str] = []
     order = dict(order)
-    for field in ("init_image", "mask_image", "control", "strength"):
+    for field in ("init_image", "mask_image", "control", "reference", "strength"):
         if order.pop(field, None) is not None and field != "strength":
             notes.append(f"not_here: {field}: bring the picture again; the record has its hash")
     while True:

@@ -188,6 +188,9 @@ class AsOrdered(BaseModel):
     control: list[dict[str, Any]] = Field(
         default=[], description="Pictures it follows.", examples=[[]]
     )
+    reference: dict[str, Any] | None = Field(
+        default=None, description="The picture it takes after.", examples=[None]
+    )
     model: str = Field(description="Model.", examples=["starter"])
     quality: str = Field(description="Tier.", examples=["full"])
     reproducible: str | None = Field(description="strict or null.", examples=[None])
@@ -415,6 +418,8 @@ def _as_ordered(params: dict[str, Any]) -> dict[str, Any]:
             | {"image": one["image"]["given"], "prepared": one["prepare"] == "none"}
             for one in params.get("control") or ()
         ],
+        "reference": (one := params.get("reference"))
+        and {"image": one["image"]["given"], "weight": one["weight"]},
         "strength": params["strength"] if params.get("init_image") else None,
         "prompt": params["subject"],
         "negative_prompt": params["subject_negative"],

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.shapes import SIZE, Size, Tag
-from serve_app.api.sources import FIELDS, ImageSource
+from serve_app.api.sources import FIELDS, NESTED, ImageSource
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, MAX_LORAS
 from serve_app.catalog.resolve import MAX_CONTROLS, Order
 from serve_app.errors import InvalidField
@@ -102,6 +102,17 @@ class ControlOrder(BaseModel):
         description="The picture is what the ControlNet reads already: edges, lines, depth. Else that is "
         "made of it, where the model says how.",
         examples=[False],
+    )
+
+
+class ReferenceOrder(BaseModel):
+    """A picture whose looks are taken up."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    image: ImageSource = Field(description="The middle square of it is looked at.")
+    weight: float = Field(
+        default=1.0, gt=0, le=2, allow_inf_nan=False, description="How closely.", examples=[0.6]
     )
 
 
@@ -231,6 +242,11 @@ class GenerateRequest(BaseModel):
         description=f"At most {MAX_CONTROLS} pictures whose shapes are followed, by ControlNets that the "
         "model has here.",
         examples=[[]],
+    )
+    reference: ReferenceOrder | None = Field(
+        default=None,
+        description="A picture whose looks are taken up, by the IP-Adapter that the model has here.",
+        examples=[None],
     )
     model: str | None = Field(
         default=None, max_length=100, description="A model of GET /v1/models.", examples=["starter"]
@@ -387,12 +403,16 @@ class GenerateRequest(BaseModel):
                 {**one.model_dump(exclude={"image"}), "image": sources[f"control.{i}.image"]}
                 for i, one in enumerate(self.control)
             ],
+            reference=self.reference
+            and {"image": sources["reference.image"], "weight": self.reference.weight},
         )
 
     def pictures(self) -> dict[str, ImageSource]:
         """Those it names, by field."""
         named: dict[str, ImageSource | None] = {field: getattr(self, field) for field in FIELDS}
         named |= {f"control.{i}.image": one.image for i, one in enumerate(self.control)}
+        if self.reference is not None:
+            named["reference.image"] = self.reference.image
         return {field: source for field, source in named.items() if source is not None}
 
     def labels(self, client: str) -> Labels:
@@ -414,7 +434,7 @@ class GenerateRequest(BaseModel):
 
 
 DRAWN = [
-    name for name in GenerateRequest.model_fields if name not in {*NOT_DRAWN, *FIELDS, "control"}
+    name for name in GenerateRequest.model_fields if name not in {*NOT_DRAWN, *FIELDS, *NESTED}
 ]
 """Fields that `resolve` takes as they are, but for LoRAs."""
 

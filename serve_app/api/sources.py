@@ -18,6 +18,8 @@ from serve_app.params import SourcePicture, SourceUse
 
 FIELDS = ("init_image", "mask_image")
 """Of an order, that name a picture."""
+NESTED = ("control", "reference")
+"""Of an order, that have a picture among what they say."""
 MOST = 10_000
 """Above any index there is."""
 
@@ -136,6 +138,9 @@ async def sources_again(params: Mapping[str, Any], pictures: SourcePictures) -> 
             {**one, "image": await kept(f"control.{i}.image", one["image"])}
             for i, one in enumerate(controls)
         ]
+    if reference := params.get("reference"):
+        image = await kept("reference.image", reference["image"])
+        again["reference"] = {**reference, "image": image}
     return again
 
 

@@ -100,6 +100,17 @@ class Memory(BaseModel):
     offloaded: float = Field(gt=0, description="With `cpu_offload: model`.")
 
 
+class ReferenceSpec(BaseModel):
+    """The IP-Adapter of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: UserFolder = Field(description="Its .safetensors file.")
+    image_encoder: UserFolder = Field(
+        description="Directory of the CLIPVisionModelWithProjection that it was trained with."
+    )
+
+
 class ModelSpec(BaseModel):
     """One checkpoint. Exactly one of `path` and `hub` is set; safetensors only in both cases."""
 
@@ -175,6 +186,9 @@ class ModelSpec(BaseModel):
     controls: dict[str, ControlSpec] = Field(
         default={}, description="ControlNets, by what `type` of an order's control names."
     )
+    reference: ReferenceSpec | None = Field(
+        default=None, description="An IP-Adapter, for `reference` of an order."
+    )
 
 
 class Models(Mapping[str, ModelSpec]):
@@ -221,6 +235,8 @@ def without_folders(text: str, models: Iterable[ModelSpec]) -> str:
     """The text without the directories of models: clients read it, and need not know them."""
     folders = {f for m in models for f in (m.path, m.vae, m.tiny_decoder) if f is not None}
     folders |= {control.path for model in models for control in model.controls.values()}
+    adapters = [model.reference for model in models if model.reference is not None]
+    folders |= {path for adapter in adapters for path in (adapter.path, adapter.image_encoder)}
     for folder in sorted(folders, key=len, reverse=True):
         text = re.sub(rf"(?<![\w/.-]){re.escape(folder)}(?![\w/-])", "its folder", text)
     return text
@@ -359,6 +375,7 @@ UNET_ONLY = {
     "vae": None,
     "tiny_decoder": None,
     "controls": {},
+    "reference": None,
     "prompt_syntax": "plain",
     "clip_skip": 1,
     "guidance_rescale": 0.0,
@@ -384,6 +401,8 @@ def _family_problems(spec: ModelSpec, at: At) -> Iterator[Mistake]:
         if name in SCHEDULERS and name not in known:
             text = f"{name} is not for {spec.family}, which draws with {', '.join(known)}"
             yield Mistake((*at, "schedulers", i), text)
+    if spec.reference is not None and spec.cpu_offload is not None:
+        yield Mistake((*at, "reference"), "does not go with `cpu_offload`")
     if kind != "any":
         if spec.pipeline is not None:
             yield Mistake((*at, "pipeline"), "is of the family `any` alone")

@@ -34,6 +34,7 @@ from serve_app.params import (
     Finishing,
     GenerationParams,
     LoraUse,
+    ReferenceUse,
     SourceUse,
     Tile,
 )
@@ -69,6 +70,7 @@ class Order:
     strength: float | None = None
     mask_image: SourceUse | None = None
     control: Sequence[Mapping[str, Any]] = ()
+    reference: Mapping[str, Any] | None = None
     model: str | None = None
     quality: Literal["full", "draft"] = "full"
     reproducible: Literal["strict"] | None = None
@@ -193,6 +195,7 @@ def resolve(
         strength=strength,
         mask_image=order.mask_image,
         control=_control(order, spec),
+        reference=_reference(order, spec),
         reproducible=order.reproducible,
         model=spec.name,
         model_revision=revision_of(spec.name),
@@ -219,6 +222,7 @@ def order_again(params: GenerationParams, index: int) -> dict[str, Any]:
         finished
         | _sources_again(params)
         | _control_again(params)
+        | _reference_again(params)
         | {
             "prompt": params.prompt,
             "negative_prompt": params.negative_prompt,
@@ -340,6 +344,21 @@ def _strength(order: Order, steps: int) -> float:
         why = f"of {steps} steps none would be drawn with {strength:g}"
         raise InvalidField("strength", why, [f"{1 / steps:.3g} to 1"])
     return strength
+
+
+def _reference_again(params: GenerationParams) -> dict[str, Any]:
+    use = params.reference
+    return {} if use is None else {"reference": {"image": use.image.given, "weight": use.weight}}
+
+
+def _reference(order: Order, spec: ModelSpec) -> ReferenceUse | None:
+    """`image` is what its picture was found to be."""
+    if order.reference is None:
+        return None
+    if spec.reference is None:
+        allowed = [f"none: {spec.name} has no IP-Adapter here"]
+        raise InvalidField("reference", f"{spec.name} cannot draw after a picture", allowed)
+    return ReferenceUse(**order.reference)
 
 
 def _control(order: Order, spec: ModelSpec) -> tuple[ControlUse, ...]:

@@ -26,6 +26,8 @@ def weights_revision(spec: ModelSpec, root: Path) -> str:
     digest = hashlib.sha256()
     others = [root / folder for folder in (spec.vae, spec.tiny_decoder) if folder is not None]
     others += [root / control.path for _, control in sorted(spec.controls.items())]
+    if spec.reference is not None:
+        others += [root / spec.reference.path, root / spec.reference.image_encoder]
     if spec.hub is not None:
         if not others and spec.variant is None:
             return pinned_commit(spec)[:12]
@@ -34,7 +36,8 @@ def weights_revision(spec: ModelSpec, root: Path) -> str:
         folder = model_folder(spec, root)
         _add(digest, sorted(p for p in folder.rglob("*") if p.suffix in READ))
     for folder in others:
-        _add(digest, sorted(p for p in folder.rglob("*") if p.is_file()))
+        files = [folder] if folder.is_file() else folder.rglob("*")
+        _add(digest, sorted(p for p in files if p.is_file()))
     return digest.hexdigest()[:12]
 
 

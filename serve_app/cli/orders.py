@@ -47,6 +47,9 @@ def generate(
         list[str] | None,
         typer.Option(help="TYPE=FILE or TYPE=FILE:WEIGHT: its shapes are followed; repeatable."),
     ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="FILE or FILE:WEIGHT: a picture whose looks are taken up.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     model: Annotated[str | None, typer.Option(help="See `assets models`.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Cheaper, rougher.")] = False,
@@ -102,6 +105,10 @@ def generate(
             image = {"upload_id": client.upload(picture_of(path))["upload_id"]}
             one = {"type": kind, "image": image, **({} if weight is None else {"weight": weight})}
             order.setdefault("control", []).append(one)
+        if reference is not None:
+            path, weight = weighted_path(reference)
+            image = {"upload_id": client.upload(picture_of(path))["upload_id"]}
+            order["reference"] = {"image": image, **({} if weight is None else {"weight": weight})}
         if dry_run:
             show_estimate(client.estimate(prompt, **order))
         else:
@@ -140,11 +147,16 @@ def control_of(text: str) -> tuple[str, Path, float | None]:
     kind, equals, rest = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"--control {text}: write it like canny=edges.png")
-    path, colon, weight = rest.rpartition(":")
+    return kind, *weighted_path(rest)
+
+
+def weighted_path(text: str) -> tuple[Path, float | None]:
+    """`edges.png:0.8`: file and weight; None: it is not said."""
+    path, colon, weight = text.rpartition(":")
     try:
-        return (kind, Path(path), float(weight)) if colon else (kind, Path(rest), None)
+        return (Path(path), float(weight)) if colon else (Path(text), None)
     except ValueError:  # a colon of the file's own name
-        return kind, Path(rest), None
+        return Path(text), None
 
 
 def picture_of(path: Path) -> bytes:

@@ -108,7 +108,7 @@ class Attempts:
         self, run: RunningAttempt, ticket: Ticket, means: Means, redraw: Redraw | None
     ) -> Outcome:
         order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
-        if order["params"].get("init_image") or order["params"].get("control"):
+        if any(order["params"].get(field) for field in ("init_image", "control", "reference")):
             order = {**order, "folder": means.folder}
         try:
             run.response = self._renderer(ticket["summary"]["pool"]).render.remote(order)

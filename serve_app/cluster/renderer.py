@@ -126,7 +126,7 @@ class RendererReplica:
             return Rendered(images=[], failed=failed(ModelChanged()))
         try:
             source = None
-            if params.init_image is not None or params.control:  # a thread for nothing is dear
+            if params.has_pictures:  # a thread for nothing is dear
                 source = await asyncio.to_thread(self._source, params, ticket)
         except (SourceMissing, StorageFailed) as error:
             return Rendered(images=[], failed=failed(error))
@@ -170,9 +170,11 @@ class RendererReplica:
                 (output.uploads.read(use.image.upload_id, use.image.sha256), PREPARE[use.prepare])
                 for use in params.control
             ]
+            look = params.reference and params.reference.image
+            shown = None if look is None else output.uploads.read(look.upload_id, look.sha256)
         except OSError as error:
             raise StorageFailed(f"a picture could not be read: {why(error)}") from error
-        return source_pixels(picture, mask, (params.width, params.height), controls)
+        return source_pixels(picture, mask, (params.width, params.height), controls, shown)
 
     async def _admitted(self, ticket: Ticket, solo_seconds: float | None) -> bool:
         """Whether the attempt may go on. One alone waits until the registry knows that it was the only one

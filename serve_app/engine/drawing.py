@@ -138,6 +138,7 @@ _SAME_PIXELS: dict[str, Any] = {
     "init_image": {"upload_id", "given"},
     "mask_image": {"upload_id", "given"},
     "control": {"__all__": {"image": {"upload_id", "given"}}},
+    "reference": {"image": {"upload_id", "given"}},
 }
 
 

@@ -20,7 +20,7 @@ CARRIED = {  # may differ between requests that share a call
     *("prompt", "negative_prompt", "seed", "n", "steps", "timesteps", "scheduler"),
     *("guidance_scale", "guidance_rescale", "guidance_stop", "prompt_syntax", "clip_skip"),
     "embeddings",
-    *("init_image", "strength", "mask_image", "control"),
+    *("init_image", "strength", "mask_image", "control", "reference"),
 }
 RECORDED = {  # changes no pixel
     "quality",

@@ -24,11 +24,13 @@ HALF = 128
 @dataclass(frozen=True, eq=False)
 class SourcePixels:
     """`picture`: (height, width, 3); None: it starts from noise alone. `mask`: (height, width), true where it
-    is drawn anew; None: all of it may change. `controls`: what ControlNets read, each as a picture."""
+    is drawn anew; None: all of it may change. `controls`: what ControlNets read, each as a picture.
+    `reference`: what it takes after, in its own size."""
 
     picture: Pixels | None
     mask: Mask | None = None
     controls: tuple[Pixels, ...] = ()
+    reference: Pixels | None = None
 
 
 def source_pixels(
@@ -36,6 +38,7 @@ def source_pixels(
     mask: bytes | None,
     size: tuple[int, int],
     controls: Sequence[tuple[bytes, Callable[[Pixels], Pixels]]] = (),
+    reference: bytes | None = None,
 ) -> SourcePixels:
     """From PNG or WebP files to pixels of `size` (width, height).
 
@@ -50,13 +53,15 @@ def source_pixels(
         None if picture is None else pixels(picture),
         None if mask is None else _drawn_anew(_opened(mask, size)),
         tuple(prepare(pixels(data)) for data, prepare in controls),
+        None if reference is None else np.asarray(_on_white(_opened(reference))),
     )
 
 
-def _opened(data: bytes, size: tuple[int, int]) -> Image.Image:
+def _opened(data: bytes, size: tuple[int, int] | None = None) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         wanted = "RGBA" if image.has_transparency_data else "RGB"
-        return ImageOps.fit(image.convert(wanted), size, Image.Resampling.LANCZOS)
+        pixels = image.convert(wanted)
+    return pixels if size is None else ImageOps.fit(pixels, size, Image.Resampling.LANCZOS)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from serve_app.catalog.models import ControlSpec, Models
+from serve_app.catalog.models import ControlSpec, Models, ReferenceSpec
 from serve_app.catalog.styles import Styles
 from serve_app.params import CONTROL_WORK
 from tests.api.harness import (
@@ -220,10 +220,11 @@ CONTROLLED = Models(
     {
         "tiny": MODEL.model_copy(
             update={
+                "reference": ReferenceSpec(path="a.safetensors", image_encoder="encoder"),
                 "controls": {
                     "canny": ControlSpec(path="nowhere", prepare="canny"),
                     "depth": ControlSpec(path="nowhere"),
-                }
+                },
             }
         )
     },
@@ -320,3 +321,51 @@ async def test_no_more_than_three_controls(controlled: httpx.AsyncClient) -> Non
     response = await controlled.post("/v1/generate", json={"prompt": "a", "control": [one] * 4})
     (error,) = assert_problem(response, 422, "invalid_field")["errors"]
     assert error["field"] == "control"
+
+
+# ---- a picture to take after ----
+
+
+async def test_an_order_takes_after_a_picture(
+    controlled: httpx.AsyncClient, client: httpx.AsyncClient, world: World
+) -> None:
+    """It is pinned; sent again it is the same; a retry needs it; a model without an IP-Adapter refuses it."""
+    upload_id = await uploaded(controlled)
+    wanted = {"image": {"upload_id": upload_id}, "weight": 0.6}
+    job = await ordered(controlled, reference=wanted, seed=1)
+    ticket = await world.launched(job["job_id"])
+    use = ticket["params"]["reference"]
+    assert (use["image"]["upload_id"], use["weight"]) == (upload_id, 0.6)
+    assert job["request"]["reference"] == wanted
+    again = await ordered(controlled, **job["request"])
+    assert (await world.launched(again["job_id"]))["params"] == ticket["params"]
+    assert await world.fail(job["job_id"], 1)
+    retried = await controlled.post(f"/v1/jobs/{job['job_id']}/retry")
+    use = (await params_of(world, retried.json()["job_id"]))["reference"]
+    assert use["image"]["upload_id"] != upload_id
+    (model,) = (await get(controlled, "/v1/models"))["results"]
+    assert model["reference"]
+    refused = await client.post("/v1/generate", json={"prompt": "a", "reference": wanted})
+    (error,) = assert_problem(refused, 422, "invalid_field")["errors"]
+    assert (error["field"], "no IP-Adapter" in str(error["allowed"])) == ("reference", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"image": {"upload_id": JOB_ID}}, "reference.image.upload_id"),
+        ({"image": {"job_id": JOB_ID}}, "reference.image.job_id"),
+        ({"weight": 0}, "reference.weight"),
+        ({"weight": 1e9}, "reference.weight"),
+        ({"type": "face"}, "reference.type"),
+    ],
+)
+async def test_a_wrong_reference_names_the_field(
+    controlled: httpx.AsyncClient, changes: dict[str, Any], field: str
+) -> None:
+    right = {"image": {"upload_id": await uploaded(controlled)}}
+    response = await controlled.post(
+        "/v1/generate", json={"prompt": "a", "reference": right | changes}
+    )
+    (error,) = assert_problem(response, 422, "invalid_field")["errors"]
+    assert error["field"] == field

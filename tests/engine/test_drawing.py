@@ -166,6 +166,7 @@ CHANGED: dict[str, Any] = {
     "strength": 0.5,
     "mask_image": {"upload_id": "b", "sha256": "4" * 64, "given": {"upload_id": "b"}},
     "control": [{"type": "canny", "image": {"upload_id": "b", "sha256": "4" * 64, "given": {}}}],
+    "reference": {"image": {"upload_id": "b", "sha256": "4" * 64, "given": {}}},
     "scheduler": "ddim",
     "timesteps": (800, 400, 300, 200, 100),
     "reproducible": "strict",
@@ -194,7 +195,13 @@ def test_of_a_source_picture_only_its_pixels_count() -> None:
     other = {"upload_id": "b", "sha256": "3" * 64, "given": {"job_id": "c", "index": 1}}
     keys = {
         drawing_key(
-            params(init_image=x, mask_image=x, control=[{"type": "canny", "image": x}]), None
+            params(
+                init_image=x,
+                mask_image=x,
+                control=[{"type": "canny", "image": x}],
+                reference={"image": x},
+            ),
+            None,
         )
         for x in (one, other)
     }

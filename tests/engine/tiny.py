@@ -30,6 +30,7 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     PreTrainedTokenizerFast,
 )
 
@@ -101,6 +102,63 @@ def controlnet(unet: UNet2DConditionModel, seed: int = 0) -> ControlNetModel:
         if not weights.any():
             torch.nn.init.normal_(weights, std=0.05)
     return network.eval().requires_grad_(False)
+
+
+def image_encoder(projection_dim: int = 16) -> CLIPVisionModelWithProjection:
+    """What an IP-Adapter reads."""
+    torch.manual_seed(5)
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=37,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=16,
+            projection_dim=projection_dim,
+        )
+    )
+
+
+def ip_adapter(unet: UNet2DConditionModel, *, tokens: int | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of an IP-Adapter's file for this UNet and `image_encoder`, in their published names.
+    `tokens`: of one that reads all tokens of the picture (Plus); None: of one that reads their sum."""
+    torch.manual_seed(6)
+    width = unet.config["cross_attention_dim"]
+    found: dict[str, torch.Tensor] = {}
+    if tokens is None:
+        found["image_proj.proj.weight"] = torch.randn(4 * width, 16) / 4
+        found["image_proj.proj.bias"] = torch.randn(4 * width) / 4
+        found["image_proj.norm.weight"] = torch.ones(width)
+        found["image_proj.norm.bias"] = torch.zeros(width)
+    else:
+        inner, name = 64, "image_proj"
+        found[f"{name}.latents"] = torch.randn(1, tokens, inner)
+        for part, shape in {"proj_in": (inner, 32), "proj_out": (width, inner)}.items():
+            found[f"{name}.{part}.weight"] = torch.randn(shape) / 8
+            found[f"{name}.{part}.bias"] = torch.zeros(shape[0])
+        norms = {"norm_out": width}
+        for layer in range(4):
+            block = f"layers.{layer}"
+            norms |= dict.fromkeys((f"{block}.0.norm1", f"{block}.0.norm2", f"{block}.1.0"), inner)
+            shapes = {"0.to_q": (inner, inner), "0.to_kv": (2 * inner, inner)}
+            shapes |= {
+                "0.to_out": (inner, inner),
+                "1.1": (4 * inner, inner),
+                "1.3": (inner, 4 * inner),
+            }
+            for part, shape in shapes.items():
+                found[f"{name}.{block}.{part}.weight"] = torch.randn(shape) / 8
+        for part, size in norms.items():
+            found[f"{name}.{part}.weight"] = torch.ones(size)
+            found[f"{name}.{part}.bias"] = torch.zeros(size)
+    crossing = [name for name in unet.attn_processors if not name.endswith("attn1.processor")]
+    for number, name in enumerate(crossing):
+        size = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        for part in ("to_k_ip", "to_v_ip"):
+            key = f"ip_adapter.{2 * number + 1}.{part}.weight"
+            found[key] = torch.randn(size, width) / 4
+    return found
 
 
 def vae() -> AutoencoderKL:

@@ -33,7 +33,7 @@ from serve_app.api.grants import CURRENT
 from serve_app.api.problems import Refused
 from serve_app.api.registry_client import RegistryClient
 from serve_app.api.schemas import NO_SOURCES, GenerateRequest
-from serve_app.api.sources import FIELDS
+from serve_app.api.sources import FIELDS, NESTED
 from serve_app.api.submit import to_its_end
 from serve_app.api.webhooks import Hooks
 from serve_app.catalog.resolve import how_to_serve
@@ -236,7 +236,7 @@ class BatchService:
             why += how_to_serve(model)
             raise InvalidParameter("model", why, list(self.served))
         params: dict[str, Any] = job["params"] | {"model_revision": self.revision_of(model)}
-        named = json.dumps([params.get(field) for field in (*FIELDS, "control")])
+        named = json.dumps([params.get(field) for field in (*FIELDS, *NESTED)])
         if named not in pinned:
             try:
                 pinned[named] = await self.sources_again(params)

@@ -18,6 +18,7 @@ import diffusers
 import torch
 import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from safetensors import SafetensorError
 
 from serve_app.catalog.embeddings import EmbeddingSpec
 from serve_app.catalog.families import FAMILIES, NEVER_LOADED
@@ -37,6 +38,7 @@ from serve_app.engine.model.checkpoint import (
 )
 from serve_app.engine.model.device import free_memory
 from serve_app.engine.model.placement import check_memory
+from serve_app.engine.model.references import Reference, adapter_tensors
 from serve_app.engine.model.schedules import check_schedules
 from serve_app.errors import ModelError
 
@@ -68,6 +70,7 @@ class ModelParts:
     safety_checker: Any = None  # StableDiffusionSafetyChecker
     feature_extractor: Any = None  # the CLIP image processor that prepares its input
     controls: Mapping[str, Any] = field(default_factory=dict[str, Any])  # ControlNetModels
+    reference: Reference | None = None  # an IP-Adapter, whose image encoder is in `pipe`
     loras: Mapping[str, LoraSpec] = field(default_factory=dict[str, LoraSpec])
     embeddings: Mapping[str, EmbeddingSpec] = field(default_factory=dict[str, EmbeddingSpec])
     made_by: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -79,7 +82,7 @@ class ModelParts:
         parts = [
             part for part in self.pipe.components.values() if isinstance(part, torch.nn.Module)
         ]
-        others = (self.decoder, self.tiny_decoder)
+        others = (self.decoder, self.tiny_decoder, self.reference)
         return [*parts, *(x for x in others if x is not None), *self.controls.values()]
 
     @property
@@ -121,6 +124,7 @@ def load(
     controls = {name: _control(spec, name, root, dtype, pipe.unet.config) for name in spec.controls}
     checker, extractor = _safety_checker(spec, folder, dtype)
     place = torch.device("cpu") if on_host else target
+    adapter = _reference(spec, root, dtype, pipe)
     (pipe if spec.cpu_offload is None else pipe.vae).to(place)
     decoder = None
     if spec.family == "sdxl" and dtype is torch.float16 and pipe.vae.config.force_upcast:
@@ -141,6 +145,7 @@ def load(
             name: network if spec.cpu_offload else network.to(place)
             for name, network in controls.items()
         },
+        reference=None if adapter is None else adapter.to(place),
         safety_checker=None if checker is None else checker.to(target),
         feature_extractor=extractor,
         made_by=_made_by(spec, revision, target, wanted),
@@ -346,6 +351,42 @@ def _control(spec: ModelSpec, name: str, root: Path, dtype: torch.dtype, unet: A
     if config.global_pool_conditions:
         raise ModelError(f"model {spec.name!r}: {part} reads no shapes (shuffle): not drawn here")
     return network.eval().requires_grad_(False)
+
+
+def _reference(spec: ModelSpec, root: Path, dtype: torch.dtype, pipe: Any) -> Reference | None:
+    """An IP-Adapter, which must be of the UNet's family. Its image encoder becomes a part of `pipe`."""
+    if spec.reference is None:
+        return None
+    file, folder = root / spec.reference.path, root / spec.reference.image_encoder
+    what = f"model {spec.name!r}: reference"
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise ModelError(f"{what}.path is no .safetensors file")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{what}.image_encoder is not a directory with a config.json")
+    check_weights(spec, folder)
+    encoder_class: Any = transformers.CLIPVisionModelWithProjection
+    encoder = _reading(
+        spec,
+        "reference.image_encoder",
+        lambda: encoder_class.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=dtype
+        ),
+    )
+    side = encoder.config.image_size
+    extractor: Any = transformers.CLIPImageProcessor
+    pipe.register_modules(
+        image_encoder=encoder.eval().requires_grad_(False),
+        feature_extractor=extractor(size=side, crop_size=side),
+    )
+    try:
+        tensors = adapter_tensors(file)
+        adapter = Reference(pipe.unet, tensors).to(dtype).eval().requires_grad_(False)
+        adapter.probe(pipe)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{what} is no IP-Adapter for this family and this image encoder ({type(error).__name__})"
+        ) from error
+    return adapter
 
 
 def _plain(value: Any) -> Any:

@@ -37,7 +37,8 @@ class ModelRunner(BatchingDriver):
         self.texts = TextCache()
         self.family = FAMILIES[parts.spec.family](parts.pipe, parts.device, self.texts)
         self.schedulers = Schedulers(parts.pipe.scheduler.config)
-        self.unet = SharedUnet(parts.pipe.unet, parts.device, Control(parts.controls))
+        control = Control(parts.controls)
+        self.unet = SharedUnet(parts.pipe.unet, parts.device, control, parts.reference)
         # Of a VAE its decoder alone: another thread may be encoding a picture.
         self._tilings = {id(parts.pipe.unet): Tiling(parts.pipe.unet)}
         self._tilings |= {id(network): Tiling(network) for network in parts.controls.values()}
@@ -70,6 +71,7 @@ class ModelRunner(BatchingDriver):
                     self._encoder,
                     self.device,
                     loras,
+                    self.parts.reference,
                 )
         except Exception as error:
             raise as_render_error(error) from error

@@ -22,6 +22,7 @@ from serve_app.engine.model.controlnet import Hint, hint_image
 from serve_app.engine.model.encoding import PictureEncoder
 from serve_app.engine.model.families import Conditions, Family, Text
 from serve_app.engine.model.loras import Added
+from serve_app.engine.model.references import Look, Reference
 from serve_app.engine.model.unet import Rows
 from serve_app.engine.request import Request
 from serve_app.params import GenerationParams
@@ -53,6 +54,7 @@ class Trajectory:
         None  # (1, k, h, w): what a UNet for inpainting reads beside the latents
     )
     hints: tuple[Hint, ...] = ()  # for ControlNets
+    look: Look | None = None  # for the IP-Adapter
     decoded_in_parts: bool = False
     loras: Added = ()
 
@@ -66,6 +68,7 @@ class Trajectory:
         encoder: PictureEncoder,
         device: torch.device,
         loras: Added = (),
+        reference: Reference | None = None,
     ) -> Trajectory:
         """Encode the prompts and the picture, draw the noise, set the timesteps, as the diffusers pipeline
         does."""
@@ -105,6 +108,7 @@ class Trajectory:
             loras=loras,
             kept=kept,
             hints=_hints(request, latents.dtype, device),
+            look=_look(request, pipe, reference, device),
             beside=beside,
             guidance_embedding=_guidance_embedding(params, pipe, latents.dtype, device),
         )
@@ -122,6 +126,7 @@ class Trajectory:
         rows.conditions += self.conditions[-count:]
         shown = [(hint, hint.strength(step, len(self.timesteps))) for hint in self.hints]
         rows.shown += [shown] * count
+        rows.looks += [None] * count if self.look is None else self.look.rows(count)
         if self.guidance_embedding is not None:
             rows.guidance += [self.guidance_embedding] * count
 
@@ -206,6 +211,18 @@ def _hints(request: Request, dtype: torch.dtype, device: torch.device) -> tuple[
         Hint(use.type, hint_image(pixels, device, dtype), use.weight, use.start, use.end)
         for use, pixels in zip(uses, request.source.controls, strict=True)
     )
+
+
+def _look(
+    request: Request, pipe: Any, reference: Reference | None, device: torch.device
+) -> Look | None:
+    use, source = request.params.reference, request.source
+    if use is None:
+        return None
+    assert reference is not None
+    assert source is not None
+    assert source.reference is not None
+    return reference.look(pipe, source.reference, use.image.sha256, use.weight, device)
 
 
 class Schedulers:

@@ -9,6 +9,7 @@ without compiled code runs eagerly.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from serve_app.engine.model.controlnet import Control, Shown
 from serve_app.engine.model.nonblocking import nonblocking
+from serve_app.engine.model.references import LookRow, Reference
 
 MAX_GRAPHS = 64  # compiled shapes per network
 
@@ -34,15 +36,21 @@ class Rows:
     conditions: list[dict[str, Tensor]] = field(default_factory=list[dict[str, Tensor]])
     guidance: list[Tensor] = field(default_factory=list[Tensor])  # (1, width), or empty
     shown: list[Shown] = field(default_factory=list[Shown])  # to ControlNets; empty for most rows
+    looks: list[LookRow] = field(default_factory=list[LookRow])  # of pictures to take after
 
 
 class SharedUnet:
     """Calls compiled code where it exists for the size, else `network`, which is the diffusers UNet."""
 
     def __init__(
-        self, network: Callable[..., Any], device: torch.device, control: Control | None = None
+        self,
+        network: Callable[..., Any],
+        device: torch.device,
+        control: Control | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.network = network
+        self._reference = reference
         self._control = control
         self.device = device
         self.sizes: set[Size] = set()  # that are compiled
@@ -50,7 +58,7 @@ class SharedUnet:
 
     def __call__(self, rows: Rows, *, eager: bool = False) -> Tensor:
         """Noise predictions (rows, channels, h, w); each row has its own timestep and text."""
-        eager = eager or any(rows.shown)
+        eager = eager or any(rows.shown) or any(rows.looks)
         if self._fast is not None and not eager and _size(rows) in self.sizes:
             return self._call(self._fast, rows)
         return self._call(self.network, rows)
@@ -90,15 +98,19 @@ class SharedUnet:
             if residuals is not None:
                 more["down_block_additional_residuals"] = tuple(residuals[:-1])
                 more["mid_block_additional_residual"] = residuals[-1]
-        return network(
-            samples,
-            timesteps,
-            encoder_hidden_states=texts,
-            timestep_cond=guidance,
-            added_cond_kwargs=added or None,
-            return_dict=False,
-            **more,
-        )[0]
+        looks = nullcontext(texts)
+        if self._reference is not None and any(rows.looks):
+            looks = self._reference.on(texts, rows.looks)
+        with looks as read:
+            return network(
+                samples,
+                timesteps,
+                encoder_hidden_states=read,
+                timestep_cond=guidance,
+                added_cond_kwargs=added or None,
+                return_dict=False,
+                **more,
+            )[0]
 
 
 def _size(rows: Rows) -> Size:

@@ -76,8 +76,7 @@ class Renderer(RendererReplica):
 
 
 def renderer_options(pool: str, models: list[str], settings: Settings) -> dict[str, Any]:
-    """Deployment options of the renderers of a pool, all from the typed arguments. Each model of a pool has
-    `slots`: a renderer that has several must know what each of them is wanted for."""
+    """Deployment options of the renderers of a pool. Each of its models has `slots` of its own."""
     return {
         "name": renderer_name(pool),
         "max_ongoing_requests": len(models) * settings.slots + 2,

@@ -154,7 +154,8 @@ def ip_adapter(unet: UNet2DConditionModel, *, tokens: int | None = None) -> dict
             found[f"{name}.{part}.bias"] = torch.zeros(size)
     crossing = [name for name in unet.attn_processors if not name.endswith("attn1.processor")]
     for number, name in enumerate(crossing):
-        size = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        attention: Any = unet.get_submodule(name.removesuffix(".processor"))
+        size: int = attention.to_k.out_features
         for part in ("to_k_ip", "to_v_ip"):
             key = f"ip_adapter.{2 * number + 1}.{part}.weight"
             found[key] = torch.randn(size, width) / 4

@@ -78,6 +78,7 @@ async def test_every_verb_reaches_the_registry(
     listed = (await registry.deliveries("ann", {}, 10, None))["deliveries"]
     assert [delivery["id"] for delivery in listed] == [tried["id"]]
     assert await registry.redeliver(tried["id"], "bob") is None
+    assert (await registry.usage("bob"))["waiting_jobs"] == 0
     assert set(transport.calls) == set(FOR_INGRESSES)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve_app.catalog.families import FAMILIES, TRANSFORMERS
 from serve_app.catalog.loras import MAX_LORA_WEIGHT, LoraSpec, lora_of, lora_problem
 from serve_app.catalog.model_entry import ModelEntry, check_name, entry_of, write_entry
 from serve_app.catalog.models import ModelSpec, load_models, models_folder
@@ -60,7 +61,7 @@ def import_model(
                 "a LoRA becomes part of the weights that are made of a file, and a directory stays as it is: "
                 "put the LoRA into the folder loras beside the models file, and name it in orders"
             )
-        entry, weights = _of_directory(source, name, vae), source
+        entry, weights = _of_directory(source, name, vae, models), source
         made = None
     else:
         if not source.is_file():
@@ -128,10 +129,17 @@ def _merge(entry: ModelEntry, made: Path, loras: Sequence[tuple[LoraSpec, float]
     entry.remarks.append(f"LoRAs that are part of its weights now: {names}")
 
 
-def _of_directory(source: Path, name: str, vae: Path | None) -> ModelEntry:
-    index, unet, scheduler = (
-        _json(source / path)
-        for path in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
+def _of_directory(
+    source: Path, name: str, vae: Path | None, models: Mapping[str, ModelSpec]
+) -> ModelEntry:
+    index = _json(source / "model_index.json")
+    for family in TRANSFORMERS:
+        if FAMILIES[family].pipeline == index.get("_class_name"):
+            return _of_transformer(
+                source, name, vae, [m for m in models.values() if m.family == family]
+            )
+    unet, scheduler = (
+        _json(source / path) for path in ("unet/config.json", "scheduler/scheduler_config.json")
     )
     xl = "XL" in str(index.get("_class_name"))
     generation = "xl" if xl else "2" if unet.get("cross_attention_dim") == 1024 else "1"
@@ -151,16 +159,40 @@ def _of_directory(source: Path, name: str, vae: Path | None) -> ModelEntry:
     return entry
 
 
+def _of_transformer(
+    source: Path, name: str, vae: Path | None, same: Sequence[ModelSpec]
+) -> ModelEntry:
+    """`same`: models of its family, of which one lends it sizes, steps and guidance."""
+    if vae is not None:
+        raise ModelError("a transformer keeps the VAE of its directory: leave --vae out")
+    if not same:
+        raise ModelError(
+            "the models file has no model of its family, whose sizes and steps it could have: enter it there"
+        )
+    distilled = not _json(source / "transformer/config.json").get("guidance_embeds", True)
+    like = next((m for m in same if (m.guidance_scale == 0) is distilled), same[0])
+    lent = like.model_dump(mode="json", include=LENT, exclude_defaults=True)
+    fields = {"title": source.name, "path": _shown(source), "like": like.name, **lent}
+    remark = f"sizes, steps, guidance and memory are those of {like.name}: edit them if its card says others"
+    return ModelEntry(name, fields, [remark])
+
+
+LENT = {
+    *("family", "native_size", "sizes", "side", "multiple", "token_limit", "steps", "max_steps"),
+    *("guidance_scale", "schedulers", "dtype", "memory"),
+}
+
+
 def _prove(entry: ModelEntry, name: str) -> Path:
     """Load the model as a renderer would, and draw one picture into the working directory."""
     from serve_app.engine import images
-    from serve_app.engine.model.loading import load  # imports torch
-    from serve_app.engine.model.model_runner import ModelRunner
+    from serve_app.engine.model.drivers import driver_of  # imports torch
+    from serve_app.engine.model.loading import load
     from serve_app.engine.request import Request
 
     spec = entry.spec()
     parts = load(spec, PROJECT_ROOT)
-    runner = ModelRunner(parts)
+    runner = driver_of(parts)
     params = _order(spec, rough=parts.device.type == "cpu")
     request = Request(params, 0, 0, runner.guides(params))
     runner.start(request)

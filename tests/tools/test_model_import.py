@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from serve_app.engine.model.loading import load
 from serve_app.errors import ConfigError
 from tests.cli.harness import run
 from tests.engine.model import original_layout
+from tests.engine.model.dit import tiny as dit
 from tests.engine.model.harness import alone, difference
 from tests.engine.model.test_loras import kohya
 from tests.factories import params
@@ -173,6 +175,23 @@ def test_a_directory_stays_where_it_is(files: Path, configs: Path) -> None:
     entry = yaml.safe_load((configs / "models.d" / "mine.yaml").read_text())
     assert (entry["path"], entry["family"]) == (str(source), "sd")
     assert not (PROJECT_ROOT / ".models" / "mine").exists()
+
+
+def test_a_directory_of_a_transformer_is_entered_as_its_kin(
+    configs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the sizes and steps of the model of its family that it is most like; it draws its proof."""
+    models = configs / "models.yaml"
+    models.write_text(re.sub(r"\n *memory: .*", "", models.read_text()))  # it is a tiny one
+    source = dit.saved("schnell")
+    assert run("models", "import", str(source), "--name", "mine") == 0
+    assert "are those of flux_schnell" in capsys.readouterr().err
+    entry = yaml.safe_load((configs / "models.d" / "mine.yaml").read_text())
+    assert (entry["family"], entry["like"], entry["steps"]) == ("flux", "flux_schnell", 4)
+    assert (entry["multiple"], entry["schedulers"]) == (16, ["flow_euler"])
+    with Image.open("mine.png") as proof:
+        assert proof.size == (256, 256)
+    assert load_models(models)["mine"].path == str(source)
 
 
 @pytest.mark.parametrize(

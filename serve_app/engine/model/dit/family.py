@@ -18,7 +18,7 @@ from torch import Tensor
 
 from serve_app.params import GenerationParams
 
-PROMPTS = 256  # encoded ones that are held
+PROMPTS = 32  # encoded ones that are held: of FLUX.2 each takes 8 MB of the device
 Branch = Literal["negative", "positive"]
 Size = tuple[int, int]  # width, height in pixels
 Inputs = dict[str, Tensor]  # of the transformer, each with a first dimension of 1

@@ -735,6 +735,12 @@ class Client:
     def models(self) -> list[dict[str, Any]]:
         return self._json(self._send("GET", "/v1/models"))["results"]
 
+    def vocabulary(self, model: str, search: str = "") -> Iterator[Mapping[str, Any]]:
+        """What a model was taught to draw: `name` and `other_names` of each thing, all or those with `search`
+        in a name."""
+        path = f"/v1/models/{quote(model, safe='')}/vocabulary"
+        return self._pages(path, {"limit": ROWS} | ({"q": search} if search else {}))
+
     def ready(self) -> bool:
         """A job would be served."""
         try:
@@ -901,6 +907,7 @@ class AsyncClient:
     download = _in_thread(Client.download)
     styles = _in_thread(Client.styles)
     models = _in_thread(Client.models)
+    vocabulary = _stepwise(Client.vocabulary)
     ready = _in_thread(Client.ready)
 
     def url(self, image: Image) -> str:

@@ -200,7 +200,7 @@ class GenerationParams(BaseModel):
     subject: str = Field(default="", description="The prompt as the client sent it.")
     subject_negative: str = Field(default="", description="The negative prompt as sent.")
     not_taught: str = Field(
-        default="", description="Of words far from all that the model was taught; empty: of none."
+        default="", description="Of words that the model was not taught; empty: of none."
     )
     finishing: Finishing | None = Field(
         default=None, description="Done by the job's own task. None: nothing."

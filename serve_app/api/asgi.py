@@ -153,7 +153,15 @@ def create_app(
         palettes=palettes,
         weights=weights,
         catalog=Catalog(
-            settings, styles, models, served, revision_of, palettes, weights, dashboard
+            settings,
+            styles,
+            models,
+            served,
+            revision_of,
+            palettes,
+            weights,
+            dashboard,
+            vocabularies,
         ),
         files=files,
         thumbnails=Thumbnails(files, settings.max_pixels),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, Field
 
@@ -14,13 +15,15 @@ from serve_app import __version__
 from serve_app.catalog.models import Models, ModelSpec
 from serve_app.catalog.resolve import NO_PALETTES
 from serve_app.catalog.styles import Style, StyleDefaults, StyleLora, Styles
+from serve_app.catalog.wording import NO_VOCABULARIES
 from serve_app.config import Settings
-from serve_app.errors import Unavailable
+from serve_app.errors import NotFound, Unavailable
 from serve_app.finishing.base import NO_WEIGHTS, Weights
 from serve_app.finishing.effects import MOST_EFFECTS, catalogue
 from serve_app.finishing.palette_files import Palette
 from serve_app.messages import PoolState
 from serve_app.params import MAX_SEED
+from serve_app.starter.vocabulary import Vocabulary
 
 FEATURES = [
     *(
@@ -143,6 +146,11 @@ class ModelInfo(BaseModel):
     )
     side: SideRange | None = Field(description="Or the range of its sides.", examples=[None])
     token_limit: int = Field(description="Tokens of a prompt it reads.", examples=[24])
+    vocabulary_url: str | None = Field(
+        default=None,
+        description="What it was taught to draw; null: its weights do not say, or it is not served.",
+        examples=["/v1/models/starter/vocabulary"],
+    )
     steps: int = Field(description="Default.", examples=[20])
     max_steps: int = Field(description="Most.", examples=[100])
     guidance_scale: float = Field(description="Default.", examples=[4.0])
@@ -289,6 +297,26 @@ class ModelList(BaseModel):
     data: list[OpenAIModel] = Field(description="The same, for OpenAI's clients.")
 
 
+class Thing(BaseModel):
+    """Something that a model was taught to draw."""
+
+    name: str = Field(description="What a prompt calls it.", examples=["dagger"])
+    other_names: list[str] = Field(
+        description="They mean the same to the model.", examples=[["sword", "blade"]]
+    )
+
+
+class ThingList(BaseModel):
+    """A page. Those of a search that have the whole name come first."""
+
+    next: str | None = Field(
+        description="URL of the next page; null: this is the last.",
+        examples=["/v1/models/starter/vocabulary?limit=50&after=50"],
+    )
+    total: int = Field(description="Things that were found.", examples=[870])
+    results: list[Thing] = Field(description="In the order of the vocabulary.")
+
+
 class EffectInfo(BaseModel):
     """An operation on a picture."""
 
@@ -338,9 +366,12 @@ class Catalog:
         palettes: Mapping[str, Palette] = NO_PALETTES,
         weights: Weights = NO_WEIGHTS,
         dashboard: str | None = None,
+        vocabularies: Mapping[str, Vocabulary] = NO_VOCABULARIES,
     ) -> None:
-        """`served`: names of the models that render; the first is the active one."""
+        """`served`: names of the models that render; the first is the active one. `vocabularies`: what those
+        were taught whose weights say so."""
         self.served, active = served, served[0]
+        self._vocabularies = vocabularies
         self.effects = EffectList(
             results=[EffectInfo.model_validate(entry) for entry in catalogue()],
             most=MOST_EFFECTS,
@@ -398,22 +429,48 @@ class Catalog:
             ),
         )
 
+    def things(self, model: str, text: str, after: int, limit: int, root: str) -> ThingList:
+        """A page of what `model` was taught, `after` so many, by a text in a name. Raises NotFound."""
+        if (vocabulary := self._vocabularies.get(model)) is None:
+            known = ", ".join(self._vocabularies) or "none"
+            raise NotFound(
+                f"There is no vocabulary of {model[:100]!r} here: it is not served, or its weights do not "
+                f"say what it was taught. Models with one: {known}."
+            )
+        found = vocabulary.search(text)
+        query = urlencode({"q": text}) + "&" if text else ""
+        more = f"{root}{_vocabulary_path(model)}?{query}limit={limit}&after={after + limit}"
+        return ThingList(
+            next=more if len(found) > after + limit else None,
+            total=len(found),
+            results=[
+                Thing(name=one.names[0], other_names=list(one.names[1:]))
+                for one in found[after : after + limit]
+            ],
+        )
+
     def schedulers_of(self, model: object) -> list[str]:
         """Those of this model, the best first; of no such model: of the active one."""
         found = (known for known in self.models.results if known.name == model)
         known = next(found, None)
         return self.capabilities.schedulers if known is None else known.schedulers
 
-    def models_now(self, pools: Iterable[PoolState]) -> ModelList:
-        """The models, with how the pools are that draw them."""
+    def models_now(self, pools: Iterable[PoolState], root: str = "") -> ModelList:
+        """The models, with how the pools are that draw them. `root`: prefix of every link."""
         states = {pool["model"]: pool for pool in pools}
-        results = [
-            model.model_copy(update={"state": now["state"], "reason": now["reason"]})
-            if (now := states.get(model.name)) and model.served
-            else model
-            for model in self.models.results
-        ]
+        results: list[ModelInfo] = []
+        for model in self.models.results:
+            update: dict[str, Any] = {}
+            if (now := states.get(model.name)) and model.served:
+                update |= {"state": now["state"], "reason": now["reason"]}
+            if model.name in self._vocabularies:
+                update["vocabulary_url"] = root + _vocabulary_path(model.name)
+            results.append(model.model_copy(update=update) if update else model)
         return self.models.model_copy(update={"results": results})
+
+
+def _vocabulary_path(model: str) -> str:
+    return f"/v1/models/{quote(model)}/vocabulary"
 
 
 def _revision(name: str, served: Sequence[str], revision_of: Callable[[str], str]) -> str | None:

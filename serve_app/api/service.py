@@ -99,12 +99,14 @@ class JobService:
     weights: Weights
     revision_of: Callable[[str], str]
 
-    async def models(self) -> ModelList:
-        """Every model, and how those are that are served. Without an answer of the registry nobody knows."""
+    async def models(self, root: str = "") -> ModelList:
+        """Every model, and how those are that are served. Without an answer of the registry nobody knows.
+        `root`: prefix of every link."""
         try:
-            return self.catalog.models_now(await self.registry.pools())
+            pools = await self.registry.pools()
         except Unavailable:
-            return self.catalog.models
+            pools = []
+        return self.catalog.models_now(pools, root)
 
     # ---- ordering ----
 

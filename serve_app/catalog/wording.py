@@ -14,7 +14,7 @@ from serve_app.catalog.models import PROMPT, Models, ModelSpec
 from serve_app.catalog.styles import NONE, Style, Styles
 from serve_app.errors import InvalidField
 from serve_app.params import MAX_SEED, EmbeddingUse, Finishing, GenerationParams
-from serve_app.starter.vocabulary import Vocabulary
+from serve_app.starter.vocabulary import Familiarity, Vocabulary
 
 NO_VOCABULARIES: Mapping[str, Vocabulary] = {}
 
@@ -42,17 +42,25 @@ def worded(
     most: int,
 ) -> Worded:
     """`weighted`: brackets are weights, and embeddings are named. `most`: characters of a prompt. Raises
-    InvalidField."""
+    InvalidField.
+
+    Where the model was not taught what is asked for, a style draws the nearest that it was; style `none`
+    draws the prompt as it is written, so that `order_again` gives the same picture."""
     styled, negative = _styled(prompt, negative_prompt, style, spec)
     _check(prompt, styled, negative, style, most)
     vocabulary = vocabularies.get(spec.name)
+    found = vocabulary.familiarity(prompt) if vocabulary else Familiarity(known=("anything",))
+    instead = found.instead if style.id != NONE.id else ""
+    if instead:
+        styled, _ = _styled(instead, negative_prompt, style, spec)
+        _check(prompt, styled, negative, style, most)
     return Worded(
         prompt=styled,
         negative_prompt=negative,
         subject=prompt,
         subject_negative=negative_prompt,
         embeddings=_embeddings(styled, negative, spec, models) if weighted else (),
-        not_taught=vocabulary.familiarity(prompt).note() if vocabulary else "",
+        not_taught=found.note(instead=bool(instead)),
     )
 
 

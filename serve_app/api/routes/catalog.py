@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
 
 from serve_app.api.catalog import (
     Capabilities,
@@ -14,11 +16,14 @@ from serve_app.api.catalog import (
     ModelList,
     PaletteList,
     StyleList,
+    ThingList,
 )
+from serve_app.api.once import query_once
 from serve_app.api.openapi import problems
-from serve_app.api.routes.inputs import Service
+from serve_app.api.routes.inputs import Root, Service
 
 router = APIRouter(tags=["catalog"])
+MOST_THINGS = 1000
 
 
 @router.get(
@@ -40,9 +45,35 @@ async def styles(service: Service) -> StyleList:
     response_description="Every model this server knows.",
     responses=problems(400, 401),
 )
-async def models(service: Service) -> ModelList:
+async def models(service: Service, root: Root) -> ModelList:
     """What `model` of an order may name, what each allows, and whether a renderer has it now."""
-    return await service.models()
+    return await service.models(root)
+
+
+@router.get(
+    "/v1/models/{model}/vocabulary",
+    operation_id="list_vocabulary",
+    summary="Search what a model was taught",
+    response_description="A page of things, with all their names.",
+    dependencies=[Depends(query_once)],
+    responses=problems(400, 401, 404, 422),
+)
+async def vocabulary(
+    service: Service,
+    root: Root,
+    model: Annotated[str, Path(description="One that is served.", examples=["starter"])],
+    q: Annotated[
+        str, Query(max_length=100, description="Part of a name.", examples=["sword"])
+    ] = "",
+    after: Annotated[
+        int, Query(ge=0, le=2**31, description="Things after so many.", examples=[50])
+    ] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=MOST_THINGS, description="Most of them.", examples=[50])
+    ] = 50,
+) -> ThingList:
+    """Follow `next` until it is null. Prompts that name none of them are drawn by the nearest, or told of."""
+    return service.catalog.things(model, q, after, limit, root)
 
 
 @router.get(

@@ -16,6 +16,7 @@ from tests.api.harness import (
     ICON,
     MODELS,
     ORDER,
+    SWORDS,
     LocalTransport,
     assert_problem,
     get,
@@ -50,6 +51,46 @@ async def test_models_say_what_they_allow(client: httpx.AsyncClient) -> None:
     assert tiny["sizes"] == [[64, 64], [64, 128]]
     assert tiny["schedulers"] == ["ddim", "euler"]
     assert "path" not in tiny
+
+
+async def test_what_a_model_was_taught_is_searched_a_page_at_a_time(
+    client: httpx.AsyncClient,
+) -> None:
+    """Whole names first. The list of models says who has a vocabulary."""
+    tiny, other = (await get(client, "/v1/models"))["results"]
+    assert tiny["vocabulary_url"] is None
+    path = other["vocabulary_url"]
+    page = await get(client, path)
+    assert (page["total"], page["next"]) == (3, None)
+    assert page["results"][0] == {"name": "dagger", "other_names": ["sword"]}
+    page = await get(client, f"{path}?q=sword&limit=1")
+    assert [page["total"], *(thing["name"] for thing in page["results"])] == [2, "dagger"]
+    page = await get(client, page["next"])
+    assert ([thing["name"] for thing in page["results"]], page["next"]) == (
+        ["crossed swords"],
+        None,
+    )
+    assert (await get(client, f"{path}?q=quark"))["results"] == []
+
+
+async def test_a_model_without_a_vocabulary_has_no_page_of_it(client: httpx.AsyncClient) -> None:
+    """Nor has one that is unknown; who has one is said. Wrong pages are told by their field."""
+    for name in ("tiny", "nobody", "a%20b"):
+        response = await client.get(f"/v1/models/{name}/vocabulary")
+        assert_problem(response, 404, "not_found")
+        assert "Models with one: other." in response.json()["detail"]
+    for query in ("limit=0", "limit=1001", "after=-1", "q=" + "x" * 101):
+        response = await client.get(f"/v1/models/other/vocabulary?{query}")
+        assert_problem(response, 422, "invalid_field")
+
+
+async def test_an_unknown_noun_is_told_before_it_is_drawn(transport: LocalTransport) -> None:
+    """By a dry run, in the words of the job's own notes."""
+    async with serving(make_app(transport, vocabularies={"tiny": SWORDS})) as client:
+        order = ORDER | {"prompt": "an icy katana", "dry_run": True}
+        estimate = (await client.post("/v1/generate", json=order)).json()
+        assert "It draws the nearest it knows: dagger." in estimate["notes"][0]
+        assert "dagger" in estimate["resolved"]["prompt"]
 
 
 def state(pool: str, model: str, is_now: Any, reason: str | None = None) -> PoolState:

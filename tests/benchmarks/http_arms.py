@@ -38,9 +38,9 @@ SLOTS = 8  # 16 orders in flight: each is a Ray task, with a process of its own
 class PlainRenderer:
     """`serve_app.app.Renderer` with the plain pipeline instead of the engine."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], models: list[str]) -> None:
         parsed = Settings.model_validate(settings)
-        spec = active_model(parsed.model, load_models(parsed.path(parsed.models_file)))
+        spec = active_model(models[0], load_models(parsed.path(parsed.models_file)))
         self._parts = load(spec, PROJECT_ROOT)
         self._device = ThreadPoolExecutor(1)
         self._encoders = ThreadPoolExecutor(2)

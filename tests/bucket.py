@@ -16,7 +16,6 @@ from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import httpx
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 KEYS = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "artist", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -37,6 +36,9 @@ class Bucket:
         self.asked: Counter[str] = Counter()  # by method
         self.hold = threading.Event()
         self.hold.set()
+        # It takes a second to import, which tests without a bucket need not spend.
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
         self._s3: Any = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
 

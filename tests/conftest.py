@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.bucket import Bucket
+from tests.bucket import KEYS, Bucket
 
 
 @pytest.fixture(scope="session", name="s3")
 def _s3() -> Iterator[Bucket]:
-    from tests.bucket import Bucket  # it takes a second, which most tests need not spend
-
     with Bucket() as bucket:
         yield bucket
 
@@ -21,7 +17,6 @@ def _s3() -> Iterator[Bucket]:
 def bucket(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """Without a fault. No call is repeated, so that nobody waits for what is broken."""
     from serve_app.artifacts import objects
-    from tests.bucket import KEYS
 
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)

@@ -9,9 +9,10 @@ import pytest
 from ray.serve.exceptions import RayServeException
 
 from serve_app.app import build, renderer_options
-from serve_app.cluster.checks import CannotServe
+from serve_app.cluster.checks import CannotServe, servable
 from serve_app.config import PROJECT_ROOT, Settings
 from serve_app.tools.lint import lint_serve_config
+from tests.bucket import Bucket
 
 
 def settings(tmp_path: Path, old: str, new: str, file: str) -> Settings:
@@ -57,6 +58,14 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(tmp_path: Path) -> None:
     assert len(lines) == 2
     assert "args.slotss: unknown key; did you mean 'slots'?" in lines[0]
     assert lines[1].startswith("args.max_replicas: Input should be a valid integer")
+
+
+def test_a_bucket_that_is_not_there_is_refused(bucket: Bucket) -> None:
+    """Before anything is deployed. One that is away for now is not."""
+    with pytest.raises(CannotServe, match=r"output s3://nobodys/art: there is no such bucket"):
+        build({"output": bucket.at("art", "nobodys")})
+    bucket.says = 503
+    assert servable({"output": bucket.address}).output == bucket.address
 
 
 def test_the_renderer_scales_by_jobs_and_keeps_room_for_two_more() -> None:

@@ -273,6 +273,19 @@ def test_jobs_are_fetched_as_they_are_needed() -> None:
     assert len(talk.server.asked) == 1
 
 
+def test_a_file_may_be_in_another_place() -> None:
+    """Which the server names, and which does not see the key. Nothing else is sent elsewhere."""
+    store = "https://bucket.example/a.png?signature=x"
+    talk = Talk(
+        httpx.Response(307, headers={"Location": store}), httpx.Response(200, content=b"pixels")
+    )
+    talk.client._http.headers["Authorization"] = "Bearer key"
+    assert talk.client.fetch("/output/a.png") == b"pixels"
+    ours, theirs = talk.server.requests
+    assert ("authorization" in ours.headers, "authorization" in theirs.headers) == (True, False)
+    assert str(theirs.url) == store
+
+
 def test_the_limit_counts_jobs_not_pages() -> None:
     talk = Talk(
         page(job_object(job_id="c"), then="/v1/jobs?cursor=x"),

@@ -66,11 +66,27 @@ def test_a_tilde_is_the_home_of_whoever_starts_the_service(
         ({"cors_origins": ["editor.example"]}, "is no origin"),
         ({"cors_origins": ["https://editor.example/"]}, "is no origin"),
         ({"trusted_proxies": ["proxy.example"]}, "trusted_proxies"),
+        ({"output": "studio/art"}, "s3://bucket/prefix"),
+        ({"output": "file:///srv/art", "output_redirect": True}, "name an object store"),
+        ({"output": "file:///srv", "state_dir": "/srv/state"}, "below output_dir"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(args: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Settings.model_validate(args)
+
+
+def test_finished_files_are_in_one_place() -> None:
+    """A folder, by its path or its URL; or a bucket, which is no folder of any node."""
+    there = {
+        None: str(PROJECT_ROOT / "output"),
+        "file:///srv/art": "/srv/art",
+        "s3://studio/art/": "s3://studio/art",
+    }
+    for output, address in there.items():
+        settings = Settings(output=output)
+        assert settings.output_address == address
+        assert (settings.output_folder is None) == address.startswith("s3:")
 
 
 def test_redis_is_found_as_in_the_app_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from serve_app.jobs.store.redis import RedisKeeper
 from serve_app.jobs.store.sqlite import SqliteStore
 from serve_app.tools import doctor
 from serve_app.tools.doctor import Finding, examine
+from tests.bucket import Bucket
 from tests.cli.harness import run
 from tests.cluster.service import free_port
 from tests.redis_server import redis_server
@@ -112,6 +113,22 @@ async def test_a_store_in_redis(place: Place, tmp_path: Path) -> None:
     found = place.examine()["job store"]
     assert found.level == "wrong"
     assert "start Redis" in found.advice
+
+
+def test_a_bucket(place: Place, bucket: Bucket) -> None:
+    def said() -> tuple[str, str]:
+        found = place.says(f"      output: {bucket.at('art')}\n").examine()["output"]
+        return found.level, found.said
+
+    assert said()[0] == "ok"
+    bucket.adds.append(("x-amz-expiration", 'rule-id="tidy"'))
+    assert (said()[0], "tidy" in said()[1]) == ("wrong", True)
+    bucket.recover()
+    bucket.says = 503
+    assert (said()[0], "does not answer" in said()[1]) == ("wrong", True)
+    bucket.recover()
+    bucket.deny()
+    assert (said()[0], "refuses these keys" in said()[1]) == ("wrong", True)
 
 
 def test_a_mistake_in_the_config_does_not_end_it(place: Place) -> None:

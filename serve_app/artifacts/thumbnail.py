@@ -6,6 +6,7 @@ Knows pixels and files; not who asks, or how often.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 QUALITY = 82
 
 
-def thumbnail(file: BinaryIO, side: int, max_pixels: int) -> bytes | None:
+def thumbnail(file: BinaryIO | Path, side: int, max_pixels: int) -> bytes | None:
     """A WebP that fits into `side` x `side` pixels, with the picture's transparency. None: the picture is no
     larger than that, or has more than `max_pixels`, or cannot be read: then its file is as good a look as
     there is."""

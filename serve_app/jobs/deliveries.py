@@ -106,9 +106,11 @@ class Deliveries:
         # Asked first: a batch that ends from here on is looked for again, and one that has ended is found.
         expects_batches = await self._outbox.expects_batches()
         now = self._now()
+        # What is in hand when the read begins may be settled before it ends, and still look due in it.
+        in_hand = set(self._in_hand)
         together: defaultdict[tuple[str, str], list[Due]] = defaultdict(list)
         for due in await self._outbox.due(now):
-            if due.parcel["number"] not in self._in_hand:
+            if due.parcel["number"] not in in_hand:
                 together[due.parcel["owner"], due.parcel["url"]].append(due)
         for some in together.values():
             self._in_hand.update(due.parcel["number"] for due in some)

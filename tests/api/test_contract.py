@@ -21,7 +21,7 @@ from serve_app.api.streams import watching
 from serve_app.catalog.models import load_models
 from serve_app.catalog.styles import load_styles
 from serve_app.config import Settings
-from tests.api.harness import LocalTransport, serving, site
+from tests.api.harness import SWORDS, LocalTransport, serving, site
 from tests.artifacts.pictures import rendered
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -43,6 +43,7 @@ def shipped(transport: LocalTransport) -> FastAPI:
         models=models,
         active=models.default,
         revision_of=lambda name: f"{name}-weights",
+        vocabularies={models.default: SWORDS},
     )
 
 
@@ -111,7 +112,7 @@ async def test_every_example_is_accepted(
             if "{path}" in path or "events" in path:
                 continue
             url = path.replace("{job_id}", job_id).replace("{batch_id}", batch_id)
-            url = url.replace("{upload_id}", upload_id)
+            url = url.replace("{upload_id}", upload_id).replace("{model}", "starter")
             by_place: dict[str, dict[str, Any]] = {"query": {}, "header": {}, "path": {}}
             for parameter in described:
                 if "examples" in parameter["schema"]:

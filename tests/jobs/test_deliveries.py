@@ -164,6 +164,35 @@ async def test_a_batch_that_ends_while_the_outbox_is_read_is_found(works: Office
     await works.until(lambda found: found["state"] == "delivered", batch.batch_id)
 
 
+async def test_a_look_that_ends_after_what_it_saw_was_sent_does_not_send_it_again(
+    works: Office,
+) -> None:
+    """It began while the call was on its way: it found it due, and the reply came before the look's."""
+    look, looked, go_on = works.store.outbox.due, asyncio.Event(), asyncio.Event()
+    works.courier.held = asyncio.Event()
+
+    async def due(now: float) -> list[Due]:
+        found = await look(now)
+        if found and works.courier.sent:
+            looked.set()
+            await go_on.wait()
+        return found
+
+    works.store.outbox.due = due
+    job_id = await works.post()
+    async with asyncio.timeout(10):
+        await works.courier.called.wait()
+        works.deliveries.wake()
+        await looked.wait()
+        works.courier.held.set()
+        await works.until(lambda found: found["state"] == "delivered", job_id)
+        while len(works.deliveries):
+            await turns()
+    go_on.set()
+    await turns()
+    assert works.courier.sent == [f"msg_{job_id}_queued"]
+
+
 async def test_what_came_of_calls_and_what_waits_is_counted(works: Office) -> None:
     works.courier.says = lambda _: 500
     job_id = await works.post()

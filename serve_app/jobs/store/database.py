@@ -124,8 +124,10 @@ class Database:
                 if path == self.path:
                     raise
                 continue  # that file is gone
-            # It may have seen a commit that is not kept yet, and never will be.
-            self._settled.wait()
+            # It may have seen a commit that is not kept yet, and never will be. Where SQLite keeps it, nobody
+            # sees it before.
+            if not self._keeper.durable:
+                self._settled.wait()
             if path == self.path:
                 return result
 

@@ -385,7 +385,7 @@ async def test_jobs_of_version_4_go_on_without_webhooks(tmp_path: Path) -> None:
     """It had no outbox: what is ordered from now on has one."""
     rows = [row_3("waits", int(time.time() * 1e6), tags=["a"])]
     old_database(tmp_path / "state", VERSION_4, rows)
-    async with World(tmp_path) as world:
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
         hook = Webhook(url="https://build.example/", events=["queued"], root="")
         await world.submit(labelled=labels(webhook=hook))
         assert [await world.draw_next() for _ in "a"] == ["waits"]

@@ -228,9 +228,10 @@ class GenerationParams(BaseModel):
 
     @property
     def through_subject(self) -> str:
-        """The prompt without the words that a style or a model puts after the client's own."""
+        """The prompt without the words that a style or a model puts after the client's own; nothing where it
+        does not say them, since others stand for them."""
         before, own, _ = self.prompt.rpartition(self.subject or self.prompt)
-        return before + own or self.prompt
+        return before + own
 
     @property
     def work(self) -> float:

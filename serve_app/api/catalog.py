@@ -437,7 +437,7 @@ class Catalog:
                 f"There is no vocabulary of {model[:100]!r} here: it is not served, or its weights do not "
                 f"say what it was taught. Models with one: {known}."
             )
-        found = vocabulary.search(text)
+        found = vocabulary.search(text, limit=len(vocabulary.things))
         query = urlencode({"q": text}) + "&" if text else ""
         more = f"{root}{_vocabulary_path(model)}?{query}limit={limit}&after={after + limit}"
         return ThingList(

@@ -20,7 +20,7 @@ None includes another."""
 _PER = {"s": 1, "min": 60, "h": 3600}
 _SIZES = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _RATE = re.compile(r"([0-9]{1,9})/(s|min|h)")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)(|kB|MB|GB|TB)")
+_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,3})?)(|kB|MB|GB|TB)")
 _COUNT = re.compile(r"[0-9]{1,12}")
 
 

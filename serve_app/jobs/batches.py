@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serve_app.jobs.background import Background
@@ -39,6 +40,7 @@ from serve_app.messages import (
     BatchView,
     FailedRow,
     SubmitReply,
+    Summary,
     Tombstone,
 )
 from serve_app.metrics import JobMetrics
@@ -54,8 +56,9 @@ AT_ONCE = 256
 
 @dataclass
 class Door:
-    """Whether the jobs of a batch may come in, once it is known how many are new. `room`, `places`: for how
-    many the line and the owner's quota have room. `over`: why the quota allows none of them."""
+    """Whether the jobs of a batch may come in, once it is known which are new. `room`, `places`: for how many
+    the line and the owner's quota have room; `left`: for how many device seconds, of which each takes
+    `seconds_of`. `over`: why the quota allows none of them."""
 
     owner: str
     quota: Allowance
@@ -63,14 +66,20 @@ class Door:
     over: OverQuota | None
     room: int
     places: float
+    left: float
+    seconds_of: Callable[[Summary], float]
     jobs: int | None = None  # that were refused; None: all came too late
+    seconds: float = 0.0  # that they take
 
-    def refused(self, jobs: int) -> str | None:
+    def refused(self, jobs: Sequence[Job]) -> str | None:
         """Called by the writer's thread: why not, in a word."""
         if time.time() > self.deadline:
             return "too_late"
-        if jobs > min(self.room, self.places) or (jobs and self.over is not None):
-            self.jobs = jobs
+        if self.left < math.inf:
+            self.seconds = sum(self.seconds_of(job.summary) for job in jobs)
+        too_many = len(jobs) > min(self.room, self.places) or self.seconds > self.left
+        if too_many or (jobs and self.over is not None):
+            self.jobs = len(jobs)
             return "too_many"
         return None
 
@@ -98,8 +107,8 @@ class Batches:
         cancel_after = order.get("cancel_after_s")
         new = [self._new(row, owner, cancel_after) for row in rows]
         try:
-            door = await self._door(owner, order.get("quota", Allowance()), new, order["deadline"])
-            with self._intake.arriving(owner, len(rows)):
+            door = await self._door(owner, order.get("quota", Allowance()), order["deadline"])
+            with self._intake.arriving(owner, [row.job.summary for row in new]):
                 stands = await self._store.batches.insert(
                     order["batch_id"],
                     owner,
@@ -155,10 +164,8 @@ class Batches:
         ]
         rows = [row for _, _, row in new]
         try:
-            door = await self._door(
-                batch.owner, again.get("quota", Allowance()), rows, again["deadline"]
-            )
-            with self._intake.arriving(batch.owner, len(new)):
+            door = await self._door(batch.owner, again.get("quota", Allowance()), again["deadline"])
+            with self._intake.arriving(batch.owner, [row.job.summary for row in rows]):
                 jobs = await self._store.batches.order_again(batch.number, new, door.refused)
                 if isinstance(jobs, str):
                     return self._refused(door)
@@ -197,16 +204,15 @@ class Batches:
         if jobs:  # Ray's counters refuse to count nothing
             self._metrics.submitted(len(jobs))
 
-    async def _door(
-        self, owner: str, quota: Allowance, rows: Sequence[NewRow], deadline: float
-    ) -> Door:
+    async def _door(self, owner: str, quota: Allowance, deadline: float) -> Door:
         """Raises sqlite3.Error."""
-        over = None
+        intake, quotas = self._intake, self._intake.quotas
+        over, left = None, math.inf
         if quota:
-            orders = [row.job.summary for row in rows]
-            over = await self._intake.quotas.why_not(owner, quota, orders)
-        intake = self._intake
-        return Door(owner, quota, deadline, over, intake.room(owner), intake.places(owner, quota))
+            over = await quotas.why_not(owner, quota, ())
+            left = await quotas.seconds_left(owner, quota)
+        room, places = intake.room(owner), intake.places(owner, quota)
+        return Door(owner, quota, deadline, over, room, places, left, quotas.seconds_of)
 
     def _refused(self, door: Door) -> BatchReply:
         if (jobs := door.jobs) is None:
@@ -216,6 +222,10 @@ class Batches:
         if jobs > door.places:
             return _refusal(
                 over_refusal(self._intake.quotas.too_many(door.owner, door.quota, jobs))
+            )
+        if door.seconds > door.left:
+            return _refusal(
+                over_refusal(self._intake.quotas.too_long(door.quota, door.seconds, door.left))
             )
         detail = f"This makes {jobs} jobs, and {door.room} more of yours may wait now."
         wait = self._intake.wait_for_places(jobs - door.room)

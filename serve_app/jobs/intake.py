@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from serve_app.jobs.bulletin import Bulletin
 from serve_app.jobs.clock import Clock
@@ -25,7 +25,7 @@ from serve_app.jobs.pools import Pools
 from serve_app.jobs.quotas import OverQuota, Quotas
 from serve_app.jobs.repository import JobRepository
 from serve_app.jobs.store.sqlite import Inserted, LiveJob
-from serve_app.messages import Allowance, JobError, Submission, SubmitReply
+from serve_app.messages import Allowance, JobError, Submission, SubmitReply, Summary
 from serve_app.metrics import JobMetrics
 
 log = logging.getLogger("assets.registry")
@@ -67,7 +67,7 @@ class Intake:
             if quota := order.get("quota"):
                 over = await self._over_quota(job, quota)
             full = not self.room(job.owner)
-            with self.arriving(job.owner):
+            with self.arriving(job.owner, [job.summary]):
                 stands = await self._insert(job, order, full=full or over is not None)
                 if not isinstance(stands, str):
                     return await self._taken(job, order, stands)
@@ -148,13 +148,14 @@ class Intake:
         return self.quotas.places(owner, quota, self._arriving[owner])
 
     @contextlib.contextmanager
-    def arriving(self, owner: str, jobs: int = 1) -> Generator[None]:
-        """These jobs are on their way to the disk: they have their places in line already."""
-        self._arriving[owner] += jobs
+    def arriving(self, owner: str, orders: Sequence[Summary]) -> Generator[None]:
+        """These are on their way to the disk: they have their places in line already, and their seconds."""
+        self._arriving[owner] += len(orders)
         try:
-            yield
+            with self.quotas.counting(owner, orders):
+                yield
         finally:
-            self._arriving[owner] -= jobs
+            self._arriving[owner] -= len(orders)
             if not self._arriving[owner]:
                 del self._arriving[owner]
 

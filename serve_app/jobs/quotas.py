@@ -7,7 +7,9 @@ times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
 
 from serve_app.jobs.cache import JobCache
 from serve_app.jobs.estimates import Estimates
@@ -42,6 +44,19 @@ class Quotas:
     ) -> None:
         self._store, self._cache, self._lines = store, cache, lines
         self._estimates, self._now = estimates, now
+        # By owner: orders on their way to the disk.
+        self._arriving: defaultdict[str, list[Sequence[Summary]]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def counting(self, owner: str, orders: Sequence[Summary]) -> Generator[None]:
+        """Meanwhile what these take is the owner's already: else many at once would all find room."""
+        self._arriving[owner].append(orders)
+        try:
+            yield
+        finally:
+            self._arriving[owner].remove(orders)
+            if not self._arriving[owner]:
+                del self._arriving[owner]
 
     async def usage(self, owner: str) -> Usage:
         now = self._now()
@@ -83,8 +98,29 @@ class Quotas:
                     f"Of {most} device seconds of today {used['device_seconds']:.0f} are used, and what "
                     f"waits, runs and is ordered now takes {due:.0f} more."
                 )
+                alone = sum(self.seconds_of(order) for order in orders)
                 left = used["day_ends_at"] - self._now()
-                raise OverQuota("device_seconds", detail, max(1.0, left))
+                raise OverQuota("device_seconds", detail, None if alone > most else max(1.0, left))
+
+    async def seconds_left(self, owner: str, quota: Allowance) -> float:
+        """Device seconds that the owner may still order today. Raises sqlite3.Error."""
+        if (most := quota.get("device_seconds")) is None:
+            return float("inf")
+        used = await self._store.used_by(owner, self._now())
+        return most - used.device_seconds - self._due(owner, ())
+
+    def seconds_of(self, order: Summary) -> float:
+        """Device seconds that it takes; 0 where nothing has run yet to judge by."""
+        return self._estimates.seconds_of(order["pool"], order["work"])
+
+    def too_long(self, quota: Allowance, seconds: float, left: float) -> OverQuota:
+        most, now = quota.get("device_seconds", 0), self._now()
+        detail = (
+            f"What is new of this takes {seconds:.0f} device seconds, and {max(0.0, left):.0f} of your {most}"
+            " of today are left."
+        )
+        day_ends = (day_of(now) + 1) * DAY_S - now
+        return OverQuota("device_seconds", detail, None if seconds > most else max(1.0, day_ends))
 
     def places(self, owner: str, quota: Allowance, arriving: int) -> float:
         """Jobs of the owner that may still join the line; `arriving`: those on their way to it."""
@@ -103,6 +139,6 @@ class Quotas:
         for job in self._cache.running.values():
             if job.owner == owner:
                 work[job.pool] += job.work
-        for order in orders:
+        for order in (*orders, *(one for some in self._arriving.get(owner, ()) for one in some)):
             work[order["pool"]] += order["work"]
         return sum(self._estimates.seconds_of(pool, amount) for pool, amount in work.items())

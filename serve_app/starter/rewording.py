@@ -14,12 +14,19 @@ from .captions import plural
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 LONGEST_NOUN = 3  # words of a noun of the thesaurus
-# Words that say no thing: how rather than what.
-FUNCTION_WORDS = frozenset(
+# They join, even where a phrase that says how something looks has one of them ("made of gold").
+JOINING = frozenset(
     (
         *("a", "an", "the", "of", "with", "and", "or", "in", "on", "at", "to", "from", "for", "by"),
-        *("its", "his", "her", "their", "very", "some", "any", "this", "that", "like", "no"),
+        *("some", "any"),
+    )
+)
+# Words that say no thing: how rather than what.
+FUNCTION_WORDS = JOINING | frozenset(
+    (
+        *("its", "his", "her", "their", "very", "this", "that", "like", "no"),
         *("object", "image", "picture", "drawing", "view", "body", "isolated", "single", "full"),
+        "break",  # of weighted prompts: it begins a window
     )
 )
 _EMPTY = re.compile(r"[(\[][\s,]*(?::[\d.]*)?\s*[)\]]")  # brackets around nothing
@@ -68,7 +75,7 @@ class Word:
             parts = [match] if whole else re.compile(r"[^-]+").finditer(prompt, *match.span())
             for part in parts:
                 text = part[0].lower()
-                joins = text in FUNCTION_WORDS and text not in describing
+                joins = text in JOINING or (text in FUNCTION_WORDS and text not in describing)
                 found.append(cls(text, *part.span(), joins, text in unknown))
         return found
 

@@ -113,3 +113,9 @@ def test_requests_beyond_the_rate_wait_for_their_turn() -> None:
     now += 10_000
     assert [buckets.take("a", rate) for _ in range(3)] == [None, None, 30.0], "no more at once"
     assert buckets.take("a", Rate(1, 1)) is None, "a rate that was changed counts from new"
+
+
+@pytest.mark.parametrize("size", ["1000TB", "999999999999999TB", "0.001kB"])
+def test_what_is_written_for_a_size_is_read_again(size: str) -> None:
+    grant = grant_of(f"kept_bytes={size}")
+    assert grant_of(grant.words) == grant

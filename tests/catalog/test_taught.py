@@ -48,6 +48,27 @@ def test_an_order_of_something_unknown_is_drawn_as_the_nearest_and_told() -> Non
     assert not_taught_notes(params) == [told]
 
 
+def test_words_that_join_end_a_phrase_even_where_some_describe_with_them() -> None:
+    """As of the starter, whose pictures are also "made of gold" or "on a dark ground"."""
+    taught = Vocabulary(
+        things=SWORDS.things,
+        describing=frozenset({"icy", "of", "a", "an", "on", "some"}),
+        neighbours=SWORDS.neighbours,
+    )
+    params = params_of("an icy blade of the foobar", taught, style_id="icon")
+    assert params.prompt == params_of("an icy sword", SWORDS, style_id="icon").prompt
+
+
+def test_the_mark_that_begins_a_window_stays() -> None:
+    taught = Vocabulary(
+        things=SWORDS.things,
+        describing=frozenset({"icy", "silver"}),
+        neighbours={"blade": 0, "break": 0},
+    )
+    params = params_of("an icy blade BREAK silver", taught, style_id="icon")
+    assert params.prompt.startswith("an icy sword BREAK silver")
+
+
 def test_style_none_draws_the_prompt_as_it_is_written() -> None:
     """So that what `order_again` says of a finished picture gives the same one, and needs no note."""
     params = params_of("an icy blade", SWORDS, style_id="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,50 @@ async def test_device_seconds_are_those_that_were_used_and_those_that_wait(tmp_p
         usage = await world.registry.usage("ann")
         assert 0 < usage["device_seconds"] <= 1.0, "a job that began has used what it ran"
         assert "job" in await world.registry.submit(submission(one, quota=quota))
+
+
+async def test_device_seconds_of_a_batch_are_those_of_its_new_rows(tmp_path: Path) -> None:
+    """Five are there; of the six that are ordered again one is new, and seven seconds are allowed."""
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        one = params()
+        job_id = await world.submit(one)
+        await world.launched(job_id)
+        await world.registry.admitted(job_id, 1, solo_seconds=1.0)
+        quota = Allowance(device_seconds=7)
+        rows = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(8)]
+        named = {"name": "swords", "quota": quota}
+        assert "batch" in await world.registry.submit_batch(batch_submission(*rows[:5], **named))
+        again = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(8)]
+        reply = await world.registry.submit_batch(batch_submission(*again, **named))
+        assert (
+            "What is new of this takes 3 device seconds, and 1 of your 7"
+            in error_of(reply)["detail"]
+        )
+        again = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(6)]
+        assert "batch" in await world.registry.submit_batch(batch_submission(*again, **named))
+
+
+async def test_orders_that_come_together_share_what_is_left(tmp_path: Path) -> None:
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        one = params()
+        job_id = await world.submit(one)
+        await world.launched(job_id)
+        await world.registry.admitted(job_id, 1, solo_seconds=1.0)
+        quota = Allowance(device_seconds=3)
+        orders = (world.registry.submit(submission(one, quota=quota)) for _ in range(6))
+        replies = await asyncio.gather(*orders)
+        assert sum("job" in reply for reply in replies) == 2, "with the one that runs, three"
+
+
+async def test_what_a_whole_day_has_no_room_for_is_not_to_be_tried_again(tmp_path: Path) -> None:
+    async with World(tmp_path, {"max_in_flight": 1}) as world:
+        one = params()
+        job_id = await world.submit(one)
+        await world.launched(job_id)
+        await world.registry.admitted(job_id, 1, solo_seconds=3.0)
+        reply = await world.registry.submit(submission(one, quota=Allowance(device_seconds=2)))
+        assert error_of(reply)["code"] == "quota_device_seconds"
+        assert "retry_after" not in reply
 
 
 async def test_files_that_are_kept_count_until_they_are_deleted(tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ class StoredBatches:
         body_hash: str,
         key_expires_before: float,
         hook: Webhook | None = None,
-        refused: Callable[[int], str | None] = lambda _: None,
+        refused: Callable[[Sequence[Job]], str | None] = lambda _: None,
     ) -> InsertedBatch | str:
         """Store a batch with all its jobs, unless its owner used this idempotency `key` before, or its id is
         known: then the older batch stands. With `reuse` and a name, a row whose key a batch of this owner
         and name has made, or makes, stands for that job, and its own is not stored. Nothing at all is stored
-        if `refused(number of new jobs)` says why, at the moment of the write; that is returned then."""
+        if `refused(new jobs)` says why, at the moment of the write; that is returned then."""
 
         def operation(db: sqlite3.Connection) -> InsertedBatch | str:
             stands = _stands_for(db, batch_id, owner, key, body_hash, key_expires_before)
@@ -98,7 +98,7 @@ class StoredBatches:
                 return stands
             made = _made(db, owner, name, rows) if reuse and name else {}
             fresh = [new for row, new in enumerate(rows, 1) if row not in made]
-            if (why := refused(len(fresh))) is not None:
+            if (why := refused([new.job for new in fresh])) is not None:
                 return why
             number, created_at = rows[0].job.number, rows[0].job.created_at
             statuses = [
@@ -151,12 +151,12 @@ class StoredBatches:
         self,
         batch: int,
         rows: Sequence[tuple[int, str, NewRow]],
-        refused: Callable[[int], str | None] = lambda _: None,
+        refused: Callable[[Sequence[Job]], str | None] = lambda _: None,
     ) -> list[Job] | str:
         """Let new jobs stand for rows of the batch of this number: (row, id of the job that ended without
         pictures, what is ordered instead). A row that another job stands for by now is left alone. One whose
         job was left, and lives or has pictures, stands for that job again. Returns the new jobs, or what
-        `refused(number of them)` says."""
+        `refused(these)` says."""
 
         def operation(db: sqlite3.Connection) -> list[Job] | str:
             wanted: list[tuple[int, str, NewRow]] = []
@@ -172,7 +172,7 @@ class StoredBatches:
                     wanted.append((row, lost[0], new))
                 elif lost is not None:
                     joined.append((row, lost[0], lost[1]))
-            if (why := refused(len(wanted))) is not None:
+            if (why := refused([new.job for _, _, new in wanted])) is not None:
                 return why
             _insert_jobs(db, [new for _, _, new in wanted])
             db.executemany(

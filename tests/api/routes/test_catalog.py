@@ -12,6 +12,8 @@ from serve_app.catalog.loras import LoraSpec
 from serve_app.catalog.models import Models
 from serve_app.errors import ModelError
 from serve_app.messages import PoolState
+from serve_app.starter.captions import Concept
+from serve_app.starter.vocabulary import Vocabulary
 from tests.api.harness import (
     ICON,
     MODELS,
@@ -71,6 +73,19 @@ async def test_what_a_model_was_taught_is_searched_a_page_at_a_time(
         None,
     )
     assert (await get(client, f"{path}?q=quark"))["results"] == []
+
+
+async def test_all_that_a_model_was_taught_is_found(transport: LocalTransport) -> None:
+    things = tuple(Concept((f"thing {number}",)) for number in range(130))
+    many = Vocabulary(things=things, describing=frozenset(), neighbours={})
+    async with serving(make_app(transport, vocabularies={"tiny": many})) as client:
+        path, found = "/v1/models/tiny/vocabulary", list[str]()
+        while path:
+            page = await get(client, path)
+            assert page["total"] == 130
+            found += [thing["name"] for thing in page["results"]]
+            path = page["next"]
+    assert found == [thing.names[0] for thing in things]
 
 
 async def test_a_model_without_a_vocabulary_has_no_page_of_it(client: httpx.AsyncClient) -> None:

@@ -108,16 +108,17 @@ async def test_device_seconds_of_a_batch_are_those_of_its_new_rows(tmp_path: Pat
         await world.registry.admitted(job_id, 1, solo_seconds=1.0)
         quota = Allowance(device_seconds=7)
         rows = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(8)]
-        named = {"name": "swords", "quota": quota}
-        assert "batch" in await world.registry.submit_batch(batch_submission(*rows[:5], **named))
+        assert "batch" in await world.registry.submit_batch(
+            batch_submission(*rows[:5], quota=quota)
+        )
         again = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(8)]
-        reply = await world.registry.submit_batch(batch_submission(*again, **named))
+        reply = await world.registry.submit_batch(batch_submission(*again, quota=quota))
         assert (
             "What is new of this takes 3 device seconds, and 1 of your 7"
             in error_of(reply)["detail"]
         )
         again = [batch_row(one.model_copy(update={"seed": seed})) for seed in range(6)]
-        assert "batch" in await world.registry.submit_batch(batch_submission(*again, **named))
+        assert "batch" in await world.registry.submit_batch(batch_submission(*again, quota=quota))
 
 
 async def test_orders_that_come_together_share_what_is_left(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.browser
 PAINTED = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
     .data.filter((value, at) => at % 4 === 3 && value > 127).length"""
 """Pixels of the mask."""
+FORBIDDEN = """Object.defineProperty(window, "localStorage", {
+    get() { throw new DOMException("forbidden", "SecurityError"); } })"""
 about = partial(pytest.approx, abs=10)
 """A browser does not smooth edges twice alike."""
 TABLE = 'prompt;style_id;steps\n"a red; potion";icon;99\na <b>blue</b> potion;nowhere;7\n'
@@ -166,3 +168,31 @@ def test_an_order_starts_from_a_picture(studio: Studio, visit: Open) -> None:
     assert order["mask_image"] is None
     page.get_by_role("button", name="Start from nothing").click()
     expect(page.get_by_label("Drawn anew")).to_have_count(0)
+
+
+def test_one_pen_paints_and_needs_no_storage(studio: Studio, visit: Open) -> None:
+    """Another button or a second finger paints nothing. Where storage is forbidden, it opens as well."""
+    page = visit("about:blank")
+    page.add_init_script(FORBIDDEN)
+    page.goto(studio.url)
+    file = io.BytesIO()
+    picture(5, 80).save(file, "PNG")
+    brought = {"name": "sketch.png", "mimeType": "image/png", "buffer": file.getvalue()}
+    page.get_by_label("Choose, or drop one here").set_input_files(brought)  # pyright: ignore[reportArgumentType]
+    page.get_by_role("button", name="Paint what is drawn anew").click()
+    canvas = page.get_by_role("dialog").get_by_role("application")
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down(button="right")
+    page.mouse.move(box["x"], box["y"])
+    page.mouse.up(button="right")
+    second = {"pointerId": 7, "pointerType": "touch", "isPrimary": False, "button": 0}
+    canvas.dispatch_event("pointerdown", second)
+    assert canvas.evaluate(PAINTED) == 0
+    page.mouse.down()
+    painted = canvas.evaluate(PAINTED)
+    assert painted > 0
+    canvas.dispatch_event("pointermove", {**second, "isPrimary": True, "button": -1})
+    assert canvas.evaluate(PAINTED) == painted
+    page.mouse.up()

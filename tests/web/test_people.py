@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from serve_app.api.keys import add_key
 from serve_app.catalog.styles import Style, Styles
 from tests.api.harness import LocalTransport, Site, keys_of, make_app, site
 from tests.cluster.service import wait_until
@@ -68,6 +70,48 @@ def test_two_owners_see_their_own(two_owners: tuple[Site, list[str]], visit: Ope
     expect(anns.get_by_label("API key")).to_be_visible()
     assert "a secret weapon" not in anns.locator("job-queue, picture-gallery").all_inner_texts()
     assert anns.evaluate("JSON.stringify(sessionStorage)") == "{}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("scopes=order", "This needs a key with the scope read"), ("rate=2/s", None)],
+)
+def test_a_key_that_may_do_little(
+    two_owners: tuple[Site, list[str]], tmp_path: Path, visit: Open, words: str, told: str | None
+) -> None:
+    """One that may not look is told so; one that may ask seldom waits, and then all is there."""
+    key = add_key(tmp_path / "keys", "cid", words)
+    page = visit(two_owners[0].url, forgive=("401", "403", "429"))
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    time.sleep(1.1)  # the file of keys is looked at once a second
+    sign_in(page, key)
+    if told:
+        expect(page.get_by_text(told)).to_be_visible()
+        expect(page.get_by_label("API key")).to_be_visible()
+    else:
+        expect(page.get_by_label("What to draw")).to_be_visible()
+    expect(page.get_by_text("No connection.")).to_have_count(0)
+
+
+def test_what_is_tried_goes_as_one_signs_out(
+    two_owners: tuple[Site, list[str]], visit: Open
+) -> None:
+    place, (ann, _) = two_owners
+    client = httpx.Client(base_url=place.url, headers={"X-API-Key": ann})
+    order = {"prompt": "a stone", "style_id": "icon"}
+    Studio(place).finish(client.post("/v1/generate", json=order).json()["job_id"], 1)
+    page = visit(place.url, forgive=("401",))
+    sign_in(page, ann)
+    expect(page.locator(".tile")).to_have_count(1)
+    page.get_by_role("radio", name="My own").check(force=True)
+
+    def trial() -> str:
+        return next((j["job_id"] for j in client.get("/v1/jobs?tag=trial").json()["results"]), "")
+
+    wait_until(trial, 5, "the trial")
+    page.get_by_role("button", name="Sign out").click()
+    wait_until(lambda: not trial(), 5, "no trial")
+    client.close()
 
 
 @pytest.fixture

@@ -68,8 +68,7 @@ class PictureGallery extends View {
     const sizes = new ResizeObserver(() => this.refresh());
     sizes.observe(this);
     sizes.observe(scroller);
-    this.until(() => sizes.disconnect());
-    this.until(() => this.list.end());
+    this.until(() => (sizes.disconnect(), this.list.end()));
     void this.list.more();
   }
 
@@ -78,8 +77,7 @@ class PictureGallery extends View {
     if (JSON.stringify(filtersOf(place().words)) === JSON.stringify(this.list.filters)) return;
     this.list.end();
     this.list = this.newList();
-    this.current = 0;
-    this.scroller?.scrollTo({ top: 0 });
+    this.showFresh();
     void this.list.more();
     this.refresh();
   }
@@ -92,8 +90,7 @@ class PictureGallery extends View {
   view() {
     const { list } = this;
     this.measure();
-    const { columns, row } = this;
-    const { rows } = this;
+    const { columns, row, rows } = this;
     const [first, end] = this.inSight();
     this.sight = `${first},${end}`;
     const shown = list.items.slice(first * columns, end * columns).map((item, at) => /** @type {const} */ ([item, first * columns + at]));
@@ -143,12 +140,12 @@ class PictureGallery extends View {
 
   end() {
     const { list } = this;
-    const { state, filters, items } = list;
+    const { state, items } = list;
     const say = (/** @type {import("../lib/view.js").Content[]} */ ...words) => h("p", { class: "end", key: "end" }, words);
     if (state === "failed") return say(T.gallery.failed, " ", h("button", { onclick: () => void list.more() }, T.gallery.tryAgain));
     if (state === "loading") return items.length > 0 && say(T.gallery.loading);
     if (state !== "end") return null;
-    return say(items.length ? T.gallery.end : filtered(filters) ? T.gallery.none : T.gallery.empty);
+    return say(items.length ? T.gallery.end : filtered(list.filters) ? T.gallery.none : T.gallery.empty);
   }
 
   drawn() {
@@ -182,8 +179,8 @@ class PictureGallery extends View {
 
   /** The first picture that is in sight. */
   firstSeen() {
-    if (!this.scroller || this.scroller.scrollTop <= this.top) return 0;
-    return Math.floor((this.scroller.scrollTop - this.top) / this.row) * this.columns;
+    const past = (this.scroller?.scrollTop ?? 0) - this.top;
+    return past > 0 ? Math.floor(past / this.row) * this.columns : 0;
   }
 
   get rows() {
@@ -192,11 +189,11 @@ class PictureGallery extends View {
 
   /** The first row that is drawn, and the one after the last. @returns {[number, number]} */
   inSight() {
-    const { rows } = this;
-    if (!this.scroller) return [0, Math.min(rows, 10)];
-    const above = this.scroller.scrollTop - this.top;
-    const first = Math.max(0, Math.floor(above / this.row) - SPARE_ROWS);
-    const end = Math.ceil((above + this.scroller.clientHeight) / this.row) + SPARE_ROWS;
+    const { rows, row, scroller } = this;
+    if (!scroller) return [0, Math.min(rows, 10)];
+    const above = scroller.scrollTop - this.top;
+    const first = Math.max(0, Math.floor(above / row) - SPARE_ROWS);
+    const end = Math.ceil((above + scroller.clientHeight) / row) + SPARE_ROWS;
     return [Math.min(first, Math.max(0, rows - 1)), Math.max(0, Math.min(rows, end))];
   }
 
@@ -265,7 +262,7 @@ class PictureGallery extends View {
 
   /** @param {number} index */
   selectTo(index) {
-    const [from, to] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+    const [from, to] = [this.anchor, index].sort((a, b) => a - b);
     selection.add(this.list.items.slice(from, to + 1));
   }
 
@@ -308,7 +305,7 @@ class PictureGallery extends View {
     if (!scroller) return;
     const y = this.top + Math.floor(this.current / this.columns) * this.row;
     if (y < scroller.scrollTop + 60) scroller.scrollTop = y - 60;
-    else if (y + this.row > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = y + this.row - scroller.clientHeight;
+    else scroller.scrollTop = Math.max(scroller.scrollTop, y + this.row - scroller.clientHeight);
     this.draw();
     const tile = this.querySelector(`[data-place="${this.current}"]`);
     if (tile instanceof HTMLElement) tile.focus({ preventScroll: true });

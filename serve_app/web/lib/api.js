@@ -103,7 +103,7 @@ export async function post(path, content, method = "POST") {
   const body = content instanceof Blob ? { body: content } : { json: content };
   for (let left = TRIES; ; left--) {
     try {
-      return await (await ask(path, { method, headers, ...body })).json();
+      return await get(path, { method, headers, ...body });
     } catch (error) {
       const away = !(error instanceof Problem) || (error.status === 503 && error.code !== "storage_failed");
       if (!away || left <= 1) throw error;

@@ -1,15 +1,17 @@
 /**
  * What this browser remembers between visits: the order that is being written, and choices of the person.
  *
- * Knows local storage, which may be full or forbidden: then nothing is remembered.
+ * Knows local storage, which may be full or forbidden: then it is remembered until the page is closed.
  */
 
 const PREFIX = "assets.";
+/** As JSON, what was remembered since the page was opened. @type {Record<string, string>} */
+const kept = {};
 
 /** @param {string} name @param {any} otherwise */
 export function recall(name, otherwise) {
   try {
-    return JSON.parse(localStorage.getItem(PREFIX + name) ?? "");
+    return JSON.parse(kept[name] ?? localStorage.getItem(PREFIX + name) ?? "");
   } catch {
     return otherwise;
   }
@@ -17,8 +19,9 @@ export function recall(name, otherwise) {
 
 /** @param {string} name @param {any} value */
 export function remember(name, value) {
+  kept[name] = JSON.stringify(value);
   try {
-    localStorage.setItem(PREFIX + name, JSON.stringify(value));
+    localStorage.setItem(PREFIX + name, kept[name]);
   } catch {
     // Full or forbidden.
   }

@@ -31,8 +31,10 @@ export const waits = (job) => job.status === "PENDING" || job.status === "RETRY"
 /** @type {Signal<[]>} */
 export const { tell: changed, hear: watch } = new Signal();
 /** Of each job that ends. @type {Signal<[Job]>} */
-const { tell: ended, hear } = new Signal();
-export const onEnd = hear;
+export const { tell: ended, hear: onEnd } = new Signal();
+/** The page is left, or signed out of: the key is still there. @type {Signal<[]>} */
+export const { tell: leaving, hear: onLeave } = new Signal();
+window.addEventListener("pagehide", () => leaving());
 
 export const store = {
   /** @type {"asking" | "signed out" | "in"} */
@@ -61,18 +63,10 @@ export async function begin() {
   life = new AbortController();
   const { signal } = life;
   onRefused(() => signOut(T.signIn.refused));
-  for (let tries = 0; !signal.aborted; tries++) {
-    try {
-      store.catalog = await catalog();
-      break;
-    } catch (error) {
-      if (error instanceof Problem && error.status === 401) return;
-      store.connection = "lost";
-      changed();
-      await pause(Math.min(300 * 2 ** tries, 5_000));
-    }
-  }
+  // what the form needs to be seen
+  const [styles, models, effects, capabilities] = await answersOf(["styles", "models", "effects", "capabilities"].map((name) => `/v1/${name}`), signal);
   if (signal.aborted) return;
+  store.catalog = { styles: styles.results, models: models.results, effects: effects.results, capabilities, palettes: [], loras: [], order: {}, sheet: {} };
   store.session = "in";
   changed();
   void follow("/v1/events?preview=true", { told, connected, lost }, signal);
@@ -92,33 +86,44 @@ export async function signIn(given) {
 export function signOut(why) {
   life.abort();
   const had = key.get();
+  leaving();
   key.set("");
   Object.assign(store, { session: "signed out", catalog: null, jobs: new Map(), batches: new Map(), previews: new Map() });
   if (why && had) notify(why, "bad");
   changed();
 }
 
-/** What the form needs to be seen. @returns {Promise<Catalog>} */
-async function catalog() {
-  const [styles, models, effects, capabilities] = await Promise.all(["styles", "models", "effects", "capabilities"].map((path) => get(`/v1/${path}`)));
-  return { styles: styles.results, models: models.results, effects: effects.results, capabilities, palettes: [], loras: [], order: {}, sheet: {} };
+/** Of all paths, however long it takes: together at first, then one after the other, lest a rate allow no more.
+ * @param {string[]} paths @param {AbortSignal} signal @returns {Promise<any[]>} Some, if the signal aborts. */
+async function answersOf(paths, signal) {
+  /** @type {any[]} */
+  const found = [];
+  const answer = async (/** @type {string} */ path, /** @type {number} */ at) => (found[at] ??= await get(path, { signal }));
+  for (let tries = 0; !signal.aborted; tries++) {
+    try {
+      if (!tries) await Promise.all(paths.map(answer));
+      else for (const [at, path] of paths.entries()) await answer(path, at);
+      break;
+    } catch (error) {
+      if (signal.aborted) break;
+      const { status, retryAfter } = /** @type {Partial<Problem>} */ (error);
+      if (status === 403) signOut(why(error));
+      // once signed in, the stream says that nobody answers
+      else if (status !== 429 && store.session !== "in") lost();
+      await pause(retryAfter ? 1000 * retryAfter : Math.min(300 * 2 ** tries, 5_000));
+    }
+  }
+  return found;
 }
 
 /** The rest of what may be ordered, for which nobody waits. @param {AbortSignal} signal */
 async function describe(signal) {
-  for (let wait = 500; !signal.aborted; wait = Math.min(2 * wait, 8_000)) {
-    try {
-      const paths = ["v1/palettes", "v1/loras", "openapi.json"];
-      const [palettes, loras, { components }] = await Promise.all(paths.map((path) => get(`/${path}`, { signal })));
-      const names = (/** @type {{results: {name: string}[]}} */ { results }) => results.map((one) => one.name);
-      const { GenerateRequest: order, SheetRequest: sheet } = components.schemas;
-      if (store.catalog) Object.assign(store.catalog, { palettes: names(palettes), loras: names(loras), order, sheet });
-      return changed();
-    } catch {
-      // the stream says that nobody answers
-      await pause(wait);
-    }
-  }
+  const [palettes, loras, description] = await answersOf(["/v1/palettes", "/v1/loras", "/openapi.json"], signal);
+  if (signal.aborted || !store.catalog) return;
+  const names = (/** @type {{results: {name: string}[]}} */ { results }) => results.map((one) => one.name);
+  const { GenerateRequest: order, SheetRequest: sheet } = description.components.schemas;
+  Object.assign(store.catalog, { palettes: names(palettes), loras: names(loras), order, sheet });
+  changed();
 }
 
 // ---- what the stream says ----
@@ -129,9 +134,8 @@ let named = new Set();
 
 function connected() {
   store.connection = "live";
-  connectedAt = Date.now();
+  const at = (connectedAt = Date.now());
   named = new Set();
-  const at = connectedAt;
   const before = [...store.jobs.values()].filter((job) => !FINAL.has(job.status)).map((job) => job.job_id);
   if (before.length) setTimeout(() => connectedAt === at && void askUnnamed(before), NAMED_MS);
   changed();
@@ -241,8 +245,7 @@ async function askBatches() {
   if (!known.length && !strangers) return;
   const live = strangers ? (await get("/v1/batches?status=PENDING&status=STARTED&limit=20")).results : [];
   const found = await Promise.all(known.map((batch) => get(`/v1/batches/${batch.batch_id}`)));
-  for (const batch of [...live, ...found]) store.batches.set(batch.batch_id, batch);
-  changed();
+  [...live, ...found].forEach(takeBatch);
 }
 
 // ---- what people do ----
@@ -262,20 +265,18 @@ export const derive = (id, body) => send(`/v1/jobs/${id}/derive`, body);
 
 /** @param {string} path @param {Blob} csv @returns {Promise<import("../types.js").Batch>} */
 export async function orderBatch(path, csv) {
-  const batch = await post(path, csv);
+  return takeBatch(await post(path, csv));
+}
+
+/** @param {import("../types.js").Batch} batch */
+function takeBatch(batch) {
   store.batches.set(batch.batch_id, batch);
   changed();
   return batch;
 }
 
 /** @param {string} id @param {"cancel" | "retry"} what */
-export async function batchDo(id, what) {
-  await trying(async () => {
-    const batch = await post(`/v1/batches/${id}/${what}`, undefined);
-    store.batches.set(batch.batch_id, batch);
-    changed();
-  });
-}
+export const batchDo = (id, what) => trying(async () => void takeBatch(await post(`/v1/batches/${id}/${what}`, undefined)));
 
 /** @param {string} id */
 export function forgetBatch(id) {
@@ -291,9 +292,7 @@ export async function change(id, changes) {
 }
 
 /** @param {string} id */
-export async function cancel(id) {
-  await trying(async () => take(await get(`/v1/jobs/${id}/cancel`, { method: "POST" })));
-}
+export const cancel = (id) => trying(async () => take(await get(`/v1/jobs/${id}/cancel`, { method: "POST" })));
 
 /** @param {string} id */
 export async function retry(id) {

@@ -5,15 +5,12 @@
  */
 
 import { get } from "./api.js";
-import { FINAL, faults, onEnd, remove } from "./store.js";
+import { FINAL, faults, onEnd, onLeave, remove } from "./store.js";
 
 /** @typedef {import("../types.js").Job} Job */
 
 /** Until then more may change. */
 const PAUSE_MS = 600;
-/** Jobs that are to be deleted when the page is left. @type {Set<string>} */
-const left = new Set();
-window.addEventListener("pagehide", () => left.forEach((id) => void remove(id)));
 
 export class Trial {
   busy = false;
@@ -26,13 +23,13 @@ export class Trial {
   #turn = 0;
   /** @type {number | undefined} */
   #timer = undefined;
-  #unhear;
+  #ends;
 
   /** @param {() => void} changed @param {string} field Of what is wrong with the whole. */
   constructor(changed, field) {
     this.changed = changed;
     this.field = field;
-    this.#unhear = onEnd((job) => this.#ended(job));
+    this.#ends = [onEnd((job) => this.#ended(job)), onLeave(() => this.#leave())];
   }
 
   /** @param {() => Promise<Job>} order */
@@ -51,14 +48,17 @@ export class Trial {
 
   /** The job stays. */
   keep() {
-    left.delete(this.#id);
     this.#id = "";
   }
 
   /** Nobody looks any more. */
   end() {
+    this.#leave();
+    for (const end of this.#ends) end();
+  }
+
+  #leave() {
     this.stop();
-    this.#unhear();
     void this.#forget();
   }
 
@@ -67,7 +67,7 @@ export class Trial {
     try {
       const job = await order();
       const before = this.#forget();
-      left.add((this.#id = job.job_id));
+      this.#id = job.job_id;
       if (turn !== this.#turn) return void this.#forget();
       this.errors = {};
       await before;

@@ -26,6 +26,8 @@ class MaskPainter extends View {
   /** Where the brush is, in pixels. */
   x = 0;
   y = 0;
+  /** That began the last stroke. */
+  pointer = 0;
   /** All that was painted, after each stroke: the way back and forth. @type {Stroke[][]} */
   states = [[]];
   at = 0;
@@ -88,19 +90,21 @@ class MaskPainter extends View {
 
   /** @param {PointerEvent} event */
   pointed(event) {
+    // a second finger is captured as well
+    if (event.button > 0 || !event.isPrimary) return;
     const canvas = /** @type {HTMLCanvasElement} */ (event.currentTarget);
     const scale = canvas.width / canvas.clientWidth;
     /** @type {[number, number]} */
     const at = [event.offsetX * scale, event.offsetY * scale];
     const stroke = this.strokes.at(-1);
     if (event.type === "pointerdown") {
-      canvas.setPointerCapture(event.pointerId);
+      this.pointer = event.pointerId;
+      canvas.setPointerCapture(this.pointer);
       [this.x, this.y] = at;
       this.begin();
-    } else if (stroke && canvas.hasPointerCapture(event.pointerId)) {
-      const { points } = stroke;
-      points.push(at);
-      this.paint(canvas, INK, [{ ...stroke, points: points.slice(-2) }]);
+    } else if (stroke && event.pointerId === this.pointer && canvas.hasPointerCapture(this.pointer)) {
+      stroke.points.push(at);
+      this.paint(canvas, INK, [{ ...stroke, points: stroke.points.slice(-2) }]);
     }
     [this.x, this.y] = at;
     this.refresh();
@@ -142,6 +146,7 @@ class MaskPainter extends View {
     if (!source) return null;
     const part = (/** @type {number} */ length, /** @type {0 | 1} */ axis) => `${(100 * length) / (pixels?.[axis] ?? 1)}%`;
     const width = (brush * this.side) / 100;
+    const pointed = (/** @type {PointerEvent} */ event) => this.pointed(event);
     return dialog({ name: "mask", title: T.mask.title, wide: true },
       h("div", { class: "paper on-checker", style: { "aspect-ratio": pixels?.join(" / ") ?? "1", width: pixels && `min(100%, ${(66 * pixels[0]) / pixels[1]}vh)` } },
         h("img", {
@@ -155,7 +160,7 @@ class MaskPainter extends View {
         }),
         pixels && h("canvas", {
           width: pixels[0], height: pixels[1], tabindex: 0, role: "application", "aria-label": T.mask.hint,
-          onpointerdown: (event) => this.pointed(event), onpointermove: (event) => this.pointed(event),
+          onpointerdown: pointed, onpointermove: pointed,
         }),
         pixels && h("span", { class: "brush", style: { left: part(this.x, 0), top: part(this.y, 1), width: part(width, 0), height: part(width, 1) } }),
       ),

@@ -38,6 +38,7 @@ class OrderForm extends View {
 
   start() {
     this.redrawOn(watch);
+    this.until(() => this.trial.end());
     this.until(onWish((changes) => this.change(changes)));
     this.hear(this, "keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

@@ -100,8 +100,7 @@ class PictureViewer extends View {
   }
 
   view() {
-    const open = place().words.has("job") && store.session === "in";
-    if (!open) return null;
+    if (!place().words.has("job") || store.session !== "in") return null;
     return h("dialog", { class: "viewer", "aria-label": T.picture.label, oncancel: (event) => (event.preventDefault(), this.close()) },
       this.top(),
       h("div", { class: "inside" },
@@ -141,12 +140,13 @@ class PictureViewer extends View {
         job.status !== "SUCCESS" && wordButton(T.queue.retry, ICONS.again, () => void retry(job.job_id)));
     }
     if (this.error) return h("p", { class: "stage gone" }, this.error);
-    const derived = image && image.original_url !== image.url;
+    const original = this.shown === "original";
+    const source = original ? image?.original_url : image?.url;
+    const derived = image?.original_url !== image?.url;
     return h("div", { class: "middle" },
       h("div", { class: `stage on-${this.ground}`, tabindex: 0, role: "group", "aria-label": T.picture.zoom },
         image && h("img", {
-          key: this.shown === "original" ? image.original_url : image.url,
-          src: this.shown === "original" ? image.original_url : image.url,
+          key: source, src: source,
           alt: this.job ? T.gallery.alt(wordsOf(this.job), image.seed) : "",
           draggable: "false",
           width: image.width, height: image.height,
@@ -160,9 +160,9 @@ class PictureViewer extends View {
         }))),
         zoomBar((by) => stage.zoom(by), h("button", { class: "quiet wide", onclick: () => stage.reset() }, stage.said())),
         derived && h("button", {
-          class: "quiet", "aria-pressed": this.shown === "original",
+          class: "quiet", "aria-pressed": original,
           onclick: () => {
-            this.shown = this.shown === "original" ? "asset" : "original";
+            this.shown = original ? "asset" : "original";
             this.refresh();
           },
         }, T.picture.original),
@@ -230,8 +230,7 @@ class PictureViewer extends View {
   /** Order it again: the same picture, or others of the same words. @param {Job} job @param {Image} image @param {number} n @param {number} seed */
   again(job, image, n, seed) {
     return trying(async () => {
-      const { request } = job;
-      await order({ ...stripped(request), n, seed });
+      await order({ ...stripped(job.request), n, seed });
       notify(T.order.done, "good");
     });
   }

@@ -62,6 +62,14 @@ class End(Protocol):
         """All pages are there: it is a store now."""
         ...
 
+    def forget(self) -> None:
+        """What is there is worth nothing: the next copy begins anew."""
+        ...
+
+    def stay(self) -> None:
+        """Called now and then while nothing else is: it is still held. Raises StoreHeld."""
+        ...
+
 
 def copy(source: End, to: End, progress: Progress) -> Shape:
     """Raises ConfigError, StoreHeld, sqlite3.Error, OSError. Then `to` is no store yet, and the next call
@@ -74,22 +82,27 @@ def copy(source: End, to: End, progress: Progress) -> Shape:
             raise ConfigError(f"there is no job store in {source.name}")
         if to.size()[0]:
             raise ConfigError(f"{to.name} holds a job store already: name another place")
-        shape = Shape(pages, page_size, _hash(source, pages))
+        shape = Shape(pages, page_size, _hash(source, pages, to))
         firsts = range(to.begin(shape) // AT_ONCE * AT_ONCE + 1, pages + 1, AT_ONCE)
         for first in progress(firsts, len(firsts)):
             number = min(AT_ONCE, pages + 1 - first)
             to.write(first, source.read(first, number), page_size)
-        if (found := _hash(to, pages)) != shape.sha256:
-            raise ConfigError(
-                f"the copy in {to.name} has other bytes: {found} is not {shape.sha256}"
-            )
+        try:
+            if (found := _hash(to, pages, source)) != shape.sha256:
+                raise ConfigError(
+                    f"the copy in {to.name} has other bytes: {found} is not {shape.sha256}"
+                )
+        except ConfigError:  # or misses a page
+            to.forget()
+            raise
         to.finish(shape)
     return shape
 
 
-def _hash(end: End, pages: int) -> str:
+def _hash(end: End, pages: int, other: End) -> str:
     digest = hashlib.sha256()
     for first in range(1, pages + 1, AT_ONCE):
+        other.stay()
         digest.update(end.read(first, min(AT_ONCE, pages + 1 - first)))
     return digest.hexdigest()
 
@@ -101,6 +114,7 @@ class FileEnd:
         self.name = str(folder)
         self._folder, self._whole = folder, folder / DATABASE
         self._part, self._stamp = folder / f".{DATABASE}.copy", folder / f".{DATABASE}.copied"
+        self._taking = False  # it is the end that gets the pages
 
     def held(self) -> contextlib.AbstractContextManager[None]:
         return held(self._folder)
@@ -110,22 +124,25 @@ class FileEnd:
             return 0, 0
         about(self._whole)
         with contextlib.closing(sqlite3.connect(self._whole)) as db:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:  # the newest commits are not in the file
+                raise StoreHeld(f"{self._whole} is being read by another process: try again")
             (page_size,) = db.execute("PRAGMA page_size").fetchone()
         self._page_size = page_size
         return self._whole.stat().st_size // page_size, page_size
 
     def read(self, first: int, number: int) -> bytes:
-        path = self._part if self._part.exists() else self._whole
+        path = self._part if self._taking else self._whole
         with path.open("rb") as file:
             file.seek((first - 1) * self._page_size)
             return file.read(number * self._page_size)
 
     def begin(self, shape: Shape) -> int:
-        self._page_size = shape.page_size
-        if self._stamp.exists() and self._stamp.read_text() == shape.sha256:
+        self._page_size, self._taking = shape.page_size, True
+        begun = self._stamp.exists() and self._part.exists()
+        if begun and self._stamp.read_text() == shape.sha256:
             return self._part.stat().st_size // shape.page_size
-        self._part.unlink(missing_ok=True)
+        self.forget()
         self._part.touch(mode=0o600)
         self._stamp.write_text(shape.sha256)
         return 0
@@ -145,6 +162,12 @@ class FileEnd:
             self._part.with_name(self._part.name + end).unlink(missing_ok=True)
         self._part.replace(self._whole)
         self._stamp.unlink()
+
+    def forget(self) -> None:
+        for path in self._stamp, self._part:
+            path.unlink(missing_ok=True)
+
+    def stay(self) -> None: ...
 
 
 class RedisEnd:
@@ -172,13 +195,14 @@ class RedisEnd:
         return int(facts.get("size", 0)), int(facts.get("page_size", 0))
 
     def read(self, first: int, number: int) -> bytes:
-        self._still_ours()
+        self.stay()
         pages = self._link.pages(range(first, first + number))
         if missing := [first + at for at, page in enumerate(pages) if page is None]:
             raise ConfigError(f"{self.name}: page {missing[0]} is missing")
         return b"".join(page for page in pages if page)
 
     def begin(self, shape: Shape) -> int:
+        self.stay()  # else the pages may be somebody else's
         facts = self._link.facts()
         if facts.get("copying") == shape.sha256:
             return int(facts.get("copied", 0))
@@ -187,7 +211,7 @@ class RedisEnd:
         return 0
 
     def write(self, first: int, pages: bytes, page_size: int) -> None:
-        self._still_ours()
+        self.stay()
         numbered = [
             value
             for at in range(0, len(pages), page_size)
@@ -196,10 +220,15 @@ class RedisEnd:
         self._link.ask("HSET", self._link.keys[1], *numbered)
         self._link.ask("HSET", self._link.keys[0], "copied", first - 1 + len(numbered) // 2)
 
-    def _still_ours(self) -> None:
+    def stay(self) -> None:
         if self._lease.renew(self._link)[0] != b"kept":
             raise StoreHeld(f"{self.name}: a registry has taken the store meanwhile")
 
     def finish(self, shape: Shape) -> None:
-        self._still_ours()
+        self.stay()
         self._link.run(COPIED, uuid4().hex, shape.pages, shape.page_size)
+
+    def forget(self) -> None:
+        self.stay()
+        # It stays half a copy, of no store: nobody opens it.
+        self._link.ask("HSET", self._link.keys[0], "copying", "", "copied", 0)

@@ -115,6 +115,8 @@ async def test_a_copy_that_was_stopped_goes_on_where_it_stopped(
 async def test_a_copy_with_other_bytes_is_no_store(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And is not gone on with."""
+    monkeypatch.setattr(store_copy, "AT_ONCE", 4)
     store = SqliteStore(tmp_path / "here")
     await fill(store, 3)
     await store.close()
@@ -128,6 +130,85 @@ async def test_a_copy_with_other_bytes_is_no_store(
         copy(*ends, spoil)
     with pytest.raises(StoreHeld, match="half a copy"):
         RedisKeeper(server.url, tmp_path / "scratch")
+    assert server.client.get("assets:lease") is None
+    again = FileEnd(tmp_path / "here"), RedisEnd(server.url, "assets", vouched=False)
+    copy(*again, lambda firsts, _: firsts)
+    assert server.client.hexists("assets:store", "size")
+
+
+async def test_what_a_stopped_copy_left_beside_a_store_is_not_copied(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "here")
+    await fill(store, 3)
+    await store.close()
+    (tmp_path / "here" / ".jobs.db.copy").write_bytes(b"of another store")
+    ends = FileEnd(tmp_path / "here"), RedisEnd(server.url, "assets", vouched=False)
+    shape = copy(*ends, lambda firsts, _: firsts)
+    assert shape.sha256 == hashlib.sha256((tmp_path / "here" / "jobs.db").read_bytes()).hexdigest()
+
+
+async def test_a_file_whose_copy_has_other_bytes_is_copied_anew(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    store = SqliteStore(RedisKeeper(server.url, tmp_path / "scratch"))
+    await fill(store, 3)
+    await store.close()
+    part = tmp_path / "there" / ".jobs.db.copy"
+
+    def spoil(firsts: Iterable[int], _: int) -> Iterable[int]:
+        yield from firsts
+        with part.open("r+b") as file:
+            file.write(b"x")
+
+    def ends() -> tuple[store_copy.End, store_copy.End]:
+        return RedisEnd(server.url, "assets", vouched=False), FileEnd(tmp_path / "there")
+
+    with pytest.raises(ConfigError, match="other bytes"):
+        copy(*ends(), spoil)
+    assert not part.exists()
+    copy(*ends(), lambda firsts, _: firsts)
+    assert (tmp_path / "there" / "jobs.db").exists()
+
+
+async def test_commits_that_a_reader_keeps_in_the_wal_are_not_left_out(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "here")
+    await fill(store, 3)
+    await store.close()
+    path, connect = tmp_path / "here" / "jobs.db", sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda where: connect(where, timeout=0))
+    with closing(connect(path)) as reader, closing(connect(path)) as writer:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM meta").fetchall()
+        with writer:
+            writer.execute("INSERT INTO meta VALUES ('late', 1)")
+        monkeypatch.setattr(store_copy, "about", lambda _: None)
+        with pytest.raises(StoreHeld, match="is being read by another process"):
+            copy(
+                FileEnd(tmp_path / "here"),
+                RedisEnd(server.url, "assets", vouched=False),
+                lambda firsts, _: firsts,
+            )
+
+
+async def test_a_store_that_was_taken_while_the_source_was_read_keeps_its_pages(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "here")
+    await fill(store, 3)
+    await store.close()
+    to = RedisEnd(server.url, "assets", vouched=False)
+    with to.held():
+        assert to.size() == (0, 0)
+        server.client.delete("assets:lease")  # it ran out
+        other = SqliteStore(RedisKeeper(server.url, tmp_path / "scratch"))
+        pages = server.client.hlen("assets:pages")
+        with pytest.raises(StoreHeld, match="has taken the store meanwhile"):
+            to.begin(store_copy.Shape(1, 4096, "of another"))
+    assert server.client.hlen("assets:pages") == pages > 0
+    await other.close()
 
 
 async def test_a_store_that_is_used_is_not_copied_nor_copied_over(

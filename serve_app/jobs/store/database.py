@@ -159,6 +159,7 @@ class Database:
         )  # a caller that is cancelled hears nothing of it; it is written all the same
 
     def _serve(self) -> None:
+        db: sqlite3.Connection | None
         try:
             db, epoch = _open(self._keeper)
         except BaseException as error:
@@ -179,14 +180,21 @@ class Database:
                 since, running = 0, self._checkpointer.submit(_checkpoint, self.path, "PASSIVE")
         if self._held:
             _wake(self._held, [sqlite3.OperationalError("the store was closed")] * len(self._held))
-        db.close()
+        if db is not None:
+            db.close()
 
-    def _commit(self, db: sqlite3.Connection, group: list[Write]) -> sqlite3.Connection:
+    def _commit(
+        self, db: sqlite3.Connection | None, group: list[Write]
+    ) -> sqlite3.Connection | None:
         """Run a group of operations in one transaction, keep it, and tell their callers with one wake-up of
         the loop. An operation that fails is undone alone. A commit that fails, because the disk is full, or
-        that cannot be kept, fails all that are not patient. Returns the connection for the next group."""
+        that cannot be kept, fails all that are not patient. Returns the connection for the next group; None:
+        it could not be opened yet."""
         try:
             self._keeper.ready()
+            if db is None:
+                db = _connect(self._keeper)
+                log.warning("the job store is open again")
         except sqlite3.Error as error:
             self._put_off(group, error)
             return db
@@ -195,13 +203,20 @@ class Database:
             self._keeper.keep(db)
         except sqlite3.Error as error:
             db.close()
-            db = _connect(self._keeper)
+            db = self._reopened()
             self._put_off(group, error)
         else:
             _wake(group, results)
         finally:
             self._settled.end()
         return db
+
+    def _reopened(self) -> sqlite3.Connection | None:
+        try:
+            return _connect(self._keeper)
+        except sqlite3.Error as error:  # this thread must go on: the next group tries again
+            log.error("the job store cannot be opened: %s", error)
+            return None
 
     def _put_off(self, group: list[Write], error: sqlite3.Error) -> None:
         self._held = [write for write in group if write.patient]
@@ -349,11 +364,15 @@ def _open(keeper: Keeper) -> tuple[sqlite3.Connection, int]:
 def _connect(keeper: Keeper) -> sqlite3.Connection:
     db = sqlite3.connect(keeper.path, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
-    db.execute("PRAGMA journal_mode = WAL")
-    # An accepted job must survive a power cut: here, or with its keeper.
-    db.execute(f"PRAGMA synchronous = {'FULL' if keeper.durable else 'OFF'}")
-    # What is not kept yet must not get from the WAL into the database.
-    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES if keeper.durable else 0}")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        # An accepted job must survive a power cut: here, or with its keeper.
+        db.execute(f"PRAGMA synchronous = {'FULL' if keeper.durable else 'OFF'}")
+        # What is not kept yet must not get from the WAL into the database.
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES if keeper.durable else 0}")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

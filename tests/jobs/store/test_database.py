@@ -168,6 +168,39 @@ async def test_a_transaction_that_is_lost_fails_them_all_and_the_next_one_is_goo
     await database.close()
 
 
+async def test_a_database_that_cannot_be_opened_again_at_once_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes outlives it; patient writes wait."""
+    database = Database(tmp_path)
+    connect, refusals = database_module._connect, 3
+
+    def refuse(*_: object) -> Any:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(database._keeper)
+
+    def fail(_: object) -> None:
+        monkeypatch.setattr(database._keeper, "keep", lambda _: None)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(database_module, "_connect", refuse)
+    monkeypatch.setattr(database._keeper, "keep", fail)
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        await database.write(put("a"))
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        await database.write(put("b"))
+    assert await asyncio.wait_for(database.write(put("c"), patient=True), 10) == 1
+    assert refusals < 0
+    refusals = 10**9
+    monkeypatch.setattr(database._keeper, "keep", fail)
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        await database.write(put("d"))
+    await asyncio.wait_for(database.close(), 10)
+
+
 async def test_a_caller_that_is_cancelled_takes_back_no_write(tmp_path: Path) -> None:
     database = Database(tmp_path)
     async with writer_held(database):

@@ -68,12 +68,8 @@ class RedisKeeper:
         self._sent = 0  # bytes of pages
         try:
             self._link.check(vouched=vouched)
-            if "copying" in self._link.facts():
-                raise StoreHeld(
-                    f"the job store {prefix!r} at {self._link.name} is half a copy: give the same"
-                    " `assets store copy` again, which ends it"
-                )
             self._lease = Lease(self._link, lease_s=lease_s, timeout_s=lock_timeout_s)
+            self._refuse_half()
         except BaseException:
             self._link.close()
             raise
@@ -85,7 +81,8 @@ class RedisKeeper:
         try:
             scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.copies = scratch
-            self._refuse_emptied(scratch / f"{prefix}.in-redis")
+            self._note = scratch / f"{prefix}.in-redis"
+            self._refuse_emptied()
             self._folder, self._lock = _folder_in(scratch)
             self.path = self._folder / "jobs.db"
             self._fetch(self.path)
@@ -94,16 +91,40 @@ class RedisKeeper:
             self.release()
             raise
 
-    def _refuse_emptied(self, note: Path) -> None:
-        """A server that came back without its files would look like one that is new. `note`: says that there
+    def _refuse_half(self) -> None:
+        """With the lease, so that no copy begins afterwards."""
+        try:
+            if "copying" in self._link.facts():
+                raise StoreHeld(
+                    f"the job store {self._link.prefix!r} at {self._link.name} is half a copy: give the"
+                    " same `assets store copy` again, which ends it"
+                )
+        except BaseException:
+            with contextlib.suppress(StoreAway, ConfigError):
+                self._lease.release(self._link)
+            raise
+
+    def _refuse_emptied(self) -> None:
+        """A server that came back without its files would look like one that is new. The note says that there
         was a store."""
-        here = f"{self._link.name}\n"
-        if not self._size and note.exists() and note.read_text() == here:
+        note = self._note
+        self._noted = note.exists() and note.read_text() == self._here
+        if self._noted and not self._size:
             raise ConfigError(
                 f"Redis at {self._link.name} has no job store {self._link.prefix!r} any more: was it emptied,"
                 f" or started without its files? To begin anew, remove {note}"
             )
-        note.write_text(here)
+        self._take_note()
+
+    def _take_note(self) -> None:
+        if self._size and not self._noted:
+            with contextlib.suppress(OSError):  # what was kept is kept
+                self._note.write_text(self._here)
+                self._noted = True
+
+    @property
+    def _here(self) -> str:
+        return f"{self._link.name}\n"
 
     # ---- the lease ----
 
@@ -194,6 +215,7 @@ class RedisKeeper:
         self._sent += change.bytes
         self._nonces, self._owed = [nonce], {}
         self._size, self._page_size, self._away = change.size, page_size, False
+        self._take_note()
 
     def _go_back(self, change: Change) -> None:
         """Let `path` be a copy of the file without the newest commit, and remember what Redis may have of
@@ -203,7 +225,7 @@ class RedisKeeper:
         with contextlib.closing(sqlite3.connect(new)) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with new.open("rb") as file:
-            for number in change.pages:
+            for number in {*change.pages, *range(change.size + 1, self._size + 1)}:
                 if number <= self._size:
                     page = os.pread(file.fileno(), self._page_size, (number - 1) * self._page_size)
                     self._owed[number] = page

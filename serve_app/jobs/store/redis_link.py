@@ -15,7 +15,12 @@ from serve_app.errors import ConfigError
 FORMAT = "ai-asset-generator store 1"
 KEYS = {"store": "hash", "pages": "hash", "changed": "zset", "lease": "string"}
 """Names and types of the keys, in the order in which scripts get them."""
-DEMANDED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+DEMANDED = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory-policy": "noeviction",
+}
 """Without these, what was confirmed may be lost."""
 CONNECT_S, ANSWER_S = 2.0, 10.0
 

@@ -279,6 +279,15 @@ async def test_a_server_that_lost_its_files_is_not_taken_for_a_new_one(
     await database.close()
 
 
+def test_a_server_that_never_had_a_store_may_be_emptied(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """A registry that ended before its first commit leaves no note of a store."""
+    for _ in range(2):
+        Opens(tmp_path / "state", server.url).keeper().release()
+        server.client.flushall()
+
+
 # ---- Redis is away ----
 
 
@@ -539,6 +548,33 @@ async def test_a_commit_that_was_given_up_is_taken_back_where_it_arrived(
     assert await database.read(keys) == {"a", "b"}
     await database.close()
     assert await in_redis(server, tmp_path) == {"a", "b"}
+
+
+async def test_a_commit_that_removed_pages_and_was_given_up_is_taken_back(
+    server: RedisServer, cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "PATIENCE_S", 0.0)
+    database = Database(Opens(tmp_path / "state", cut.url).keeper())
+    names = [f"{n:02}{'x' * 2000}" for n in range(60)]
+    await database.write(
+        lambda db: db.executemany("INSERT INTO meta VALUES (?, 1)", [(n,) for n in names]).rowcount
+    )
+    await database.write(lambda db: db.execute("DELETE FROM meta WHERE key > '05'").rowcount)
+    size = int(server.client.hget("assets:store", "size"))
+
+    def shrink() -> None:  # what it removes it does not write
+        with contextlib.closing(sqlite3.connect(database.path)) as db:
+            db.execute("VACUUM")
+
+    await asyncio.to_thread(shrink)
+    cut.reply, cut.after = True, server.kill
+    with pytest.raises(StoreAway):
+        await database.write(put("ghost"))
+    server.start()
+    assert int(server.client.hget("assets:store", "size")) < size, "Redis has the ghost"
+    await database.write(put("b"))
+    await database.close()
+    assert await in_redis(server, tmp_path) == {*names[:5], "b"}
 
 
 async def test_nobody_reads_what_is_not_kept_yet(

@@ -28,7 +28,12 @@ def refused(url: str, folder: Path, prefix: str = "assets") -> str:
 
 @pytest.mark.parametrize(
     ("setting", "wrong"),
-    [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")],
+    [
+        ("appendonly", "no"),
+        ("appendfsync", "everysec"),
+        ("no-appendfsync-on-rewrite", "yes"),
+        ("maxmemory-policy", "allkeys-lru"),
+    ],
 )
 def test_a_server_that_may_lose_what_it_confirmed_is_refused(
     server: RedisServer, tmp_path: Path, setting: str, wrong: str

@@ -69,7 +69,9 @@ def restore(
     if report.aside is not None:
         err.print(f"the job store that was there is {report.aside} now", soft_wrap=True)
     if settings.redis_url is not None:
-        err.print(f"now bring it to Redis: assets store copy {state} REDIS_URL", soft_wrap=True)
+        command = f"assets store copy {state} REDIS_URL --prefix {settings.redis_prefix}"
+        command += " --vouched" if settings.redis_vouched else ""
+        err.print(f"now bring it to Redis: {command}", soft_wrap=True)
     _end(report)
 
 

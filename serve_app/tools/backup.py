@@ -79,7 +79,7 @@ def back_up(
         now = time.time()
         copy = folder / f"jobs-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.db"
         part = folder / f"{copy.name}{PART}"
-        for left in folder.glob(f"jobs-*.db{PART}"):  # of a backup that was killed
+        for left in folder.glob(f"jobs-*.db{PART}*"):  # of a backup that was killed
             left.unlink()
         try:
             if link is None:

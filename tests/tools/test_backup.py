@@ -146,6 +146,7 @@ async def test_a_store_in_redis_is_backed_up_while_it_is_written_and_brought_bac
                 )
             assert late != [server.client.hget("assets:store", "commit").decode()]
             assert (report.about.jobs, report.new) == (1, 1)
+            assert [path.name for path in studio.backups.glob("jobs-*")] == [report.copy.name]
             with closing(sqlite3.connect(report.copy)) as db:
                 assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
                 assert db.execute("SELECT style_id FROM jobs").fetchone() == ("renamed",)
@@ -312,7 +313,14 @@ async def test_the_commands(
         assert capsys.readouterr().out == f"{copy.name}\n"
         await studio.die()
         studio.lose()
+        monkeypatch.setenv("REDIS_URL", "redis://localhost")
+        for name, value in {"PREFIX": "mine", "VOUCHED": "true"}.items():
+            monkeypatch.setenv(f"ASSETS_REDIS_{name}", value)
+        monkeypatch.setenv("ASSETS_RETENTION_DAYS", "30")
         assert run("restore", str(studio.backups)) == 0
+        said = f"assets store copy {studio.state} REDIS_URL --prefix mine --vouched"
+        assert said in capsys.readouterr().err
+        monkeypatch.delenv("REDIS_URL")
         assert picture.exists()
         picture.unlink()
         shutil.rmtree(studio.backups / "output")

@@ -5,6 +5,8 @@ Knows what Redis tells of its pages; nothing of what they hold.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from serve_app.errors import ConfigError
@@ -15,7 +17,7 @@ from serve_app.jobs.store.redis_scripts import SINCE
 
 def copy_redis(link: RedisLink, to: Path) -> None:
     """The store as it is at one moment, as the new file `to`. Raises ConfigError if there is none,
-    StoreAway."""
+    sqlite3.Error: it is damaged, or Redis is away."""
     facts = link.facts()
     if "commit" not in facts:
         raise ConfigError(f"there is no job store in Redis at {link.name}: nothing to copy")
@@ -31,3 +33,6 @@ def copy_redis(link: RedisLink, to: Path) -> None:
             file.seek((int(number) - 1) * page_size)
             file.write(page)
         file.truncate(int(size) * page_size)
+    # One in WAL mode would leave files beside it when it is read.
+    with closing(sqlite3.connect(to)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")

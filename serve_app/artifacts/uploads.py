@@ -146,6 +146,12 @@ class UploadFolder:
     def read(self, upload_id: str, sha256: str) -> bytes:
         """The file, whatever has become of the upload. Raises SourceMissing: it is not there, or is not what
         it was; OSError."""
+        try:
+            return self._read(upload_id, sha256)
+        except SourceMissing:  # it may have got another name between the look and the reading
+            return self._read(upload_id, sha256)
+
+    def _read(self, upload_id: str, sha256: str) -> bytes:
         for upload in self._all():
             if upload.upload_id == upload_id:
                 with _missing():

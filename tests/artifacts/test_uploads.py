@@ -118,6 +118,23 @@ def test_a_file_that_was_changed_is_not_read(tmp_path: Path) -> None:
         folder.read(upload_id, picture().sha256)
 
 
+def test_a_picture_that_lives_longer_while_it_is_looked_for_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is part of its name."""
+    folder = UploadFolder(tmp_path)
+    upload_id = added(folder)
+    read = folder._storage.read
+
+    def late(path: str) -> bytes:
+        monkeypatch.undo()
+        added(folder, hours=2)
+        return read(path)
+
+    monkeypatch.setattr(folder._storage, "read", late)
+    assert folder.read(upload_id, picture().sha256) == picture().data
+
+
 def test_a_pinned_picture_outlives_its_job(tmp_path: Path) -> None:
     output = OutputDir(tmp_path)
     made = output.write(rendered(), PARAMS, JOB, 1)

@@ -110,6 +110,7 @@ class Attempts:
         order: Ticket = ticket if redraw is None else {**ticket, "params": redraw["params"]}
         if any(order["params"].get(field) for field in ("init_image", "control", "reference")):
             order = {**order, "folder": means.folder}
+        run.task = None  # of the round before
         try:
             run.response = self._renderer(ticket["summary"]["pool"]).render.remote(order)
             rendered = await run.response._to_object_ref()  # a renderer has accepted it

@@ -369,6 +369,21 @@ async def test_attempts_end_whose_pool_is_gone_before_a_renderer_had_them(
     attempt.cancel()
 
 
+async def test_a_redraw_that_waits_for_a_renderer_of_a_pool_that_is_gone_ends(
+    renderer: Renderer,
+) -> None:
+    launcher, attempt = launch(renderer)
+    await turn()
+    renderer.responses[0].accepted.set_result("ref")
+    await turn()
+    again = Redraw(images=[], indices=[0], number=1, used=1, params={"seed": 8}, run_s=0.5)
+    renderer.tasks[0].set_result(Outcome(kind="redraw", reason="", redraw=again))
+    await turn()
+    launcher.needs({"other": 0}, nodes_on_demand=False)
+    with pytest.raises(TaskLost):
+        await asyncio.wait_for(attempt, 5)
+
+
 async def test_a_broadcast_without_an_application_is_no_error(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

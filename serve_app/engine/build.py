@@ -136,7 +136,19 @@ def load_beside(
     spec: ModelSpec, catalogue: Models, root: Path, *, device: str | None = None
 ) -> Loaded:
     """A model for `Engine.join`, read into the memory of the host. Another engine may draw meanwhile: calls
-    are measured when the weights have come to the device for the first time. Raises ModelError."""
+    are measured when the weights have come to the device for the first time. Raises ModelError, whatever is
+    wrong: the others must go on."""
+    try:
+        return _load_beside(spec, catalogue, root, device=device)
+    except ServiceError:
+        raise
+    except Exception as error:
+        log.exception("model %r cannot be loaded", spec.name)
+        why = f"model {spec.name!r} cannot be loaded ({type(error).__name__}); see the log"
+        raise ModelError(why) from error
+
+
+def _load_beside(spec: ModelSpec, catalogue: Models, root: Path, *, device: str | None) -> Loaded:
     from serve_app.engine.model import drivers, loading, warm_up
     from serve_app.engine.model.weights import HostedWeights
 

@@ -371,7 +371,12 @@ class Engine:
                 and drawing.wants_previews
             ]
         for request in watched:
-            self._encoders.preview(request, self.runner.preview(request))
+            try:
+                self._encoders.preview(request, self.runner.preview(request))
+            except DeviceLost:
+                raise
+            except Exception:
+                log.exception("a preview could not be drawn")
 
     # ---- the other threads ----
 

@@ -5,6 +5,7 @@ Knows which weights come and go; nothing of why, and no torch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,10 @@ from serve_app.engine.costs import Size
 from serve_app.engine.request import Request, Stage
 from serve_app.engine.runner import Runner
 from serve_app.engine.scheduler import Scheduler
+from serve_app.errors import ModelError, ServiceError
 from serve_app.params import GenerationParams
+
+log = logging.getLogger("assets.engine")
 
 
 class Movable(Protocol):
@@ -63,9 +67,12 @@ class Ensemble:
         if known.first is not None:
             try:
                 known.first()
-            except Exception:
+            except Exception as error:
                 known.weights.leave()
-                raise
+                if isinstance(error, ServiceError):
+                    raise
+                log.exception("model %r cannot draw", model)
+                raise ModelError(f"model {model!r} cannot draw ({type(error).__name__})") from error
             known.first = None
         return seconds
 

@@ -268,7 +268,10 @@ def _moments(latents: Tensor, vae: Any) -> tuple[Tensor, Tensor] | None:
     found = [getattr(vae.config, f"latents_{word}", None) for word in ("mean", "std")]
     if None in found:
         return None
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(latents.device, latents.dtype) for v in found)
+    mean, std = (
+        torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1).to(latents.device, latents.dtype)
+        for v in found
+    )
     return mean, std
 
 

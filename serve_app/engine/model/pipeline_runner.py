@@ -70,9 +70,18 @@ class PipelineRunner(Driver):
             call["negative_prompt"] = params.negative_prompt
         request.state = Held(Stepped(self.pipe, **call))
 
+    def _call_of(self, request: Request) -> Any:
+        """A `Stepped`. One that failed, for want of memory, cannot go on: it begins again, with the same seed
+        and so to the same bits."""
+        if request.state.call.failed:
+            self.start(request)
+            if request.stage is Stage.DENOISING:
+                request.step = 0
+        return request.state.call
+
     def denoise(self, requests: Sequence[Request]) -> Failures:
         (request,) = requests  # one row for each, and `max_rows` is 1
-        call = request.state.call
+        call = self._call_of(request)
         with device_errors(), self._timer.measure(Stage.DENOISING, request.size, 1):
             call.step()
         # A second-order scheduler makes more steps than were ordered.
@@ -82,7 +91,7 @@ class PipelineRunner(Driver):
     @torch.inference_mode()
     def decode(self, requests: Sequence[Request]) -> list[Callable[[], Pixels]]:
         (request,) = requests
-        call = request.state.call
+        call = self._call_of(request)
         with device_errors(), self._timer.measure(Stage.DECODING, request.size, 1):
             while not call.done:
                 call.step()

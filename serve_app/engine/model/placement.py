@@ -40,7 +40,11 @@ class Placement:
                 if self._there is not None:
                     self._move(self._there, HOST)
                 self._there = None  # should the next move run out of memory
-                self._move(name, self._device)
+                try:
+                    self._move(name, self._device)
+                except BaseException:
+                    self._move(name, HOST)  # what of it has come
+                    raise
                 self._there = name
             yield
 

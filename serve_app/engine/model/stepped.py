@@ -37,11 +37,18 @@ class Stepped:
         self._thread.start()
 
     def step(self) -> None:
-        """Go on to the end of the next step, after the last one to the call's. Raises what that raises."""
+        """Go on to the end of the next step, after the last one to the call's. Raises what that raises, and
+        from then on raises it again."""
+        if self._error is not None:
+            raise self._error
         self._go.release()
         self._parked.acquire()
         if self._error is not None:
             raise self._error
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
 
     def drop(self) -> None:
         """End the call where it is parked. Its thread goes by itself, and its memory with it."""

@@ -291,6 +291,6 @@ def _guidance_embedding(
     width = pipe.unet.config.time_cond_proj_dim
     if width is None:
         return None
-    scale = torch.tensor(params.guidance_scale - 1).repeat(1)
+    scale = torch.tensor(params.guidance_scale - 1, dtype=torch.float32).repeat(1)
     embedding = pipe.get_guidance_scale_embedding(scale, embedding_dim=width)
     return embedding.to(device=device, dtype=dtype)

@@ -92,7 +92,7 @@ def emphasised(hidden: Tensor, window: Window) -> Tensor:
     """`hidden`: (1, tokens, width), of this window."""
     if not window.weighted:
         return hidden
-    weights = torch.tensor(window.weights).to(hidden.device)
+    weights = torch.tensor(window.weights, dtype=torch.float32).to(hidden.device)
     full = hidden.float()
     weighted = full * weights[None, :, None]
     mean = weighted.mean()

@@ -15,7 +15,7 @@ from serve_app.engine.build import build
 from serve_app.engine.model.loading import ModelParts, load
 from serve_app.engine.model.pipeline_runner import PipelineRunner
 from serve_app.engine.request import Request
-from serve_app.errors import ModelError
+from serve_app.errors import ModelError, OutOfMemory
 from serve_app.params import GenerationParams
 from tests.engine import tiny
 from tests.engine.harness import image_of, render, stream
@@ -140,6 +140,33 @@ async def test_an_engine_draws_them_one_at_a_time(folder: Path) -> None:
     assert (image_of(one) == plain(parts, params(steps=4, seed=7))).all()
     assert any(event["kind"] == "preview" for event in both)
     assert (stats["rows_per_call"], stats["dropped"], stats["live"]) == (1.0, 1, 0)
+
+
+def test_a_call_that_failed_begins_again_to_the_same_bits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the device had no memory for it, and other models have left since."""
+    parts = loaded(folder, "StableDiffusionPipeline")
+    runner, ordered = PipelineRunner(parts), params(scheduler="own", steps=3, seed=5)
+    request = Request(ordered, 0, 0, guided=False)
+    runner.start(request)
+    runner.denoise([request])
+    request.step = 1
+    unet = type(parts.pipe.unet)
+    with monkeypatch.context() as patched:
+        patched.setattr(unet, "forward", _without_memory)
+        for _ in range(2):
+            with pytest.raises(OutOfMemory):
+                runner.denoise([request])
+    for _ in range(3):
+        runner.denoise([request])
+        request.step += 1
+    (wait,) = runner.decode([request])
+    assert (wait() == plain(parts, ordered)).all()
+
+
+def _without_memory(*_: Any, **__: Any) -> Any:
+    raise torch.OutOfMemoryError("no memory")
 
 
 def test_a_request_that_nobody_holds_ends_its_call(folder: Path) -> None:

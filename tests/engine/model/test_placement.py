@@ -50,6 +50,24 @@ def test_one_group_is_on_the_device_at_a_time() -> None:
     ]
 
 
+def test_a_group_that_finds_no_memory_goes_back_whole() -> None:
+    """What of it has come would stay for ever: nobody knew that it is there."""
+    moves = list[tuple[str, str]]()
+
+    class Large(Network):
+        def to(self, device: torch.device) -> None:
+            super().to(device)
+            if device.type == "cuda":
+                raise torch.OutOfMemoryError
+
+    placement = Placement(
+        {"text": [Network("clip", moves), Large("t5", moves)], "network": []}, DEVICE
+    )
+    with pytest.raises(torch.OutOfMemoryError), placement.on("text"):
+        pass
+    assert moves == [("clip", "cuda"), ("t5", "cuda"), ("clip", "cpu"), ("t5", "cpu")]
+
+
 def test_a_group_is_not_taken_from_whoever_works_with_it() -> None:
     """Another thread waits until it is done; nothing moves meanwhile."""
     moves = list[tuple[str, str]]()

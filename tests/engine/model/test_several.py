@@ -19,6 +19,7 @@ from serve_app.engine import build
 from serve_app.engine.engine import Engine
 from serve_app.engine.ensemble import Ensemble
 from serve_app.engine.late_models import LateModels
+from serve_app.engine.model import drivers, warm_up
 from serve_app.engine.model.device import free_memory
 from serve_app.engine.model.loading import ModelParts, load
 from serve_app.engine.model.model_runner import ModelRunner
@@ -191,8 +192,20 @@ def test_in_company_after_a_switch_the_difference_is_within_the_promise(
     assert worst <= IN_COMPANY
 
 
+def _broken(model: str, plain: Any) -> Any:
+    """As `plain`, but for the parts or the runner of this model."""
+
+    def call(of: Any, *args: Any) -> Any:
+        spec = of.spec if hasattr(of, "spec") else of.parts.spec
+        if spec.name == model:
+            raise RuntimeError("pinned memory ran out")
+        return plain(of, *args)
+
+    return call
+
+
 async def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(
-    weights: Path, tmp_path: Path
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it can: then it is drawn, and those that draw meanwhile wait for no file."""
     root = tmp_path / "weights"
@@ -209,6 +222,13 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(
         late.load()
         assert engine.failed == {}
         assert "image" in kinds(await drawn(engine, "b", model="xl"))
+    for model, broken in (("xl", warm_up), ("tiny", drivers)):
+        method = "warm_up" if broken is warm_up else "driver_of"
+        with monkeypatch.context() as patched:
+            patched.setattr(broken, method, _broken(model, getattr(broken, method)))
+            async with running(root, 1.0) as engine:
+                assert list(engine.failed) == [model], "whatever is wrong with it"
+                assert "RuntimeError" in engine.failed[model]
     (root / "xl/unet/config.json").unlink()
     (root / "tiny/unet/config.json").unlink()
     known = catalogue()

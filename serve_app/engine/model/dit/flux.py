@@ -100,5 +100,7 @@ class Flux(Packed):
             **prompt,
         }
         if not self.distilled:
-            inputs["guidance"] = torch.full([1], params.guidance_scale, device=self.device)
+            inputs["guidance"] = torch.full(
+                [1], params.guidance_scale, dtype=torch.float32, device=self.device
+            )
         return TransformerRow(inputs, {"txt_ids": hidden.new_zeros(hidden.shape[1], 3), **extra})
